@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file forward.h
+ * The shared forward pass: one block on one window.
+ *
+ * A window is the unit: n tokens, h[n, d_model] the residual stream. Every
+ * matrix product's shape depends on the model and n alone, so the bits of a
+ * window do not depend on what else is computed.
+ */
+#ifndef PTQ_MODEL_FORWARD_H
+#define PTQ_MODEL_FORWARD_H
+
+#include "ptq/model/model.h"
+
+/** Watches a block's forward pass. Members may be NULL. */
+typedef struct ptq_forward_hook {
+  void *ctx; /* borrowed */
+  /** The common input x[n, width] of a site's linear layers. */
+  ptq_status (*input)(void *ctx, ptq_site site, const float *x, int64_t n,
+                      int64_t width, ptq_err *err);
+  /** A linear layer's output y[n, out] before its bias is added. */
+  ptq_status (*output)(void *ctx, ptq_role role, const float *y, int64_t n,
+                       int64_t out, ptq_err *err);
+} ptq_forward_hook;
+
+/** Scratch for windows up to a length; one a thread. */
+typedef struct ptq_workspace ptq_workspace;
+ptq_status ptq_workspace_create(const ptq_model_info *info, int64_t max_tokens,
+                                ptq_workspace **out, ptq_err *err);
+void ptq_workspace_free(ptq_workspace *ws);
+/** Bytes a workspace takes. */
+int64_t ptq_workspace_bytes(const ptq_model_info *info, int64_t max_tokens);
+
+/**
+ * h = block(h) for one window of n tokens at positions 0..n-1, causal.
+ * @param h    [n, d_model], in and out
+ * @param hook nullable; its first failure ends the pass (h undefined)
+ * @param stop PTQ_SITE_COUNT for the whole block; else return right after the
+ *             hook saw that site's input, leaving h undefined: callers that
+ *             only collect inputs pass a copy
+ */
+ptq_status ptq_block_forward(const ptq_model_info *info, const ptq_block *b,
+                             float *h, int64_t n, ptq_workspace *ws,
+                             const ptq_forward_hook *hook, ptq_site stop,
+                             ptq_err *err);
+
+/** h = final norm(h), in place. */
+void ptq_head_norm(const ptq_model_info *info, const ptq_head *head, float *h,
+                   int64_t n);
+/** Rows of vocabulary that are multiplied at once: logits come in slices
+ * [n, <= PTQ_HEAD_SLICE]. */
+enum { PTQ_HEAD_SLICE = 2048 };
+/** logits[n, v1 - v0] = hn[n, d_model] * head rows v0..v1; hn is normed. */
+void ptq_head_logits(const ptq_model_info *info, const ptq_head *head,
+                     const float *hn, int64_t n, int64_t v0, int64_t v1,
+                     float *logits);
+
+/** FLOPs of a forward pass over one window: linears, causal attention (half),
+ * and the head where asked. For benchmarks and the cost model. */
+double ptq_forward_flops(const ptq_model_info *info, int64_t n,
+                         bool with_head);
+
+#endif /* PTQ_MODEL_FORWARD_H */

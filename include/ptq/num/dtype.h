@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file dtype.h
+ * Number formats that weights can be quantized to.
+ *
+ * An element family (int, mxint, ...) is one file src/num/dtype_<family>.c
+ * that ends in its `const ptq_dtype_family` row, listed once in dtype.c. A
+ * `ptq_dtype` is a family with its width and options, parsed from a spelling
+ * such as `int4`, `int4:asym` or `mxint3`.
+ *
+ * A group is `n` consecutive weights of one row that share parameters. The
+ * parameters of a group are two floats whose meaning is the family's: for
+ * integers scale and zero point, for MX formats the step 2^(E-(b-2)) and
+ * unused.
+ */
+#ifndef PTQ_NUM_DTYPE_H
+#define PTQ_NUM_DTYPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ptq/base/status.h"
+
+enum {
+  PTQ_DTYPE_NAME_MAX = 48,
+  PTQ_GROUP_TENSOR = 0, /* one group for the whole matrix */
+  PTQ_GROUP_ROW = -1    /* one group a row */
+};
+
+typedef struct ptq_dtype_family ptq_dtype_family;
+
+typedef struct ptq_dtype {
+  const ptq_dtype_family *family; /* static */
+  int bits;                       /* width of a code */
+  unsigned options;               /* bit set, the family's own */
+  char name[PTQ_DTYPE_NAME_MAX];  /* canonical spelling */
+} ptq_dtype;
+
+/** Parameters of one group. */
+typedef struct ptq_group_params {
+  float scale;
+  float zero;
+} ptq_group_params;
+
+struct ptq_dtype_family {
+  const char *name;    /* prefix of the spelling: "int", "mxint" */
+  const char *summary; /* one line for `ptqsweep list dtypes` */
+  const char *source;  /* reference implementation and version */
+  int min_bits, max_bits;
+  bool pads_groups; /* true: a short last group is padded with zeros (MX);
+                       false: it stands alone (GPTQ reference) */
+  /** Parse what follows the colon ("asym", "" if none) into dt->options and
+   * append the canonical form to dt->name; PTQ_E_ARG names what is known. */
+  ptq_status (*parse_options)(ptq_dtype *dt, const char *text, ptq_err *err);
+  /** Parameters of the group x[0..n); all finite. Shared by rows of any
+   * stride through `inc`: elements are x[0], x[inc], ... */
+  ptq_group_params (*fit)(const ptq_dtype *dt, const float *x, int64_t n,
+                          int64_t inc);
+  /**
+   * Round n values: codes q and dequantized y (either may be NULL; y may be
+   * x). Value i uses params[i * params_inc]; params_inc is 0 (one group) or 1
+   * (a column of a matrix: one group a row). Vectorizable, pure.
+   */
+  void (*round)(const ptq_dtype *dt, const float *x, int64_t n,
+                const ptq_group_params *params, int64_t params_inc, float *y,
+                int16_t *q);
+  /** Bits that one group's parameters take in storage. */
+  double (*param_bits)(const ptq_dtype *dt);
+  /** Number of distinct codes. */
+  int (*levels)(const ptq_dtype *dt);
+};
+
+/** All families, NULL-terminated. */
+const ptq_dtype_family *const *ptq_dtype_families(void);
+
+/** Parse a spelling. PTQ_E_ARG: unknown family (with a suggestion), width out
+ * of range, unknown option. */
+ptq_status ptq_dtype_parse(const char *text, ptq_dtype *out, ptq_err *err);
+
+/** Number of groups in a row of `cols` weights: 1 for ROW and TENSOR, else
+ * ceil(cols / group). */
+int64_t ptq_dtype_groups(int64_t cols, int64_t group);
+
+/** Storage of a rows x cols matrix in bits: codes and group parameters; a
+ * short last group pays whole parameters (definitions: bits_per_weight). */
+double ptq_dtype_storage_bits(const ptq_dtype *dt, int64_t rows, int64_t cols,
+                              int64_t group);
+
+/**
+ * Round a matrix to nearest (RTN): w[rows, cols] row-major.
+ * @param[out] y  dequantized [rows, cols]; may be w; may be NULL
+ * @param[out] q  codes [rows, cols]; may be NULL
+ * @param[out] params [rows, n_groups] (1 element for TENSOR); may be NULL
+ * @return PTQ_E_NUMERIC with row and column when w has NaN or Inf.
+ */
+ptq_status ptq_dtype_round_matrix(const ptq_dtype *dt, const float *w,
+                                  int64_t rows, int64_t cols, int64_t group,
+                                  float *y, int16_t *q,
+                                  ptq_group_params *params, ptq_err *err);
+
+#endif /* PTQ_NUM_DTYPE_H */

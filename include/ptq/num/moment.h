@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file moment.h
+ * The uncentred second moment of a layer's inputs ("Hessian" of the layer's
+ * squared error), H = (1/n) sum x x'.
+ *
+ * Products of one window are float32 (ssyrk), sums across windows float64 in
+ * window order, so the bits do not depend on who else computes.
+ */
+#ifndef PTQ_NUM_MOMENT_H
+#define PTQ_NUM_MOMENT_H
+
+#include <stdint.h>
+
+#include "ptq/base/status.h"
+
+typedef struct ptq_moment {
+  int64_t d;
+  int64_t n_tokens;
+  double *sum;    /* owned; [d, d], upper triangle: sum of x x' */
+  float *scratch; /* owned; [d, d] */
+} ptq_moment;
+
+ptq_status ptq_moment_init(ptq_moment *m, int64_t d, ptq_err *err);
+void ptq_moment_release(ptq_moment *m);
+/** Back to zero tokens. */
+void ptq_moment_reset(ptq_moment *m);
+/** Add one window x[n, d]. */
+void ptq_moment_add(ptq_moment *m, const float *x, int64_t n);
+/** h[d, d], full symmetric storage, = sum / n_tokens; n_tokens > 0. */
+void ptq_moment_get(const ptq_moment *m, double *h);
+/** The same in float32. */
+void ptq_moment_get_f32(const ptq_moment *m, float *h);
+
+/** tr(A H A') for a[rows, d] and symmetric h[d, d] float32, with
+ * scratch[rows, d]: one sgemm and a float64 dot. */
+double ptq_moment_quadratic(const float *a, int64_t rows, const float *h,
+                            int64_t d, float *scratch);
+
+#endif /* PTQ_NUM_MOMENT_H */

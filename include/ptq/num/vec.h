@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file vec.h
+ * Vectorized elementwise kernels and reductions on float arrays.
+ *
+ * Each kernel exists in several instruction sets, chosen once at start by the
+ * CPU (PTQ_ISA=generic|avx2|avx512 in the environment overrides); results are
+ * bitwise equal for one instruction set whatever the thread or caller.
+ * Pointers need no alignment; n == 0 is valid.
+ */
+#ifndef PTQ_NUM_VEC_H
+#define PTQ_NUM_VEC_H
+
+#include <stdint.h>
+
+/** "avx512", "avx2" or "generic". */
+const char *ptq_vec_isa(void);
+
+/** y[i] = exp(x[i] - shift); relative error below 3e-7; y may be x. Results
+ * below 2^-126 may be 0. Returns sum of y in float64 (fixed order). */
+double ptq_vec_exp(const float *x, int64_t n, float shift, float *y);
+/** Sum of exp(x[i] - shift) in float64, without storing. */
+double ptq_vec_sum_exp(const float *x, int64_t n, float shift);
+/** Largest element and, in *at (may be NULL), its first index; n > 0. */
+float ptq_vec_max(const float *x, int64_t n, int64_t *at);
+/** Dot product of floats in float64, fixed order. */
+double ptq_vec_dot(const float *x, const float *y, int64_t n);
+/** Sum of squares of x, and of (x - y), in float64. */
+double ptq_vec_sum_sq(const float *x, int64_t n);
+double ptq_vec_sum_sq_diff(const float *x, const float *y, int64_t n);
+/** y += x. */
+void ptq_vec_add(const float *x, int64_t n, float *y);
+/** y *= s. */
+void ptq_vec_scale(float s, int64_t n, float *y);
+/** acc[i] += s * x[i], acc in float64. */
+void ptq_vec_accumulate(const float *x, int64_t n, double s, double *acc);
+/** gate = silu(gate) * up, silu(x) = x / (1 + exp(-x)). */
+void ptq_vec_silu_mul(const float *up, int64_t n, float *gate);
+/** x = max(x, 0); NaN stays NaN. */
+void ptq_vec_relu(int64_t n, float *x);
+/** Non-zero when all of x is finite. */
+int ptq_vec_all_finite(const float *x, int64_t n);
+
+/**
+ * Moments of a slice of vocabulary for KL in both directions, streaming.
+ * Given reference logits r and candidate logits c over the same slice, shifted
+ * by their running maxima mr and mc, adds to sums:
+ *   sums[0] += sum exp(r - mr)          sums[1] += sum exp(r - mr) * (r - c)
+ *   sums[2] += sum exp(c - mc)          sums[3] += sum exp(c - mc) * (c - r)
+ */
+void ptq_vec_kl_slice(const float *r, const float *c, int64_t n, float mr,
+                      float mc, double sums[4]);
+
+#endif /* PTQ_NUM_VEC_H */

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file result.h
+ * What a worker hands to the store: finished points and subjects.
+ */
+#ifndef PTQ_RECORD_RESULT_H
+#define PTQ_RECORD_RESULT_H
+
+#include <stdint.h>
+
+#include "ptq/base/status.h"
+#include "ptq/record/rows.h"
+
+/** A finished or failed grid point. All pointers are borrowed by a sink for
+ * the call only. */
+typedef struct ptq_point_result {
+  int64_t point;  /* row of /points */
+  ptq_state state; /* PTQ_STATE_DONE or PTQ_STATE_FAILED */
+  ptq_point_row row;
+  const ptq_layer_row *layers; /* [n_layers]; NULL when failed */
+  int64_t n_layers;
+  const ptq_window_row *windows; /* [n_windows]; NULL when failed */
+  int64_t n_windows;
+  double seconds;
+  char message[240]; /* why it failed */
+} ptq_point_result;
+
+/** Eigenvalues of one input site over the blocks of a model. */
+typedef struct ptq_spectrum {
+  const char *site;       /* "attn_in" or "attn_in_nofirst": without the first
+                             position of each window */
+  int64_t n_blocks, d;
+  const double *values;   /* [n_blocks, d], descending; NULL when not asked */
+  int64_t n_tokens;
+} ptq_spectrum;
+
+/** A finished or failed subject: one model on one calibration and evaluation
+ * text. */
+typedef struct ptq_subject_result {
+  int64_t subject; /* row of /models */
+  ptq_state state;
+  ptq_model_row row;
+  const ptq_baseline_row *windows; /* [n_windows] */
+  int64_t n_windows;
+  const ptq_spectrum *spectra; /* [n_spectra] */
+  int64_t n_spectra;
+  double seconds;
+  char message[240];
+} ptq_subject_result;
+
+/** Where results go, and where the runner asks whether to go on. */
+typedef struct ptq_sink {
+  void *ctx; /* borrowed */
+  /** An attempt at these points begins. */
+  ptq_status (*begin)(void *ctx, const int64_t *points, int64_t n,
+                      ptq_err *err);
+  ptq_status (*point)(void *ctx, const ptq_point_result *r, ptq_err *err);
+  ptq_status (*subject)(void *ctx, const ptq_subject_result *r, ptq_err *err);
+  /** Called between blocks with the share done; PTQ_E_STOPPED drops the
+   * batch. */
+  ptq_status (*alive)(void *ctx, double done, ptq_err *err);
+} ptq_sink;
+
+#endif /* PTQ_RECORD_RESULT_H */

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file rows.h
+ * THE table of result fields. One line here is a member of a C row, a column
+ * of the HDF5 store, of the CSV and of the documentation.
+ *
+ * X(kind, name, length, unit, text):
+ *   kind    TEXT (char[length], NUL-padded), F64 or I64 (length 1)
+ *   text    what it means, one line; definitions in README
+ * F64 results are NaN until the row is done.
+ */
+#ifndef PTQ_RECORD_ROWS_H
+#define PTQ_RECORD_ROWS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* clang-format off */
+
+/** One row a grid point: identity first, then results. */
+#define PTQ_POINT_FIELDS(X) \
+  X(TEXT, key,          33, "",      "hash of everything that determines the result") \
+  X(TEXT, model,        64, "",      "model name") \
+  X(TEXT, family,       32, "",      "model family") \
+  X(TEXT, dtype,        48, "",      "number format, canonical spelling") \
+  X(TEXT, method,       32, "",      "quantization method") \
+  X(TEXT, options,      96, "",      "the method's options, sorted, defaults left out") \
+  X(I64,  group,         1, "",      "weights a group; -1 a row, 0 the tensor") \
+  X(TEXT, calibration,  96, "",      "calibration text:windows x length[@seed]") \
+  X(TEXT, evaluation,   96, "",      "evaluation text:windows x length[@seed]") \
+  X(TEXT, numerics,     96, "",      "BLAS and kernels that computed the row") \
+  X(F64,  bits_per_weight,  1, "bit",    "storage of the quantized weights over their number") \
+  X(F64,  bits_model,       1, "bit",    "storage of the whole checkpoint") \
+  X(F64,  nll,              1, "nat",    "mean negative log-likelihood a scored token") \
+  X(F64,  nll_se,           1, "nat",    "standard error of nll over windows (describes the text)") \
+  X(F64,  nll_byte,         1, "nat",    "negative log-likelihood a scored byte") \
+  X(F64,  ppl,              1, "",       "exp(nll)") \
+  X(F64,  dnll,             1, "nat",    "mean difference of NLL to the unquantized model") \
+  X(F64,  dnll_se,          1, "nat",    "moving-block bootstrap error of dnll over windows") \
+  X(F64,  kl,               1, "nat",    "mean KL divergence from the unquantized model") \
+  X(F64,  kl_rev,           1, "nat",    "mean KL divergence to the unquantized model") \
+  X(F64,  kl_se,            1, "nat",    "moving-block bootstrap error of kl over windows") \
+  X(F64,  kl_p99,           1, "nat",    "99th percentile of KL over positions") \
+  X(F64,  top1,             1, "",       "share of positions whose most probable token agrees") \
+  X(F64,  sqnr_weight,      1, "dB",     "weight SQNR pooled over quantized layers") \
+  X(F64,  sqnr_output,      1, "dB",     "output SQNR on reference inputs, mean over layers") \
+  X(F64,  sqnr_output_prop, 1, "dB",     "output SQNR on propagated inputs, mean over layers")
+
+/** One row a (point, linear layer). */
+#define PTQ_LAYER_FIELDS(X) \
+  X(I64,  point,             1, "",   "row of /points") \
+  X(TEXT, layer,            96, "",   "tensor name in the checkpoint") \
+  X(F64,  sqnr_weight,       1, "dB", "weight SQNR") \
+  X(F64,  sqnr_output,       1, "dB", "output SQNR, reference inputs for both") \
+  X(F64,  sqnr_output_prop,  1, "dB", "output SQNR, error as it arrives") \
+  X(F64,  err_hessian,       1, "",   "tr(E H E') / tr(W H W'), H of the calibration text") \
+  X(F64,  damp,              1, "",   "damping used, relative to the mean diagonal of H") \
+  X(TEXT, codes,            17, "",   "hash of the codes and group parameters")
+
+/** One row a (point, evaluation window): sums over scored positions. */
+#define PTQ_WINDOW_FIELDS(X) \
+  X(I64,  point,   1, "",    "row of /points") \
+  X(I64,  window,  1, "",    "window number in text order") \
+  X(F64,  nll,     1, "nat", "sum of NLL over scored positions") \
+  X(F64,  kl,      1, "nat", "sum of KL over scored positions") \
+  X(F64,  top1,    1, "",    "positions whose most probable token agrees")
+
+/** One row a (model, calibration, evaluation): a subject of the sweep. */
+#define PTQ_MODEL_FIELDS(X) \
+  X(TEXT, model,        64, "",    "model name") \
+  X(TEXT, family,       32, "",    "model family") \
+  X(TEXT, architecture, 32, "",    "row of the architecture table") \
+  X(TEXT, fingerprint,  33, "",    "hash of the checkpoint's files") \
+  X(TEXT, provenance,   16, "",    "native or dequantized") \
+  X(TEXT, calibration,  96, "",    "calibration text:windows x length[@seed]") \
+  X(TEXT, selection,    96, "",    "selection text:windows x length[@seed]") \
+  X(TEXT, evaluation,   96, "",    "evaluation text:windows x length[@seed]") \
+  X(TEXT, covariates,  192, "",    "what the sweep file says of the model, k=v,...") \
+  X(I64,  params,               1, "", "parameters, tied tensors once") \
+  X(I64,  params_nonembedding,  1, "", "without embeddings and head") \
+  X(I64,  params_quantizable,   1, "", "weights of the blocks' linear layers") \
+  X(I64,  n_blocks,  1, "",    "blocks") \
+  X(I64,  d_model,   1, "",    "width of the residual stream") \
+  X(I64,  d_ff,      1, "",    "width of the MLP") \
+  X(I64,  n_heads,   1, "",    "attention heads") \
+  X(I64,  n_kv_heads, 1, "",   "key and value heads") \
+  X(I64,  vocab,     1, "",    "tokens of the vocabulary") \
+  X(I64,  calib_tokens, 1, "", "tokens behind the second moments") \
+  X(I64,  tokens,    1, "",    "scored tokens") \
+  X(I64,  bytes,     1, "",    "scored bytes of text") \
+  X(F64,  nll,       1, "nat", "unquantized mean negative log-likelihood a token") \
+  X(F64,  nll_se,    1, "nat", "standard error of nll over windows") \
+  X(F64,  nll_byte,  1, "nat", "unquantized negative log-likelihood a byte") \
+  X(F64,  nll_unigram, 1, "nat", "NLL of the calibration text's unigram model")
+
+/** One row a (subject, evaluation window) of the unquantized model. */
+#define PTQ_BASELINE_FIELDS(X) \
+  X(I64,  subject, 1, "",    "row of /models") \
+  X(I64,  window,  1, "",    "window number in text order") \
+  X(I64,  start,   1, "",    "first token's position in the text") \
+  X(I64,  tokens,  1, "",    "scored tokens") \
+  X(I64,  bytes,   1, "",    "scored bytes of text") \
+  X(F64,  nll,     1, "nat", "sum of the unquantized model's NLL")
+
+/** One row a point, volatile: outside checksums and --stable exports. */
+#define PTQ_ATTEMPT_FIELDS(X) \
+  X(I64,  attempts,   1, "",  "times the point was started") \
+  X(F64,  seconds,    1, "s", "time of the last attempt, shared work divided") \
+  X(I64,  rank,       1, "",  "rank that wrote the row") \
+  X(TEXT, host,      64, "",  "host of that rank") \
+  X(TEXT, message,  240, "",  "why the point failed")
+
+/* clang-format on */
+
+typedef enum ptq_kind { PTQ_KIND_TEXT, PTQ_KIND_F64, PTQ_KIND_I64 } ptq_kind;
+
+/** One column of a table. */
+typedef struct ptq_field {
+  const char *name;
+  ptq_kind kind;
+  size_t offset; /* in the C row */
+  size_t size;   /* bytes */
+  const char *unit, *text;
+} ptq_field;
+
+#define PTQ_MEMBER_TEXT(name, length) char name[length];
+#define PTQ_MEMBER_F64(name, length) double name;
+#define PTQ_MEMBER_I64(name, length) int64_t name;
+#define PTQ_MEMBER(kind, name, length, unit, text) \
+  PTQ_MEMBER_##kind(name, length)
+
+typedef struct ptq_point_row {
+  PTQ_POINT_FIELDS(PTQ_MEMBER)
+} ptq_point_row;
+typedef struct ptq_layer_row {
+  PTQ_LAYER_FIELDS(PTQ_MEMBER)
+} ptq_layer_row;
+typedef struct ptq_window_row {
+  PTQ_WINDOW_FIELDS(PTQ_MEMBER)
+} ptq_window_row;
+typedef struct ptq_model_row {
+  PTQ_MODEL_FIELDS(PTQ_MEMBER)
+} ptq_model_row;
+typedef struct ptq_baseline_row {
+  PTQ_BASELINE_FIELDS(PTQ_MEMBER)
+} ptq_baseline_row;
+typedef struct ptq_attempt_row {
+  PTQ_ATTEMPT_FIELDS(PTQ_MEMBER)
+} ptq_attempt_row;
+
+/** The tables that rows come from. */
+typedef enum ptq_table_id {
+  PTQ_TABLE_POINTS,
+  PTQ_TABLE_LAYERS,
+  PTQ_TABLE_WINDOWS,
+  PTQ_TABLE_MODELS,
+  PTQ_TABLE_BASELINE,
+  PTQ_TABLE_ATTEMPTS,
+  PTQ_TABLE_COUNT
+} ptq_table_id;
+
+typedef struct ptq_table {
+  const char *name;        /* "points" */
+  const ptq_field *fields; /* static */
+  size_t n_fields;
+  size_t row_size; /* sizeof the C row */
+} ptq_table;
+
+/** Never NULL for id < PTQ_TABLE_COUNT; static storage. */
+const ptq_table *ptq_table_get(ptq_table_id id);
+/** Column by name, NULL if there is none. */
+const ptq_field *ptq_table_field(const ptq_table *t, const char *name);
+/** Fill a row: text empty, F64 NaN, I64 0. */
+void ptq_row_clear(const ptq_table *t, void *row);
+
+/** State of a point or subject in the store. */
+typedef enum ptq_state {
+  PTQ_STATE_PENDING = 0,
+  PTQ_STATE_STARTED = 1,
+  PTQ_STATE_DONE = 2,
+  PTQ_STATE_FAILED = 3
+} ptq_state;
+/** "pending", ... */
+const char *ptq_state_name(int state);
+
+#endif /* PTQ_RECORD_ROWS_H */

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file store.h
+ * The HDF5 result store: writer and resume.
+ *
+ * Whole from the first second to the last: everything is created collectively
+ * under a temporary name, flushed, closed and renamed; then every rank reopens
+ * the file on MPI_COMM_SELF and writes its own slots independently: payload,
+ * checksum, and the state last.
+ */
+#ifndef PTQ_STORE_STORE_H
+#define PTQ_STORE_STORE_H
+
+#include <mpi.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ptq/base/hash.h"
+#include "ptq/base/status.h"
+#include "ptq/record/result.h"
+#include "ptq/record/rows.h"
+
+/** One dataset of /spectra/<model>/<site>. */
+typedef struct ptq_spectrum_slot {
+  int64_t subject;    /* row of /models it belongs to */
+  char group[80];     /* name under /spectra */
+  char site[32];
+  int64_t n_blocks, d;
+} ptq_spectrum_slot;
+
+/** Everything the store must know before the first result. Borrowed during
+ * create. */
+typedef struct ptq_store_layout {
+  const char *spec_text; /* the sweep file, as run */
+  const char *program_version;
+  const char *numerics;
+  char fingerprint[PTQ_HASH_HEX]; /* of the grid: all keys, in order */
+  int64_t n_points;
+  const ptq_point_row *points;  /* [n_points], identity columns filled */
+  const int64_t *point_subject; /* [n_points] row of /models */
+  const int64_t *point_layers;  /* [n_points] linear layers of the model */
+  const int64_t *point_windows; /* [n_points] evaluation windows */
+  int64_t n_subjects;
+  const ptq_model_row *subjects; /* [n_subjects], identity columns filled */
+  const int64_t *subject_windows; /* [n_subjects] */
+  int64_t n_spectra;
+  const ptq_spectrum_slot *spectra; /* [n_spectra] */
+} ptq_store_layout;
+
+typedef struct ptq_store ptq_store;
+
+/**
+ * Create `path`, or go on with it when it exists and was made by the same
+ * grid (fingerprint) and numerics. Collective on comm; every rank passes the
+ * same layout. All ranks return together: PTQ_OK everywhere or an error
+ * everywhere (PTQ_E_PEER where another rank was first).
+ * PTQ_E_ARG: a store of another sweep or of other numerics, with the remedy.
+ * PTQ_E_IO, PTQ_E_FORMAT. On success the handle is rank-local.
+ */
+ptq_status ptq_store_open(MPI_Comm comm, const char *path,
+                          const ptq_store_layout *layout, ptq_store **out,
+                          ptq_err *err);
+/** Rank-local. Never MPI-collective, so survivors can close alone. */
+ptq_status ptq_store_close(ptq_store *st, ptq_err *err);
+
+/** State and attempts of every point and state of every subject, as stored;
+ * a DONE row whose checksum fails is reported PENDING and counted. Arrays are
+ * the caller's. Rank-local. */
+ptq_status ptq_store_states(ptq_store *st, int *point_state,
+                            int64_t *point_attempts, int *subject_state,
+                            int64_t *n_bad, ptq_err *err);
+
+/** Record that an attempt at these points begins (state STARTED, attempts
+ * + 1). Rank-local. */
+ptq_status ptq_store_begin(ptq_store *st, const int64_t *points, int64_t n,
+                           ptq_err *err);
+/** Write a finished or failed point. Rank-local, independent; idempotent for
+ * equal results. A full disk is PTQ_E_IO and leaves the row not done. */
+ptq_status ptq_store_put_point(ptq_store *st, const ptq_point_result *r,
+                               ptq_err *err);
+ptq_status ptq_store_put_subject(ptq_store *st, const ptq_subject_result *r,
+                                 ptq_err *err);
+/** Set attempts, state and message of a point without results (a vanished
+ * rank). Rank-local. */
+ptq_status ptq_store_mark(ptq_store *st, int64_t point, ptq_state state,
+                          const char *message, ptq_err *err);
+/** Append a line to /log (bounded ring). Only rank 0 calls it. */
+ptq_status ptq_store_log(ptq_store *st, const char *line, ptq_err *err);
+
+#endif /* PTQ_STORE_STORE_H */

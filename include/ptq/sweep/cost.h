@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file cost.h
+ * What points cost, how they are packed into batches, and in which order.
+ */
+#ifndef PTQ_SWEEP_COST_H
+#define PTQ_SWEEP_COST_H
+
+#include "ptq/sweep/grid.h"
+
+/** Seconds a FLOP etc.; corrected by finished items. */
+typedef struct ptq_rates {
+  double flops_per_s; /* of one rank */
+  double correction;  /* measured over predicted seconds, starts at 1 */
+} ptq_rates;
+
+/** A unit of work that rank 0 hands out. */
+typedef struct ptq_item {
+  int64_t subject;
+  int64_t first, n;  /* into ptq_plan.order: the batch's points; n == 0: the
+                        subject's own item (baseline, spectra) */
+  double seconds;    /* predicted */
+} ptq_item;
+
+typedef struct ptq_plan {
+  ptq_item *items; /* owned; longest first */
+  int64_t n_items;
+  int64_t *order;  /* owned; [number of points to do] */
+  int64_t n_order;
+  double seconds_total; /* of one rank */
+  int64_t memory_bytes; /* largest item, of one rank */
+} ptq_plan;
+
+/** FLOPs of one point beside what its batch shares, and of what it shares. */
+double ptq_point_flops(const ptq_grid *g, int64_t point);
+double ptq_shared_flops(const ptq_grid *g, int64_t subject);
+double ptq_subject_flops(const ptq_grid *g, int64_t subject);
+/** Bytes that a batch of n points of a subject takes at most. */
+int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, int64_t n_points,
+                        int64_t n_sequential);
+
+/**
+ * Pack what is to do into batches: width the least of what memory allows,
+ * ten minutes of work, and what leaves every rank four batches; longest
+ * first.
+ * @param todo_points   [n_points] nonzero: do it
+ * @param todo_subjects [n_subjects]
+ * @return PTQ_E_ARG when a single point exceeds `memory` (with the number)
+ */
+ptq_status ptq_plan_build(const ptq_grid *g, const unsigned char *todo_points,
+                          const unsigned char *todo_subjects, int n_workers,
+                          int64_t memory, const ptq_rates *rates,
+                          ptq_plan *out, ptq_err *err);
+void ptq_plan_release(ptq_plan *p);
+/** Makespan of the plan on n workers by longest-first simulation, seconds. */
+double ptq_plan_makespan(const ptq_plan *p, int n_workers);
+
+#endif /* PTQ_SWEEP_COST_H */

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file grid.h
+ * The points of a sweep: subjects (model x calibration x evaluation) times
+ * dtype x method x group, in the order of the sweep file, duplicates and
+ * excluded ones dropped.
+ */
+#ifndef PTQ_SWEEP_GRID_H
+#define PTQ_SWEEP_GRID_H
+
+#include "ptq/base/hash.h"
+#include "ptq/model/model.h"
+#include "ptq/sweep/spec.h"
+
+/** One model on one calibration and one evaluation text. */
+typedef struct ptq_subject {
+  int64_t model; /* index into spec->models */
+  int64_t calibration, evaluation; /* indices into spec's */
+  ptq_model_info info;
+  char family[32];
+  char fingerprint[PTQ_HASH_HEX]; /* of the checkpoint */
+} ptq_subject;
+
+typedef struct ptq_point {
+  int64_t subject;
+  int64_t dtype, method; /* indices into spec's */
+  int64_t group; /* resolved: a group that reaches every row's width is ROW */
+  char key[PTQ_HASH_HEX];
+} ptq_point;
+
+typedef struct ptq_grid {
+  const ptq_spec *spec; /* borrowed */
+  ptq_subject *subjects; /* owned */
+  int64_t n_subjects;
+  ptq_point *points; /* owned */
+  int64_t n_points;
+  int64_t n_duplicates; /* dropped because a group became a row */
+  char data_fingerprint[PTQ_HASH_HEX];
+  char fingerprint[PTQ_HASH_HEX]; /* of all keys in order; set by keys */
+} ptq_grid;
+
+/** Cross product; opens every model (headers only). Combinations that a
+ * method refuses are errors naming dtype, method and reason. */
+ptq_status ptq_grid_build(const ptq_spec *spec, ptq_grid *out, ptq_err *err);
+void ptq_grid_release(ptq_grid *g);
+
+/** Fingerprints of the models' files and of the texts' bytes: reads them all
+ * once. `models` is [n_models][PTQ_HASH_HEX], in spec order. */
+ptq_status ptq_grid_hash_inputs(const ptq_grid *g, char (*models)[PTQ_HASH_HEX],
+                                char data[PTQ_HASH_HEX], ptq_err *err);
+/** Fill every key: hash of model fingerprint, the texts' window definitions
+ * and contents (data), dtype, method, options, group, numerics. */
+ptq_status ptq_grid_set_keys(ptq_grid *g, const char (*models)[PTQ_HASH_HEX],
+                             const char data[PTQ_HASH_HEX],
+                             const char *numerics, ptq_err *err);
+
+/** Linear layers of a subject's model that are quantized. */
+int64_t ptq_subject_layers(const ptq_subject *s);
+
+#endif /* PTQ_SWEEP_GRID_H */

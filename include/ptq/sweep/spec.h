@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file spec.h
+ * The sweep file: YAML read, checked and resolved.
+ *
+ * Unknown keys, wrong types and impossible combinations are errors with file,
+ * line and a suggestion. Paths are relative to the sweep file.
+ */
+#ifndef PTQ_SWEEP_SPEC_H
+#define PTQ_SWEEP_SPEC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ptq/base/status.h"
+#include "ptq/num/dtype.h"
+#include "ptq/quant/method.h"
+
+enum { PTQ_MODEL_NAME_MAX = 64, PTQ_LABEL_MAX = 96, PTQ_COVARIATES_MAX = 192 };
+
+/** A text and how windows are cut from it. */
+typedef struct ptq_text_spec {
+  char *path;   /* owned; resolved */
+  int64_t windows, length;
+  bool random;  /* windows at random positions drawn from seed; else the first
+                   ones, cut without overlap */
+  uint64_t seed;
+  char label[PTQ_LABEL_MAX]; /* "train.txt:64x256@1": base name, windows x
+                                length, @seed when random */
+  int line;     /* in the sweep file */
+} ptq_text_spec;
+
+typedef struct ptq_model_spec {
+  char *path; /* owned; resolved directory */
+  char name[PTQ_MODEL_NAME_MAX];  /* unique in the sweep: base name of the
+                                     directory, or `name:` */
+  char family[32];                /* `family:`, or "" for the architecture */
+  char covariates[PTQ_COVARIATES_MAX]; /* "train_tokens=3e9,..." sorted */
+  int line;
+} ptq_model_spec;
+
+/** A pattern that removes points; unset members match everything. */
+typedef struct ptq_exclude {
+  char model[PTQ_MODEL_NAME_MAX], dtype[PTQ_DTYPE_NAME_MAX];
+  char method[PTQ_METHOD_NAME_MAX];
+  bool has_group;
+  int64_t group;
+  int line;
+} ptq_exclude;
+
+typedef enum ptq_spectra_mode { PTQ_SPECTRA_OFF, PTQ_SPECTRA_FULL } ptq_spectra_mode;
+
+typedef struct ptq_spec {
+  char *path; /* owned; of the sweep file */
+  char *text; /* owned; its contents with --set applied as comments appended */
+  char name[64];
+  ptq_model_spec *models; /* owned, globs expanded, sorted as given */
+  int64_t n_models;
+  ptq_text_spec *calibrations; /* owned */
+  int64_t n_calibrations;
+  ptq_text_spec *evaluations; /* owned */
+  int64_t n_evaluations;
+  ptq_text_spec selection; /* for output SQNR. Given, or 16 windows of the
+                              first calibration text's length, taken as the
+                              LAST non-overlapping windows of that text */
+  bool selection_from_end; /* the default above is in use */
+  ptq_dtype *dtypes; /* owned */
+  int64_t n_dtypes;
+  ptq_method *methods; /* owned */
+  int64_t n_methods;
+  int64_t *groups; /* owned; > 0, PTQ_GROUP_ROW, PTQ_GROUP_TENSOR */
+  int64_t n_groups;
+  ptq_exclude *excludes; /* owned */
+  int64_t n_excludes;
+  ptq_spectra_mode spectra;
+} ptq_spec;
+
+/**
+ * Read `path`; `sets` are "grid.group=[32]" overrides of the command line.
+ * @return PTQ_E_IO, PTQ_E_FORMAT (YAML), PTQ_E_ARG (content); messages start
+ *         with "path:line:". On failure *out is released. Rank-local.
+ */
+ptq_status ptq_spec_read(const char *path, const char *const *sets,
+                         int64_t n_sets, ptq_spec *out, ptq_err *err);
+void ptq_spec_release(ptq_spec *s);
+
+#endif /* PTQ_SWEEP_SPEC_H */

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file tokens.h
+ * Token windows of a text under a model's tokenizer, from the cache that
+ * sweeps/prepare.py writes: <T>-<K>.ids.npy (uint32) and <T>-<K>.ends.npy
+ * (uint64 byte end of each token), T and K the XXH3-128 of the text's and
+ * tokenizer.json's bytes.
+ */
+#ifndef PTQ_SWEEP_TOKENS_H
+#define PTQ_SWEEP_TOKENS_H
+
+#include "ptq/sweep/spec.h"
+
+/** A text's tokens. */
+typedef struct ptq_tokens {
+  uint32_t *ids;  /* owned; [n] */
+  uint64_t *ends; /* owned; [n] */
+  int64_t n;
+} ptq_tokens;
+
+/** Windows cut from a text. */
+typedef struct ptq_windows {
+  uint32_t *ids;  /* owned; [n, length] */
+  int64_t *start; /* owned; [n] first token's position in the text */
+  int64_t *bytes; /* owned; [n] bytes of the scored tokens 1..length-1 */
+  int64_t n, length;
+} ptq_windows;
+
+/** Cache directory: PTQSWEEP_TOKENS, or ".tokens" beside the sweep file;
+ * freed with ptq_free. */
+ptq_status ptq_tokens_dir(const char *spec_path, char **out, ptq_err *err);
+
+/** Load the cached tokens. Absent: PTQ_E_IO and the command that makes them.
+ * A token >= vocab: PTQ_E_FORMAT with its position. */
+ptq_status ptq_tokens_load(const char *spec_path, const ptq_text_spec *text,
+                           const char *model_dir, int64_t vocab,
+                           ptq_tokens *out, ptq_err *err);
+void ptq_tokens_release(ptq_tokens *t);
+
+/** Cut windows as `text` says (`from_end`: the last ones). PTQ_E_ARG: a text
+ * shorter than the windows asked, naming it and both numbers. */
+ptq_status ptq_windows_cut(const ptq_text_spec *text, bool from_end,
+                           const ptq_tokens *tokens, ptq_windows *out,
+                           ptq_err *err);
+void ptq_windows_release(ptq_windows *w);
+
+#endif /* PTQ_SWEEP_TOKENS_H */

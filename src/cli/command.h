@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/** @file command.h  One subcommand = one row = one file cmd_<name>.c. */
+#ifndef PTQ_CLI_COMMAND_H
+#define PTQ_CLI_COMMAND_H
+
+#include <stdbool.h>
+
+#include "ptq/base/status.h"
+
+/** Exit codes of the program. */
+enum {
+  PTQ_EXIT_DONE = 0,
+  PTQ_EXIT_FAILED = 1,
+  PTQ_EXIT_USAGE = 2,
+  PTQ_EXIT_POINTS_FAILED = 3,
+  PTQ_EXIT_STOPPED = 75
+};
+
+/** One long option of a command. */
+typedef struct ptq_option {
+  const char *name;  /* "output", without dashes */
+  char letter;       /* short form, 0 for none */
+  const char *value; /* name of its value for --help, NULL for a flag */
+  const char *help;  /* one line */
+} ptq_option;
+
+/** The command line of a command, parsed. Borrowed strings. */
+typedef struct ptq_args ptq_args;
+/** Positional argument i, NULL when absent. */
+const char *ptq_args_at(const ptq_args *a, int i);
+int ptq_args_count(const ptq_args *a);
+/** Value of the last occurrence of an option, NULL when absent; "" for a
+ * flag that was given. */
+const char *ptq_args_get(const ptq_args *a, const char *name);
+bool ptq_args_has(const ptq_args *a, const char *name);
+/** All values of a repeatable option; returns their number (at most max). */
+int ptq_args_all(const ptq_args *a, const char *name, const char **out,
+                 int max);
+/** Number options with a default; PTQ_E_ARG names the option. */
+ptq_status ptq_args_int(const ptq_args *a, const char *name, long fallback,
+                        long *out, ptq_err *err);
+ptq_status ptq_args_double(const ptq_args *a, const char *name,
+                           double fallback, double *out, ptq_err *err);
+
+typedef struct ptq_command {
+  const char *name;
+  const char *args;    /* usage after the name, e.g. "SPEC [options]" */
+  const char *summary; /* one line for `ptqsweep --help`, no full stop */
+  const char *details; /* body of `ptqsweep NAME --help`, ends with an example */
+  const ptq_option *options; /* ended by a row without a name; may be NULL */
+  int min_args, max_args;    /* positional */
+  bool needs_mpi;            /* main() initializes MPI only for these */
+  /** *exit_code is PTQ_EXIT_DONE on entry; an error becomes FAILED (USAGE for
+   * PTQ_E_ARG stays FAILED: usage is the parser's). */
+  ptq_status (*run)(const ptq_args *args, int *exit_code, ptq_err *err);
+} ptq_command;
+
+#endif /* PTQ_CLI_COMMAND_H */
