@@ -7,7 +7,7 @@
 #include "ptq/base/check.h"
 
 #define MEMBER_SIZE(row, name) sizeof(((const row *)NULL)->name)
-#define FIELD(row, kind, name, unit, text) \
+#define FIELD(row, kind, name, unit, text)                                    \
   {#name, PTQ_KIND_##kind, offsetof(row, name), MEMBER_SIZE(row, name), unit, \
    text},
 
