@@ -21,7 +21,7 @@ typedef enum ptq_yaml_kind {
 typedef struct ptq_yaml_node ptq_yaml_node;
 struct ptq_yaml_node {
   ptq_yaml_kind kind;
-  int line;               /* 1-based */
+  int line;               /* 1-based; 0: given on the command line */
   char *key;              /* owned; NULL unless a member of a map */
   char *text;             /* owned; scalars only */
   bool quoted;            /* scalar was quoted: never a number or null */
@@ -30,16 +30,29 @@ struct ptq_yaml_node {
   int64_t n_children;
 };
 
-/** Parse the first document of `text`; `path` only names it in messages.
- * Duplicate keys, aliases and several documents are refused. Depth is
- * bounded. Freed with ptq_yaml_free. */
+/** Parse the document `text` (UTF-8); `path` only names it in messages, which
+ * start with "path:line:". Empty text, duplicate keys, anchors, aliases, tags,
+ * several documents, text that is not UTF-8 and nesting deeper than 32 are
+ * PTQ_E_FORMAT. Freed with ptq_yaml_free. Rank-local. */
 ptq_status ptq_yaml_parse(const char *path, const char *text, size_t size,
                           ptq_yaml_node **out, ptq_err *err);
 void ptq_yaml_free(ptq_yaml_node *node);
 
+/** PTQ_FAIL with "path:line: " (or "path (--set): ") of a node in front. */
+#define PTQ_YAML_FAIL(path, node, err, code, ...) \
+  ptq_yaml_fail((err), (code), __FILE__, __LINE__, (path), (node), __VA_ARGS__)
+#if defined(__GNUC__)
+__attribute__((format(printf, 7, 8)))
+#endif
+ptq_status
+ptq_yaml_fail(ptq_err *err, ptq_status code, const char *file, int line,
+              const char *path, const ptq_yaml_node *node, const char *fmt,
+              ...);
+
 /** Member of a map, NULL if absent; borrowed. */
 const ptq_yaml_node *ptq_yaml_get(const ptq_yaml_node *map, const char *key);
-/** Scalars with their type checked; messages give path, line and key. */
+/** Scalars with their type checked: decimal integers, finite decimal numbers,
+ * true or false. PTQ_E_ARG; messages give path, line and key. */
 ptq_status ptq_yaml_int(const char *path, const ptq_yaml_node *n, int64_t *out,
                         ptq_err *err);
 ptq_status ptq_yaml_double(const char *path, const ptq_yaml_node *n,

@@ -31,13 +31,22 @@ typedef struct ptq_plan {
   int64_t memory_bytes; /* largest item, of one rank */
 } ptq_plan;
 
-/** FLOPs of one point beside what its batch shares, and of what it shares. */
+/** Rates of a machine nothing is known about: 50 GFLOP/s a rank. */
+ptq_rates ptq_rates_default(void);
+
+/** FLOPs of one point beside what its batch shares, of what it shares, and of
+ * a subject's own item (baseline, spectra). Memory-bound work counts as the
+ * FLOPs that take as long (src/sweep/cost.c). */
 double ptq_point_flops(const ptq_grid *g, int64_t point);
 double ptq_shared_flops(const ptq_grid *g, int64_t subject);
 double ptq_subject_flops(const ptq_grid *g, int64_t subject);
-/** Bytes that a batch of n points of a subject takes at most. */
+/** Bytes that a batch of n points of a subject takes at most, n_sequential of
+ * them with Hessians of their own; and a subject's own item. */
 int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, int64_t n_points,
                         int64_t n_sequential);
+int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject);
+/** "4GB", "512MiB", "2e9" or a number of bytes; PTQ_E_ARG. */
+ptq_status ptq_bytes_parse(const char *text, int64_t *out, ptq_err *err);
 
 /**
  * Pack what is to do into batches: width the least of what memory allows,

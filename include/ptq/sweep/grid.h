@@ -35,7 +35,8 @@ typedef struct ptq_grid {
   ptq_point *points; /* owned */
   int64_t n_points;
   int64_t n_duplicates; /* dropped because a group became a row */
-  char data_fingerprint[PTQ_HASH_HEX];
+  int64_t n_excluded;   /* dropped by the sweep file's exclude */
+  char data_fingerprint[PTQ_HASH_HEX]; /* of all texts; set by keys */
   char fingerprint[PTQ_HASH_HEX]; /* of all keys in order; set by keys */
 } ptq_grid;
 
@@ -44,17 +45,25 @@ typedef struct ptq_grid {
 ptq_status ptq_grid_build(const ptq_spec *spec, ptq_grid *out, ptq_err *err);
 void ptq_grid_release(ptq_grid *g);
 
-/** Fingerprints of the models' files and of the texts' bytes: reads them all
- * once. `models` is [n_models][PTQ_HASH_HEX], in spec order. */
+/** Texts of the sweep: calibrations, evaluations, selection, in this order. */
+int64_t ptq_grid_texts(const ptq_grid *g);
+/** Fingerprints of the models' files (checkpoint and tokenizer.json) and of
+ * the texts' bytes: reads them all once. `models` is [n_models] in spec order,
+ * `texts` [ptq_grid_texts(g)]. PTQ_E_IO names what is missing. */
 ptq_status ptq_grid_hash_inputs(const ptq_grid *g, char (*models)[PTQ_HASH_HEX],
-                                char data[PTQ_HASH_HEX], ptq_err *err);
-/** Fill every key: hash of model fingerprint, the texts' window definitions
- * and contents (data), dtype, method, options, group, numerics. */
-ptq_status ptq_grid_set_keys(ptq_grid *g, const char (*models)[PTQ_HASH_HEX],
-                             const char data[PTQ_HASH_HEX],
+                                char (*texts)[PTQ_HASH_HEX], ptq_err *err);
+/** Fill every key: hash of model fingerprint, the windows and bytes of the
+ * point's own three texts, dtype, method, options, group, numerics. Nothing
+ * else enters, so a sweep that grows keeps the keys it had. PTQ_E_ARG when two
+ * points are the same (one checkpoint under two names). Neither array is
+ * written (C11 has no conversion to pointers to const arrays). */
+ptq_status ptq_grid_set_keys(ptq_grid *g, char (*models)[PTQ_HASH_HEX],
+                             char (*texts)[PTQ_HASH_HEX],
                              const char *numerics, ptq_err *err);
 
 /** Linear layers of a subject's model that are quantized. */
 int64_t ptq_subject_layers(const ptq_subject *s);
+/** A group as it is spelled: "32", "row" or "tensor". */
+void ptq_group_name(int64_t group, char name[24]);
 
 #endif /* PTQ_SWEEP_GRID_H */

@@ -26,7 +26,8 @@ typedef struct ptq_text_spec {
                    ones, cut without overlap */
   uint64_t seed;
   char label[PTQ_LABEL_MAX]; /* "train.txt:64x256@1": base name, windows x
-                                length, @seed when random */
+                                length, @seed when random, @end for the
+                                default selection */
   int line;     /* in the sweep file */
 } ptq_text_spec;
 
@@ -39,10 +40,13 @@ typedef struct ptq_model_spec {
   int line;
 } ptq_model_spec;
 
-/** A pattern that removes points; unset members match everything. */
+/** A pattern that removes points; unset members match everything. `model` may
+ * hold the wildcards of fnmatch(3). */
 typedef struct ptq_exclude {
   char model[PTQ_MODEL_NAME_MAX], dtype[PTQ_DTYPE_NAME_MAX];
   char method[PTQ_METHOD_NAME_MAX];
+  bool has_options; /* method was a mapping: its options must agree too */
+  char options[PTQ_METHOD_OPTIONS_MAX];
   bool has_group;
   int64_t group;
   int line;
@@ -67,6 +71,7 @@ typedef struct ptq_spec {
   ptq_dtype *dtypes; /* owned */
   int64_t n_dtypes;
   ptq_method *methods; /* owned */
+  int *method_lines;   /* owned; [n_methods] in the sweep file */
   int64_t n_methods;
   int64_t *groups; /* owned; > 0, PTQ_GROUP_ROW, PTQ_GROUP_TENSOR */
   int64_t n_groups;
@@ -76,7 +81,10 @@ typedef struct ptq_spec {
 } ptq_spec;
 
 /**
- * Read `path`; `sets` are "grid.group=[32]" overrides of the command line.
+ * Read `path`; `sets` are "grid.group=[32]" overrides of the command line: a
+ * dotted path of keys and a YAML value that replaces what the file says. An
+ * exclusion that can match nothing is an error, unless there are overrides.
+ * Texts are not opened here, models are only found.
  * @return PTQ_E_IO, PTQ_E_FORMAT (YAML), PTQ_E_ARG (content); messages start
  *         with "path:line:". On failure *out is released. Rank-local.
  */
