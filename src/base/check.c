@@ -6,8 +6,7 @@
 #include <stdlib.h>
 
 _Noreturn void ptq_check_failed(const char *expr, const char *file, int line) {
-  fprintf(stderr, "ptqsweep: bug: %s:%d: %s does not hold\n", file, line,
-          expr);
+  fprintf(stderr, "ptqsweep: bug: %s:%d: %s does not hold\n", file, line, expr);
   abort();
 }
 

@@ -27,8 +27,8 @@ ptq_status ptq_file_open(const char *path, ptq_file **out, ptq_err *err) {
   PTQ_TRY(ptq_strdup(&f->path, path, err));
   f->fd = open(path, O_RDONLY | O_CLOEXEC);
   if (f->fd < 0 || ptq_fault() || fstat(f->fd, &st) != 0)
-    PTQ_TRY(PTQ_FAIL(err, PTQ_E_IO, "cannot open '%s': %s", path,
-                     strerror(errno)));
+    PTQ_TRY(
+        PTQ_FAIL(err, PTQ_E_IO, "cannot open '%s': %s", path, strerror(errno)));
   if (!S_ISREG(st.st_mode))
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_IO, "'%s' is not a regular file", path));
   f->size = (int64_t)st.st_size;
@@ -76,8 +76,8 @@ void ptq_file_close(ptq_file *f) {
   ptq_free(f);
 }
 
-ptq_status ptq_file_read(const char *path, size_t max, char **out,
-                         size_t *size, ptq_err *err) {
+ptq_status ptq_file_read(const char *path, size_t max, char **out, size_t *size,
+                         ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_file *f = NULL;
   *out = NULL;
@@ -170,8 +170,7 @@ static ptq_status write_all(int fd, const char *data, size_t size,
     const ssize_t n = write(fd, data, size);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0)
-      return PTQ_FAIL(err, PTQ_E_IO, "writing '%s': %s", path,
-                      strerror(errno));
+      return PTQ_FAIL(err, PTQ_E_IO, "writing '%s': %s", path, strerror(errno));
     data += n;
     size -= (size_t)n;
   }

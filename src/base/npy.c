@@ -48,16 +48,16 @@ static ptq_status parse_header(const char *path, const char *header,
   const char *order = dict_value(header, "'fortran_order'");
   const char *shape = dict_value(header, "'shape'");
   if (descr == NULL || order == NULL || strncmp(order, "False", 5) != 0)
-    return PTQ_FAIL(err, PTQ_E_FORMAT,
-                    "'%s': not a C-ordered .npy array", path);
+    return PTQ_FAIL(err, PTQ_E_FORMAT, "'%s': not a C-ordered .npy array",
+                    path);
   if (strncmp(descr + 1, types[type].descr, 3) != 0)
     return PTQ_FAIL(err, PTQ_E_FORMAT, "'%s': elements are %.5s, expected '%s'",
                     path, descr, types[type].descr);
   out->type = type;
   out->n_dims = parse_shape(shape, out->dims);
   if (out->n_dims != n_dims)
-    return PTQ_FAIL(err, PTQ_E_FORMAT, "'%s': %d dimensions, expected %d",
-                    path, out->n_dims, n_dims);
+    return PTQ_FAIL(err, PTQ_E_FORMAT, "'%s': %d dimensions, expected %d", path,
+                    out->n_dims, n_dims);
   out->n = 1;
   for (int i = 0; i < n_dims; i++) {
     if (out->dims[i] > 0 && out->n > INT64_MAX / 16 / out->dims[i])

@@ -30,8 +30,7 @@ ptq_status ptq_yaml_fail(ptq_err *err, ptq_status code, const char *file,
   va_end(args);
   if (node == NULL || node->line == 0)
     return ptq_err_set(err, code, file, line, "%s (--set): %s", path, msg);
-  return ptq_err_set(err, code, file, line, "%s:%d: %s", path, node->line,
-                     msg);
+  return ptq_err_set(err, code, file, line, "%s:%d: %s", path, node->line, msg);
 }
 
 /* What libyaml did not like, where. */
@@ -78,8 +77,10 @@ static ptq_status check_plain(const reader *r, const yaml_event_t *event,
   const yaml_char_t *anchor = NULL, *tag = NULL;
   switch (event->type) {
     case YAML_ALIAS_EVENT:
-      return refuse(r, event, "aliases (*name) are not supported; write the "
-                    "value out", err);
+      return refuse(r, event,
+                    "aliases (*name) are not supported; write the "
+                    "value out",
+                    err);
     case YAML_SCALAR_EVENT:
       anchor = event->data.scalar.anchor;
       tag = event->data.scalar.tag;
@@ -96,8 +97,10 @@ static ptq_status check_plain(const reader *r, const yaml_event_t *event,
       break;
   }
   if (anchor != NULL)
-    return refuse(r, event, "anchors (&name) are not supported; write the "
-                  "value out", err);
+    return refuse(r, event,
+                  "anchors (&name) are not supported; write the "
+                  "value out",
+                  err);
   if (tag != NULL)
     return refuse(r, event, "tags (!name) are not supported; remove it", err);
   return PTQ_OK;
@@ -286,8 +289,8 @@ static ptq_status bad_type(const char *path, const ptq_yaml_node *n,
   const char *subject = n->key != NULL ? n->key : "a list element";
   if (n->kind == PTQ_YAML_SCALAR)
     return PTQ_YAML_FAIL(path, n, err, PTQ_E_ARG, "'%s' must be %s, got %s%s%s",
-                         subject, what, n->quoted ? "the text '" : "'",
-                         n->text, "'");
+                         subject, what, n->quoted ? "the text '" : "'", n->text,
+                         "'");
   return PTQ_YAML_FAIL(path, n, err, PTQ_E_ARG, "'%s' must be %s, got a %s",
                        subject, what,
                        n->kind == PTQ_YAML_LIST ? "list" : "mapping");

@@ -36,7 +36,8 @@ static ptq_status unknown(const ptq_command *c, const char *word,
   size_t n = 0;
   for (const ptq_option *o = c->options; o != NULL && o->name != NULL; o++)
     if (n < 64) names[n++] = o->name;
-  const char *near = ptq_text_nearest(word + (word[1] == '-' ? 2 : 1), names, n);
+  const char *near =
+      ptq_text_nearest(word + (word[1] == '-' ? 2 : 1), names, n);
   return PTQ_FAIL(err, PTQ_E_ARG,
                   "unknown option '%s'%s%s; see ptqsweep %s --help", word,
                   near != NULL ? ", did you mean --" : "",
@@ -93,10 +94,10 @@ ptq_status ptq_args_parse(const ptq_command *command, int argc, char **argv,
   if (ptq_args_has(out, "help")) return PTQ_OK;
   if (out->n_positional < command->min_args ||
       out->n_positional > command->max_args)
-    return PTQ_FAIL(err, PTQ_E_ARG, "%s arguments; usage: ptqsweep %s %s",
-                    out->n_positional < command->min_args ? "missing"
-                                                          : "too many",
-                    command->name, command->args);
+    return PTQ_FAIL(
+        err, PTQ_E_ARG, "%s arguments; usage: ptqsweep %s %s",
+        out->n_positional < command->min_args ? "missing" : "too many",
+        command->name, command->args);
   return PTQ_OK;
 }
 
@@ -141,8 +142,8 @@ ptq_status ptq_args_int(const ptq_args *a, const char *name, long fallback,
   return PTQ_OK;
 }
 
-ptq_status ptq_args_double(const ptq_args *a, const char *name,
-                           double fallback, double *out, ptq_err *err) {
+ptq_status ptq_args_double(const ptq_args *a, const char *name, double fallback,
+                           double *out, ptq_err *err) {
   const char *text = ptq_args_get(a, name);
   *out = fallback;
   if (text == NULL) return PTQ_OK;
@@ -154,8 +155,8 @@ ptq_status ptq_args_double(const ptq_args *a, const char *name,
   return PTQ_OK;
 }
 
-ptq_status ptq_args_bytes(const ptq_args *a, const char *name,
-                          int64_t fallback, int64_t *out, ptq_err *err) {
+ptq_status ptq_args_bytes(const ptq_args *a, const char *name, int64_t fallback,
+                          int64_t *out, ptq_err *err) {
   const char *text = ptq_args_get(a, name);
   *out = fallback;
   if (text == NULL) return PTQ_OK;

@@ -40,18 +40,19 @@ int ptq_args_all(const ptq_args *a, const char *name, const char **out,
 /** Number options with a default; PTQ_E_ARG names the option. */
 ptq_status ptq_args_int(const ptq_args *a, const char *name, long fallback,
                         long *out, ptq_err *err);
-ptq_status ptq_args_double(const ptq_args *a, const char *name,
-                           double fallback, double *out, ptq_err *err);
+ptq_status ptq_args_double(const ptq_args *a, const char *name, double fallback,
+                           double *out, ptq_err *err);
 
 /** Sizes such as 4GB or 800MB (powers of ten), in bytes. */
-ptq_status ptq_args_bytes(const ptq_args *a, const char *name,
-                          int64_t fallback, int64_t *out, ptq_err *err);
+ptq_status ptq_args_bytes(const ptq_args *a, const char *name, int64_t fallback,
+                          int64_t *out, ptq_err *err);
 
 typedef struct ptq_command {
   const char *name;
   const char *args;    /* usage after the name, e.g. "SPEC [options]" */
   const char *summary; /* one line for `ptqsweep --help`, no full stop */
-  const char *details; /* body of `ptqsweep NAME --help`, ends with an example */
+  const char
+      *details; /* body of `ptqsweep NAME --help`, ends with an example */
   const ptq_option *options; /* ended by a row without a name; may be NULL */
   int min_args, max_args;    /* positional */
   bool needs_mpi;            /* main() initializes MPI only for these */

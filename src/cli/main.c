@@ -9,10 +9,9 @@
 #include "ptq/base/text.h"
 
 static int usage(FILE *to, int exit_code) {
-  fprintf(to,
-          "ptqsweep " PTQ_VERSION
-          ": scaling laws of post-training quantized language models\n\n"
-          "usage: ptqsweep COMMAND [ARGUMENTS]\n\n");
+  fprintf(to, "ptqsweep " PTQ_VERSION
+              ": scaling laws of post-training quantized language models\n\n"
+              "usage: ptqsweep COMMAND [ARGUMENTS]\n\n");
   for (int i = 0; ptq_commands[i] != NULL; i++)
     fprintf(to, "  %-12s %s\n", ptq_commands[i]->name,
             ptq_commands[i]->summary);

@@ -14,8 +14,8 @@
 
 /** A whole file as NUL-terminated bytes, freed with ptq_free. A file larger
  * than `max` bytes is refused. */
-ptq_status ptq_file_read(const char *path, size_t max, char **out,
-                         size_t *size, ptq_err *err);
+ptq_status ptq_file_read(const char *path, size_t max, char **out, size_t *size,
+                         ptq_err *err);
 
 /** A file open for positioned reads. */
 typedef struct ptq_file ptq_file;

@@ -21,12 +21,12 @@ typedef enum ptq_yaml_kind {
 typedef struct ptq_yaml_node ptq_yaml_node;
 struct ptq_yaml_node {
   ptq_yaml_kind kind;
-  int line;               /* 1-based; 0: given on the command line */
-  char *key;              /* owned; NULL unless a member of a map */
-  char *text;             /* owned; scalars only */
-  bool quoted;            /* scalar was quoted: never a number or null */
-  ptq_yaml_node *child;   /* owned; first element or member */
-  ptq_yaml_node *next;    /* owned; next sibling */
+  int line;             /* 1-based; 0: given on the command line */
+  char *key;            /* owned; NULL unless a member of a map */
+  char *text;           /* owned; scalars only */
+  bool quoted;          /* scalar was quoted: never a number or null */
+  ptq_yaml_node *child; /* owned; first element or member */
+  ptq_yaml_node *next;  /* owned; next sibling */
   int64_t n_children;
 };
 

@@ -30,13 +30,13 @@ typedef struct ptq_dist_ops {
 } ptq_dist_ops;
 
 typedef struct ptq_dist_options {
-  double heartbeat_s;      /* workers report at least this often */
-  double silence_factor;   /* given up after max(silence_min_s, factor x the
-                              predicted time between heartbeats) */
+  double heartbeat_s;    /* workers report at least this often */
+  double silence_factor; /* given up after max(silence_min_s, factor x the
+                            predicted time between heartbeats) */
   double silence_min_s;
-  int max_attempts;        /* deaths held against a single point */
-  double time_limit_s;     /* 0: none */
-  bool progress;           /* progress line on standard error */
+  int max_attempts;    /* deaths held against a single point */
+  double time_limit_s; /* 0: none */
+  bool progress;       /* progress line on standard error */
 } ptq_dist_options;
 
 typedef struct ptq_dist_summary {
@@ -51,7 +51,7 @@ typedef struct ptq_dist_summary {
  */
 ptq_status ptq_dist_run(MPI_Comm comm, const ptq_plan *plan,
                         const ptq_dist_ops *ops,
-                        const ptq_dist_options *options,
-                        ptq_dist_summary *out, ptq_err *err);
+                        const ptq_dist_options *options, ptq_dist_summary *out,
+                        ptq_err *err);
 
 #endif /* PTQ_DIST_RUN_H */

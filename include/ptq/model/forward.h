@@ -57,7 +57,6 @@ void ptq_head_logits(const ptq_model_info *info, const ptq_head *head,
 
 /** FLOPs of a forward pass over one window: linears, causal attention (half),
  * and the head where asked. For benchmarks and the cost model. */
-double ptq_forward_flops(const ptq_model_info *info, int64_t n,
-                         bool with_head);
+double ptq_forward_flops(const ptq_model_info *info, int64_t n, bool with_head);
 
 #endif /* PTQ_MODEL_FORWARD_H */

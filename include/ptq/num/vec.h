@@ -13,16 +13,28 @@
 
 #include <stdint.h>
 
+#include "ptq/base/status.h"
+
+/** Choose the instruction set; ptq_blas_init calls it. PTQ_E_UNSUPPORTED when
+ * PTQ_ISA names one that is unknown or that this CPU or build lacks. A kernel
+ * used before that makes the same choice, and ends the process on a bad
+ * PTQ_ISA. */
+ptq_status ptq_vec_init(ptq_err *err);
+
 /** "avx512", "avx2" or "generic". */
 const char *ptq_vec_isa(void);
 
-/** y[i] = exp(x[i] - shift); relative error below 3e-7; y may be x. Results
- * below 2^-126 may be 0. Returns sum of y in float64 (fixed order). */
+/** y[i] = exp(x[i] - shift), the difference rounded to float32; relative error
+ * below 3e-7; y may be x. Results below 2^-126 are 0, above FLT_MAX infinity.
+ * Returns sum of y in float64 (fixed order). */
 double ptq_vec_exp(const float *x, int64_t n, float shift, float *y);
 /** Sum of exp(x[i] - shift) in float64, without storing. */
 double ptq_vec_sum_exp(const float *x, int64_t n, float shift);
-/** Largest element and, in *at (may be NULL), its first index; n > 0. */
+/** Largest element and, in *at (may be NULL), its first index; n > 0. NaN is
+ * passed over; all NaN gives -INFINITY at 0. */
 float ptq_vec_max(const float *x, int64_t n, int64_t *at);
+/** Sum of x in float64, fixed order. */
+double ptq_vec_sum(const float *x, int64_t n);
 /** Dot product of floats in float64, fixed order. */
 double ptq_vec_dot(const float *x, const float *y, int64_t n);
 /** Sum of squares of x, and of (x - y), in float64. */
@@ -38,6 +50,14 @@ void ptq_vec_accumulate(const float *x, int64_t n, double s, double *acc);
 void ptq_vec_silu_mul(const float *up, int64_t n, float *gate);
 /** x = max(x, 0); NaN stays NaN. */
 void ptq_vec_relu(int64_t n, float *x);
+/** y = (x - mean) * scale * w + b, the affine part of a norm; b may be NULL;
+ * y may be x. */
+void ptq_vec_normalize(const float *x, int64_t n, float mean, float scale,
+                       const float *w, const float *b, float *y);
+/** Rotary embedding of one head: y[i] = x[i] cos[i] - x[half + i] sin[i] and
+ * y[half + i] = x[half + i] cos[i] + x[i] sin[i] for i < half; y may be x. */
+void ptq_vec_rotate(const float *x, const float *cosines, const float *sines,
+                    int64_t half, float *y);
 /** Non-zero when all of x is finite. */
 int ptq_vec_all_finite(const float *x, int64_t n);
 

@@ -19,10 +19,10 @@
 
 /** What a method wants of the calibration text. */
 typedef enum ptq_calibration_mode {
-  PTQ_CALIB_NONE,            /* nothing (RTN) */
-  PTQ_CALIB_STATIC,          /* H of the unquantized model */
-  PTQ_CALIB_SEQUENTIAL,      /* H behind the already quantized blocks */
-  PTQ_CALIB_TRUE_SEQUENTIAL  /* and behind the quantized sites of the block */
+  PTQ_CALIB_NONE,           /* nothing (RTN) */
+  PTQ_CALIB_STATIC,         /* H of the unquantized model */
+  PTQ_CALIB_SEQUENTIAL,     /* H behind the already quantized blocks */
+  PTQ_CALIB_TRUE_SEQUENTIAL /* and behind the quantized sites of the block */
 } ptq_calibration_mode;
 
 typedef struct ptq_method_family ptq_method_family;
@@ -30,9 +30,9 @@ typedef struct ptq_method_family ptq_method_family;
 enum { PTQ_METHOD_NAME_MAX = 32, PTQ_METHOD_OPTIONS_MAX = 96 };
 
 typedef struct ptq_method {
-  const ptq_method_family *family;       /* static */
-  char name[PTQ_METHOD_NAME_MAX];        /* "gptq" */
-  char options[PTQ_METHOD_OPTIONS_MAX];  /* "damp=0.05,hessian=static" */
+  const ptq_method_family *family;      /* static */
+  char name[PTQ_METHOD_NAME_MAX];       /* "gptq" */
+  char options[PTQ_METHOD_OPTIONS_MAX]; /* "damp=0.05,hessian=static" */
   union {
     double align;
     unsigned char bytes[128];
@@ -55,14 +55,14 @@ typedef struct ptq_quant_input {
   int64_t group;          /* > 0, PTQ_GROUP_ROW or PTQ_GROUP_TENSOR */
   const double *h; /* borrowed; [cols, cols] full storage, uncentred second
                       moment, undamped; NULL when mode is PTQ_CALIB_NONE */
-  int cache_site;          /* which H of the cache's block this is, 0.. */
+  int cache_site;  /* which H of the cache's block this is, 0.. */
   ptq_factor_cache *cache; /* borrowed, nullable */
   int threads;             /* >= 1; bits do not depend on it */
 } ptq_quant_input;
 
 typedef struct ptq_quant_output {
-  float *y;      /* caller's; [rows, cols] dequantized */
-  int16_t *q;    /* caller's; [rows, cols] codes */
+  float *y;                 /* caller's; [rows, cols] dequantized */
+  int16_t *q;               /* caller's; [rows, cols] codes */
   ptq_group_params *params; /* caller's; [rows, n_groups] (1 for TENSOR) */
   double damp; /* damping used, relative to the mean diagonal; NaN if none */
   double storage_bits; /* codes, parameters, permutations, ... */
@@ -70,18 +70,18 @@ typedef struct ptq_quant_output {
 
 struct ptq_method_family {
   const char *name;
-  const char *summary; /* one line for `ptqsweep list methods` */
-  const char *source;  /* paper and reference implementation */
+  const char *summary;      /* one line for `ptqsweep list methods` */
+  const char *source;       /* paper and reference implementation */
   const char *options_help; /* "damp=0.01 block=128 ..." with defaults */
   /** Fill m->own and m->options. PTQ_E_ARG names the option and what is
    * known. */
-  ptq_status (*parse)(ptq_method *m, const ptq_method_option *options,
-                      size_t n, ptq_err *err);
+  ptq_status (*parse)(ptq_method *m, const ptq_method_option *options, size_t n,
+                      ptq_err *err);
   ptq_calibration_mode (*mode)(const ptq_method *m);
   /** PTQ_OK, or why this dtype and group cannot be combined with the
    * method. */
-  ptq_status (*accepts)(const ptq_method *m, const ptq_dtype *dt,
-                        int64_t group, ptq_err *err);
+  ptq_status (*accepts)(const ptq_method *m, const ptq_dtype *dt, int64_t group,
+                        ptq_err *err);
   ptq_status (*quantize)(const ptq_method *m, const ptq_quant_input *in,
                          ptq_quant_output *out, ptq_err *err);
   /** FLOPs of quantizing one rows x cols layer, for the cost model. */
@@ -91,9 +91,8 @@ struct ptq_method_family {
 /** All families, NULL-terminated. */
 const ptq_method_family *const *ptq_method_families(void);
 
-ptq_status ptq_method_parse(const char *name,
-                            const ptq_method_option *options, size_t n,
-                            ptq_method *out, ptq_err *err);
+ptq_status ptq_method_parse(const char *name, const ptq_method_option *options,
+                            size_t n, ptq_method *out, ptq_err *err);
 
 ptq_status ptq_factor_cache_create(ptq_factor_cache **out, ptq_err *err);
 /** Forget everything: call when the H behind a site changed (next block). */

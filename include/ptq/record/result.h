@@ -14,7 +14,7 @@
 /** A finished or failed grid point. All pointers are borrowed by a sink for
  * the call only. */
 typedef struct ptq_point_result {
-  int64_t point;  /* row of /points */
+  int64_t point;   /* row of /points */
   ptq_state state; /* PTQ_STATE_DONE or PTQ_STATE_FAILED */
   ptq_point_row row;
   const ptq_layer_row *layers; /* [n_layers]; NULL when failed */
@@ -27,10 +27,10 @@ typedef struct ptq_point_result {
 
 /** Eigenvalues of one input site over the blocks of a model. */
 typedef struct ptq_spectrum {
-  const char *site;       /* "attn_in" or "attn_in_nofirst": without the first
-                             position of each window */
+  const char *site; /* "attn_in" or "attn_in_nofirst": without the first
+                       position of each window */
   int64_t n_blocks, d;
-  const double *values;   /* [n_blocks, d], descending; NULL when not asked */
+  const double *values; /* [n_blocks, d], descending; NULL when not asked */
   int64_t n_tokens;
 } ptq_spectrum;
 

@@ -22,8 +22,8 @@
 
 /** One dataset of /spectra/<model>/<site>. */
 typedef struct ptq_spectrum_slot {
-  int64_t subject;    /* row of /models it belongs to */
-  char group[80];     /* name under /spectra */
+  int64_t subject; /* row of /models it belongs to */
+  char group[80];  /* name under /spectra */
   char site[32];
   int64_t n_blocks, d;
 } ptq_spectrum_slot;
@@ -41,7 +41,7 @@ typedef struct ptq_store_layout {
   const int64_t *point_layers;  /* [n_points] linear layers of the model */
   const int64_t *point_windows; /* [n_points] evaluation windows */
   int64_t n_subjects;
-  const ptq_model_row *subjects; /* [n_subjects], identity columns filled */
+  const ptq_model_row *subjects;  /* [n_subjects], identity columns filled */
   const int64_t *subject_windows; /* [n_subjects] */
   int64_t n_spectra;
   const ptq_spectrum_slot *spectra; /* [n_spectra] */

@@ -17,15 +17,15 @@ typedef struct ptq_rates {
 /** A unit of work that rank 0 hands out. */
 typedef struct ptq_item {
   int64_t subject;
-  int64_t first, n;  /* into ptq_plan.order: the batch's points; n == 0: the
-                        subject's own item (baseline, spectra) */
-  double seconds;    /* predicted */
+  int64_t first, n; /* into ptq_plan.order: the batch's points; n == 0: the
+                       subject's own item (baseline, spectra) */
+  double seconds;   /* predicted */
 } ptq_item;
 
 typedef struct ptq_plan {
   ptq_item *items; /* owned; longest first */
   int64_t n_items;
-  int64_t *order;  /* owned; [number of points to do] */
+  int64_t *order; /* owned; [number of points to do] */
   int64_t n_order;
   double seconds_total; /* of one rank */
   int64_t memory_bytes; /* largest item, of one rank */
@@ -58,8 +58,8 @@ ptq_status ptq_bytes_parse(const char *text, int64_t *out, ptq_err *err);
  */
 ptq_status ptq_plan_build(const ptq_grid *g, const unsigned char *todo_points,
                           const unsigned char *todo_subjects, int n_workers,
-                          int64_t memory, const ptq_rates *rates,
-                          ptq_plan *out, ptq_err *err);
+                          int64_t memory, const ptq_rates *rates, ptq_plan *out,
+                          ptq_err *err);
 void ptq_plan_release(ptq_plan *p);
 /** Makespan of the plan on n workers by longest-first simulation, seconds. */
 double ptq_plan_makespan(const ptq_plan *p, int n_workers);

@@ -14,7 +14,7 @@
 
 /** One model on one calibration and one evaluation text. */
 typedef struct ptq_subject {
-  int64_t model; /* index into spec->models */
+  int64_t model;                   /* index into spec->models */
   int64_t calibration, evaluation; /* indices into spec's */
   ptq_model_info info;
   char family[32];
@@ -29,7 +29,7 @@ typedef struct ptq_point {
 } ptq_point;
 
 typedef struct ptq_grid {
-  const ptq_spec *spec; /* borrowed */
+  const ptq_spec *spec;  /* borrowed */
   ptq_subject *subjects; /* owned */
   int64_t n_subjects;
   ptq_point *points; /* owned */
@@ -37,7 +37,7 @@ typedef struct ptq_grid {
   int64_t n_duplicates; /* dropped because a group became a row */
   int64_t n_excluded;   /* dropped by the sweep file's exclude */
   char data_fingerprint[PTQ_HASH_HEX]; /* of all texts; set by keys */
-  char fingerprint[PTQ_HASH_HEX]; /* of all keys in order; set by keys */
+  char fingerprint[PTQ_HASH_HEX];      /* of all keys in order; set by keys */
 } ptq_grid;
 
 /** Cross product; opens every model (headers only). Combinations that a
@@ -58,8 +58,8 @@ ptq_status ptq_grid_hash_inputs(const ptq_grid *g, char (*models)[PTQ_HASH_HEX],
  * points are the same (one checkpoint under two names). Neither array is
  * written (C11 has no conversion to pointers to const arrays). */
 ptq_status ptq_grid_set_keys(ptq_grid *g, char (*models)[PTQ_HASH_HEX],
-                             char (*texts)[PTQ_HASH_HEX],
-                             const char *numerics, ptq_err *err);
+                             char (*texts)[PTQ_HASH_HEX], const char *numerics,
+                             ptq_err *err);
 
 /** Linear layers of a subject's model that are quantized. */
 int64_t ptq_subject_layers(const ptq_subject *s);

@@ -10,8 +10,8 @@
 #include "ptq/sweep/grid.h"
 
 /** Clear `row` and fill its identity columns; keys must be set. */
-void ptq_point_identity(const ptq_grid *g, int64_t point,
-                        const char *numerics, ptq_point_row *row);
+void ptq_point_identity(const ptq_grid *g, int64_t point, const char *numerics,
+                        ptq_point_row *row);
 void ptq_subject_identity(const ptq_grid *g, int64_t subject,
                           ptq_model_row *row);
 

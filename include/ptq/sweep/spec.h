@@ -20,22 +20,22 @@ enum { PTQ_MODEL_NAME_MAX = 64, PTQ_LABEL_MAX = 96, PTQ_COVARIATES_MAX = 192 };
 
 /** A text and how windows are cut from it. */
 typedef struct ptq_text_spec {
-  char *path;   /* owned; resolved */
+  char *path; /* owned; resolved */
   int64_t windows, length;
-  bool random;  /* windows at random positions drawn from seed; else the first
-                   ones, cut without overlap */
+  bool random; /* windows at random positions drawn from seed; else the first
+                  ones, cut without overlap */
   uint64_t seed;
   char label[PTQ_LABEL_MAX]; /* "train.txt:64x256@1": base name, windows x
                                 length, @seed when random, @end for the
                                 default selection */
-  int line;     /* in the sweep file */
+  int line;                  /* in the sweep file */
 } ptq_text_spec;
 
 typedef struct ptq_model_spec {
-  char *path; /* owned; resolved directory */
-  char name[PTQ_MODEL_NAME_MAX];  /* unique in the sweep: base name of the
-                                     directory, or `name:` */
-  char family[32];                /* `family:`, or "" for the architecture */
+  char *path;                    /* owned; resolved directory */
+  char name[PTQ_MODEL_NAME_MAX]; /* unique in the sweep: base name of the
+                                    directory, or `name:` */
+  char family[32];               /* `family:`, or "" for the architecture */
   char covariates[PTQ_COVARIATES_MAX]; /* "train_tokens=3e9,..." sorted */
   int line;
 } ptq_model_spec;
@@ -52,7 +52,10 @@ typedef struct ptq_exclude {
   int line;
 } ptq_exclude;
 
-typedef enum ptq_spectra_mode { PTQ_SPECTRA_OFF, PTQ_SPECTRA_FULL } ptq_spectra_mode;
+typedef enum ptq_spectra_mode {
+  PTQ_SPECTRA_OFF,
+  PTQ_SPECTRA_FULL
+} ptq_spectra_mode;
 
 typedef struct ptq_spec {
   char *path; /* owned; of the sweep file */
@@ -68,7 +71,7 @@ typedef struct ptq_spec {
                               first calibration text's length, taken as the
                               LAST non-overlapping windows of that text */
   bool selection_from_end; /* the default above is in use */
-  ptq_dtype *dtypes; /* owned */
+  ptq_dtype *dtypes;       /* owned */
   int64_t n_dtypes;
   ptq_method *methods; /* owned */
   int *method_lines;   /* owned; [n_methods] in the sweep file */

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "ptq/sweep/batch.h"
+
+#include "clock.h"
+#include "lane.h"
+#include "ptq/base/mem.h"
+#include "scoring.h"
+
+/* Everything a batch holds. */
+typedef struct batch {
+  ptq_setup setup;
+  ptq_reference reference;
+  ptq_workbench bench;
+  ptq_workspace *ws;
+  ptq_lane *lanes;
+  int64_t n;
+} batch;
+
+static void batch_close(batch *b) {
+  for (int64_t i = 0; b->lanes != NULL && i < b->n; i++)
+    ptq_lane_close(&b->lanes[i]);
+  ptq_free(b->lanes);
+  ptq_workspace_free(b->ws);
+  ptq_workbench_close(&b->bench);
+  ptq_reference_close(&b->reference);
+  ptq_setup_close(&b->setup);
+}
+
+static ptq_status batch_open(batch *b, const ptq_grid *g, const int64_t *points,
+                             int64_t n, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  int64_t smallest_group = 0;
+  bool sequential = false;
+  PTQ_TRY(ptq_setup_open(&b->setup, g, g->points[points[0]].subject, err));
+  PTQ_TRY(ptq_reference_open(&b->reference, &b->setup, err));
+  PTQ_TRY(ptq_alloc(&b->lanes, n, sizeof *b->lanes, "a batch", err));
+  b->n = n;
+  for (int64_t i = 0; i < n; i++) {
+    ptq_lane *l = &b->lanes[i];
+    PTQ_TRY(ptq_lane_open(l, g, points[i], &b->reference, err));
+    if (l->group > 0 && (smallest_group == 0 || l->group < smallest_group))
+      smallest_group = l->group;
+    sequential = sequential || l->calib.n > 0;
+  }
+  PTQ_TRY(ptq_workbench_open(&b->bench, &b->setup, smallest_group, sequential,
+                             err));
+  PTQ_TRY(ptq_workspace_create(b->setup.info, ptq_setup_max_length(&b->setup),
+                               &b->ws, err));
+done:
+  if (rc != PTQ_OK) batch_close(b);
+  return rc;
+}
+
+/* Stands between the batch and its sink, to tell the sink's refusals (the run
+ * must end) from the batch's own failures (its points failed). */
+typedef struct gate {
+  const ptq_sink *sink;
+  bool refused;
+  int64_t handed_over; /* points, in order */
+} gate;
+
+static ptq_status gate_point(void *ctx, const ptq_point_result *r,
+                             ptq_err *err) {
+  gate *t = ctx;
+  const ptq_status rc = t->sink->point(t->sink->ctx, r, err);
+  t->refused = rc != PTQ_OK;
+  t->handed_over++;
+  return rc;
+}
+
+static ptq_status gate_alive(void *ctx, double done, ptq_err *err) {
+  gate *t = ctx;
+  const ptq_status rc = t->sink->alive(t->sink->ctx, done, err);
+  t->refused = rc != PTQ_OK;
+  return rc;
+}
+
+static ptq_status walk(batch *b, const ptq_grid *g, const int64_t *points,
+                       int64_t n, const ptq_sink *sink, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  double shared_seconds = 0.0, start = ptq_clock();
+  PTQ_TRY(batch_open(b, g, points, n, err));
+  const int64_t n_blocks = b->setup.info->n_blocks;
+  for (int64_t i = 0; i < n_blocks; i++) {
+    PTQ_TRY(ptq_reference_block(&b->reference, i, b->ws, err));
+    shared_seconds += ptq_clock() - start;
+    ptq_factor_cache_reset(b->bench.shared);
+    for (int64_t j = 0; j < n; j++) {
+      const double within = (double)(j + 1) / (double)n;
+      ptq_lane_block(&b->lanes[j], &b->reference, &b->bench, b->ws);
+      PTQ_TRY(sink->alive(sink->ctx,
+                          ((double)i + within) / (double)(n_blocks + 1), err));
+    }
+    start = ptq_clock();
+  }
+  PTQ_TRY(ptq_score_lanes(g, &b->reference, b->lanes, n, shared_seconds, sink,
+                          err));
+done:
+  return rc;
+}
+
+ptq_status ptq_batch_run(const ptq_grid *g, const int64_t *points, int64_t n,
+                         const ptq_sink *sink, ptq_err *err) {
+  ptq_status rc = sink->begin(sink->ctx, points, n, err);
+  if (rc != PTQ_OK) return rc;
+  batch b = {0};
+  gate t = {.sink = sink};
+  const ptq_sink gated = {.ctx = &t, .point = gate_point, .alive = gate_alive};
+  ptq_err why = {0};
+  rc = walk(&b, g, points, n, &gated, &why);
+  batch_close(&b);
+  if (rc != PTQ_OK && t.refused)
+    return ptq_err_set(err, rc, why.file, why.line, "%s", why.msg);
+  /* What every point needs failed (a weight is NaN, memory ran out): the
+   * points not handed over yet failed with it. */
+  rc = PTQ_OK;
+  for (int64_t i = t.handed_over; i < n && rc == PTQ_OK; i++)
+    rc = ptq_hand_over_failed(g, points[i], why.msg, sink, err);
+  return rc;
+}

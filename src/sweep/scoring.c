@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "scoring.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "clock.h"
+#include "ptq/base/mem.h"
+#include "ptq/base/text.h"
+#include "ptq/eval/score.h"
+#include "ptq/eval/statistics.h"
+#include "ptq/num/numerics.h"
+#include "ptq/sweep/identity.h"
+
+/* Scores of the lanes still alive; arrays over [n lanes, n windows]. */
+typedef struct scores {
+  int64_t n_lanes, n_windows, scored; /* scored positions a window */
+  ptq_lane **lane;                    /* owned; [n_lanes] */
+  double *ref_nll;                    /* owned; [n_windows] */
+  ptq_window_score *score;            /* owned; [n_lanes, n_windows] */
+  float *kl;                          /* owned; [n_lanes, n_windows * scored] */
+  double *x, *w;        /* owned; [n_windows] scratch of statistics */
+  ptq_window_row *rows; /* owned; [n_windows] scratch */
+} scores;
+
+static void scores_release(scores *s) {
+  ptq_free(s->lane);
+  ptq_free(s->ref_nll);
+  ptq_free(s->score);
+  ptq_free(s->kl);
+  ptq_free(s->x);
+  ptq_free(s->w);
+  ptq_free(s->rows);
+}
+
+static ptq_status scores_init(scores *s, const ptq_windows *eval,
+                              ptq_lane *lanes, int64_t n, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  *s = (scores){.n_windows = eval->n, .scored = eval->length - 1};
+  PTQ_TRY(ptq_alloc(&s->lane, n, sizeof *s->lane, "lanes", err));
+  for (int64_t i = 0; i < n; i++)
+    if (lanes[i].status == PTQ_OK) s->lane[s->n_lanes++] = &lanes[i];
+  const int64_t cells = s->n_lanes * s->n_windows;
+  PTQ_TRY(
+      ptq_alloc(&s->ref_nll, s->n_windows, sizeof *s->ref_nll, "scores", err));
+  PTQ_TRY(ptq_alloc(&s->score, cells, sizeof *s->score, "scores", err));
+  PTQ_TRY(ptq_alloc(&s->kl, cells * s->scored, sizeof *s->kl, "scores", err));
+  PTQ_TRY(ptq_alloc(&s->x, s->n_windows, sizeof *s->x, "scores", err));
+  PTQ_TRY(ptq_alloc(&s->w, s->n_windows, sizeof *s->w, "scores", err));
+  PTQ_TRY(ptq_alloc(&s->rows, s->n_windows, sizeof *s->rows, "scores", err));
+  for (int64_t i = 0; i < s->n_windows; i++) s->w[i] = (double)s->scored;
+done:
+  if (rc != PTQ_OK) scores_release(s);
+  return rc;
+}
+
+/* One window of all lanes; pointer arrays are the caller's scratch. */
+static ptq_status score_one(scores *s, ptq_scorer *scorer,
+                            const ptq_reference *r, const ptq_head *head,
+                            int64_t window, const float **cand, float **kl,
+                            ptq_window_score *out, ptq_err *err) {
+  const ptq_model_info *info = r->setup->info;
+  const ptq_windows *eval = &r->setup->eval;
+  float *ref = ptq_stream_window(&r->eval, window);
+  ptq_head_norm(info, head, ref, eval->length);
+  for (int64_t i = 0; i < s->n_lanes; i++) {
+    float *h = ptq_stream_window(&s->lane[i]->eval, window);
+    ptq_head_norm(info, head, h, eval->length);
+    cand[i] = h;
+    kl[i] = s->kl + (i * s->n_windows + window) * s->scored;
+  }
+  const ptq_status rc = ptq_score_window(
+      scorer, head, eval->ids + window * eval->length, eval->length, ref, cand,
+      s->n_lanes, &s->ref_nll[window], out, kl, err);
+  for (int64_t i = 0; i < s->n_lanes && rc == PTQ_OK; i++)
+    s->score[i * s->n_windows + window] = out[i];
+  return rc;
+}
+
+static ptq_status score_windows(scores *s, const ptq_reference *r,
+                                const ptq_head *head, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_scorer *scorer = NULL;
+  const float **cand = NULL;
+  float **kl = NULL;
+  ptq_window_score *out = NULL;
+  PTQ_TRY(ptq_alloc(&cand, s->n_lanes, sizeof *cand, "scores", err));
+  PTQ_TRY(ptq_alloc(&kl, s->n_lanes, sizeof *kl, "scores", err));
+  PTQ_TRY(ptq_alloc(&out, s->n_lanes, sizeof *out, "scores", err));
+  PTQ_TRY(ptq_scorer_create(r->setup->info, r->setup->eval.length, s->n_lanes,
+                            &scorer, err));
+  for (int64_t i = 0; i < s->n_windows; i++)
+    PTQ_TRY(score_one(s, scorer, r, head, i, cand, kl, out, err));
+done:
+  ptq_scorer_free(scorer);
+  ptq_free(cand);
+  ptq_free(kl);
+  ptq_free(out);
+  return rc;
+}
+
+/* Means over layers in dB; sums over layers before the ratio for weights. */
+static void summarize_layers(const ptq_lane *l, const ptq_model_info *info,
+                             ptq_point_row *row) {
+  double output = 0.0, propagated = 0.0;
+  for (int64_t i = 0; i < l->n_layers; i++) {
+    output += l->layers[i].sqnr_output;
+    propagated += l->layers[i].sqnr_output_prop;
+  }
+  row->sqnr_output = output / (double)l->n_layers;
+  row->sqnr_output_prop = propagated / (double)l->n_layers;
+  row->sqnr_weight = ptq_decibel(l->weight_energy, l->weight_noise);
+  row->bits_per_weight = l->storage_bits / (double)info->params_quantizable;
+  row->bits_model = l->storage_bits + info->bits_unquantized;
+}
+
+/* The point's seed of resampling is the hash of its key. */
+static void summarize_windows(scores *s, int64_t lane, const ptq_windows *eval,
+                              ptq_point_row *row) {
+  const ptq_window_score *score = s->score + lane * s->n_windows;
+  const uint64_t seed = ptq_hash64(row->key, strlen(row->key));
+  const double positions = (double)(s->n_windows * s->scored);
+  double nll = 0.0, ref = 0.0, kl = 0.0, kl_rev = 0.0, top1 = 0.0, bytes = 0.0;
+  for (int64_t i = 0; i < s->n_windows; i++) {
+    nll += score[i].nll;
+    ref += s->ref_nll[i];
+    kl += score[i].kl;
+    kl_rev += score[i].kl_rev;
+    top1 += (double)score[i].top1;
+    bytes += (double)eval->bytes[i];
+  }
+  row->nll = nll / positions;
+  row->nll_byte = nll / bytes;
+  row->ppl = exp(row->nll);
+  row->kl = kl / positions;
+  row->kl_rev = kl_rev / positions;
+  row->top1 = top1 / positions;
+  for (int64_t i = 0; i < s->n_windows; i++) s->x[i] = score[i].nll;
+  row->nll_se = ptq_window_se(s->x, s->w, s->n_windows);
+  double dnll = 0.0;
+  for (int64_t i = 0; i < s->n_windows; i++) {
+    s->x[i] = score[i].nll - s->ref_nll[i];
+    dnll += s->x[i];
+  }
+  row->dnll = dnll / positions;
+  row->dnll_se = ptq_block_bootstrap_se(s->x, s->w, s->n_windows, seed);
+  for (int64_t i = 0; i < s->n_windows; i++) s->x[i] = score[i].kl;
+  row->kl_se = ptq_block_bootstrap_se(s->x, s->w, s->n_windows, seed);
+  row->kl_p99 = ptq_quantile(s->kl + lane * s->n_windows * s->scored,
+                             s->n_windows * s->scored, 0.99);
+}
+
+static void fill_windows(scores *s, int64_t lane, int64_t point) {
+  const ptq_window_score *score = s->score + lane * s->n_windows;
+  for (int64_t i = 0; i < s->n_windows; i++)
+    s->rows[i] = (ptq_window_row){.point = point,
+                                  .window = i,
+                                  .nll = score[i].nll,
+                                  .kl = score[i].kl,
+                                  .top1 = (double)score[i].top1};
+}
+
+ptq_status ptq_hand_over_failed(const ptq_grid *g, int64_t point,
+                                const char *why, const ptq_sink *sink,
+                                ptq_err *err) {
+  char numerics[PTQ_NUMERICS_MAX];
+  ptq_point_result result = {.point = point, .state = PTQ_STATE_FAILED};
+  ptq_numerics_text(numerics);
+  ptq_point_identity(g, point, numerics, &result.row);
+  (void)ptq_text_copy(result.message, sizeof result.message, why);
+  return sink->point(sink->ctx, &result, err);
+}
+
+/* Hand a lane over; `at` is its place among the scored ones. */
+static ptq_status hand_over(const ptq_grid *g, const ptq_reference *r,
+                            scores *s, int64_t at, ptq_lane *l,
+                            double shared_seconds, const char *numerics,
+                            const ptq_sink *sink, ptq_err *err) {
+  if (l->status != PTQ_OK)
+    return ptq_hand_over_failed(g, l->point, l->err.msg, sink, err);
+  ptq_point_result result = {.point = l->point,
+                             .state = PTQ_STATE_DONE,
+                             .layers = l->layers,
+                             .n_layers = l->n_layers,
+                             .windows = s->rows,
+                             .n_windows = s->n_windows,
+                             .seconds = l->seconds + shared_seconds};
+  ptq_point_identity(g, l->point, numerics, &result.row);
+  summarize_layers(l, r->setup->info, &result.row);
+  summarize_windows(s, at, &r->setup->eval, &result.row);
+  fill_windows(s, at, l->point);
+  if (!isfinite(result.row.nll) || !isfinite(result.row.kl))
+    return ptq_hand_over_failed(
+        g, l->point,
+        "the quantized model's NLL is not finite: the number format is too "
+        "coarse for this model's activations",
+        sink, err);
+  return sink->point(sink->ctx, &result, err);
+}
+
+ptq_status ptq_score_lanes(const ptq_grid *g, ptq_reference *r, ptq_lane *lanes,
+                           int64_t n, double shared_seconds,
+                           const ptq_sink *sink, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_head head = {0};
+  scores s = {0};
+  char numerics[PTQ_NUMERICS_MAX];
+  const double start = ptq_clock();
+  ptq_numerics_text(numerics);
+  PTQ_TRY(scores_init(&s, &r->setup->eval, lanes, n, err));
+  PTQ_TRY(ptq_model_load_head(r->setup->model, &head, err));
+  PTQ_TRY(score_windows(&s, r, &head, err));
+  shared_seconds += ptq_clock() - start;
+  int64_t at = 0;
+  for (int64_t i = 0; i < n; i++) {
+    PTQ_TRY(hand_over(g, r, &s, at, &lanes[i], shared_seconds / (double)n,
+                      numerics, sink, err));
+    at += lanes[i].status == PTQ_OK;
+  }
+done:
+  ptq_head_release(&head);
+  scores_release(&s);
+  return rc;
+}

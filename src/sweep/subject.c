@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <stdio.h>
+
+#include "clock.h"
+#include "ptq/base/mem.h"
+#include "ptq/base/text.h"
+#include "ptq/eval/score.h"
+#include "ptq/eval/statistics.h"
+#include "ptq/eval/unigram.h"
+#include "ptq/num/blas.h"
+#include "ptq/num/moment.h"
+#include "ptq/sweep/batch.h"
+#include "ptq/sweep/identity.h"
+#include "setup.h"
+#include "spectra.h"
+#include "stream.h"
+
+/* Everything a subject's item holds. */
+typedef struct subject_run {
+  ptq_setup setup;
+  ptq_workspace *ws;
+  ptq_stream calib, eval;
+  ptq_block block;
+  ptq_head head;
+  ptq_scorer *scorer;
+  ptq_spectra spectra;
+  ptq_baseline_row *windows;
+  double *x, *w; /* [n_windows] NLL sums and scored positions */
+} subject_run;
+
+static void run_close(subject_run *r) {
+  ptq_free(r->windows);
+  ptq_free(r->x);
+  ptq_free(r->w);
+  ptq_spectra_release(&r->spectra);
+  ptq_scorer_free(r->scorer);
+  ptq_head_release(&r->head);
+  ptq_block_release(&r->block);
+  ptq_stream_release(&r->calib);
+  ptq_stream_release(&r->eval);
+  ptq_workspace_free(r->ws);
+  ptq_setup_close(&r->setup);
+}
+
+static ptq_status run_open(subject_run *r, const ptq_grid *g, int64_t subject,
+                           ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_embedding e = {0};
+  PTQ_TRY(ptq_setup_open(&r->setup, g, subject, err));
+  const ptq_model_info *info = r->setup.info;
+  PTQ_TRY(ptq_model_load_embedding(r->setup.model, &e, err));
+  if (g->spec->spectra == PTQ_SPECTRA_FULL) {
+    PTQ_TRY(ptq_stream_embed(&r->calib, info, &e, &r->setup.calib, err));
+    PTQ_TRY(ptq_spectra_init(&r->spectra, info, err));
+  }
+  PTQ_TRY(ptq_stream_embed(&r->eval, info, &e, &r->setup.eval, err));
+  PTQ_TRY(
+      ptq_workspace_create(info, ptq_setup_max_length(&r->setup), &r->ws, err));
+  PTQ_TRY(ptq_scorer_create(info, r->setup.eval.length, 0, &r->scorer, err));
+  PTQ_TRY(
+      ptq_alloc(&r->windows, r->eval.n, sizeof *r->windows, "windows", err));
+  PTQ_TRY(ptq_alloc(&r->x, r->eval.n, sizeof *r->x, "windows", err));
+  PTQ_TRY(ptq_alloc(&r->w, r->eval.n, sizeof *r->w, "windows", err));
+done:
+  ptq_embedding_release(&e);
+  return rc;
+}
+
+static ptq_status walk(subject_run *r, const ptq_sink *sink, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_model_info *info = r->setup.info;
+  for (int64_t i = 0; i < info->n_blocks; i++) {
+    ptq_block_release(&r->block);
+    PTQ_TRY(ptq_model_load_block(r->setup.model, i, &r->block, err));
+    if (r->calib.n > 0)
+      PTQ_TRY(ptq_spectra_block(&r->spectra, &r->calib, info, &r->block, r->ws,
+                                err));
+    PTQ_TRY(ptq_stream_advance(&r->eval, info, &r->block, r->ws, err));
+    PTQ_TRY(sink->alive(sink->ctx,
+                        (double)(i + 1) / (double)(info->n_blocks + 1), err));
+  }
+done:
+  return rc;
+}
+
+static ptq_status score(subject_run *r, int64_t subject, ptq_model_row *row,
+                        ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_windows *eval = &r->setup.eval;
+  const int64_t scored = eval->length - 1;
+  double nll = 0.0;
+  PTQ_TRY(ptq_model_load_head(r->setup.model, &r->head, err));
+  row->tokens = eval->n * scored;
+  row->bytes = 0;
+  for (int64_t i = 0; i < eval->n; i++) {
+    float *h = ptq_stream_window(&r->eval, i);
+    ptq_head_norm(r->setup.info, &r->head, h, eval->length);
+    PTQ_TRY(ptq_score_window(r->scorer, &r->head, eval->ids + i * eval->length,
+                             eval->length, h, NULL, 0, &r->x[i], NULL, NULL,
+                             err));
+    r->w[i] = (double)scored;
+    nll += r->x[i];
+    row->bytes += eval->bytes[i];
+    r->windows[i] = (ptq_baseline_row){.subject = subject,
+                                       .window = i,
+                                       .start = eval->start[i],
+                                       .tokens = scored,
+                                       .bytes = eval->bytes[i],
+                                       .nll = r->x[i]};
+  }
+  row->nll = nll / (double)row->tokens;
+  row->nll_byte = nll / (double)row->bytes;
+  row->nll_se = ptq_window_se(r->x, r->w, eval->n);
+  row->calib_tokens = r->setup.calib.n * r->setup.calib.length;
+  PTQ_TRY(ptq_unigram_nll(r->setup.calib_tokens.ids, r->setup.calib_tokens.n,
+                          eval->ids, eval->n, eval->length,
+                          r->setup.info->vocab, &row->nll_unigram, err));
+done:
+  return rc;
+}
+
+ptq_status ptq_subject_run(const ptq_grid *g, int64_t subject,
+                           const ptq_sink *sink, ptq_err *err) {
+  ptq_err why = {0};
+  subject_run r = {0};
+  ptq_subject_result result = {.subject = subject, .state = PTQ_STATE_DONE};
+  const double start = ptq_clock();
+  ptq_subject_identity(g, subject, &result.row);
+  ptq_status rc = run_open(&r, g, subject, &why);
+  if (rc == PTQ_OK) rc = walk(&r, sink, &why);
+  if (rc == PTQ_OK) rc = score(&r, subject, &result.row, &why);
+  if (rc == PTQ_OK) {
+    result.windows = r.windows;
+    result.n_windows = r.eval.n;
+    result.spectra = r.spectra.rows;
+    result.n_spectra = r.spectra.n_rows;
+  } else {
+    ptq_subject_identity(g, subject, &result.row);
+    result.state = PTQ_STATE_FAILED;
+    (void)ptq_text_copy(result.message, sizeof result.message, why.msg);
+  }
+  result.seconds = ptq_clock() - start;
+  if (rc == PTQ_E_STOPPED)
+    (void)ptq_err_set(err, rc, why.file, why.line, "%s", why.msg);
+  else
+    rc = sink->subject(sink->ctx, &result, err);
+  run_close(&r);
+  return rc;
+}
