@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#define _GNU_SOURCE /* dladdr */
+#include "ptq/num/blas.h"
+
+#include <cblas.h>
+#include <dlfcn.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ptq/base/check.h"
+#include "ptq/base/mem.h"
+#include "ptq/base/rng.h"
+#include "ptq/num/vec.h"
+
+/* LAPACK through its Fortran symbols: not every OpenBLAS carries LAPACKE. The
+ * hidden lengths of character arguments are passed as size_t, as gfortran
+ * does; compilers that pass none ignore them. */
+void dsyevr_(const char *jobz, const char *range, const char *uplo,
+             const int *n, double *a, const int *lda, const double *vl,
+             const double *vu, const int *il, const int *iu,
+             const double *abstol, int *m, double *w, double *z, const int *ldz,
+             int *isuppz, double *work, const int *lwork, int *iwork,
+             const int *liwork, int *info, size_t jobz_len, size_t range_len,
+             size_t uplo_len);
+
+static char blas_name[64] = "";
+
+/* Both symbols must come from one library: with GSL's reference cblas linked
+ * first, every product would be right and twenty times slower. */
+static ptq_status check_library(ptq_err *err) {
+  Dl_info product, config;
+  /* POSIX lets a function pointer become a void pointer. */
+  void *sgemm = NULL, *threads = NULL;
+  void (*const product_fn)(void) = (void (*)(void))cblas_sgemm;
+  void (*const config_fn)(void) = (void (*)(void))openblas_get_config;
+  memcpy(&sgemm, &product_fn, sizeof sgemm);
+  memcpy(&threads, &config_fn, sizeof threads);
+  if (dladdr(sgemm, &product) == 0 || dladdr(threads, &config) == 0)
+    return PTQ_OK; /* static program: one object by construction */
+  if (product.dli_fbase != config.dli_fbase)
+    return PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
+                    "cblas calls are answered by '%s', not by OpenBLAS ('%s');"
+                    " link OpenBLAS first and leave gslcblas out",
+                    product.dli_fname, config.dli_fname);
+  return PTQ_OK;
+}
+
+static ptq_status check_product(ptq_err *err) {
+  enum { M = 97, N = 83, K = 61 };
+  float a[M * K], b[N * K], c[M * N];
+  ptq_rng rng;
+  ptq_rng_init(&rng, 1);
+  for (int i = 0; i < M * K; i++) a[i] = (float)ptq_rng_unit(&rng) - 0.5F;
+  for (int i = 0; i < N * K; i++) b[i] = (float)ptq_rng_unit(&rng) - 0.5F;
+  ptq_sgemm_nt(M, N, K, 1.0F, a, K, b, K, 0.0F, c, N);
+  for (int i = 0; i < M; i++)
+    for (int j = 0; j < N; j++) {
+      double exact = 0.0;
+      for (int k = 0; k < K; k++)
+        exact += (double)a[i * K + k] * (double)b[j * K + k];
+      /* K products of at most 1/4, each sum rounded to 2^-24 of at most K/4 */
+      if (!(fabs(exact - (double)c[i * N + j]) <= K * K * 0.25 * 0x1p-24))
+        return PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
+                        "%s multiplies wrongly: element (%d, %d) of a test "
+                        "product is %g, not %g; choose other kernels with "
+                        "OPENBLAS_CORETYPE (Haswell, SkylakeX, Zen)",
+                        blas_name, i, j, (double)c[i * N + j], exact);
+    }
+  return PTQ_OK;
+}
+
+ptq_status ptq_blas_init(ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  PTQ_TRY(ptq_vec_init(err));
+  PTQ_TRY(check_library(err));
+  openblas_set_num_threads(1);
+  /* "OpenBLAS 0.3.21 NO_AFFINITY ...": the second word is the version. */
+  char version[16] = "unknown";
+  (void)sscanf(openblas_get_config(), "%*s %15s", version);
+  snprintf(blas_name, sizeof blas_name, "openblas %s %s", version,
+           openblas_get_corename());
+  PTQ_TRY(check_product(err));
+done:
+  return rc;
+}
+
+const char *ptq_blas_name(void) {
+  return blas_name;
+}
+
+void ptq_sgemm_nt(int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+                  int64_t lda, const float *b, int64_t ldb, float beta,
+                  float *c, int64_t ldc) {
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, ptq_int(m), ptq_int(n),
+              ptq_int(k), alpha, a, ptq_int(lda), b, ptq_int(ldb), beta, c,
+              ptq_int(ldc));
+}
+
+void ptq_sgemm_nn(int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+                  int64_t lda, const float *b, int64_t ldb, float beta,
+                  float *c, int64_t ldc) {
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, ptq_int(m), ptq_int(n),
+              ptq_int(k), alpha, a, ptq_int(lda), b, ptq_int(ldb), beta, c,
+              ptq_int(ldc));
+}
+
+void ptq_sgemm_tn(int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+                  int64_t lda, const float *b, int64_t ldb, float beta,
+                  float *c, int64_t ldc) {
+  cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, ptq_int(m), ptq_int(n),
+              ptq_int(k), alpha, a, ptq_int(lda), b, ptq_int(ldb), beta, c,
+              ptq_int(ldc));
+}
+
+void ptq_ssyrk_upper(int64_t n, int64_t k, const float *x, int64_t ldx,
+                     float *c, int64_t ldc) {
+  cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, ptq_int(n), ptq_int(k),
+              1.0F, x, ptq_int(ldx), 0.0F, c, ptq_int(ldc));
+}
+
+static bool upper_is_finite(const double *a, int64_t n) {
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = i; j < n; j++)
+      if (!isfinite(a[i * n + j])) return false;
+  return true;
+}
+
+ptq_status ptq_eigenvalues(double *a, int64_t n, double *w, ptq_err *err) {
+  if (n == 0) return PTQ_OK;
+  if (!upper_is_finite(a, n))
+    return PTQ_FAIL(err, PTQ_E_NUMERIC,
+                    "eigenvalues of a %lld x %lld matrix with NaN or infinity",
+                    (long long)n, (long long)n);
+  ptq_status rc = PTQ_OK;
+  const int order = ptq_int(n), one = 1, query = -1;
+  const double zero = 0.0;
+  double *work = NULL, work_size = 0.0, z = 0.0;
+  int *iwork = NULL, *support = NULL, iwork_size = 0, found = 0, info = 0;
+  PTQ_TRY(ptq_alloc(&support, 2 * n, sizeof *support, "dsyevr supports", err));
+  /* The upper triangle by rows is the lower triangle by columns. */
+  dsyevr_("N", "A", "L", &order, a, &order, &zero, &zero, &one, &order, &zero,
+          &found, w, &z, &one, support, &work_size, &query, &iwork_size, &query,
+          &info, 1, 1, 1);
+  const int n_work = (int)work_size;
+  PTQ_TRY(ptq_alloc(&work, n_work, sizeof *work, "dsyevr work", err));
+  PTQ_TRY(ptq_alloc(&iwork, iwork_size, sizeof *iwork, "dsyevr work", err));
+  dsyevr_("N", "A", "L", &order, a, &order, &zero, &zero, &one, &order, &zero,
+          &found, w, &z, &one, support, work, &n_work, iwork, &iwork_size,
+          &info, 1, 1, 1);
+  if (info != 0 || found != order) {
+    rc = PTQ_FAIL(err, PTQ_E_NUMERIC,
+                  "dsyevr found %d of %d eigenvalues (info %d)", found, order,
+                  info);
+    goto done;
+  }
+  for (int64_t i = 0; i < n / 2; i++) { /* LAPACK's order is ascending */
+    const double t = w[i];
+    w[i] = w[n - 1 - i];
+    w[n - 1 - i] = t;
+  }
+done:
+  ptq_free(work);
+  ptq_free(iwork);
+  ptq_free(support);
+  return rc;
+}

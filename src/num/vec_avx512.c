@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Sixteen lanes: AVX-512 F. Compiled with -mavx512f -mfma. */
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "vec_table.h"
+
+#define VEC_TABLE ptq_vec_avx512
+#define VEC_ISA "avx512"
+enum { LANES = 16 };
+
+typedef __m512 vf;
+typedef __m512d vd;
+
+static inline vf v_set(float s) {
+  return _mm512_set1_ps(s);
+}
+static inline vf v_load(const float *p) {
+  return _mm512_loadu_ps(p);
+}
+static inline void v_store(float *p, vf v) {
+  _mm512_storeu_ps(p, v);
+}
+static inline __mmask16 first(int64_t n) {
+  return (__mmask16)((1U << n) - 1U);
+}
+static inline vf v_load_n(const float *p, int64_t n, float fill) {
+  return _mm512_mask_loadu_ps(v_set(fill), first(n), p);
+}
+static inline void v_store_n(float *p, int64_t n, vf v) {
+  _mm512_mask_storeu_ps(p, first(n), v);
+}
+static inline vf v_add(vf a, vf b) {
+  return _mm512_add_ps(a, b);
+}
+static inline vf v_sub(vf a, vf b) {
+  return _mm512_sub_ps(a, b);
+}
+static inline vf v_mul(vf a, vf b) {
+  return _mm512_mul_ps(a, b);
+}
+static inline vf v_div(vf a, vf b) {
+  return _mm512_div_ps(a, b);
+}
+static inline vf v_fma(vf a, vf b, vf c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+/* b where either is NaN. */
+static inline vf v_max(vf a, vf b) {
+  return _mm512_max_ps(a, b);
+}
+static inline vf v_min(vf a, vf b) {
+  return _mm512_min_ps(a, b);
+}
+static inline vf v_round(vf a) {
+  return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+/* p * 2^k for integral k; 0 where x < low. */
+static inline vf v_scale2(vf p, vf k, vf x, vf low) {
+  const __mmask16 keep = _mm512_cmp_ps_mask(x, low, _CMP_NLT_UQ);
+  return _mm512_maskz_scalef_ps(keep, p, k);
+}
+static inline vd vd_set(double s) {
+  return _mm512_set1_pd(s);
+}
+static inline vd v_lo(vf a) {
+  return _mm512_cvtps_pd(_mm512_castps512_ps256(a));
+}
+static inline vd v_hi(vf a) {
+  const __m512d halves = _mm512_castps_pd(a);
+  return _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd(halves, 1)));
+}
+static inline vd vd_load(const double *p) {
+  return _mm512_loadu_pd(p);
+}
+static inline void vd_store(double *p, vd v) {
+  _mm512_storeu_pd(p, v);
+}
+static inline vd vd_add(vd a, vd b) {
+  return _mm512_add_pd(a, b);
+}
+static inline vd vd_fma(vd a, vd b, vd c) {
+  return _mm512_fmadd_pd(a, b, c);
+}
+
+#include "vec_kernels.h"
