@@ -9,9 +9,12 @@
  * such as `int4`, `int4:asym` or `mxint3`.
  *
  * A group is `n` consecutive weights of one row that share parameters. The
- * parameters of a group are two floats whose meaning is the family's: for
- * integers scale and zero point, for MX formats the step 2^(E-(b-2)) and
- * unused.
+ * parameters of a group are two floats, and every family dequantizes a code as
+ * scale * (code - zero): for integers the codes are 0 .. 2^b - 1 with a zero
+ * point (2^(b-1) where symmetric); for MX formats they are signed, the scale
+ * is the step 2^(E-(b-2)) and zero is 0.
+ *
+ * Kernels are bitwise the same on every instruction set.
  */
 #ifndef PTQ_NUM_DTYPE_H
 #define PTQ_NUM_DTYPE_H
@@ -53,14 +56,16 @@ struct ptq_dtype_family {
   /** Parse what follows the colon ("asym", "" if none) into dt->options and
    * append the canonical form to dt->name; PTQ_E_ARG names what is known. */
   ptq_status (*parse_options)(ptq_dtype *dt, const char *text, ptq_err *err);
-  /** Parameters of the group x[0..n); all finite. Shared by rows of any
-   * stride through `inc`: elements are x[0], x[inc], ... */
+  /** Parameters of the group x[0], x[inc], ... of n > 0 finite values. The
+   * scale is not finite where the group's range overflows float32: call
+   * ptq_dtype_fit, which says so. */
   ptq_group_params (*fit)(const ptq_dtype *dt, const float *x, int64_t n,
                           int64_t inc);
   /**
    * Round n values: codes q and dequantized y (either may be NULL; y may be
    * x). Value i uses params[i * params_inc]; params_inc is 0 (one group) or 1
-   * (a column of a matrix: one group a row). Vectorizable, pure.
+   * (a column of a matrix: one group a row). Values beyond the range
+   * saturate. Vectorizable, pure.
    */
   void (*round)(const ptq_dtype *dt, const float *x, int64_t n,
                 const ptq_group_params *params, int64_t params_inc, float *y,
@@ -87,12 +92,24 @@ int64_t ptq_dtype_groups(int64_t cols, int64_t group);
 double ptq_dtype_storage_bits(const ptq_dtype *dt, int64_t rows, int64_t cols,
                               int64_t group);
 
+/** family->fit with the failure named: PTQ_E_NUMERIC where the scale
+ * overflows, with the row and column at which the group starts. */
+ptq_status ptq_dtype_fit(const ptq_dtype *dt, const float *x, int64_t n,
+                         int64_t inc, int64_t row, int64_t col,
+                         ptq_group_params *out, ptq_err *err);
+
+/** PTQ_E_NUMERIC with row and column of the first NaN or Inf in w[rows,
+ * cols]. */
+ptq_status ptq_dtype_check_finite(const float *w, int64_t rows, int64_t cols,
+                                  ptq_err *err);
+
 /**
  * Round a matrix to nearest (RTN): w[rows, cols] row-major.
  * @param[out] y  dequantized [rows, cols]; may be w; may be NULL
  * @param[out] q  codes [rows, cols]; may be NULL
  * @param[out] params [rows, n_groups] (1 element for TENSOR); may be NULL
- * @return PTQ_E_NUMERIC with row and column when w has NaN or Inf.
+ * @return PTQ_E_NUMERIC with row and column when w has NaN or Inf, or a
+ *         group's scale overflows.
  */
 ptq_status ptq_dtype_round_matrix(const ptq_dtype *dt, const float *w,
                                   int64_t rows, int64_t cols, int64_t group,

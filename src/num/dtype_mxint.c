@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* MXINT: signed integers of b bits that share a power of two a block (E8M0),
+ * value = scale * code with |code| <= 2^(b-1) - 1.
+ *
+ * With E the exponent of the block's largest magnitude the step is
+ * 2^(E-(b-2)), and a value is rounded twice: dmx-compressor adds 6 * 2^E in
+ * float32, which leaves 22 bits below 2^(E+1), then cuts that sum to the step,
+ * ties to even. A value within 2^(E-22) of a tie may so fall on the other
+ * side; equality with that tool needs both roundings.
+ *
+ * Where the largest magnitude is subnormal the tool adds 0 instead: the step
+ * is then 2^(-126-b) and codes reach 2^b - 1, but what rounds up to 2^-126
+ * becomes 2^b - 4. Equal bits again need the same. From 2^126 on its sum
+ * overflows and every weight of the block would become the most negative
+ * value; here that is a failure (the scale is returned as infinite). */
+#include <math.h>
+#include <string.h>
+
+#include "dtype_lanes.h"
+
+static ptq_status parse_options(ptq_dtype *dt, const char *text,
+                                ptq_err *err) {
+  if (strcmp(text, "") == 0) return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_ARG, "dtype '%s' has no option '%s'; it has none",
+                  dt->name, text);
+}
+
+/* Steps below this belong to blocks whose largest magnitude is subnormal. */
+static float least_normal_step(const ptq_dtype *dt) {
+  return ldexpf(1.0F, -126 - (dt->bits - 2));
+}
+
+static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
+                            int64_t inc) {
+  float lo, hi;
+  ptq_lanes_range(x, n, inc, &lo, &hi);
+  const float most = -lo > hi ? -lo : hi;
+  ptq_group_params p = {0.0F, 0.0F};
+  if (most <= 0.0F) return p; /* a block of zeros: every code is 0 */
+  uint32_t bits;
+  memcpy(&bits, &most, sizeof bits);
+  const int e = (int)(bits >> 23 & 0xFFU) - 127;
+  if (e >= 126)
+    p.scale = INFINITY;
+  else if (e == -127)
+    p.scale = ldexpf(1.0F, -126 - dt->bits);
+  else
+    p.scale = ldexpf(1.0F, e - (dt->bits - 2));
+  return p;
+}
+
+/* Lane j of a block of zeros or of subnormals. */
+static void round_tiny(const ptq_dtype *dt, ptq_lanes *c, int j) {
+  const float x = c->x[j], scale = c->scale[j];
+  c->y[j] = c->code[j] = 0.0F;
+  if (scale == 0.0F || x == 0.0F) return;
+  const float top = (float)(1 << dt->bits);
+  float k = rintf(fminf(fmaxf(x / scale, -top), top));
+  if (fabsf(k) >= top) k = copysignf(top - 4.0F, x);
+  c->y[j] = copysignf(fabsf(k) * scale, x); /* -0 where the tool has it */
+  c->code[j] = k + 0.0F;
+}
+
+static void round_lanes(const ptq_dtype *dt, ptq_lanes *c) {
+  const float top = (float)((1 << (dt->bits - 1)) - 1);
+  const float to_base = 6.0F * (float)(1 << (dt->bits - 2));
+  const float tiny = least_normal_step(dt);
+  int any_tiny = 0;
+  for (int j = 0; j < PTQ_LANES; j++) {
+    const float base = c->scale[j] * to_base; /* 6 * 2^E, exact */
+    float v = ((c->x[j] + base) - base) / c->scale[j];
+    v = v > -top ? v : -top;
+    v = v < top ? v : top;
+    const float k = (v + PTQ_ROUND_MAGIC) - PTQ_ROUND_MAGIC;
+    c->y[j] = c->scale[j] * k;
+    c->code[j] = k;
+    any_tiny |= c->scale[j] < tiny;
+  }
+  if (any_tiny == 0) return;
+  for (int j = 0; j < PTQ_LANES; j++)
+    if (c->scale[j] < tiny) round_tiny(dt, c, j);
+}
+
+static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
+                         const ptq_group_params *params, int64_t params_inc,
+                         float *y, int16_t *q) {
+  ptq_lanes_round(round_lanes, dt, x, n, params, params_inc, y, q);
+}
+
+static double param_bits(const ptq_dtype *dt) {
+  (void)dt;
+  return 8.0;
+}
+
+static int levels(const ptq_dtype *dt) {
+  return (1 << dt->bits) - 1;
+}
+
+const ptq_dtype_family ptq_dtype_mxint = {
+    .name = "mxint",
+    .summary = "integers that share a power-of-two scale a block (OCP MX "
+               "with integer elements)",
+    .source = "dmx-compressor 0.1.11, MXINT = BFP[b|8]{k}(SN)",
+    .min_bits = 2,
+    .max_bits = 8,
+    .pads_groups = true,
+    .parse_options = parse_options,
+    .fit = fit,
+    .round = round_values,
+    .param_bits = param_bits,
+    .levels = levels,
+};

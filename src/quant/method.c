@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "ptq/quant/method.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "ptq/base/text.h"
+
+extern const ptq_method_family ptq_method_rtn;
+
+static const ptq_method_family *const families[] = {
+    &ptq_method_rtn,
+    NULL,
+};
+
+const ptq_method_family *const *ptq_method_families(void) {
+  return families;
+}
+
+static ptq_status unknown_method(const char *name, ptq_err *err) {
+  enum { MAX = sizeof families / sizeof families[0] };
+  const char *names[MAX];
+  char known[200] = "";
+  size_t n = 0, len = 0;
+  for (; families[n] != NULL; n++) {
+    names[n] = families[n]->name;
+    if (len >= sizeof known) continue;
+    const int added = snprintf(known + len, sizeof known - len, "%s%s",
+                               n > 0 ? ", " : "", names[n]);
+    len += added > 0 ? (size_t)added : 0;
+  }
+  const char *near = ptq_text_nearest(name, names, n);
+  return PTQ_FAIL(err, PTQ_E_ARG, "unknown method '%.40s'%s%s%s; known: %s",
+                  name, near != NULL ? ", did you mean '" : "",
+                  near != NULL ? near : "", near != NULL ? "'" : "", known);
+}
+
+ptq_status ptq_method_parse(const char *name,
+                            const ptq_method_option *options, size_t n,
+                            ptq_method *out, ptq_err *err) {
+  *out = (ptq_method){0};
+  const ptq_method_family *f = NULL;
+  for (int i = 0; families[i] != NULL && f == NULL; i++)
+    if (strcmp(families[i]->name, name) == 0) f = families[i];
+  if (f == NULL) return unknown_method(name, err);
+  for (size_t i = 0; i < n; i++)
+    for (size_t j = 0; j < i; j++)
+      if (strcmp(options[i].key, options[j].key) == 0)
+        return PTQ_FAIL(err, PTQ_E_ARG,
+                        "method '%s': option '%s' is given twice", name,
+                        options[i].key);
+  ptq_method m = {.family = f};
+  snprintf(m.name, sizeof m.name, "%s", f->name);
+  const ptq_status rc = f->parse(&m, options, n, err);
+  if (rc == PTQ_OK) *out = m;
+  return rc;
+}
