@@ -28,10 +28,12 @@ import difflib
 import glob
 import json
 import os
+import re
 import sys
 import tempfile
 
 PIECE = 1 << 20  # characters tokenized at a time, where pieces are exact
+CUT = re.compile(r"(?<=[!-~])[ \n]")
 SECTIONS = ("calibration", "evaluation", "selection")
 
 
@@ -260,10 +262,10 @@ class TextTokenizer:
                 and self.settings["model"].get("type") == "BPE")
 
     def pieces_are_exact(self):
-        """True if a text may be cut where a line ends in a letter or digit.
+        """True if a text may be cut between a visible character and a blank.
 
-        GPT-2's pattern matches from left to right and no alternative has a
-        line feed after a letter or digit, so that a match always ends there,
+        GPT-2's pattern matches from left to right and no alternative has
+        white space behind anything else, so that a match always ends there,
         and BPE never crosses a match. Only added tokens could see across.
         """
         pre = self.settings.get("pre_tokenizer") or {}
@@ -272,7 +274,8 @@ class TextTokenizer:
                 and pre.get("use_regex", True)
                 and not self.settings["model"].get("dropout")
                 and not any(a["lstrip"] or a["rstrip"] or a["single_word"]
-                            or "\n" in a["content"] for a in added))
+                            or any(c.isspace() for c in a["content"])
+                            for a in added))
 
     def frame(self):
         """(prefix, suffix): ids that the tokenizer adds around any text."""
@@ -331,21 +334,15 @@ class TextTokenizer:
 def pieces_of(text):
     """Yield the text in pieces of about PIECE characters.
 
-    A piece ends behind a letter or digit that a line feed follows.
+    A piece ends behind a visible ASCII character that a space or line feed
+    follows.
     """
     start = 0
     while start < len(text):
-        cut = start + PIECE
-        while True:
-            cut = text.find("\n", cut)
-            if cut < 0:
-                cut = len(text)
-            if cut == len(text) or (text[cut - 1].isascii()
-                                    and text[cut - 1].isalnum()):
-                break
-            cut += 1
-        yield text[start:cut]
-        start = cut
+        cut = CUT.search(text, start + PIECE)
+        end = cut.start() if cut else len(text)
+        yield text[start:end]
+        start = end
 
 
 def sound(path, dtype, length=None):
@@ -407,8 +404,8 @@ def prepare(spec, cache, say):
                 spec.fail(node, f"'{path}': '{one.path}' makes no token of "
                           "it")
             try:
-                write(stem + ".ends.npy", ends.astype("<u8"))
-                write(stem + ".ids.npy", ids.astype("<u4"))
+                write(stem + ".ends.npy", ends.astype("<u8", copy=False))
+                write(stem + ".ids.npy", ids.astype("<u4", copy=False))
             except OSError as error:
                 raise PrepareError(
                     f"'{stem}': {error.strerror}; free space or choose "

@@ -155,7 +155,7 @@ class Cache(Case):
 
 class Pieces(Case):
     def test_pieces_give_the_tokens_of_the_whole(self):
-        text = ("One, two;\nthree\n\n  four \n" + TWO + "x\n" * 40) * 5
+        text = ("One, two;\nthree\n\n  four 's  '\n it's \n" + TWO + "x\n" * 40) * 5
         tokenizer = prepare.TextTokenizer(None, None, str(LLAMA))
         self.assertTrue(tokenizer.in_pieces)
         whole = tokenizer.tokenizer.encode(text).ids
@@ -166,10 +166,10 @@ class Pieces(Case):
             self.assertEqual(ids.tolist(), whole)
             self.assertEqual(ends[-1], len(text.encode()))
 
-    def test_a_text_is_cut_only_behind_letters_and_digits(self):
+    def test_a_text_is_cut_only_between_visible_and_blank(self):
         with unittest.mock.patch.object(prepare, "PIECE", 1):
-            got = list(prepare.pieces_of("a b\n\n c.\nd\ne"))
-        self.assertEqual(got, ["a b", "\n\n c.\nd", "\ne"])
+            got = list(prepare.pieces_of("a b\n\n c.\nd\te \u00e9 f"))
+        self.assertEqual(got, ["a", " b", "\n\n c.", "\nd\te", " \u00e9 f"])
 
 
 class OtherTokenizers(Case):
