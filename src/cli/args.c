@@ -154,21 +154,3 @@ ptq_status ptq_args_double(const ptq_args *a, const char *name, double fallback,
   *out = v;
   return PTQ_OK;
 }
-
-ptq_status ptq_args_bytes(const ptq_args *a, const char *name, int64_t fallback,
-                          int64_t *out, ptq_err *err) {
-  const char *text = ptq_args_get(a, name);
-  *out = fallback;
-  if (text == NULL) return PTQ_OK;
-  static const char *const units[] = {"", "B", "KB", "MB", "GB", "TB"};
-  static const double factor[] = {1, 1, 1e3, 1e6, 1e9, 1e12};
-  char *end = NULL;
-  const double v = strtod(text, &end);
-  for (size_t i = 0; end != text && i < sizeof units / sizeof units[0]; i++)
-    if (strcmp(end, units[i]) == 0 && v >= 1.0 && v * factor[i] < 9e18) {
-      *out = (int64_t)(v * factor[i]);
-      return PTQ_OK;
-    }
-  return PTQ_FAIL(err, PTQ_E_ARG,
-                  "--%s: '%s' is not a size such as 4GB or 800MB", name, text);
-}

@@ -4,7 +4,6 @@
 #define PTQ_CLI_COMMAND_H
 
 #include <stdbool.h>
-#include <stdint.h>
 
 #include "ptq/base/status.h"
 
@@ -42,10 +41,6 @@ ptq_status ptq_args_int(const ptq_args *a, const char *name, long fallback,
                         long *out, ptq_err *err);
 ptq_status ptq_args_double(const ptq_args *a, const char *name, double fallback,
                            double *out, ptq_err *err);
-
-/** Sizes such as 4GB or 800MB (powers of ten), in bytes. */
-ptq_status ptq_args_bytes(const ptq_args *a, const char *name, int64_t fallback,
-                          int64_t *out, ptq_err *err);
 
 typedef struct ptq_command {
   const char *name;

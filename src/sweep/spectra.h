@@ -10,9 +10,8 @@
 
 #include "ptq/num/moment.h"
 #include "ptq/record/result.h"
+#include "ptq/sweep/sites.h"
 #include "stream.h"
-
-enum { PTQ_SPECTRA_ROWS = 2 * PTQ_SITE_COUNT };
 
 typedef struct ptq_spectra {
   ptq_spectrum rows[PTQ_SPECTRA_ROWS]; /* sites, then sites without first */
@@ -22,11 +21,6 @@ typedef struct ptq_spectra {
   ptq_moment first[PTQ_SITE_COUNT];    /* owned; position 0 */
   double *matrix;                      /* owned; largest [d, d] */
 } ptq_spectra;
-
-/** Name of row i in the store: "attn_in", ..., "attn_in_nofirst", ... */
-const char *ptq_spectra_name(int i);
-/** Site of row i. */
-ptq_site ptq_spectra_site(int i);
 
 ptq_status ptq_spectra_init(ptq_spectra *s, const ptq_model_info *info,
                             ptq_err *err);

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <mpi.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "ptq/base/file.h"
+#include "ptq/base/log.h"
+#include "ptq/base/mem.h"
+#include "ptq/base/text.h"
+#include "ptq/comm/agree.h"
+#include "ptq/dist/run.h"
+#include "ptq/sweep/batch.h"
+#include "study.h"
+
+enum { MAX_SETS = 64 };
+
+/* What a run holds; rank-local but for the collective steps. */
+typedef struct sweep_run {
+  MPI_Comm comm;
+  int rank, size;
+  ptq_study study;
+  ptq_study_layout layout;
+  ptq_store *store;
+  ptq_plan plan; /* rank 0 */
+  char *path;    /* owned; of the store */
+} sweep_run;
+
+/* --- What the workers do and where results go ------------------------- */
+
+static ptq_status work(void *ctx, int64_t subject, const int64_t *points,
+                       int64_t n, const ptq_sink *sink, ptq_err *err) {
+  const sweep_run *r = ctx;
+  return n > 0 ? ptq_batch_run(&r->study.grid, points, n, sink, err)
+               : ptq_subject_run(&r->study.grid, subject, sink, err);
+}
+
+static ptq_status sink_begin(void *ctx, const int64_t *points, int64_t n,
+                             ptq_err *err) {
+  return ptq_store_begin(((sweep_run *)ctx)->store, points, n, err);
+}
+
+static ptq_status sink_point(void *ctx, const ptq_point_result *p,
+                             ptq_err *err) {
+  return ptq_store_put_point(((sweep_run *)ctx)->store, p, err);
+}
+
+static ptq_status sink_subject(void *ctx, const ptq_subject_result *s,
+                               ptq_err *err) {
+  return ptq_store_put_subject(((sweep_run *)ctx)->store, s, err);
+}
+
+static ptq_status sink_alive(void *ctx, double done, ptq_err *err) {
+  (void)ctx;
+  (void)done;
+  (void)err;
+  return PTQ_OK;
+}
+
+static ptq_status give_up(void *ctx, int64_t point, const char *why,
+                          ptq_err *err) {
+  return ptq_store_mark(((sweep_run *)ctx)->store, point, PTQ_STATE_FAILED, why,
+                        err);
+}
+
+static void log_line(void *ctx, const char *line) {
+  (void)ptq_store_log(((sweep_run *)ctx)->store, line, NULL);
+}
+
+/* --- Steps -------------------------------------------------------------- */
+
+static ptq_status store_path(const ptq_args *args, char **out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  char *base = NULL;
+  ptq_text t = {0};
+  const char *given = ptq_args_get(args, "output");
+  *out = NULL;
+  if (given != NULL) return ptq_strdup(out, given, err);
+  PTQ_TRY(ptq_path_base(ptq_args_at(args, 0), &base, err));
+  char *dot = strrchr(base, '.');
+  if (dot != NULL && dot != base) *dot = '\0';
+  ptq_text_addf(&t, "%s.h5", base);
+  PTQ_TRY(ptq_strdup(out, ptq_text_str(&t), err));
+done:
+  ptq_text_release(&t);
+  ptq_free(base);
+  return rc;
+}
+
+/* Memory of this host that one of its ranks may use: four fifths, shared. */
+static int64_t default_memory(MPI_Comm comm) {
+  MPI_Comm host = MPI_COMM_NULL;
+  int n = 1;
+  MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host);
+  MPI_Comm_size(host, &n);
+  MPI_Comm_free(&host);
+  const double bytes =
+      (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+  return (int64_t)(0.8 * bytes / n);
+}
+
+/* Rank 0: which rows are to do. */
+static ptq_status find_todo(sweep_run *r, bool retry_failed,
+                            unsigned char *points, unsigned char *subjects,
+                            ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_grid *g = &r->study.grid;
+  int *point_state = NULL, *subject_state = NULL;
+  int64_t *attempts = NULL, n_bad = 0, n_todo = 0, n_failed = 0;
+  PTQ_TRY(ptq_alloc(&point_state, g->n_points, sizeof(int), "states", err));
+  PTQ_TRY(ptq_alloc(&subject_state, g->n_subjects, sizeof(int), "states", err));
+  PTQ_TRY(ptq_alloc(&attempts, g->n_points, sizeof(int64_t), "states", err));
+  PTQ_TRY(ptq_store_states(r->store, point_state, attempts, subject_state,
+                           &n_bad, err));
+  for (int64_t i = 0; i < g->n_points; i++) {
+    const bool failed = point_state[i] == PTQ_STATE_FAILED;
+    points[i] = point_state[i] != PTQ_STATE_DONE && (!failed || retry_failed);
+    n_todo += points[i];
+    n_failed += failed && !retry_failed;
+  }
+  for (int64_t i = 0; i < g->n_subjects; i++)
+    subjects[i] = subject_state[i] != PTQ_STATE_DONE &&
+                  (subject_state[i] != PTQ_STATE_FAILED || retry_failed);
+  if (n_bad > 0)
+    ptq_log(PTQ_LOG_WARN,
+            "%s: %lld finished rows fail their checksum and are done again",
+            r->path, (long long)n_bad);
+  if (n_failed > 0)
+    ptq_log(PTQ_LOG_INFO,
+            "%lld failed points are left alone; --retry-failed tries again",
+            (long long)n_failed);
+  ptq_log(PTQ_LOG_INFO, "%s: %lld of %lld points to do", r->path,
+          (long long)n_todo, (long long)g->n_points);
+done:
+  ptq_free(point_state);
+  ptq_free(subject_state);
+  ptq_free(attempts);
+  return rc;
+}
+
+static ptq_status make_plan(sweep_run *r, const ptq_args *args, int64_t memory,
+                            ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_grid *g = &r->study.grid;
+  unsigned char *points = NULL, *subjects = NULL;
+  const ptq_rates rates = ptq_rates_default();
+  PTQ_TRY(ptq_alloc(&points, g->n_points, 1, "states", err));
+  PTQ_TRY(ptq_alloc(&subjects, g->n_subjects, 1, "states", err));
+  PTQ_TRY(
+      find_todo(r, ptq_args_has(args, "retry-failed"), points, subjects, err));
+  PTQ_TRY(ptq_plan_build(g, points, subjects, r->size > 1 ? r->size - 1 : 1,
+                         memory, &rates, &r->plan, err));
+done:
+  ptq_free(points);
+  ptq_free(subjects);
+  return rc;
+}
+
+static ptq_status open_study(sweep_run *r, const ptq_args *args, ptq_err *err) {
+  const char *sets[MAX_SETS];
+  const int n_sets = ptq_args_all(args, "set", sets, MAX_SETS);
+  return ptq_study_open(r->comm, ptq_args_at(args, 0), sets, n_sets, &r->study,
+                        err);
+}
+
+static ptq_status read_options(const ptq_args *args, ptq_dist_options *o,
+                               ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  long attempts = 0;
+  *o = (ptq_dist_options){.heartbeat_s = 5.0,
+                          .silence_factor = 10.0,
+                          .silence_min_s = 120.0,
+                          .progress = !ptq_args_has(args, "quiet")};
+  PTQ_TRY(ptq_args_double(args, "time-limit", 0.0, &o->time_limit_s, err));
+  PTQ_TRY(ptq_args_int(args, "max-attempts", 2, &attempts, err));
+  if (attempts < 1 || attempts > 1000)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "--max-attempts: 1 to 1000, got %ld",
+                     attempts));
+  o->max_attempts = (int)attempts;
+done:
+  return rc;
+}
+
+static ptq_status read_memory(const ptq_args *args, int64_t *memory,
+                              ptq_err *err) {
+  const char *text = ptq_args_get(args, "memory");
+  return text == NULL ? PTQ_OK : ptq_bytes_parse(text, memory, err);
+}
+
+static ptq_status prepare(sweep_run *r, const ptq_args *args,
+                          ptq_dist_options *options, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  int64_t memory = default_memory(r->comm);
+  PTQ_TRY(ptq_agree(r->comm, read_options(args, options, err), err));
+  PTQ_TRY(ptq_agree(r->comm, ptq_args_bytes(args, "memory", all, &memory, err),
+                    err));
+  PTQ_TRY(open_study(r, args, err));
+  rc = store_path(args, &r->path, err);
+  if (rc == PTQ_OK && r->rank == 0) rc = ptq_study_check_tokens(&r->study, err);
+  if (rc == PTQ_OK) rc = ptq_study_layout_make(&r->study, &r->layout, err);
+  PTQ_TRY(ptq_agree(r->comm, rc, err));
+  PTQ_TRY(ptq_store_open(r->comm, r->path, &r->layout.layout, &r->store, err));
+  if (r->rank == 0) rc = make_plan(r, args, memory, err);
+  PTQ_TRY(ptq_agree(r->comm, rc, err));
+done:
+  return rc;
+}
+
+static void summarize(const sweep_run *r, const ptq_dist_summary *s) {
+  ptq_log(PTQ_LOG_INFO, "%s: %lld points done, %lld failed in %.1f s%s",
+          r->path, (long long)s->points_done, (long long)s->points_failed,
+          s->seconds,
+          s->stopped ? "; stopped early, the same command goes on" : "");
+  if (s->ranks_lost > 0)
+    ptq_log(PTQ_LOG_WARN, "%lld ranks were lost on the way",
+            (long long)s->ranks_lost);
+}
+
+static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  sweep_run r = {.comm = MPI_COMM_WORLD};
+  ptq_dist_options options;
+  ptq_dist_summary summary = {0};
+  MPI_Comm_rank(r.comm, &r.rank);
+  MPI_Comm_size(r.comm, &r.size);
+  /* Ranks speak one at a time: rank 0 says what all would say. */
+  if (r.rank != 0 && ptq_log_get_level() == PTQ_LOG_INFO)
+    ptq_log_set_level(PTQ_LOG_WARN);
+  PTQ_TRY(prepare(&r, args, &options, err));
+  const ptq_dist_ops ops = {.ctx = &r,
+                            .work = work,
+                            .sink = {.ctx = &r,
+                                     .begin = sink_begin,
+                                     .point = sink_point,
+                                     .subject = sink_subject,
+                                     .alive = sink_alive},
+                            .give_up = give_up,
+                            .log = log_line};
+  PTQ_TRY(ptq_dist_run(r.comm, &r.plan, &ops, &options, &summary, err));
+  if (r.rank == 0) summarize(&r, &summary);
+  *exit_code = summary.stopped             ? PTQ_EXIT_STOPPED
+               : summary.points_failed > 0 ? PTQ_EXIT_POINTS_FAILED
+                                           : PTQ_EXIT_DONE;
+done:
+  if (r.store != NULL) {
+    const ptq_status closed = ptq_store_close(r.store, err);
+    if (rc == PTQ_OK) rc = closed;
+  }
+  ptq_plan_release(&r.plan);
+  ptq_study_layout_release(&r.layout);
+  ptq_study_close(&r.study);
+  ptq_free(r.path);
+  return rc;
+}
+
+static const ptq_option options[] = {
+    {"output", 'o', "STORE", "HDF5 file; default: SPEC's name with .h5, here"},
+    {"set", 0, "KEY=VALUE", "override a value of the sweep file; repeatable"},
+    {"memory", 0, "SIZE", "memory a rank may use, such as 4GB"},
+    {"time-limit", 0, "SECONDS", "start nothing that cannot end by then"},
+    {"max-attempts", 0, "N", "deaths held against a single point (2)"},
+    {"retry-failed", 0, NULL, "try failed points again"},
+    {NULL, 0, NULL, NULL}};
+
+extern const ptq_command ptq_cmd_run;
+const ptq_command ptq_cmd_run = {
+    .name = "run",
+    .args = "SPEC [-o STORE] [options]",
+    .summary = "run a sweep under mpirun or alone, or go on with it",
+    .details =
+        "Quantizes and evaluates every point of the sweep file and writes the\n"
+        "results into STORE as they come. Where STORE is there already, goes\n"
+        "on with what is missing: the same command line resumes.\n\n"
+        "Rank 0 hands out work and sleeps: start one rank more than cores.\n\n"
+        "  mpirun -n 3 ptqsweep run sweeps/quick.yaml -o quick.h5\n",
+    .options = options,
+    .min_args = 1,
+    .max_args = 1,
+    .needs_mpi = true,
+    .run = run,
+};

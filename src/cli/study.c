@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "study.h"
+
+#include <string.h>
+
+#include "ptq/base/check.h"
+#include "ptq/base/mem.h"
+#include "ptq/base/text.h"
+#include "ptq/comm/agree.h"
+#include "ptq/num/blas.h"
+#include "ptq/sweep/identity.h"
+#include "ptq/sweep/sites.h"
+#include "ptq/sweep/tokens.h"
+
+/* What each rank does for itself. */
+static ptq_status prepare(const char *path, const char *const *sets,
+                          int64_t n_sets, ptq_study *s, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  PTQ_TRY(ptq_blas_init(err));
+  ptq_numerics_text(s->numerics);
+  PTQ_TRY(ptq_spec_read(path, sets, n_sets, &s->spec, err));
+  PTQ_TRY(ptq_grid_build(&s->spec, &s->grid, err));
+done:
+  return rc;
+}
+
+/* Rank 0 reads and hashes every input once; the others take its word. */
+static ptq_status set_keys(MPI_Comm comm, ptq_study *s, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  char(*hashes)[PTQ_HASH_HEX] = NULL; /* models, then texts */
+  int rank = 0;
+  MPI_Comm_rank(comm, &rank);
+  const int64_t n_models = s->spec.n_models;
+  const int64_t n = n_models + ptq_grid_texts(&s->grid);
+  rc = ptq_alloc(&hashes, n, PTQ_HASH_HEX, "fingerprints", err);
+  if (rc == PTQ_OK && rank == 0)
+    rc = ptq_grid_hash_inputs(&s->grid, hashes, hashes + n_models, err);
+  PTQ_TRY(ptq_agree(comm, rc, err));
+  MPI_Bcast(hashes, ptq_int(n * PTQ_HASH_HEX), MPI_CHAR, 0, comm);
+  PTQ_TRY(ptq_agree(
+      comm,
+      ptq_grid_set_keys(&s->grid, hashes, hashes + n_models, s->numerics, err),
+      err));
+done:
+  ptq_free(hashes);
+  return rc;
+}
+
+ptq_status ptq_study_open(MPI_Comm comm, const char *path,
+                          const char *const *sets, int64_t n_sets,
+                          ptq_study *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  *out = (ptq_study){0};
+  PTQ_TRY(ptq_agree(comm, prepare(path, sets, n_sets, out, err), err));
+  PTQ_TRY(ptq_agree_text(comm, out->numerics,
+                         "numerics (BLAS and kernels; set OPENBLAS_CORETYPE "
+                         "and PTQ_ISA alike on every host)",
+                         err));
+  PTQ_TRY(ptq_agree_text(comm, out->spec.text, "the sweep file's text", err));
+  PTQ_TRY(set_keys(comm, out, err));
+done:
+  if (rc != PTQ_OK) ptq_study_close(out);
+  return rc;
+}
+
+void ptq_study_close(ptq_study *s) {
+  ptq_grid_release(&s->grid);
+  ptq_spec_release(&s->spec);
+  *s = (ptq_study){0};
+}
+
+static ptq_status check_text(const ptq_study *s, const ptq_text_spec *text,
+                             bool from_end, const ptq_subject *sub,
+                             ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_tokens tokens = {0};
+  ptq_windows windows = {0};
+  PTQ_TRY(ptq_tokens_load(s->spec.path, text, s->spec.models[sub->model].path,
+                          sub->info.vocab, &tokens, err));
+  PTQ_TRY(ptq_windows_cut(text, from_end, &tokens, &windows, err));
+done:
+  ptq_windows_release(&windows);
+  ptq_tokens_release(&tokens);
+  return rc;
+}
+
+ptq_status ptq_study_check_tokens(const ptq_study *s, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  for (int64_t i = 0; i < s->grid.n_subjects; i++) {
+    const ptq_subject *sub = &s->grid.subjects[i];
+    PTQ_TRY(check_text(s, &s->spec.calibrations[sub->calibration], false, sub,
+                       err));
+    PTQ_TRY(check_text(s, &s->spec.selection, s->spec.selection_from_end, sub,
+                       err));
+    PTQ_TRY(
+        check_text(s, &s->spec.evaluations[sub->evaluation], false, sub, err));
+  }
+done:
+  return rc;
+}
+
+/* Group name of a subject's spectra: the model's, and the row where several
+ * subjects share it. */
+static void spectra_group(const ptq_study *s, int64_t subject, char *name,
+                          size_t size) {
+  const ptq_subject *sub = &s->grid.subjects[subject];
+  const char *model = s->spec.models[sub->model].name;
+  ptq_text text = {0};
+  ptq_text_add(&text, model);
+  if (s->spec.n_calibrations * s->spec.n_evaluations > 1)
+    ptq_text_addf(&text, "@%lld", (long long)subject);
+  (void)ptq_text_copy(name, size, ptq_text_str(&text));
+  ptq_text_release(&text);
+}
+
+static void fill_spectra(const ptq_study *s, ptq_spectrum_slot *slots) {
+  for (int64_t i = 0; i < s->grid.n_subjects; i++) {
+    const ptq_model_info *info = &s->grid.subjects[i].info;
+    for (int j = 0; j < PTQ_SPECTRA_ROWS; j++, slots++) {
+      *slots =
+          (ptq_spectrum_slot){.subject = i,
+                              .n_blocks = info->n_blocks,
+                              .d = ptq_site_width(info, ptq_spectra_site(j))};
+      spectra_group(s, i, slots->group, sizeof slots->group);
+      (void)ptq_text_copy(slots->site, sizeof slots->site, ptq_spectra_name(j));
+    }
+  }
+}
+
+static void fill_rows(const ptq_study *s, ptq_study_layout *l) {
+  const ptq_grid *g = &s->grid;
+  for (int64_t i = 0; i < g->n_points; i++) {
+    const ptq_subject *sub = &g->subjects[g->points[i].subject];
+    ptq_point_identity(g, i, s->numerics, &l->points[i]);
+    l->point_subject[i] = g->points[i].subject;
+    l->point_layers[i] = ptq_subject_layers(sub);
+    l->point_windows[i] = s->spec.evaluations[sub->evaluation].windows;
+  }
+  for (int64_t i = 0; i < g->n_subjects; i++) {
+    ptq_subject_identity(g, i, &l->subjects[i]);
+    l->subject_windows[i] =
+        s->spec.evaluations[g->subjects[i].evaluation].windows;
+  }
+}
+
+ptq_status ptq_study_layout_make(const ptq_study *s, ptq_study_layout *out,
+                                 ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_grid *g = &s->grid;
+  const int64_t n = g->n_points, m = g->n_subjects;
+  const int64_t n_spectra =
+      s->spec.spectra == PTQ_SPECTRA_FULL ? m * PTQ_SPECTRA_ROWS : 0;
+  *out = (ptq_study_layout){0};
+  PTQ_TRY(ptq_alloc(&out->points, n, sizeof *out->points, "points", err));
+  PTQ_TRY(ptq_alloc(&out->point_subject, n, sizeof(int64_t), "points", err));
+  PTQ_TRY(ptq_alloc(&out->point_layers, n, sizeof(int64_t), "points", err));
+  PTQ_TRY(ptq_alloc(&out->point_windows, n, sizeof(int64_t), "points", err));
+  PTQ_TRY(ptq_alloc(&out->subjects, m, sizeof *out->subjects, "models", err));
+  PTQ_TRY(ptq_alloc(&out->subject_windows, m, sizeof(int64_t), "models", err));
+  PTQ_TRY(ptq_alloc(&out->spectra, n_spectra, sizeof *out->spectra, "spectra",
+                    err));
+  fill_rows(s, out);
+  if (n_spectra > 0) fill_spectra(s, out->spectra);
+  out->layout = (ptq_store_layout){.spec_text = s->spec.text,
+                                   .program_version = PTQ_VERSION,
+                                   .numerics = s->numerics,
+                                   .n_points = n,
+                                   .points = out->points,
+                                   .point_subject = out->point_subject,
+                                   .point_layers = out->point_layers,
+                                   .point_windows = out->point_windows,
+                                   .n_subjects = m,
+                                   .subjects = out->subjects,
+                                   .subject_windows = out->subject_windows,
+                                   .n_spectra = n_spectra,
+                                   .spectra = out->spectra};
+  (void)ptq_text_copy(out->layout.fingerprint, sizeof out->layout.fingerprint,
+                      g->fingerprint);
+done:
+  if (rc != PTQ_OK) ptq_study_layout_release(out);
+  return rc;
+}
+
+void ptq_study_layout_release(ptq_study_layout *l) {
+  ptq_free(l->points);
+  ptq_free(l->point_subject);
+  ptq_free(l->point_layers);
+  ptq_free(l->point_windows);
+  ptq_free(l->subjects);
+  ptq_free(l->subject_windows);
+  ptq_free(l->spectra);
+  *l = (ptq_study_layout){0};
+}
