@@ -193,8 +193,7 @@ static ptq_status prepare(sweep_run *r, const ptq_args *args,
   ptq_status rc = PTQ_OK;
   int64_t memory = default_memory(r->comm);
   PTQ_TRY(ptq_agree(r->comm, read_options(args, options, err), err));
-  PTQ_TRY(ptq_agree(r->comm, ptq_args_bytes(args, "memory", all, &memory, err),
-                    err));
+  PTQ_TRY(ptq_agree(r->comm, read_memory(args, &memory, err), err));
   PTQ_TRY(open_study(r, args, err));
   rc = store_path(args, &r->path, err);
   if (rc == PTQ_OK && r->rank == 0) rc = ptq_study_check_tokens(&r->study, err);
