@@ -155,7 +155,8 @@ class Cache(Case):
 
 class Pieces(Case):
     def test_pieces_give_the_tokens_of_the_whole(self):
-        text = ("One, two;\nthree\n\n  four 's  '\n it's \n" + TWO + "x\n" * 40) * 5
+        text = "One, two;\nthree\n\n  four 's  '\n it's \n" + TWO
+        text = (text + "x\n" * 40) * 5
         tokenizer = prepare.TextTokenizer(None, None, str(LLAMA))
         self.assertTrue(tokenizer.in_pieces)
         whole = tokenizer.tokenizer.encode(text).ids
