@@ -1,0 +1,30 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# A sweep under Slurm: sbatch sweeps/slurm.sh sweeps/quick.yaml -o quick.h5
+#
+# Prepare tokens first where there is a Python (sweeps/prepare.py SPEC). Two
+# minutes before the wall time Slurm sends SIGUSR1: the sweep hands out nothing
+# more, ends with status 75, and the job requeues itself to go on.
+#SBATCH --job-name=ptqsweep
+#SBATCH --ntasks=65
+#SBATCH --cpus-per-task=1
+#SBATCH --time=04:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=B:USR1@120
+set -u
+program=${PTQSWEEP:-build/ptqsweep}
+
+mpirun --enable-recovery -n "$SLURM_NTASKS" "$program" run "$@" &
+launcher=$!
+trap 'kill -USR1 $launcher' USR1 TERM
+# `wait` returns when a trap runs: wait until the launcher is gone.
+while :; do
+  wait $launcher
+  status=$?
+  kill -0 $launcher 2>/dev/null || break
+done
+if [ $status -eq 75 ]; then
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit $status

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Sourced by the script tests: a scratch directory, a small study on two zoo
+# models with a text made here, and helpers. Needs PTQSWEEP, PTQ_SOURCE_DIR and
+# PTQ_PYTHON (set by ctest).
+set -euo pipefail
+: "${PTQSWEEP:?}" "${PTQ_SOURCE_DIR:?}" "${PTQ_PYTHON:?}"
+scratch=$(mktemp -d)
+segments_before=$(ls /dev/shm 2>/dev/null | sort)
+
+cleanup() {
+  rm -rf "$scratch"
+  # Killed ranks leave their shared memory behind.
+  comm -13 <(echo "$segments_before") <(ls /dev/shm 2>/dev/null | sort) |
+    grep -E '^(vader_segment|psm|sm_segment)' |
+    sed 's,^,/dev/shm/,' | xargs -r rm -f
+}
+trap cleanup EXIT
+cd "$scratch"
+
+fail() { echo "FAILED: $*" >&2; exit 1; }
+pass() { echo "ok: $*"; }
+
+mpi() {  # mpi N COMMAND...: N ranks
+  local n=$1; shift
+  local root=()
+  [ "$(id -u)" != 0 ] || root=(--allow-run-as-root)
+  "${MPIRUN:-mpirun}" ${root[@]+"${root[@]}"} --oversubscribe --bind-to none \
+    ${MPI_RECOVERY:+--enable-recovery} -n "$n" "$@"
+}
+
+# expect STATUS PATTERN COMMAND...: the command's exit status, and a pattern in
+# what it prints.
+expect() {
+  local status=$1 pattern=$2 got=0; shift 2
+  "$@" >expect.out 2>&1 </dev/null || got=$?
+  [ "$got" = "$status" ] ||
+    { cat expect.out >&2; fail "exit $got, expected $status: $*"; }
+  grep -qE -- "$pattern" expect.out ||
+    { cat expect.out >&2; fail "no '$pattern' in the output of: $*"; }
+  pass "$status '$pattern'"
+}
+
+# Three texts of English-like sentences from a fixed generator.
+make_texts() {
+  "$PTQ_PYTHON" - <<'PY'
+import random
+words = ("the of and to a in was her she he his it that not be had as with "
+         "you for but so very could would sister family letter morning walk "
+         "garden house never always hope feelings manner acquaintance").split()
+for name, seed, n in (("calib.txt", 1, 6000), ("select.txt", 2, 4000),
+                      ("eval.txt", 3, 6000)):
+    rng = random.Random(seed)
+    text, line = [], []
+    for i in range(n):
+        line.append(rng.choice(words))
+        if rng.random() < 0.1:
+            text.append(" ".join(line).capitalize() + ".")
+            line = []
+    open(name, "w").write("\n".join(text) + "\n")
+PY
+}
+
+# A study of two models: sweep.yaml, texts and tokens.
+make_study() {
+  make_texts
+  ln -s "$PTQ_SOURCE_DIR/sweeps/zoo/llama-25k" llama-25k
+  ln -s "$PTQ_SOURCE_DIR/sweeps/zoo/opt-25k" opt-25k
+  cat >sweep.yaml <<'YAML'
+name: test
+models: [llama-25k, opt-25k]
+data:
+  calibration: {text: calib.txt, windows: 6, length: 64, seed: 1}
+  selection: {text: select.txt, windows: 3, length: 64}
+  evaluation: {text: eval.txt, windows: 6, length: 64}
+grid:
+  dtype: [mxint3, int4, "int3:asym"]
+  method:
+    - rtn
+    - gptq
+    - {name: gptq, hessian: static, act_order: true, static_groups: true}
+    - {name: gptq, true_sequential: true}
+  group: [16, 32, tensor]
+measure: {spectra: full}
+YAML
+  tokens sweep.yaml
+}
+
+tokens() { "$PTQ_PYTHON" "$PTQ_SOURCE_DIR/sweeps/prepare.py" --quiet "$1"; }
+
+# Stable exports of a store into a directory.
+export_all() {
+  mkdir -p "$2"
+  local table
+  for table in points layers windows models spectra; do
+    "$PTQSWEEP" export "$1" --table "$table" --stable -o "$2/$table.csv"
+  done
+}
+
+same_exports() {
+  local table
+  for table in points layers windows models spectra; do
+    cmp "$1/$table.csv" "$2/$table.csv" || fail "$table differs: $1 and $2"
+  done
+}
