@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <inttypes.h>
+#include <string.h>
+
+#include "ptq/base/file.h"
+#include "ptq/base/mem.h"
+#include "ptq/base/text.h"
+#include "spec_parts.h"
+
+enum {
+  MAX_WINDOWS = 1 << 24,
+  MAX_LENGTH = 1 << 20,
+  DEFAULT_SELECTION_WINDOWS = 16
+};
+
+/* "train.txt:64x256@1" */
+static ptq_status make_label(const ptq_spec_source *src, ptq_text_spec *t,
+                             bool from_end, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  char *base = NULL;
+  ptq_text label = {0};
+  PTQ_TRY(ptq_path_base(t->path, &base, err));
+  ptq_text_addf(&label, "%s:%" PRId64 "x%" PRId64, base, t->windows,
+                t->length);
+  if (t->random) ptq_text_addf(&label, "@%" PRIu64, t->seed);
+  if (from_end) ptq_text_add(&label, "@end");
+  if (label.rc != PTQ_OK) PTQ_TRY(PTQ_FAIL(err, PTQ_E_NOMEM, "a label"));
+  if (!ptq_text_copy(t->label, sizeof t->label, ptq_text_str(&label)))
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
+                     "%s:%d: the text's file name '%s' is too long; rename it "
+                     "to at most 48 characters",
+                     src->path, t->line, base));
+done:
+  ptq_text_release(&label);
+  ptq_free(base);
+  return rc;
+}
+
+/* A whole number within bounds. */
+static ptq_status read_count(const ptq_spec_source *src,
+                             const ptq_yaml_node *map, const char *what,
+                             const char *key, int64_t least, int64_t most,
+                             int64_t *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_yaml_node *node = NULL;
+  PTQ_TRY(ptq_spec_member(src, map, what, key, &node, err));
+  PTQ_TRY(ptq_yaml_int(src->path, node, out, err));
+  if (*out < least || *out > most)
+    PTQ_TRY(PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
+                          "'%s' must be %" PRId64 " to %" PRId64
+                          ", got %" PRId64,
+                          key, least, most, *out));
+done:
+  return rc;
+}
+
+static ptq_status read_text(const ptq_spec_source *src,
+                            const ptq_yaml_node *node, const char *what,
+                            ptq_text_spec *out, ptq_err *err) {
+  static const char *const known[] = {"text", "windows", "length", "seed",
+                                      NULL};
+  ptq_status rc = PTQ_OK;
+  const ptq_yaml_node *path = NULL;
+  int64_t seed = 0;
+  *out = (ptq_text_spec){.line = node->line};
+  PTQ_TRY(ptq_spec_check_map(src, node, what, known, err));
+  PTQ_TRY(ptq_spec_member(src, node, what, "text", &path, err));
+  PTQ_TRY(ptq_spec_check_scalar(src, path, "text", err));
+  PTQ_TRY(read_count(src, node, what, "windows", 1, MAX_WINDOWS, &out->windows,
+                     err));
+  /* The first token of a window is context only, so one is not enough. */
+  PTQ_TRY(read_count(src, node, what, "length", 2, MAX_LENGTH, &out->length,
+                     err));
+  if (ptq_yaml_get(node, "seed") != NULL) {
+    PTQ_TRY(
+        read_count(src, node, what, "seed", 0, INT64_MAX, &seed, err));
+    out->random = true;
+    out->seed = (uint64_t)seed;
+  }
+  PTQ_TRY(ptq_path_join(src->dir, path->text, &out->path, err));
+  PTQ_TRY(make_label(src, out, false, err));
+done:
+  if (rc != PTQ_OK) {
+    ptq_free(out->path);
+    out->path = NULL;
+  }
+  return rc;
+}
+
+/* One text or a list; `*count` counts what `*texts` owns at any time. */
+static ptq_status read_texts(const ptq_spec_source *src,
+                             const ptq_yaml_node *node, const char *what,
+                             ptq_text_spec **texts, int64_t *count,
+                             ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_yaml_node *item = NULL;
+  int64_t n = 0;
+  PTQ_TRY(ptq_spec_items(src, node, what, &item, &n, err));
+  PTQ_TRY(ptq_alloc(texts, n, sizeof **texts, what, err));
+  for (; *count < n; item = item->next) {
+    ptq_text_spec *t = &(*texts)[*count];
+    PTQ_TRY(read_text(src, item, what, t, err));
+    ++*count;
+    for (int64_t i = 0; i + 1 < *count; i++)
+      if (strcmp((*texts)[i].label, t->label) == 0)
+        PTQ_TRY(PTQ_YAML_FAIL(src->path, item, err, PTQ_E_ARG,
+                              "two %s texts are called '%s'; remove one, or "
+                              "rename its file",
+                              what, t->label));
+  }
+done:
+  return rc;
+}
+
+/* The last windows of the first calibration text. */
+static ptq_status default_selection(const ptq_spec_source *src, ptq_spec *out,
+                                    ptq_err *err) {
+  const ptq_text_spec *calib = &out->calibrations[0];
+  ptq_text_spec *t = &out->selection;
+  *t = (ptq_text_spec){.windows = DEFAULT_SELECTION_WINDOWS,
+                       .length = calib->length,
+                       .line = calib->line};
+  out->selection_from_end = true;
+  const ptq_status rc = ptq_strdup(&t->path, calib->path, err);
+  return rc == PTQ_OK ? make_label(src, t, true, err) : rc;
+}
+
+ptq_status ptq_spec_read_data(const ptq_spec_source *src,
+                              const ptq_yaml_node *node, ptq_spec *out,
+                              ptq_err *err) {
+  static const char *const known[] = {"calibration", "evaluation", "selection",
+                                      NULL};
+  ptq_status rc = PTQ_OK;
+  const ptq_yaml_node *calibration = NULL, *evaluation = NULL;
+  PTQ_TRY(ptq_spec_check_map(src, node, "data", known, err));
+  PTQ_TRY(ptq_spec_member(src, node, "data", "calibration", &calibration, err));
+  PTQ_TRY(ptq_spec_member(src, node, "data", "evaluation", &evaluation, err));
+  PTQ_TRY(read_texts(src, calibration, "calibration", &out->calibrations,
+                     &out->n_calibrations, err));
+  PTQ_TRY(read_texts(src, evaluation, "evaluation", &out->evaluations,
+                     &out->n_evaluations, err));
+  const ptq_yaml_node *selection = ptq_yaml_get(node, "selection");
+  if (selection != NULL)
+    PTQ_TRY(read_text(src, selection, "selection", &out->selection, err));
+  else
+    PTQ_TRY(default_selection(src, out, err));
+done:
+  return rc;
+}

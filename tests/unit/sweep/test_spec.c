@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700 /* nftw */
+#endif
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "ptq/sweep/spec.h"
+#include "sweep_files.h"
+
+#define HEAD "models: [zoo/a]\n"
+#define DATA                                                \
+  "data:\n"                                                 \
+  "  calibration: {text: t/c.txt, windows: 4, length: 8}\n" \
+  "  evaluation: {text: t/e.txt, windows: 4, length: 8}\n"
+#define GRID "grid: {dtype: [int4, mxint3], method: [rtn, gptq], group: [32]}\n"
+
+static scratch files;
+
+static int make_files(void **state) {
+  (void)state;
+  scratch_make(&files);
+  scratch_mkdir(&files, "zoo");
+  scratch_mkdir(&files, "zoo/a");
+  scratch_mkdir(&files, "zoo/c");
+  scratch_mkdir(&files, "zoo/b");
+  scratch_mkdir(&files, "other");
+  scratch_mkdir(&files, "other/a");
+  scratch_mkdir(&files, "other/odd name");
+  scratch_text(&files, "zoo/a.py", "not a model");
+  return 0;
+}
+
+static int remove_files(void **state) {
+  (void)state;
+  scratch_remove(&files);
+  return 0;
+}
+
+static ptq_status read_text(const char *text, const char *const *sets,
+                            int64_t n_sets, ptq_spec *spec, ptq_err *err) {
+  scratch_text(&files, "s.yaml", text);
+  return ptq_spec_read(files.path, sets, n_sets, spec, err);
+}
+
+static void read_good(const char *text, const char *const *sets,
+                      int64_t n_sets, ptq_spec *spec) {
+  ptq_err err = {0};
+  if (read_text(text, sets, n_sets, spec, &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
+}
+
+/* Reading fails with a message that has `part`, and leaves nothing. */
+static void refused(const char *text, const char *set, const char *part) {
+  ptq_spec spec;
+  ptq_err err = {0};
+  const ptq_status rc = read_text(text, &set, set != NULL, &spec, &err);
+  if (rc == PTQ_OK) fail_msg("accepted; expected '%s'", part);
+  assert_true(rc == PTQ_E_ARG || rc == PTQ_E_FORMAT);
+  if (strstr(err.msg, part) == NULL)
+    fail_msg("'%s' lacks '%s'", err.msg, part);
+  assert_null(spec.models);
+  assert_null(spec.path);
+}
+
+static void a_whole_sweep_file_is_resolved(void **state) {
+  (void)state;
+  ptq_spec s;
+  read_good(
+      "name: quick\n"
+      "models:\n"
+      "  - zoo/*\n"
+      "  - {path: other/a, name: a2, family: fam, train_tokens: 3e9,\n"
+      "     lr_state: decayed}\n"
+      "data:\n"
+      "  calibration:\n"
+      "    - {text: t/c.txt, windows: 64, length: 256, seed: 1}\n"
+      "    - {text: t/c.txt, windows: 64, length: 256, seed: 2}\n"
+      "  evaluation: {text: /abs/e.txt, windows: 32, length: 128}\n"
+      "  selection: {text: t/s.txt, windows: 2, length: 64}\n"
+      "grid:\n"
+      "  dtype: [int4, mxint3]\n"
+      "  method: [rtn, gptq, {name: gptq, hessian: static}]\n"
+      "  group: [16, row, tensor]\n"
+      "exclude:\n"
+      "  - {dtype: mxint3, method: gptq, group: 16, model: 'a*'}\n"
+      "  - {method: {name: gptq, hessian: static}}\n"
+      "measure: {spectra: off}\n",
+      NULL, 0, &s);
+  assert_string_equal(s.name, "quick");
+  assert_int_equal(s.n_models, 4);
+  assert_string_equal(s.models[0].name, "a");
+  assert_string_equal(s.models[1].name, "b");
+  assert_string_equal(s.models[2].name, "c");
+  assert_string_equal(s.models[2].family, "");
+  assert_int_equal(s.models[2].line, 3);
+  assert_string_equal(s.models[3].name, "a2");
+  assert_string_equal(s.models[3].family, "fam");
+  assert_string_equal(s.models[3].covariates,
+                      "lr_state=decayed,train_tokens=3e9");
+  assert_non_null(strstr(s.models[3].path, "/other/a"));
+  assert_int_equal(s.n_calibrations, 2);
+  assert_string_equal(s.calibrations[1].label, "c.txt:64x256@2");
+  assert_true(s.calibrations[1].random);
+  assert_int_equal(s.calibrations[1].seed, 2);
+  assert_int_equal(s.n_evaluations, 1);
+  assert_string_equal(s.evaluations[0].path, "/abs/e.txt");
+  assert_string_equal(s.evaluations[0].label, "e.txt:32x128");
+  assert_false(s.evaluations[0].random);
+  assert_false(s.selection_from_end);
+  assert_int_equal(s.selection.windows, 2);
+  assert_int_equal(s.n_dtypes, 2);
+  assert_string_equal(s.dtypes[1].name, "mxint3");
+  assert_int_equal(s.n_methods, 3);
+  assert_string_equal(s.methods[2].name, "gptq");
+  assert_string_equal(s.methods[2].options, "hessian=static");
+  assert_int_equal(s.method_lines[2], 14);
+  assert_int_equal(s.n_groups, 3);
+  assert_int_equal(s.groups[0], 16);
+  assert_int_equal(s.groups[1], PTQ_GROUP_ROW);
+  assert_int_equal(s.groups[2], PTQ_GROUP_TENSOR);
+  assert_int_equal(s.n_excludes, 2);
+  assert_string_equal(s.excludes[0].dtype, "mxint3");
+  assert_false(s.excludes[0].has_options);
+  assert_true(s.excludes[0].has_group);
+  assert_true(s.excludes[1].has_options);
+  assert_string_equal(s.excludes[1].options, "hessian=static");
+  assert_int_equal(s.spectra, PTQ_SPECTRA_OFF);
+  assert_non_null(strstr(s.text, "name: quick\n"));
+  ptq_spec_release(&s);
+}
+
+static void what_is_left_out_has_documented_defaults(void **state) {
+  (void)state;
+  ptq_spec s;
+  read_good("models: zoo/a\n" DATA "grid: {dtype: int4, method: rtn, "
+            "group: row}",
+            NULL, 0, &s);
+  assert_string_equal(s.name, "s"); /* of s.yaml */
+  assert_int_equal(s.n_models, 1);
+  assert_int_equal(s.n_groups, 1);
+  assert_true(s.selection_from_end);
+  assert_int_equal(s.selection.windows, 16);
+  assert_int_equal(s.selection.length, 8);
+  assert_string_equal(s.selection.path, s.calibrations[0].path);
+  assert_string_equal(s.selection.label, "c.txt:16x8@end");
+  assert_int_equal(s.spectra, PTQ_SPECTRA_FULL);
+  assert_int_equal(s.n_excludes, 0);
+  ptq_spec_release(&s);
+}
+
+static void unknown_keys_are_refused_with_line_and_suggestion(void **state) {
+  (void)state;
+  /* clang-format off */
+  static const struct { const char *text, *message; } rows[] = {
+    {HEAD DATA GRID "exlude: []\n",
+     "s.yaml:6: unknown key 'exlude' in a sweep file, did you mean 'exclude'?"},
+    {HEAD DATA "grid: {dtype: int4, method: rtn, gruop: 3}\n",
+     "s.yaml:5: unknown key 'gruop' in grid, did you mean 'group'?"},
+    {HEAD "data:\n  calibraton: {}\n" GRID,
+     "s.yaml:3: unknown key 'calibraton' in data, did you mean 'calibration'?"},
+    {HEAD "data:\n  calibration: {text: c, windws: 3}\n  evaluation: {}\n" GRID,
+     "s.yaml:3: unknown key 'windws' in calibration, did you mean 'windows'?"},
+    {HEAD DATA GRID "measure: {spectrum: off}\n",
+     "s.yaml:6: unknown key 'spectrum' in measure, did you mean 'spectra'?"},
+    {HEAD DATA GRID "exclude:\n  - {dtyp: int4}\n",
+     "s.yaml:7: unknown key 'dtyp' in an exclusion, did you mean 'dtype'?"},
+    {"models:\n  - {path: zoo/a, nmae: x}\n" DATA GRID,
+     "s.yaml:2: unknown key 'nmae' of a model, did you mean 'name'?"},
+    {HEAD DATA "grid: {dtype: int4, method: {name: gptq, hesian: static}, "
+     "group: 3}\n", "s.yaml:5: "},
+  };
+  /* clang-format on */
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+    refused(rows[i].text, NULL, rows[i].message);
+}
+
+static void missing_parts_are_named(void **state) {
+  (void)state;
+  /* clang-format off */
+  static const struct { const char *text, *message; } rows[] = {
+    {DATA GRID, "s.yaml:1: the sweep file lacks 'models'"},
+    {HEAD GRID, "the sweep file lacks 'data'"},
+    {HEAD DATA, "the sweep file lacks 'grid'"},
+    {HEAD "data: {evaluation: {}}\n" GRID, "s.yaml:2: data lacks 'calibration'"},
+    {HEAD "data: {calibration: {}}\n" GRID, "data lacks 'evaluation'"},
+    {HEAD "data:\n  calibration: {windows: 3}\n  evaluation: {}\n" GRID,
+     "s.yaml:3: calibration lacks 'text'"},
+    {HEAD "data:\n  calibration: {text: c}\n  evaluation: {}\n" GRID,
+     "calibration lacks 'windows'"},
+    {HEAD DATA "grid: {method: rtn, group: 3}\n", "grid lacks 'dtype'"},
+    {HEAD DATA "grid: {dtype: int4, group: 3}\n", "grid lacks 'method'"},
+    {HEAD DATA "grid: {dtype: int4, method: rtn}\n", "grid lacks 'group'"},
+    {"models:\n  - {name: x}\n" DATA GRID, "s.yaml:2: a model lacks 'path'"},
+    {HEAD DATA "grid: {dtype: int4, method: {hessian: static}, group: 3}\n",
+     "s.yaml:5: a method lacks 'name'"},
+    {"- 1\n- 2\n", "s.yaml:1: a sweep file must be a mapping"},
+    {"", "s.yaml:1: the document is empty"},
+    {"models: []\n" DATA GRID, "s.yaml:1: 'models' is an empty list"},
+    {HEAD DATA "grid: {dtype: [], method: rtn, group: 3}\n",
+     "'dtype' is an empty list"},
+    {HEAD "data: {calibration: [], evaluation: {}}\n" GRID,
+     "'calibration' is an empty list"},
+    {HEAD "data: [1]\n" GRID, "s.yaml:2: data must be a mapping"},
+    {HEAD DATA "grid: 3\n", "s.yaml:5: grid must be a mapping"},
+  };
+  /* clang-format on */
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+    refused(rows[i].text, NULL, rows[i].message);
+}
+
+static void bad_values_are_named(void **state) {
+  (void)state;
+  /* clang-format off */
+  static const struct { const char *text, *message; } rows[] = {
+    {HEAD DATA "grid:\n  dtype:\n    - int4\n    - mxin3\n  method: rtn\n"
+     "  group: 3\n", "s.yaml:8: unknown dtype 'mxin3', did you mean 'mxint3'"},
+    {HEAD DATA "grid: {dtype: int12, method: rtn, group: 3}\n", "s.yaml:5: "},
+    {HEAD DATA "grid: {dtype: [[int4]], method: rtn, group: 3}\n",
+     "s.yaml:5: a dtype must be a single value, got a list"},
+    {HEAD DATA "grid: {dtype: int4, method: gptg, group: 3}\n",
+     "s.yaml:5: unknown method 'gptg', did you mean 'gptq'"},
+    {HEAD DATA "grid: {dtype: int4, method: {name: rtn, damp: 1}, group: 3}\n",
+     "s.yaml:5: "},
+    {HEAD DATA "grid: {dtype: int4, method: {name: gptq, damp: [1]}, "
+     "group: 3}\n", "s.yaml:5: damp must be a single value, got a list"},
+    {HEAD DATA "grid: {dtype: int4, method: rtn, group: -1}\n",
+     "s.yaml:5: a group is a number of weights above 0, 'row' or 'tensor', "
+     "got '-1'"},
+    {HEAD DATA "grid: {dtype: int4, method: rtn, group: [rows]}\n",
+     "got 'rows'"},
+    {HEAD DATA "grid: {dtype: int4, method: rtn, group: [{a: 1}]}\n",
+     "got a list or mapping"},
+    {HEAD DATA "grid: {dtype: [int4, int3, int4], method: rtn, group: 3}\n",
+     "s.yaml:5: dtype 'int4' is listed twice"},
+    {HEAD DATA "grid: {dtype: int4, method: [rtn, rtn], group: 3}\n",
+     "s.yaml:5: method 'rtn' is listed twice"},
+    {HEAD DATA "grid: {dtype: int4, method: rtn, group: [3, 3]}\n",
+     "s.yaml:5: group '3' is listed twice"},
+    {HEAD DATA GRID "measure: {spectra: some}\n",
+     "s.yaml:6: spectra must be 'full' or 'off', got 'some'"},
+    {"name: a/b\n" HEAD DATA GRID, "s.yaml:1: the sweep's name 'a/b' must be"},
+    {"name: [1]\n" HEAD DATA GRID, "s.yaml:1: name must be a single value"},
+    {HEAD "data:\n  calibration: {text: c, windows: 0, length: 8}\n"
+     "  evaluation: {}\n" GRID, "s.yaml:3: 'windows' must be 1 to 16777216, "
+     "got 0"},
+    {HEAD "data:\n  calibration: {text: c, windows: 3, length: 1}\n"
+     "  evaluation: {}\n" GRID, "s.yaml:3: 'length' must be 2 to 1048576, "
+     "got 1"},
+    {HEAD "data:\n  calibration: {text: c, windows: many, length: 8}\n"
+     "  evaluation: {}\n" GRID,
+     "s.yaml:3: 'windows' must be a whole number, got 'many'"},
+    {HEAD "data:\n  calibration: {text: c, windows: 3, length: 8, seed: -1}\n"
+     "  evaluation: {}\n" GRID, "s.yaml:3: 'seed' must be 0 to"},
+    {HEAD "data:\n"
+     "  calibration: {text: c, windows: 3, length: 8}\n"
+     "  evaluation:\n"
+     "    - {text: x/e, windows: 3, length: 8}\n"
+     "    - {text: y/e, windows: 3, length: 8}\n" GRID,
+     "s.yaml:6: two evaluation texts are called 'e:3x8'"},
+    {"models: [zoo/a]\nmodels: [zoo/b]\n" DATA GRID,
+     "s.yaml:2: key 'models' appears twice (first in line 1)"},
+  };
+  /* clang-format on */
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+    refused(rows[i].text, NULL, rows[i].message);
+}
+
+static void a_long_file_name_of_a_text_is_refused(void **state) {
+  (void)state;
+  char text[512];
+  snprintf(text, sizeof text,
+           HEAD "data:\n  calibration: {text: %095d, windows: 1, length: 2}\n"
+           "  evaluation: {}\n" GRID, 7);
+  refused(text, NULL, "s.yaml:3: the text's file name");
+}
+
+static void models_that_cannot_be_told_apart_are_refused(void **state) {
+  (void)state;
+  /* clang-format off */
+  static const struct { const char *text, *message; } rows[] = {
+    {"models:\n  - zoo/a\n  - zo/*\n" DATA GRID,
+     "s.yaml:3: no model directory matches 'zo/*' (relative paths start from"},
+    {"models: zoo/a.py\n" DATA GRID, "no model directory matches 'zoo/a.py'"},
+    {"models: [zoo/a, other/a]\n" DATA GRID, "s.yaml:1: two models are named "
+     "'a'"},
+    {"models: [zoo/*, zoo/a]\n" DATA GRID, "two models are named 'a'"},
+    {"models:\n  - {path: zoo/*, name: x}\n" DATA GRID, "s.yaml:2: "},
+    {"models: other/odd*\n" DATA GRID, "model name 'odd name' must be"},
+    {"models: {path: zoo/a, family: 'x y'}\n" DATA GRID,
+     "family 'x y' must be"},
+    {"models: {path: zoo/a, note: 'x,y'}\n" DATA GRID,
+     "covariate 'note' must be free of commas"},
+    {"models: {path: zoo/a, 'a-b': 1}\n" DATA GRID,
+     "covariate 'a-b' must be named"},
+    {"models: {path: zoo/a, tokens: [1]}\n" DATA GRID,
+     "tokens must be a single value, got a list"},
+    {"models: {path: zoo/a, famly: x}\n" DATA GRID, "did you mean 'family'?"},
+    {"models: [[zoo/a]]\n" DATA GRID, "a model's path must be a single value"},
+  };
+  /* clang-format on */
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+    refused(rows[i].text, NULL, rows[i].message);
+  ptq_spec s;
+  read_good("models: {path: other/odd*, name: odd, rate: 3}\n" DATA GRID, NULL,
+            0, &s);
+  assert_string_equal(s.models[0].name, "odd");
+  assert_string_equal(s.models[0].covariates, "rate=3");
+  ptq_spec_release(&s);
+}
+
+static void exclusions_that_match_nothing_are_refused(void **state) {
+  (void)state;
+  /* clang-format off */
+  static const struct { const char *exclude, *message; } rows[] = {
+    {"{dtype: int3}", "s.yaml:6: this exclusion matches nothing: no dtype "
+     "'int3' in the sweep"},
+    {"{model: zz*}", "no model 'zz*'"},
+    {"{method: {name: gptq, hessian: static}}", "no method 'gptq'"},
+    {"{group: 64}", "no group '64'"},
+    {"{dtype: intt3}", "unknown dtype 'intt3'"},
+    {"{}", "an empty exclusion would remove everything"},
+  };
+  /* clang-format on */
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    char text[1024];
+    snprintf(text, sizeof text, HEAD DATA GRID "exclude: [%s]\n",
+             rows[i].exclude);
+    refused(text, NULL, rows[i].message);
+  }
+  refused(HEAD DATA GRID "exclude: {dtype: int4}\n", NULL,
+          "s.yaml:6: 'exclude' must be a list of mappings");
+  /* An override may take away what an exclusion was about. */
+  ptq_spec s;
+  const char *const set = "grid.dtype=int8";
+  read_good(HEAD DATA GRID "exclude: [{dtype: mxint3}]\n", &set, 1, &s);
+  assert_int_equal(s.n_excludes, 1);
+  ptq_spec_release(&s);
+}
+
+static void values_can_be_set_on_the_command_line(void **state) {
+  (void)state;
+  ptq_spec s;
+  const char *const sets[] = {
+      "grid.group=[16, row]", "name=other",
+      "data.evaluation.windows=9",    /* one value of a mapping */
+      "measure.spectra=off",          /* a section that was not there */
+      "models=[zoo/b, {path: zoo/c}]"};
+  read_good(HEAD DATA GRID, sets, 5, &s);
+  assert_int_equal(s.n_groups, 2);
+  assert_int_equal(s.groups[1], PTQ_GROUP_ROW);
+  assert_string_equal(s.name, "other");
+  assert_int_equal(s.evaluations[0].windows, 9);
+  assert_int_equal(s.evaluations[0].length, 8);
+  assert_int_equal(s.spectra, PTQ_SPECTRA_OFF);
+  assert_int_equal(s.n_models, 2);
+  assert_string_equal(s.models[1].name, "c");
+  assert_non_null(strstr(s.text, GRID "# --set grid.group=[16, row]\n"));
+  ptq_spec_release(&s);
+}
+
+static void bad_overrides_are_refused(void **state) {
+  (void)state;
+  /* clang-format off */
+  static const struct { const char *set, *message; } rows[] = {
+    {"grid.gruop=[3]", "s.yaml (--set): unknown key 'gruop' in grid, did you "
+     "mean 'group'?"},
+    {"gird.group=[3]", "(--set): unknown key 'gird' in a sweep file, did you "
+     "mean 'grid'?"},
+    {"grid.group=[x]", "(--set): a group is a number"},
+    {"grid.group", "--set 'grid.group' is not KEY=VALUE"},
+    {"=3", "is not KEY=VALUE"},
+    {"grid..group=3", "a key between dots is empty"},
+    {"grid.=3", "a key between dots is empty"},
+    {"grid.group=[3", "--set grid.group:2: did not find"},
+    {"grid.group=", "--set grid.group:1: the document is empty"},
+    {"grid.group.x=3", "'group' is a list in the sweep file"},
+    {"grid=3", "(--set): grid must be a mapping"},
+  };
+  /* clang-format on */
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+    refused(HEAD DATA GRID, rows[i].set, rows[i].message);
+}
+
+static void a_missing_sweep_file_is_named(void **state) {
+  (void)state;
+  ptq_spec s;
+  ptq_err err = {0};
+  assert_int_equal(ptq_spec_read("absent.yaml", NULL, 0, &s, &err), PTQ_E_IO);
+  assert_non_null(strstr(err.msg, "'absent.yaml'"));
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_whole_sweep_file_is_resolved),
+      cmocka_unit_test(what_is_left_out_has_documented_defaults),
+      cmocka_unit_test(unknown_keys_are_refused_with_line_and_suggestion),
+      cmocka_unit_test(missing_parts_are_named),
+      cmocka_unit_test(bad_values_are_named),
+      cmocka_unit_test(a_long_file_name_of_a_text_is_refused),
+      cmocka_unit_test(models_that_cannot_be_told_apart_are_refused),
+      cmocka_unit_test(exclusions_that_match_nothing_are_refused),
+      cmocka_unit_test(values_can_be_set_on_the_command_line),
+      cmocka_unit_test(bad_overrides_are_refused),
+      cmocka_unit_test(a_missing_sweep_file_is_named),
+  };
+  return cmocka_run_group_tests_name("sweep/spec", tests, make_files,
+                                     remove_files);
+}
