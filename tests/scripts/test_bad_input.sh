@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Bad input at the command line: a clear message that names the file and the
+# remedy, a nonzero exit, and no lost result.
+. "$(dirname "$0")/common.sh"
+make_study
+run() { "$PTQSWEEP" run "$@"; }
+one=(--set 'grid.dtype=[int4]' --set 'grid.method=[rtn]' --set 'grid.group=[32]')
+
+# --- The command line ---------------------------------------------------------
+expect 2 "unknown command 'rnu', did you mean 'run'" "$PTQSWEEP" rnu
+expect 2 "unknown option '--ouput', did you mean --output" run sweep.yaml --ouput x
+expect 2 "missing arguments" run
+expect 2 "needs STORE" run sweep.yaml -o
+expect 1 "memory" run sweep.yaml --memory lots
+expect 1 "no-such.yaml" run no-such.yaml
+
+# --- The sweep file -----------------------------------------------------------
+sed 's/dtype:.*/dtype: [mxint3, itn4]/' sweep.yaml >bad.yaml
+expect 1 "bad.yaml:8:.*itn4.*int" run bad.yaml
+sed 's/method:/methd:/' sweep.yaml >bad.yaml
+expect 1 "bad.yaml:[0-9]+:.*methd.*method" run bad.yaml
+sed 's/group:.*/group: [0.5]/' sweep.yaml >bad.yaml
+expect 1 "bad.yaml:[0-9]+:.*0.5" run bad.yaml
+sed 's/windows: 6/windows: six/' sweep.yaml >bad.yaml
+expect 1 "bad.yaml:[0-9]+:.*six" run bad.yaml
+sed 's/models:.*/models: [nothing-*]/' sweep.yaml >bad.yaml
+expect 1 "bad.yaml:2:.*nothing-" run bad.yaml
+printf 'models: [a\n' >bad.yaml
+expect 1 "bad.yaml:[0-9]+" run bad.yaml
+
+# --- Texts and tokens ---------------------------------------------------------
+sed 's/eval.txt, windows: 6/eval.txt, windows: 6000/' sweep.yaml >bad.yaml
+expect 1 "eval.txt.*6000" run bad.yaml
+sed 's/eval.txt/absent.txt/' sweep.yaml >bad.yaml
+expect 1 "absent.txt" run bad.yaml
+echo "Another text." >fresh.txt
+sed 's/eval.txt/fresh.txt/' sweep.yaml >bad.yaml
+expect 1 "prepare.py" run bad.yaml
+cp -rL opt-25k small && "$PTQ_PYTHON" - <<'PY'
+import json
+config = json.load(open("small/config.json"))
+config["vocab_size"] = 300
+json.dump(config, open("small/config.json", "w"))
+PY
+sed 's/models:.*/models: [small]/' sweep.yaml >bad.yaml
+expect 1 "small" run bad.yaml
+
+# --- Checkpoints --------------------------------------------------------------
+broken() { rm -rf broken; cp -rL llama-25k broken; }
+sed 's/models:.*/models: [broken]/' sweep.yaml >bad.yaml
+broken; rm broken/config.json
+expect 1 "broken/config.json" run bad.yaml
+broken; truncate -s 20000 broken/model.safetensors
+expect 1 "broken/model.safetensors" run bad.yaml
+broken; printf '\377\377\377\377\377\377\377\177' | dd of=broken/model.safetensors conv=notrunc 2>/dev/null
+expect 1 "broken/model.safetensors" run bad.yaml
+broken; sed -i 's/"model_type": *"llama"/"model_type": "mamba"/' broken/config.json
+expect 1 "mamba.*llama" run bad.yaml
+broken; sed -i 's/"hidden_size": *32/"hidden_size": 64/' broken/config.json
+expect 1 "broken/.*(shape|64)" run bad.yaml
+
+# NaN in one model's weights: its points fail, the other model's are done.
+broken; "$PTQ_PYTHON" - <<'PY'
+import json, struct
+path = "broken/model.safetensors"
+data = bytearray(open(path, "rb").read())
+n = struct.unpack("<Q", data[:8])[0]
+header = json.loads(data[8:8 + n])
+name = "model.layers.0.mlp.down_proj.weight"
+start = 8 + n + header[name]["data_offsets"][0]
+data[start:start + 2] = b"\xc0\x7f"  # bfloat16 NaN
+open(path, "wb").write(data)
+PY
+sed 's/models:.*/models: [broken, opt-25k]/' sweep.yaml >nan.yaml
+tokens nan.yaml
+expect 3 "1 points done, 1 failed" run nan.yaml "${one[@]}" -o nan.h5
+expect 0 "down_proj.weight" "$PTQSWEEP" status nan.h5
+expect 0 "1 of 2|0 of 2|left alone" run nan.yaml "${one[@]}" -o nan.h5 || true
+
+# --- Stores -------------------------------------------------------------------
+run sweep.yaml "${one[@]}" -o store.h5 --quiet
+expect 1 "store.h5.*another" run sweep.yaml -o store.h5
+expect 0 "0 of 2 points to do" run sweep.yaml "${one[@]}" -o store.h5
+echo "not a store" >text.h5
+expect 1 "text.h5" run sweep.yaml "${one[@]}" -o text.h5
+expect 1 "text.h5" "$PTQSWEEP" status text.h5
+expect 1 "absent.h5" "$PTQSWEEP" fit absent.h5
+expect 1 "no/such" run sweep.yaml "${one[@]}" -o no/such/dir.h5
+grep -q "not a store" text.h5 || fail "a file that is no store was overwritten"
+
+# A full disk: refused at creation, and nothing is left behind.
+if [ "$(id -u)" = 0 ] && mkdir tiny && mount -t tmpfs -o size=64k tmpfs tiny 2>/dev/null; then
+  got=0
+  run sweep.yaml -o tiny/full.h5 >full.out 2>&1 || got=$?
+  left=$(ls -A tiny | grep -vc lock || true)
+  umount tiny
+  [ "$got" = 1 ] || { cat full.out >&2; fail "full disk: exit $got"; }
+  grep -q "tiny/full.h5" full.out || { cat full.out >&2; fail "full disk: no file named"; }
+  [ "$left" = 0 ] || fail "full disk: something was left behind"
+  pass "a full disk"
+else
+  echo "not run: a full disk (needs root and tmpfs)"
+fi
