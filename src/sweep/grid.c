@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "ptq/sweep/grid.h"
+
+#include <fnmatch.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ptq/base/mem.h"
+#include "ptq/base/text.h"
+
+void ptq_group_name(int64_t group, char name[24]) {
+  if (group == PTQ_GROUP_ROW)
+    snprintf(name, 24, "row");
+  else if (group == PTQ_GROUP_TENSOR)
+    snprintf(name, 24, "tensor");
+  else
+    snprintf(name, 24, "%" PRId64, group);
+}
+
+int64_t ptq_subject_layers(const ptq_subject *s) {
+  int64_t roles = 0;
+  for (int role = 0; role < PTQ_ROLE_COUNT; role++)
+    roles += ptq_role_present(&s->info, (ptq_role)role);
+  return roles * s->info.n_blocks;
+}
+
+/* Input width of the widest linear layer of a block. */
+static int64_t widest(const ptq_model_info *info) {
+  int64_t width = 0;
+  for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
+    if (!ptq_role_present(info, (ptq_role)role)) continue;
+    const int64_t in = ptq_role_inputs(info, (ptq_role)role);
+    if (in > width) width = in;
+  }
+  return width;
+}
+
+/* A window must fit the model's positions. */
+static ptq_status check_length(const ptq_spec *spec, const char *model,
+                               const ptq_model_info *info,
+                               const ptq_text_spec *text, ptq_err *err) {
+  if (text->length <= info->max_positions) return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "%s:%d: windows of %" PRId64
+                  " tokens are longer than the %" PRId64
+                  " positions of model '%s'; lower 'length'",
+                  spec->path, text->line, text->length, info->max_positions,
+                  model);
+}
+
+static ptq_status check_lengths(const ptq_spec *spec, const char *model,
+                                const ptq_model_info *info, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  for (int64_t i = 0; i < spec->n_calibrations; i++)
+    PTQ_TRY(check_length(spec, model, info, &spec->calibrations[i], err));
+  for (int64_t i = 0; i < spec->n_evaluations; i++)
+    PTQ_TRY(check_length(spec, model, info, &spec->evaluations[i], err));
+  PTQ_TRY(check_length(spec, model, info, &spec->selection, err));
+done:
+  return rc;
+}
+
+/* The subjects of one model, appended. */
+static ptq_status add_subjects(ptq_grid *g, int64_t model, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_spec *spec = g->spec;
+  const ptq_model_spec *m = &spec->models[model];
+  ptq_model *open = NULL;
+  PTQ_TRY(ptq_model_open(m->path, &open, err));
+  const ptq_model_info *info = ptq_model_get_info(open);
+  PTQ_TRY(check_lengths(spec, m->name, info, err));
+  for (int64_t c = 0; c < spec->n_calibrations; c++) {
+    for (int64_t e = 0; e < spec->n_evaluations; e++) {
+      ptq_subject *s = &g->subjects[g->n_subjects++];
+      *s = (ptq_subject){
+          .model = model, .calibration = c, .evaluation = e, .info = *info};
+      (void)ptq_text_copy(s->family, sizeof s->family,
+                          m->family[0] != '\0' ? m->family : info->arch);
+    }
+  }
+done:
+  ptq_model_close(open);
+  return rc;
+}
+
+/* One cell of the cross product. */
+typedef struct cell {
+  int64_t subject, dtype, method;
+  int64_t listed, group; /* as listed, as resolved for the model */
+} cell;
+
+static bool excluded(const ptq_grid *g, const cell *c) {
+  const ptq_spec *spec = g->spec;
+  const ptq_method *m = &spec->methods[c->method];
+  const char *model = spec->models[g->subjects[c->subject].model].name;
+  for (int64_t i = 0; i < spec->n_excludes; i++) {
+    const ptq_exclude *x = &spec->excludes[i];
+    if (x->model[0] != '\0' && fnmatch(x->model, model, 0) != 0) continue;
+    if (x->dtype[0] != '\0' &&
+        strcmp(x->dtype, spec->dtypes[c->dtype].name) != 0)
+      continue;
+    if (x->method[0] != '\0' && strcmp(x->method, m->name) != 0) continue;
+    if (x->has_options && strcmp(x->options, m->options) != 0) continue;
+    if (x->has_group && x->group != c->listed && x->group != c->group)
+      continue;
+    return true;
+  }
+  return false;
+}
+
+static ptq_status check_accepted(const ptq_grid *g, const cell *c,
+                                 ptq_err *err) {
+  const ptq_spec *spec = g->spec;
+  const ptq_method *m = &spec->methods[c->method];
+  const ptq_dtype *dt = &spec->dtypes[c->dtype];
+  ptq_err why = {0};
+  char group[24];
+  if (m->family->accepts(m, dt, c->group, &why) == PTQ_OK) return PTQ_OK;
+  ptq_group_name(c->group, group);
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "%s:%d: method '%s' cannot be combined with dtype '%s' and "
+                  "group %s: %s; add {dtype: '%s', method: %s, group: %s} to "
+                  "'exclude'",
+                  spec->path, spec->method_lines[c->method], m->name, dt->name,
+                  group, why.msg, dt->name, m->name, group);
+}
+
+/* True when the point is the last one appended for this subject, dtype and
+ * method under another spelling of its group. */
+static bool is_duplicate(const ptq_grid *g, const cell *c) {
+  for (int64_t i = g->n_points; i-- > 0;) {
+    const ptq_point *p = &g->points[i];
+    if (p->subject != c->subject || p->dtype != c->dtype ||
+        p->method != c->method)
+      return false;
+    if (p->group == c->group) return true;
+  }
+  return false;
+}
+
+static ptq_status add_point(ptq_grid *g, cell c, int64_t width, ptq_err *err) {
+  c.group = c.listed >= width ? PTQ_GROUP_ROW : c.listed;
+  if (excluded(g, &c)) {
+    g->n_excluded++;
+    return PTQ_OK;
+  }
+  if (is_duplicate(g, &c)) {
+    g->n_duplicates++;
+    return PTQ_OK;
+  }
+  const ptq_status rc = check_accepted(g, &c, err);
+  if (rc != PTQ_OK) return rc;
+  g->points[g->n_points++] = (ptq_point){.subject = c.subject,
+                                         .dtype = c.dtype,
+                                         .method = c.method,
+                                         .group = c.group};
+  return PTQ_OK;
+}
+
+static ptq_status add_points(ptq_grid *g, int64_t subject, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_spec *spec = g->spec;
+  const int64_t width = widest(&g->subjects[subject].info);
+  cell c = {.subject = subject};
+  for (c.dtype = 0; c.dtype < spec->n_dtypes; c.dtype++) {
+    for (c.method = 0; c.method < spec->n_methods; c.method++) {
+      for (int64_t i = 0; i < spec->n_groups; i++) {
+        c.listed = spec->groups[i];
+        PTQ_TRY(add_point(g, c, width, err));
+      }
+    }
+  }
+done:
+  return rc;
+}
+
+ptq_status ptq_grid_build(const ptq_spec *spec, ptq_grid *out, ptq_err *err) {
+  enum { MAX_POINTS = 1 << 24 };
+  ptq_status rc = PTQ_OK;
+  *out = (ptq_grid){.spec = spec};
+  const int64_t texts = spec->n_calibrations * spec->n_evaluations;
+  const double most = (double)spec->n_models * (double)texts *
+                      (double)spec->n_dtypes * (double)spec->n_methods *
+                      (double)spec->n_groups;
+  if (most > MAX_POINTS)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
+                     "%s: %.0f points are more than the %d that one sweep "
+                     "holds; split it",
+                     spec->path, most, MAX_POINTS));
+  PTQ_TRY(ptq_alloc(&out->subjects, spec->n_models * texts,
+                    sizeof *out->subjects, "the subjects", err));
+  PTQ_TRY(ptq_alloc(&out->points, (int64_t)most, sizeof *out->points,
+                    "the grid's points", err));
+  for (int64_t m = 0; m < spec->n_models; m++)
+    PTQ_TRY(add_subjects(out, m, err));
+  for (int64_t s = 0; s < out->n_subjects; s++)
+    PTQ_TRY(add_points(out, s, err));
+  if (out->n_points == 0)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "%s: 'exclude' leaves no points",
+                     spec->path));
+done:
+  if (rc != PTQ_OK) ptq_grid_release(out);
+  return rc;
+}
+
+void ptq_grid_release(ptq_grid *g) {
+  ptq_free(g->subjects);
+  ptq_free(g->points);
+  *g = (ptq_grid){0};
+}
