@@ -292,6 +292,7 @@ def main(argv=None):
         parser.error("name a model, or 'all'")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         for name in names:
             train(name, args.texts, args.output, args.epochs)
