@@ -41,12 +41,11 @@ static ptq_status check_length(const ptq_spec *spec, const char *model,
                                const ptq_model_info *info,
                                const ptq_text_spec *text, ptq_err *err) {
   if (text->length <= info->max_positions) return PTQ_OK;
-  return PTQ_FAIL(err, PTQ_E_ARG,
-                  "%s:%d: windows of %" PRId64
-                  " tokens are longer than the %" PRId64
-                  " positions of model '%s'; lower 'length'",
-                  spec->path, text->line, text->length, info->max_positions,
-                  model);
+  return PTQ_FAIL(
+      err, PTQ_E_ARG,
+      "%s:%d: windows of %" PRId64 " tokens are longer than the %" PRId64
+      " positions of model '%s'; lower 'length'",
+      spec->path, text->line, text->length, info->max_positions, model);
 }
 
 static ptq_status check_lengths(const ptq_spec *spec, const char *model,
@@ -102,8 +101,7 @@ static bool excluded(const ptq_grid *g, const cell *c) {
       continue;
     if (x->method[0] != '\0' && strcmp(x->method, m->name) != 0) continue;
     if (x->has_options && strcmp(x->options, m->options) != 0) continue;
-    if (x->has_group && x->group != c->listed && x->group != c->group)
-      continue;
+    if (x->has_group && x->group != c->listed && x->group != c->group) continue;
     return true;
   }
   return false;
@@ -197,8 +195,8 @@ ptq_status ptq_grid_build(const ptq_spec *spec, ptq_grid *out, ptq_err *err) {
   for (int64_t s = 0; s < out->n_subjects; s++)
     PTQ_TRY(add_points(out, s, err));
   if (out->n_points == 0)
-    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "%s: 'exclude' leaves no points",
-                     spec->path));
+    PTQ_TRY(
+        PTQ_FAIL(err, PTQ_E_ARG, "%s: 'exclude' leaves no points", spec->path));
 done:
   if (rc != PTQ_OK) ptq_grid_release(out);
   return rc;

@@ -71,9 +71,11 @@ done:
 static void add_text(ptq_hash *h, const char *role, const ptq_text_spec *t,
                      bool from_end, const char *content) {
   char windows[128];
-  snprintf(windows, sizeof windows,
-           "%s %" PRId64 "x%" PRId64 " %s %" PRIu64, role, t->windows,
-           t->length, t->random ? "random" : from_end ? "last" : "first",
+  snprintf(windows, sizeof windows, "%s %" PRId64 "x%" PRId64 " %s %" PRIu64,
+           role, t->windows, t->length,
+           t->random  ? "random"
+           : from_end ? "last"
+                      : "first",
            t->random ? t->seed : 0);
   ptq_hash_text(h, windows);
   ptq_hash_text(h, content);
@@ -128,11 +130,11 @@ static ptq_status check_unique(const ptq_grid *g, ptq_err *err) {
     const ptq_subject *b = &g->subjects[sorted[i]->subject];
     const ptq_model_spec *models = g->spec->models;
     if (a->model != b->model)
-      rc = PTQ_FAIL(err, PTQ_E_ARG,
-                    "%s: models '%s' and '%s' are the same checkpoint; list "
-                    "it once",
-                    g->spec->path, models[a->model].name,
-                    models[b->model].name);
+      rc =
+          PTQ_FAIL(err, PTQ_E_ARG,
+                   "%s: models '%s' and '%s' are the same checkpoint; list "
+                   "it once",
+                   g->spec->path, models[a->model].name, models[b->model].name);
     else
       rc = PTQ_FAIL(err, PTQ_E_ARG,
                     "%s: two texts of 'data' have the same bytes and windows; "
@@ -144,14 +146,13 @@ static ptq_status check_unique(const ptq_grid *g, ptq_err *err) {
 }
 
 ptq_status ptq_grid_set_keys(ptq_grid *g, char (*models)[PTQ_HASH_HEX],
-                             char (*texts)[PTQ_HASH_HEX],
-                             const char *numerics, ptq_err *err) {
+                             char (*texts)[PTQ_HASH_HEX], const char *numerics,
+                             ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_hash *all = NULL, *data = NULL;
   PTQ_TRY(ptq_hash_create(&all, err));
   PTQ_TRY(ptq_hash_create(&data, err));
-  for (int64_t i = 0; i < ptq_grid_texts(g); i++)
-    ptq_hash_text(data, texts[i]);
+  for (int64_t i = 0; i < ptq_grid_texts(g); i++) ptq_hash_text(data, texts[i]);
   ptq_hash_hex(data, g->data_fingerprint);
   for (int64_t i = 0; i < g->n_subjects; i++)
     (void)ptq_text_copy(g->subjects[i].fingerprint, PTQ_HASH_HEX,

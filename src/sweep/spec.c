@@ -10,15 +10,14 @@
 
 enum { MAX_FILE = 1 << 20, MAX_KNOWN = 32 };
 
-ptq_status ptq_spec_items(const ptq_spec_source *src,
-                          const ptq_yaml_node *node, const char *what,
-                          const ptq_yaml_node **first, int64_t *n,
-                          ptq_err *err) {
+ptq_status ptq_spec_items(const ptq_spec_source *src, const ptq_yaml_node *node,
+                          const char *what, const ptq_yaml_node **first,
+                          int64_t *n, ptq_err *err) {
   *first = node->kind == PTQ_YAML_LIST ? node->child : node;
   *n = node->kind == PTQ_YAML_LIST ? node->n_children : 1;
   if (*n > 0) return PTQ_OK;
-  return PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
-                       "'%s' is an empty list", what);
+  return PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG, "'%s' is an empty list",
+                       what);
 }
 
 /* "dtype, method, group" for a message. */
@@ -31,9 +30,10 @@ static ptq_status unknown_key(const ptq_spec_source *src,
     ptq_text_addf(&list, "%s%s", n > 0 ? ", " : "", known[n]);
   const char *near = ptq_text_nearest(node->key, known, n);
   const ptq_status rc = PTQ_YAML_FAIL(
-      src->path, node, err, PTQ_E_ARG, "unknown key '%s' in %s%s%s%s; known: %s",
-      node->key, what, near != NULL ? ", did you mean '" : "",
-      near != NULL ? near : "", near != NULL ? "'?" : "", ptq_text_str(&list));
+      src->path, node, err, PTQ_E_ARG,
+      "unknown key '%s' in %s%s%s%s; known: %s", node->key, what,
+      near != NULL ? ", did you mean '" : "", near != NULL ? near : "",
+      near != NULL ? "'?" : "", ptq_text_str(&list));
   ptq_text_release(&list);
   return rc;
 }
@@ -52,10 +52,9 @@ ptq_status ptq_spec_check_map(const ptq_spec_source *src,
   return PTQ_OK;
 }
 
-ptq_status ptq_spec_member(const ptq_spec_source *src,
-                           const ptq_yaml_node *map, const char *what,
-                           const char *key, const ptq_yaml_node **out,
-                           ptq_err *err) {
+ptq_status ptq_spec_member(const ptq_spec_source *src, const ptq_yaml_node *map,
+                           const char *what, const char *key,
+                           const ptq_yaml_node **out, ptq_err *err) {
   *out = ptq_yaml_get(map, key);
   if (*out != NULL) return PTQ_OK;
   return PTQ_YAML_FAIL(src->path, map, err, PTQ_E_ARG, "%s lacks '%s'", what,
@@ -128,7 +127,7 @@ static ptq_status read_measure(const ptq_spec_source *src,
 static ptq_status read_root(const ptq_spec_source *src,
                             const ptq_yaml_node *root, ptq_spec *out,
                             ptq_err *err) {
-  static const char *const known[] = {"name", "models",  "data",    "grid",
+  static const char *const known[] = {"name",    "models",  "data", "grid",
                                       "exclude", "measure", NULL};
   ptq_status rc = PTQ_OK;
   PTQ_TRY(ptq_spec_check_map(src, root, "a sweep file", known, err));
@@ -140,8 +139,7 @@ static ptq_status read_root(const ptq_spec_source *src,
   PTQ_TRY(ptq_spec_read_models(src, models, out, err));
   PTQ_TRY(ptq_spec_read_data(src, data, out, err));
   PTQ_TRY(ptq_spec_read_grid(src, grid, out, err));
-  PTQ_TRY(ptq_spec_read_excludes(src, ptq_yaml_get(root, "exclude"), out,
-                                 err));
+  PTQ_TRY(ptq_spec_read_excludes(src, ptq_yaml_get(root, "exclude"), out, err));
   PTQ_TRY(read_measure(src, ptq_yaml_get(root, "measure"), out, err));
 done:
   return rc;

@@ -20,8 +20,7 @@ static ptq_status make_label(const ptq_spec_source *src, ptq_text_spec *t,
   char *base = NULL;
   ptq_text label = {0};
   PTQ_TRY(ptq_path_base(t->path, &base, err));
-  ptq_text_addf(&label, "%s:%" PRId64 "x%" PRId64, base, t->windows,
-                t->length);
+  ptq_text_addf(&label, "%s:%" PRId64 "x%" PRId64, base, t->windows, t->length);
   if (t->random) ptq_text_addf(&label, "@%" PRIu64, t->seed);
   if (from_end) ptq_text_add(&label, "@end");
   if (label.rc != PTQ_OK) PTQ_TRY(PTQ_FAIL(err, PTQ_E_NOMEM, "a label"));
@@ -69,11 +68,10 @@ static ptq_status read_text(const ptq_spec_source *src,
   PTQ_TRY(read_count(src, node, what, "windows", 1, MAX_WINDOWS, &out->windows,
                      err));
   /* The first token of a window is context only, so one is not enough. */
-  PTQ_TRY(read_count(src, node, what, "length", 2, MAX_LENGTH, &out->length,
-                     err));
+  PTQ_TRY(
+      read_count(src, node, what, "length", 2, MAX_LENGTH, &out->length, err));
   if (ptq_yaml_get(node, "seed") != NULL) {
-    PTQ_TRY(
-        read_count(src, node, what, "seed", 0, INT64_MAX, &seed, err));
+    PTQ_TRY(read_count(src, node, what, "seed", 0, INT64_MAX, &seed, err));
     out->random = true;
     out->seed = (uint64_t)seed;
   }

@@ -9,9 +9,8 @@
 /* An exclusion that can match nothing is a slip of the hand, unless the
  * command line took away what it was about. */
 static ptq_status matches_nothing(const ptq_spec_source *src,
-                                  const ptq_yaml_node *node,
-                                  const char *what, const char *value,
-                                  ptq_err *err) {
+                                  const ptq_yaml_node *node, const char *what,
+                                  const char *value, ptq_err *err) {
   if (src->overridden) return PTQ_OK;
   return PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
                        "this exclusion matches nothing: no %s '%s' in the "
@@ -26,8 +25,7 @@ static ptq_status read_model(const ptq_spec_source *src,
   if (rc != PTQ_OK) return rc;
   if (!ptq_text_copy(out->model, sizeof out->model, node->text))
     return PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
-                         "model '%s' is longer than a name can be",
-                         node->text);
+                         "model '%s' is longer than a name can be", node->text);
   for (int64_t i = 0; i < spec->n_models; i++)
     if (fnmatch(out->model, spec->models[i].name, 0) == 0) return PTQ_OK;
   return matches_nothing(src, node, "model", node->text, err);
@@ -59,8 +57,7 @@ static ptq_status read_method(const ptq_spec_source *src,
   (void)ptq_text_copy(out->options, sizeof out->options, m.options);
   for (int64_t i = 0; i < spec->n_methods; i++)
     if (strcmp(m.name, spec->methods[i].name) == 0 &&
-        (!out->has_options ||
-         strcmp(m.options, spec->methods[i].options) == 0))
+        (!out->has_options || strcmp(m.options, spec->methods[i].options) == 0))
       return PTQ_OK;
   return matches_nothing(src, node, "method", m.name, err);
 }

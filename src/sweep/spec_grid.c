@@ -9,9 +9,8 @@
 enum { MAX_GROUP = 1 << 30, MAX_OPTIONS = 16 };
 
 /* Passes on why a spelling was refused, with its place in front. */
-static ptq_status refused(const ptq_spec_source *src,
-                          const ptq_yaml_node *node, const ptq_err *why,
-                          ptq_err *err) {
+static ptq_status refused(const ptq_spec_source *src, const ptq_yaml_node *node,
+                          const ptq_err *why, ptq_err *err) {
   return PTQ_YAML_FAIL(src->path, node, err, why->code, "%s", why->msg);
 }
 
@@ -79,8 +78,8 @@ static ptq_status read_methods(const ptq_spec_source *src,
   int64_t n = 0;
   PTQ_TRY(ptq_spec_items(src, node, "method", &item, &n, err));
   PTQ_TRY(ptq_alloc(&out->methods, n, sizeof *out->methods, "methods", err));
-  PTQ_TRY(ptq_alloc(&out->method_lines, n, sizeof *out->method_lines,
-                    "methods", err));
+  PTQ_TRY(ptq_alloc(&out->method_lines, n, sizeof *out->method_lines, "methods",
+                    err));
   for (; out->n_methods < n; item = item->next) {
     ptq_method *m = &out->methods[out->n_methods];
     PTQ_TRY(ptq_spec_read_method(src, item, m, err));

@@ -163,8 +163,8 @@ done:
 }
 
 /* `dir/pattern` where wildcards of `dir` stand for themselves. */
-static ptq_status full_pattern(const ptq_spec_source *src,
-                               const char *pattern, char **out, ptq_err *err) {
+static ptq_status full_pattern(const ptq_spec_source *src, const char *pattern,
+                               char **out, ptq_err *err) {
   ptq_text t = {0};
   *out = NULL;
   for (const char *c = src->dir; pattern[0] != '/' && *c != '\0'; c++)
@@ -189,8 +189,8 @@ static ptq_status expand(const ptq_spec_source *src, const entry *e,
   char *pattern = NULL;
   int64_t n = 0;
   PTQ_TRY(full_pattern(src, e->pattern, &pattern, err));
-  const int status = ptq_fault() ? GLOB_NOSPACE
-                                 : glob(pattern, GLOB_NOSORT, NULL, &found);
+  const int status =
+      ptq_fault() ? GLOB_NOSPACE : glob(pattern, GLOB_NOSORT, NULL, &found);
   if (status == GLOB_NOSPACE)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_NOMEM, "matching '%s'", pattern));
   /* In order of bytes, whatever the locale. */

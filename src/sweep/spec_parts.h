@@ -49,20 +49,18 @@ ptq_status ptq_spec_override(const char *path, ptq_yaml_node *root,
 
 /** Elements of a list, or a single value as a list of one: the first element
  * and their number. An empty list is PTQ_E_ARG; `what` names the key. */
-ptq_status ptq_spec_items(const ptq_spec_source *src,
-                          const ptq_yaml_node *node, const char *what,
-                          const ptq_yaml_node **first, int64_t *n,
-                          ptq_err *err);
+ptq_status ptq_spec_items(const ptq_spec_source *src, const ptq_yaml_node *node,
+                          const char *what, const ptq_yaml_node **first,
+                          int64_t *n, ptq_err *err);
 /** PTQ_E_ARG unless `node` is a mapping whose keys are all in `known`
  * (NULL-terminated); the message suggests the nearest. */
 ptq_status ptq_spec_check_map(const ptq_spec_source *src,
                               const ptq_yaml_node *node, const char *what,
                               const char *const *known, ptq_err *err);
 /** The member of a map that must be there. */
-ptq_status ptq_spec_member(const ptq_spec_source *src,
-                           const ptq_yaml_node *map, const char *what,
-                           const char *key, const ptq_yaml_node **out,
-                           ptq_err *err);
+ptq_status ptq_spec_member(const ptq_spec_source *src, const ptq_yaml_node *map,
+                           const char *what, const char *key,
+                           const ptq_yaml_node **out, ptq_err *err);
 /** PTQ_E_ARG unless `node` is a scalar with some text. */
 ptq_status ptq_spec_check_scalar(const ptq_spec_source *src,
                                  const ptq_yaml_node *node, const char *what,

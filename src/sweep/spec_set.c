@@ -42,8 +42,8 @@ static ptq_status replace(ptq_yaml_node *map, const char *key,
 }
 
 /* The map behind `key`, made when it is absent. */
-static ptq_status descend(const char *set, ptq_yaml_node *map,
-                          const char *key, ptq_yaml_node **out, ptq_err *err) {
+static ptq_status descend(const char *set, ptq_yaml_node *map, const char *key,
+                          ptq_yaml_node **out, ptq_err *err) {
   ptq_yaml_node *member = *link_of(map, key);
   if (member == NULL) {
     ptq_status rc = ptq_alloc(&member, 1, sizeof *member, "a YAML node", err);

@@ -35,8 +35,8 @@ static ptq_status cache_name(const char *spec_path, const ptq_text_spec *text,
   PTQ_TRY(ptq_path_join(model_dir, "tokenizer.json", &tokenizer, err));
   rc = ptq_hash_file(text->path, t, &why);
   if (rc != PTQ_OK)
-    PTQ_TRY(PTQ_FAIL(err, rc, "%s:%d: text: %s", spec_path, text->line,
-                     why.msg));
+    PTQ_TRY(
+        PTQ_FAIL(err, rc, "%s:%d: text: %s", spec_path, text->line, why.msg));
   PTQ_TRY(ptq_hash_file(tokenizer, k, err));
   snprintf(name, 80, "%s-%s", t, k);
 done:
@@ -45,16 +45,15 @@ done:
 }
 
 /* Reads <dir>/<name>.<part>.npy; data is the caller's. */
-static ptq_status read_part(const char *dir, const char *name,
-                            const char *part, ptq_npy_type type, void *data,
-                            int64_t *n, ptq_err *err) {
+static ptq_status read_part(const char *dir, const char *name, const char *part,
+                            ptq_npy_type type, void *data, int64_t *n,
+                            ptq_err *err) {
   ptq_npy array = {0};
   ptq_text path = {0};
   ptq_text_addf(&path, "%s/%s.%s.npy", dir, name, part);
-  const ptq_status rc =
-      path.rc != PTQ_OK
-          ? PTQ_FAIL(err, PTQ_E_NOMEM, "a path")
-          : ptq_npy_read(path.buf, type, 1, &array, err);
+  const ptq_status rc = path.rc != PTQ_OK
+                            ? PTQ_FAIL(err, PTQ_E_NOMEM, "a path")
+                            : ptq_npy_read(path.buf, type, 1, &array, err);
   ptq_text_release(&path);
   if (rc != PTQ_OK) return rc;
   memcpy(data, &array.data, sizeof array.data);
@@ -148,11 +147,11 @@ ptq_status ptq_windows_cut(const ptq_text_spec *text, bool from_end,
   const int64_t need = text->random ? length : n * length;
   *out = (ptq_windows){.n = n, .length = length};
   if (tokens->n < need)
-    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
-                     "'%s' has %" PRId64 " tokens, but %" PRId64
-                     " windows of %" PRId64 " take %" PRId64
-                     "; lower 'windows' or 'length', or give a longer text",
-                     text->path, tokens->n, text->random ? 1 : n, length, need));
+    PTQ_TRY(PTQ_FAIL(
+        err, PTQ_E_ARG,
+        "'%s' has %" PRId64 " tokens, but %" PRId64 " windows of %" PRId64
+        " take %" PRId64 "; lower 'windows' or 'length', or give a longer text",
+        text->path, tokens->n, text->random ? 1 : n, length, need));
   PTQ_TRY(ptq_alloc(&out->ids, n * length, sizeof *out->ids, "windows", err));
   PTQ_TRY(ptq_alloc(&out->start, n, sizeof *out->start, "windows", err));
   PTQ_TRY(ptq_alloc(&out->bytes, n, sizeof *out->bytes, "windows", err));

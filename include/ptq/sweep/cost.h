@@ -45,16 +45,22 @@ double ptq_subject_flops(const ptq_grid *g, int64_t subject);
 int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, int64_t n_points,
                         int64_t n_sequential);
 int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject);
-/** "4GB", "512MiB", "2e9" or a number of bytes; PTQ_E_ARG. */
+/** "4GB" (10^9), "4GiB" or "4G" (2^30), "2e9" bytes; PTQ_E_ARG. */
 ptq_status ptq_bytes_parse(const char *text, int64_t *out, ptq_err *err);
+/** "1.5 GiB" */
+void ptq_bytes_name(int64_t bytes, char name[24]);
 
 /**
  * Pack what is to do into batches: width the least of what memory allows,
  * ten minutes of work, and what leaves every rank four batches; longest
  * first.
+ * Pure: equal arguments give equal plans.
  * @param todo_points   [n_points] nonzero: do it
  * @param todo_subjects [n_subjects]
- * @return PTQ_E_ARG when a single point exceeds `memory` (with the number)
+ * @param memory        bytes a rank; 0: no limit
+ * @param rates         NULL: ptq_rates_default()
+ * @return PTQ_E_ARG when a single point or a subject's own item exceeds
+ *         `memory` (with the number); *out is released then
  */
 ptq_status ptq_plan_build(const ptq_grid *g, const unsigned char *todo_points,
                           const unsigned char *todo_subjects, int n_workers,

@@ -24,8 +24,7 @@ static void refused(const char *text, size_t size, const char *part) {
   assert_int_equal(ptq_yaml_parse("f.yaml", text, size, &root, &err),
                    PTQ_E_FORMAT);
   assert_null(root);
-  if (strstr(err.msg, part) == NULL)
-    fail_msg("'%s' lacks '%s'", err.msg, part);
+  if (strstr(err.msg, part) == NULL) fail_msg("'%s' lacks '%s'", err.msg, part);
 }
 
 static void refused_text(const char *text, const char *part) {
@@ -34,14 +33,13 @@ static void refused_text(const char *text, const char *part) {
 
 static void a_document_becomes_a_tree_that_knows_its_lines(void **state) {
   (void)state;
-  ptq_yaml_node *root = parse(
-      "# comment\n"
-      "name: quick\n"
-      "grid:\n"
-      "  dtype: [int4, 'int3']\n"
-      "  group:\n"
-      "    - 32\n"
-      "    - row\n");
+  ptq_yaml_node *root = parse("# comment\n"
+                              "name: quick\n"
+                              "grid:\n"
+                              "  dtype: [int4, 'int3']\n"
+                              "  group:\n"
+                              "    - 32\n"
+                              "    - row\n");
   assert_int_equal(root->kind, PTQ_YAML_MAP);
   assert_int_equal(root->n_children, 2);
   const ptq_yaml_node *name = ptq_yaml_get(root, "name");
@@ -153,10 +151,9 @@ static void wrong_types_are_named_with_line_and_key(void **state) {
     int64_t i;
     double d;
     bool b;
-    const ptq_status rc = rows[r].type == 'i'
-                              ? ptq_yaml_int("f.yaml", k, &i, &err)
-                          : rows[r].type == 'd'
-                              ? ptq_yaml_double("f.yaml", k, &d, &err)
+    const ptq_status rc =
+        rows[r].type == 'i'   ? ptq_yaml_int("f.yaml", k, &i, &err)
+        : rows[r].type == 'd' ? ptq_yaml_double("f.yaml", k, &d, &err)
                               : ptq_yaml_bool("f.yaml", k, &b, &err);
     assert_int_equal(rc, PTQ_E_ARG);
     if (strstr(err.msg, rows[r].message) == NULL)

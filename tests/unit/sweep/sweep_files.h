@@ -28,8 +28,8 @@ static inline void scratch_make(scratch *s) {
   if (mkdtemp(s->dir) == NULL) fail_msg("cannot make a scratch directory");
 }
 
-static inline void scratch_write(scratch *s, const char *name,
-                                 const void *data, size_t size) {
+static inline void scratch_write(scratch *s, const char *name, const void *data,
+                                 size_t size) {
   FILE *f = fopen(scratch_path(s, name), "wb");
   if (f == NULL || fwrite(data, 1, size, f) != size || fclose(f) != 0)
     fail_msg("cannot write '%s'", s->path);
@@ -46,9 +46,8 @@ static inline void scratch_mkdir(scratch *s, const char *name) {
 }
 
 /* An array as .npy: `descr` such as "<u4" with `n` elements of `size`. */
-static inline void scratch_npy(scratch *s, const char *name,
-                               const char *descr, const void *data, size_t n,
-                               size_t size) {
+static inline void scratch_npy(scratch *s, const char *name, const char *descr,
+                               const void *data, size_t n, size_t size) {
   char header[128], dict[112];
   snprintf(dict, sizeof dict,
            "{'descr': '%s', 'fortran_order': False, 'shape': (%zu,), }", descr,

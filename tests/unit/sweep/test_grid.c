@@ -14,10 +14,10 @@
 
 #define ZOO PTQ_SOURCE_DIR "/sweeps/zoo/"
 #define MODELS "models: [" ZOO "llama-25k, " ZOO "opt-25k]\n"
-#define DATA                                                                  \
-  "data:\n"                                                                   \
-  "  calibration: {text: c.txt, windows: 4, length: 8, seed: 1}\n"            \
-  "  evaluation: {text: e.txt, windows: 4, length: 8}\n"                      \
+#define DATA                                                       \
+  "data:\n"                                                        \
+  "  calibration: {text: c.txt, windows: 4, length: 8, seed: 1}\n" \
+  "  evaluation: {text: e.txt, windows: 4, length: 8}\n"           \
   "  selection: {text: s.txt, windows: 2, length: 8}\n"
 #define GRID "grid: {dtype: [int4, mxint3], method: [rtn, gptq], group: [16]}\n"
 
@@ -69,8 +69,7 @@ static void refused(const char *text, const char *set, const char *part) {
   ptq_err err = {0};
   if (open_sweep(&s, text, set, &err) == PTQ_OK)
     fail_msg("accepted; expected '%s'", part);
-  if (strstr(err.msg, part) == NULL)
-    fail_msg("'%s' lacks '%s'", err.msg, part);
+  if (strstr(err.msg, part) == NULL) fail_msg("'%s' lacks '%s'", err.msg, part);
   assert_null(s.grid.points);
   assert_null(s.grid.subjects);
   close_sweep(&s);
@@ -89,7 +88,8 @@ static void points_come_in_the_order_of_the_sweep_file(void **state) {
   (void)state;
   sweep s;
   const ptq_grid *g = &s.grid;
-  open_good(&s, MODELS DATA
+  open_good(&s,
+            MODELS DATA
             "grid: {dtype: [int4, mxint3], method: rtn, group: [16, 8]}\n",
             NULL);
   assert_int_equal(g->n_subjects, 2);
@@ -113,15 +113,15 @@ static void points_come_in_the_order_of_the_sweep_file(void **state) {
 static void texts_are_axes_of_the_grid(void **state) {
   (void)state;
   sweep s;
-  open_good(&s, MODELS
-            "data:\n"
-            "  calibration:\n"
-            "    - {text: c.txt, windows: 4, length: 8}\n"
-            "    - {text: x.txt, windows: 4, length: 8}\n"
-            "  evaluation: \n"
-            "    - {text: e.txt, windows: 4, length: 8}\n"
-            "    - {text: x.txt, windows: 2, length: 8}\n"
-            "    - {text: s.txt, windows: 2, length: 8}\n" GRID,
+  open_good(&s,
+            MODELS "data:\n"
+                   "  calibration:\n"
+                   "    - {text: c.txt, windows: 4, length: 8}\n"
+                   "    - {text: x.txt, windows: 4, length: 8}\n"
+                   "  evaluation: \n"
+                   "    - {text: e.txt, windows: 4, length: 8}\n"
+                   "    - {text: x.txt, windows: 2, length: 8}\n"
+                   "    - {text: s.txt, windows: 2, length: 8}\n" GRID,
             NULL);
   assert_int_equal(s.grid.n_subjects, 12);
   assert_int_equal(s.grid.n_points, 48);
@@ -136,7 +136,8 @@ static void texts_are_axes_of_the_grid(void **state) {
 static void a_group_that_reaches_the_width_is_a_row(void **state) {
   (void)state;
   sweep s;
-  open_good(&s, MODELS DATA
+  open_good(&s,
+            MODELS DATA
             "grid: {dtype: int4, method: rtn, group: [16, row, 100000]}\n",
             NULL);
   assert_int_equal(s.grid.n_points, 4);
@@ -150,8 +151,10 @@ static void a_group_that_reaches_the_width_is_a_row(void **state) {
   char set[64];
   snprintf(set, sizeof set, "grid.group=[%lld, %lld]", (long long)widest - 1,
            (long long)widest);
-  open_good(&s, "models: " ZOO "llama-25k\n" DATA
-            "grid: {dtype: int4, method: rtn, group: 1}\n", set);
+  open_good(&s,
+            "models: " ZOO "llama-25k\n" DATA
+            "grid: {dtype: int4, method: rtn, group: 1}\n",
+            set);
   assert_int_equal(s.grid.n_points, 2);
   assert_int_equal(s.grid.points[0].group, widest - 1);
   assert_int_equal(s.grid.points[1].group, PTQ_GROUP_ROW);
@@ -195,7 +198,8 @@ static void what_cannot_be_done_is_refused_before_any_work(void **state) {
   refused("models: .\n" DATA GRID, NULL, "give one: {path: .");
   refused("models: {path: ., name: here}\n" DATA GRID, NULL, "config.json");
   refused(MODELS DATA "grid: {dtype: int4, method: [rtn,\n  gptq], group: "
-          "tensor}\n", NULL,
+                      "tensor}\n",
+          NULL,
           "s.yaml:7: method 'gptq' cannot be combined with dtype 'int4' and "
           "group tensor: ");
 }
@@ -215,8 +219,10 @@ static void groups_are_named_as_they_are_spelled(void **state) {
 static void key_of(const char *set, const char *numerics,
                    char key[PTQ_HASH_HEX]) {
   sweep s;
-  open_good(&s, "models: " ZOO "llama-25k\n" DATA
-            "grid: {dtype: int4, method: gptq, group: 16}\n", set);
+  open_good(&s,
+            "models: " ZOO "llama-25k\n" DATA
+            "grid: {dtype: int4, method: gptq, group: 16}\n",
+            set);
   set_keys(&s, numerics);
   memcpy(key, s.grid.points[0].key, PTQ_HASH_HEX);
   close_sweep(&s);
@@ -279,16 +285,20 @@ static void the_default_selection_differs_from_one_at_the_start(void **state) {
   (void)state;
   sweep s;
   char key[PTQ_HASH_HEX];
-  open_good(&s, "models: " ZOO "llama-25k\ndata:\n"
+  open_good(&s,
+            "models: " ZOO "llama-25k\ndata:\n"
             "  calibration: {text: c.txt, windows: 4, length: 8}\n"
-            "  evaluation: {text: e.txt, windows: 4, length: 8}\n" GRID, NULL);
+            "  evaluation: {text: e.txt, windows: 4, length: 8}\n" GRID,
+            NULL);
   set_keys(&s, "n");
   memcpy(key, s.grid.points[0].key, sizeof key);
   close_sweep(&s);
-  open_good(&s, "models: " ZOO "llama-25k\ndata:\n"
+  open_good(&s,
+            "models: " ZOO "llama-25k\ndata:\n"
             "  calibration: {text: c.txt, windows: 4, length: 8}\n"
             "  selection: {text: c.txt, windows: 16, length: 8}\n"
-            "  evaluation: {text: e.txt, windows: 4, length: 8}\n" GRID, NULL);
+            "  evaluation: {text: e.txt, windows: 4, length: 8}\n" GRID,
+            NULL);
   set_keys(&s, "n");
   assert_string_not_equal(s.grid.points[0].key, key);
   close_sweep(&s);
@@ -330,8 +340,8 @@ static void the_same_point_twice_is_refused(void **state) {
     ptq_err err = {0};
     open_good(&s, MODELS DATA GRID, rows[i].set);
     assert_int_equal(ptq_grid_hash_inputs(&s.grid, models, texts, &err), 0);
-    assert_int_equal(
-        ptq_grid_set_keys(&s.grid, models, texts, "n", &err), PTQ_E_ARG);
+    assert_int_equal(ptq_grid_set_keys(&s.grid, models, texts, "n", &err),
+                     PTQ_E_ARG);
     if (strstr(err.msg, rows[i].message) == NULL)
       fail_msg("'%s' lacks '%s'", err.msg, rows[i].message);
     close_sweep(&s);
@@ -343,7 +353,9 @@ static void a_missing_text_is_named_with_its_line(void **state) {
   sweep s;
   char models[8][PTQ_HASH_HEX], texts[8][PTQ_HASH_HEX];
   ptq_err err = {0};
-  open_good(&s, MODELS "data:\n"
+  open_good(&s,
+            MODELS
+            "data:\n"
             "  calibration: {text: c.txt, windows: 4, length: 8}\n"
             "  evaluation: {text: gone.txt, windows: 4, length: 8}\n" GRID,
             NULL);

@@ -47,8 +47,8 @@ static ptq_status read_text(const char *text, const char *const *sets,
   return ptq_spec_read(files.path, sets, n_sets, spec, err);
 }
 
-static void read_good(const char *text, const char *const *sets,
-                      int64_t n_sets, ptq_spec *spec) {
+static void read_good(const char *text, const char *const *sets, int64_t n_sets,
+                      ptq_spec *spec) {
   ptq_err err = {0};
   if (read_text(text, sets, n_sets, spec, &err) != PTQ_OK)
     fail_msg("%s", err.msg);
@@ -61,8 +61,7 @@ static void refused(const char *text, const char *set, const char *part) {
   const ptq_status rc = read_text(text, &set, set != NULL, &spec, &err);
   if (rc == PTQ_OK) fail_msg("accepted; expected '%s'", part);
   assert_true(rc == PTQ_E_ARG || rc == PTQ_E_FORMAT);
-  if (strstr(err.msg, part) == NULL)
-    fail_msg("'%s' lacks '%s'", err.msg, part);
+  if (strstr(err.msg, part) == NULL) fail_msg("'%s' lacks '%s'", err.msg, part);
   assert_null(spec.models);
   assert_null(spec.path);
 }
@@ -70,27 +69,26 @@ static void refused(const char *text, const char *set, const char *part) {
 static void a_whole_sweep_file_is_resolved(void **state) {
   (void)state;
   ptq_spec s;
-  read_good(
-      "name: quick\n"
-      "models:\n"
-      "  - zoo/*\n"
-      "  - {path: other/a, name: a2, family: fam, train_tokens: 3e9,\n"
-      "     lr_state: decayed}\n"
-      "data:\n"
-      "  calibration:\n"
-      "    - {text: t/c.txt, windows: 64, length: 256, seed: 1}\n"
-      "    - {text: t/c.txt, windows: 64, length: 256, seed: 2}\n"
-      "  evaluation: {text: /abs/e.txt, windows: 32, length: 128}\n"
-      "  selection: {text: t/s.txt, windows: 2, length: 64}\n"
-      "grid:\n"
-      "  dtype: [int4, mxint3]\n"
-      "  method: [rtn, gptq, {name: gptq, hessian: static}]\n"
-      "  group: [16, row, tensor]\n"
-      "exclude:\n"
-      "  - {dtype: mxint3, method: gptq, group: 16, model: 'a*'}\n"
-      "  - {method: {name: gptq, hessian: static}}\n"
-      "measure: {spectra: off}\n",
-      NULL, 0, &s);
+  read_good("name: quick\n"
+            "models:\n"
+            "  - zoo/*\n"
+            "  - {path: other/a, name: a2, family: fam, train_tokens: 3e9,\n"
+            "     lr_state: decayed}\n"
+            "data:\n"
+            "  calibration:\n"
+            "    - {text: t/c.txt, windows: 64, length: 256, seed: 1}\n"
+            "    - {text: t/c.txt, windows: 64, length: 256, seed: 2}\n"
+            "  evaluation: {text: /abs/e.txt, windows: 32, length: 128}\n"
+            "  selection: {text: t/s.txt, windows: 2, length: 64}\n"
+            "grid:\n"
+            "  dtype: [int4, mxint3]\n"
+            "  method: [rtn, gptq, {name: gptq, hessian: static}]\n"
+            "  group: [16, row, tensor]\n"
+            "exclude:\n"
+            "  - {dtype: mxint3, method: gptq, group: 16, model: 'a*'}\n"
+            "  - {method: {name: gptq, hessian: static}}\n"
+            "measure: {spectra: off}\n",
+            NULL, 0, &s);
   assert_string_equal(s.name, "quick");
   assert_int_equal(s.n_models, 4);
   assert_string_equal(s.models[0].name, "a");
@@ -275,7 +273,8 @@ static void a_long_file_name_of_a_text_is_refused(void **state) {
   char text[512];
   snprintf(text, sizeof text,
            HEAD "data:\n  calibration: {text: %095d, windows: 1, length: 2}\n"
-           "  evaluation: {}\n" GRID, 7);
+                "  evaluation: {}\n" GRID,
+           7);
   refused(text, NULL, "s.yaml:3: the text's file name");
 }
 
@@ -347,8 +346,8 @@ static void values_can_be_set_on_the_command_line(void **state) {
   ptq_spec s;
   const char *const sets[] = {
       "grid.group=[16, row]", "name=other",
-      "data.evaluation.windows=9",    /* one value of a mapping */
-      "measure.spectra=off",          /* a section that was not there */
+      "data.evaluation.windows=9", /* one value of a mapping */
+      "measure.spectra=off",       /* a section that was not there */
       "models=[zoo/b, {path: zoo/c}]"};
   read_good(HEAD DATA GRID, sets, 5, &s);
   assert_int_equal(s.n_groups, 2);

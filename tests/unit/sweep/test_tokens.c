@@ -72,11 +72,10 @@ static void refused(const ptq_text_spec *text, const char *dir, int64_t vocab,
                     ptq_status code, const char *part) {
   ptq_tokens tokens;
   ptq_err err = {0};
-  assert_int_equal(
-      ptq_tokens_load(spec_path, text, dir, vocab, &tokens, &err), code);
+  assert_int_equal(ptq_tokens_load(spec_path, text, dir, vocab, &tokens, &err),
+                   code);
   assert_null(tokens.ids);
-  if (strstr(err.msg, part) == NULL)
-    fail_msg("'%s' lacks '%s'", err.msg, part);
+  if (strstr(err.msg, part) == NULL) fail_msg("'%s' lacks '%s'", err.msg, part);
 }
 
 static void the_cache_is_beside_the_sweep_file_or_where_told(void **state) {
@@ -102,8 +101,7 @@ static void cached_tokens_are_loaded(void **state) {
   const ptq_text_spec text = text_of(1, 2);
   ptq_tokens tokens;
   ptq_err err = {0};
-  if (ptq_tokens_load(spec_path, &text, model_dir, 40, &tokens, &err) !=
-      PTQ_OK)
+  if (ptq_tokens_load(spec_path, &text, model_dir, 40, &tokens, &err) != PTQ_OK)
     fail_msg("%s", err.msg);
   assert_int_equal(tokens.n, N_TOKENS);
   assert_int_equal(tokens.ids[41], 1);
@@ -224,8 +222,7 @@ static void a_text_that_is_too_short_is_refused_with_both_numbers(
   ptq_text_spec text = text_of(5, 11);
   ptq_windows w;
   ptq_err err = {0};
-  assert_int_equal(ptq_windows_cut(&text, false, &tokens, &w, &err),
-                   PTQ_E_ARG);
+  assert_int_equal(ptq_windows_cut(&text, false, &tokens, &w, &err), PTQ_E_ARG);
   assert_null(w.ids);
   assert_non_null(
       strstr(err.msg, "has 50 tokens, but 5 windows of 11 take 55"));
@@ -233,8 +230,7 @@ static void a_text_that_is_too_short_is_refused_with_both_numbers(
   text = text_of(5, 51);
   text.random = true;
   err = (ptq_err){0};
-  assert_int_equal(ptq_windows_cut(&text, false, &tokens, &w, &err),
-                   PTQ_E_ARG);
+  assert_int_equal(ptq_windows_cut(&text, false, &tokens, &w, &err), PTQ_E_ARG);
   assert_non_null(
       strstr(err.msg, "has 50 tokens, but 1 windows of 51 take 51"));
 }

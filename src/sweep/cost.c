@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Time as FLOPs. What is not a matrix product counts as the FLOPs that take as
+ * long at the default rate of 50 GFLOP/s, in round numbers: this model orders
+ * work and cuts batches, the rates' correction does the rest. */
+#include "ptq/sweep/cost.h"
+
+#include "ptq/base/check.h"
+#include "ptq/model/forward.h"
+
+/* clang-format off */
+#define RATE           50e9   /* FLOP/s of one rank */
+#define READ_FLOPS     50.0   /* a byte read and converted: 1 GB/s */
+#define ELEMENT_FLOPS  20.0   /* an element of a norm, activation or softmax */
+#define LOGIT_FLOPS    30.0   /* a logit of a candidate: softmax and KL */
+#define POINT_OVERHEAD 5e8    /* 10 ms: bootstrap, writing the rows */
+#define BATCH_OVERHEAD 2.5e9  /* 50 ms: opening files, cutting windows */
+#define EIGEN_FLOPS    8.0    /* times d^3: dsyevr, eigenvalues only */
+/* clang-format on */
+
+ptq_rates ptq_rates_default(void) {
+  return (ptq_rates){.flops_per_s = RATE, .correction = 1.0};
+}
+
+static const ptq_text_spec *calibration(const ptq_grid *g, int64_t subject) {
+  return &g->spec->calibrations[g->subjects[subject].calibration];
+}
+
+static const ptq_text_spec *evaluation(const ptq_grid *g, int64_t subject) {
+  return &g->spec->evaluations[g->subjects[subject].evaluation];
+}
+
+static double tokens(const ptq_text_spec *t) {
+  return (double)t->windows * (double)t->length;
+}
+
+/* Elementwise work of all blocks on one window of n tokens. */
+static double element_flops(const ptq_model_info *info, double n) {
+  const double widths = (double)(info->d_model + info->d_ff);
+  const double attention = n / 2.0 * (double)info->n_heads; /* causal half */
+  return ELEMENT_FLOPS * n * (double)info->n_blocks * (widths + attention);
+}
+
+/* Every window of a text through every block. */
+static double pass_flops(const ptq_model_info *info, const ptq_text_spec *t) {
+  return (double)t->windows * (ptq_forward_flops(info, t->length, false) +
+                               element_flops(info, (double)t->length));
+}
+
+static double head_flops(const ptq_model_info *info, const ptq_text_spec *t) {
+  return tokens(t) * (double)info->vocab *
+         (2.0 * (double)info->d_model + LOGIT_FLOPS);
+}
+
+/* Linear layers of a block that take their input at a site. */
+static double site_flops(const ptq_model_info *info, ptq_site site) {
+  double flops = 0.0;
+  for (int role = 0; role < PTQ_ROLE_COUNT; role++)
+    if (ptq_role_present(info, (ptq_role)role) &&
+        ptq_role_site((ptq_role)role) == site)
+      flops += 2.0 * (double)ptq_role_outputs(info, (ptq_role)role) *
+               (double)ptq_role_inputs(info, (ptq_role)role);
+  return flops;
+}
+
+/* Second moments of the inputs of sites 0..last, all blocks. */
+static double moment_flops(const ptq_model_info *info, const ptq_text_spec *t,
+                           ptq_site last) {
+  double squares = 0.0;
+  for (int s = 0; s <= (int)last; s++) {
+    const double d = (double)ptq_site_width(info, (ptq_site)s);
+    squares += d * d;
+  }
+  return tokens(t) * squares * (double)info->n_blocks;
+}
+
+/* A pass over the calibration text that ends at the input of a site, and the
+ * moments of the sites on its way. */
+static double collect_flops(const ptq_model_info *info, const ptq_text_spec *t,
+                            ptq_site last) {
+  double left_out = 0.0;
+  for (int s = (int)last; s < PTQ_SITE_COUNT; s++)
+    left_out += site_flops(info, (ptq_site)s);
+  const double skipped = tokens(t) * (double)info->n_blocks * left_out;
+  return pass_flops(info, t) - skipped + moment_flops(info, t, last);
+}
+
+static double calibration_flops(const ptq_grid *g, int64_t subject,
+                                ptq_calibration_mode mode) {
+  const ptq_model_info *info = &g->subjects[subject].info;
+  const ptq_text_spec *t = calibration(g, subject);
+  const double advance = pass_flops(info, t);
+  double flops = 0.0;
+  switch (mode) {
+    case PTQ_CALIB_NONE:
+    case PTQ_CALIB_STATIC:
+      return 0.0;
+    case PTQ_CALIB_SEQUENTIAL:
+      return advance + collect_flops(info, t, PTQ_SITE_MLP_OUT);
+    case PTQ_CALIB_TRUE_SEQUENTIAL:
+      for (int s = 0; s < PTQ_SITE_COUNT; s++)
+        flops += collect_flops(info, t, (ptq_site)s);
+      return advance + flops;
+  }
+  ptq_check_failed("a calibration mode without a cost", __FILE__, __LINE__);
+}
+
+/* One tr(E H E') of every linear layer. */
+static double quadratic_flops(const ptq_model_info *info) {
+  double flops = 0.0;
+  for (int s = 0; s < PTQ_SITE_COUNT; s++)
+    flops += site_flops(info, (ptq_site)s) *
+             (double)ptq_site_width(info, (ptq_site)s);
+  return flops * (double)info->n_blocks;
+}
+
+double ptq_point_flops(const ptq_grid *g, int64_t point) {
+  const ptq_point *p = &g->points[point];
+  const ptq_model_info *info = &g->subjects[p->subject].info;
+  const ptq_method *m = &g->spec->methods[p->method];
+  const ptq_text_spec *eval = evaluation(g, p->subject);
+  double quantize = 0.0;
+  for (int role = 0; role < PTQ_ROLE_COUNT; role++)
+    if (ptq_role_present(info, (ptq_role)role))
+      quantize += m->family->flops(m, ptq_role_outputs(info, (ptq_role)role),
+                                   ptq_role_inputs(info, (ptq_role)role));
+  return POINT_OVERHEAD + quantize * (double)info->n_blocks +
+         2.0 * quadratic_flops(info) + /* under two texts' H */
+         calibration_flops(g, p->subject, m->family->mode(m)) +
+         pass_flops(info, &g->spec->selection) + pass_flops(info, eval) +
+         head_flops(info, eval);
+}
+
+double ptq_shared_flops(const ptq_grid *g, int64_t subject) {
+  const ptq_model_info *info = &g->subjects[subject].info;
+  const ptq_text_spec *calib = calibration(g, subject);
+  const ptq_text_spec *select = &g->spec->selection;
+  const ptq_text_spec *eval = evaluation(g, subject);
+  return BATCH_OVERHEAD + READ_FLOPS * 4.0 * (double)info->params +
+         pass_flops(info, calib) + pass_flops(info, select) +
+         pass_flops(info, eval) + head_flops(info, eval) +
+         moment_flops(info, calib, PTQ_SITE_MLP_OUT) +
+         moment_flops(info, select, PTQ_SITE_MLP_OUT) +
+         2.0 * quadratic_flops(info);
+}
+
+double ptq_subject_flops(const ptq_grid *g, int64_t subject) {
+  const ptq_model_info *info = &g->subjects[subject].info;
+  const ptq_text_spec *calib = calibration(g, subject);
+  const ptq_text_spec *eval = evaluation(g, subject);
+  double flops = BATCH_OVERHEAD + READ_FLOPS * 4.0 * (double)info->params +
+                 pass_flops(info, eval) + head_flops(info, eval);
+  if (g->spec->spectra == PTQ_SPECTRA_OFF) return flops;
+  flops +=
+      pass_flops(info, calib) + moment_flops(info, calib, PTQ_SITE_MLP_OUT);
+  for (int s = 0; s < PTQ_SITE_COUNT; s++) {
+    const double d = (double)ptq_site_width(info, (ptq_site)s);
+    /* with and without the first position of each window */
+    flops += 2.0 * EIGEN_FLOPS * d * d * d * (double)info->n_blocks;
+  }
+  return flops;
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Memory of one rank, counted from what the batch runner allocates. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ptq/eval/score.h"
+#include "ptq/model/forward.h"
+#include "ptq/record/rows.h"
+#include "ptq/sweep/cost.h"
+
+enum {
+  /* The program, MPI, HDF5, BLAS buffers, one text's tokens. */
+  BASE_BYTES = 96 << 20,
+  FLOAT = (int)sizeof(float),
+  DOUBLE = (int)sizeof(double)
+};
+
+/* Sizes of a model that several terms share, in elements. */
+typedef struct sizes {
+  int64_t weights;             /* linear layers of a block */
+  int64_t largest;             /* largest of them */
+  int64_t outputs;             /* of a block's linear layers, a token */
+  int64_t squares;             /* sum over sites of width^2 */
+  int64_t widest_square;       /* largest width^2 */
+  int64_t calib, select, eval; /* hidden states of the texts */
+  int64_t select_tokens, eval_tokens, longest;
+} sizes;
+
+static int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+
+static sizes measure(const ptq_grid *g, int64_t subject) {
+  const ptq_subject *sub = &g->subjects[subject];
+  const ptq_model_info *info = &sub->info;
+  const ptq_text_spec *calib = &g->spec->calibrations[sub->calibration];
+  const ptq_text_spec *eval = &g->spec->evaluations[sub->evaluation];
+  const ptq_text_spec *select = &g->spec->selection;
+  sizes s = {0};
+  for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
+    if (!ptq_role_present(info, (ptq_role)role)) continue;
+    const int64_t out = ptq_role_outputs(info, (ptq_role)role);
+    const int64_t n = out * ptq_role_inputs(info, (ptq_role)role);
+    s.weights += n;
+    s.largest = larger(s.largest, n);
+    s.outputs += out;
+  }
+  for (int site = 0; site < PTQ_SITE_COUNT; site++) {
+    const int64_t d = ptq_site_width(info, (ptq_site)site);
+    s.squares += d * d;
+    s.widest_square = larger(s.widest_square, d * d);
+  }
+  s.select_tokens = select->windows * select->length;
+  s.eval_tokens = eval->windows * eval->length;
+  s.calib = calib->windows * calib->length * info->d_model;
+  s.select = s.select_tokens * info->d_model;
+  s.eval = s.eval_tokens * info->d_model;
+  s.longest = larger(calib->length, larger(select->length, eval->length));
+  return s;
+}
+
+/* Embedding while the streams start, head while they are scored: never both,
+ * and positions count with the embedding. */
+static int64_t vocabulary_bytes(const ptq_model_info *info) {
+  const int64_t positions =
+      info->rotary ? 0 : info->max_positions + info->position_offset;
+  return FLOAT * info->d_model * (info->vocab + positions);
+}
+
+int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, int64_t n_points,
+                        int64_t n_sequential) {
+  const ptq_subject *sub = &g->subjects[subject];
+  const ptq_model_info *info = &sub->info;
+  const sizes s = measure(g, subject);
+  const int64_t eval_windows = g->spec->evaluations[sub->evaluation].windows;
+  /* The reference: a block, its streams, moments (double and scratch), H of
+   * both texts (double, float, float), outputs, a product. */
+  const int64_t reference =
+      FLOAT * (s.weights + 4 * info->d_model) +
+      FLOAT * (s.calib + s.select + s.eval) +
+      s.squares * (DOUBLE + FLOAT + DOUBLE + FLOAT + FLOAT) +
+      FLOAT * s.select_tokens * s.outputs + FLOAT * s.largest;
+  /* The workbench: quantized weights, error, codes, parameters (at most one
+   * pair of floats a weight), and inside a method a copy of the weights and
+   * of their feedback, H, and factors of H shared and own. */
+  const int64_t bench = FLOAT * (s.weights + s.largest) + 2 * s.largest +
+                        8 * s.largest + 2 * FLOAT * s.largest +
+                        2 * DOUBLE * s.widest_square + 2 * FLOAT * s.squares;
+  const int64_t sequential =
+      n_sequential > 0 ? s.squares * DOUBLE + FLOAT * s.calib : 0;
+  /* A point: streams, layer rows, scores a window, KL a position. */
+  const int64_t point =
+      FLOAT * (s.select + s.eval) +
+      ptq_subject_layers(sub) * (int64_t)sizeof(ptq_layer_row) +
+      eval_windows *
+          (int64_t)(sizeof(ptq_window_row) + sizeof(ptq_window_score)) +
+      FLOAT * s.eval_tokens;
+  return BASE_BYTES + reference + bench + sequential +
+         ptq_workspace_bytes(info, s.longest) + vocabulary_bytes(info) +
+         ptq_scorer_bytes(info, g->spec->evaluations[sub->evaluation].length,
+                          n_points) +
+         n_points * point + n_sequential * FLOAT * s.calib;
+}
+
+int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject) {
+  const ptq_subject *sub = &g->subjects[subject];
+  const ptq_model_info *info = &sub->info;
+  const sizes s = measure(g, subject);
+  int64_t bytes =
+      BASE_BYTES + FLOAT * (s.weights + 4 * info->d_model) + FLOAT * s.eval +
+      ptq_workspace_bytes(info, s.longest) + vocabulary_bytes(info) +
+      ptq_scorer_bytes(info, g->spec->evaluations[sub->evaluation].length, 0);
+  /* Two moments a site; H and the eigenvalue solver's copy. */
+  if (g->spec->spectra == PTQ_SPECTRA_FULL)
+    bytes += FLOAT * s.calib + 2 * s.squares * (DOUBLE + FLOAT) +
+             2 * DOUBLE * s.widest_square;
+  return bytes;
+}
+
+ptq_status ptq_bytes_parse(const char *text, int64_t *out, ptq_err *err) {
+  /* clang-format off */
+  static const struct { const char *suffix; double factor; } units[] = {
+    {"", 1.0},      {"B", 1.0},
+    {"kB", 1e3},    {"KB", 1e3},    {"MB", 1e6},    {"GB", 1e9},
+    {"TB", 1e12},
+    {"K", 0x1p10},  {"M", 0x1p20},  {"G", 0x1p30},  {"T", 0x1p40},
+    {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40},
+  };
+  /* clang-format on */
+  char *end = NULL;
+  *out = 0;
+  const size_t n = strspn(text, "0123456789.eE+");
+  const double value = n > 0 ? strtod(text, &end) : -1.0;
+  if (end == text + n) {
+    while (*end == ' ') end++;
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+      if (strcmp(end, units[i].suffix) != 0) continue;
+      const double bytes = value * units[i].factor;
+      if (!(bytes >= 1.0) || bytes > 0x1p60) break;
+      *out = (int64_t)bytes;
+      return PTQ_OK;
+    }
+  }
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "'%s' is not an amount of memory such as 4GB, 512MiB or 2e9",
+                  text);
+}
+
+void ptq_bytes_name(int64_t bytes, char name[24]) {
+  static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  double v = (double)bytes;
+  size_t i = 0;
+  for (; v >= 1024.0 && i + 1 < sizeof units / sizeof units[0]; i++)
+    v /= 1024.0;
+  snprintf(name, 24, v < 10.0 && i > 0 ? "%.1f %s" : "%.0f %s", v, units[i]);
+}

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700 /* nftw */
+#endif
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "ptq/base/rng.h"
+#include "ptq/sweep/cost.h"
+#include "sweep_files.h"
+
+#define ZOO PTQ_SOURCE_DIR "/sweeps/zoo/"
+
+/* Two models, 2 x 4 x 3 points each. */
+static const char sweep_text[] =
+    "models: [" ZOO "llama-25k, " ZOO "opt-25k]\n"
+    "data:\n"
+    "  calibration: {text: c.txt, windows: 8, length: 128, seed: 1}\n"
+    "  evaluation: {text: e.txt, windows: 16, length: 128}\n"
+    "grid:\n"
+    "  dtype: [int4, mxint3]\n"
+    "  method: [rtn, {name: gptq, hessian: static}, gptq,\n"
+    "           {name: gptq, hessian: true-sequential}]\n"
+    "  group: [8, 16, row]\n";
+
+enum { POINTS = 48, SUBJECTS = 2 };
+
+static scratch files;
+static ptq_spec spec;
+static ptq_grid grid;
+static unsigned char all[POINTS];
+
+static void open_grid(const char *set, ptq_spec *s, ptq_grid *g) {
+  ptq_err err = {0};
+  scratch_text(&files, "s.yaml", sweep_text);
+  if (ptq_spec_read(files.path, &set, set != NULL, s, &err) != PTQ_OK ||
+      ptq_grid_build(s, g, &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
+}
+
+static int make_grid(void **state) {
+  (void)state;
+  scratch_make(&files);
+  open_grid(NULL, &spec, &grid);
+  memset(all, 1, sizeof all);
+  return grid.n_points == POINTS ? 0 : -1;
+}
+
+static int drop_grid(void **state) {
+  (void)state;
+  ptq_grid_release(&grid);
+  ptq_spec_release(&spec);
+  scratch_remove(&files);
+  return 0;
+}
+
+static void build(const unsigned char *points, const unsigned char *subjects,
+                  int workers, int64_t memory, const ptq_rates *rates,
+                  ptq_plan *plan) {
+  ptq_err err = {0};
+  if (ptq_plan_build(&grid, points, subjects, workers, memory, rates, plan,
+                     &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
+}
+
+/* Everything to do is in exactly one batch, of its own subject; every subject
+ * to do is one item; longest items come first. */
+static void check_partition(const ptq_plan *plan, const unsigned char *points,
+                            const unsigned char *subjects) {
+  int seen[POINTS] = {0}, seen_subjects[SUBJECTS] = {0};
+  double total = 0.0;
+  for (int64_t i = 0; i < plan->n_items; i++) {
+    const ptq_item *item = &plan->items[i];
+    assert_true(item->seconds > 0.0);
+    if (i > 0) assert_true(item->seconds <= plan->items[i - 1].seconds);
+    total += item->seconds;
+    if (item->n == 0) seen_subjects[item->subject]++;
+    for (int64_t j = 0; j < item->n; j++) {
+      const int64_t point = plan->order[item->first + j];
+      assert_int_equal(grid.points[point].subject, item->subject);
+      seen[point]++;
+    }
+  }
+  for (int i = 0; i < POINTS; i++) assert_int_equal(seen[i], points[i] != 0);
+  for (int i = 0; i < SUBJECTS; i++)
+    assert_int_equal(seen_subjects[i], subjects[i] != 0);
+  assert_true(total == plan->seconds_total);
+}
+
+static void batches_partition_what_is_to_do(void **state) {
+  (void)state;
+  ptq_rng rng;
+  ptq_rng_init(&rng, 1);
+  for (int round = 0; round < 200; round++) {
+    unsigned char points[POINTS], subjects[SUBJECTS];
+    const uint64_t share = ptq_rng_below(&rng, 5);
+    for (int i = 0; i < POINTS; i++) points[i] = ptq_rng_below(&rng, 4) < share;
+    for (int i = 0; i < SUBJECTS; i++)
+      subjects[i] = (unsigned char)ptq_rng_below(&rng, 2);
+    const int64_t memory =
+        ptq_rng_below(&rng, 2) == 0
+            ? 0
+            : ptq_batch_bytes(&grid, 1, 1 + (int64_t)ptq_rng_below(&rng, 9),
+                              1) +
+                  ptq_subject_bytes(&grid, 1);
+    ptq_plan plan;
+    build(points, subjects, 1 + (int)ptq_rng_below(&rng, 20), memory, NULL,
+          &plan);
+    check_partition(&plan, points, subjects);
+    if (memory > 0) assert_true(plan.memory_bytes <= memory);
+    ptq_plan_release(&plan);
+  }
+}
+
+static void equal_arguments_give_equal_plans(void **state) {
+  (void)state;
+  ptq_plan a, b;
+  const ptq_rates slow = {.flops_per_s = 1e9, .correction = 3.0};
+  build(all, all, 3, 0, &slow, &a);
+  build(all, all, 3, 0, &slow, &b);
+  assert_int_equal(a.n_items, b.n_items);
+  assert_memory_equal(a.items, b.items, (size_t)a.n_items * sizeof *a.items);
+  assert_memory_equal(a.order, b.order, (size_t)a.n_order * sizeof *a.order);
+  ptq_plan_release(&a);
+  ptq_plan_release(&b);
+}
+
+static int64_t batches(const ptq_plan *plan) {
+  int64_t n = 0;
+  for (int64_t i = 0; i < plan->n_items; i++) n += plan->items[i].n > 0;
+  return n;
+}
+
+static void every_rank_gets_at_least_four_batches(void **state) {
+  (void)state;
+  const unsigned char none[SUBJECTS] = {0};
+  for (int workers = 1; workers <= 20; workers++) {
+    ptq_plan plan;
+    build(all, none, workers, 0, NULL, &plan);
+    const int64_t want = 4 * workers < POINTS ? 4 * workers : POINTS;
+    /* With points of unequal length a batch may stay below its share: more
+     * batches are allowed, fewer only when every batch is one point. */
+    if (batches(&plan) < want)
+      for (int64_t i = 0; i < plan.n_items; i++)
+        assert_int_equal(plan.items[i].n, 1);
+    if (workers == 1) assert_in_range(batches(&plan), 4, 8);
+    if (workers == 20) assert_int_equal(batches(&plan), POINTS);
+    ptq_plan_release(&plan);
+  }
+}
+
+static void a_batch_takes_ten_minutes_or_is_one_point(void **state) {
+  (void)state;
+  const unsigned char none[SUBJECTS] = {0};
+  const double each = ptq_point_flops(&grid, 0);
+  const double speeds[] = {each / 1.0, each / 20.0, each / 200.0,
+                           each / 1000.0};
+  for (int i = 0; i < 4; i++) {
+    const ptq_rates rates = {.flops_per_s = speeds[i], .correction = 1.0};
+    ptq_plan plan;
+    build(all, none, 1, 0, &rates, &plan);
+    for (int64_t j = 0; j < plan.n_items; j++)
+      assert_true(plan.items[j].n == 1 || plan.items[j].seconds <= 600.0);
+    if (i == 3) assert_int_equal(batches(&plan), POINTS);
+    ptq_plan_release(&plan);
+  }
+}
+
+static void memory_bounds_the_width(void **state) {
+  (void)state;
+  const unsigned char none[SUBJECTS] = {0};
+  ptq_plan plan;
+  int64_t widest = 0;
+  /* Room for two sequential points of the larger model. */
+  const int64_t two = ptq_batch_bytes(&grid, 1, 2, 2);
+  build(all, none, 1, two, NULL, &plan);
+  assert_true(plan.memory_bytes <= two);
+  for (int64_t i = 0; i < plan.n_items; i++)
+    if (plan.items[i].subject == 1 && plan.items[i].n > widest)
+      widest = plan.items[i].n;
+  assert_in_range(widest, 2, 4); /* more only where points need no Hessian */
+  ptq_plan_release(&plan);
+}
+
+static void a_point_beyond_the_memory_is_refused_with_the_number(void **state) {
+  (void)state;
+  const unsigned char none[POINTS] = {0};
+  char bytes[64];
+  ptq_plan plan;
+  ptq_err err = {0};
+  const int64_t one = ptq_batch_bytes(&grid, 0, 1, 0);
+  snprintf(bytes, sizeof bytes, "(%lld bytes)", (long long)one);
+  assert_int_equal(
+      ptq_plan_build(&grid, all, none, 2, one - 1, NULL, &plan, &err),
+      PTQ_E_ARG);
+  assert_non_null(strstr(err.msg, "a point of model 'llama-25k' takes "));
+  assert_non_null(strstr(err.msg, bytes));
+  assert_non_null(strstr(err.msg, "raise --memory"));
+  assert_null(plan.items);
+  err = (ptq_err){0};
+  assert_int_equal(ptq_plan_build(&grid, none, all, 2, 1, NULL, &plan, &err),
+                   PTQ_E_ARG);
+  assert_non_null(strstr(err.msg, "the baseline of model 'llama-25k' takes"));
+}
+
+static void nothing_to_do_is_an_empty_plan(void **state) {
+  (void)state;
+  const unsigned char none[POINTS] = {0};
+  ptq_plan plan;
+  build(none, none, 4, 0, NULL, &plan);
+  assert_int_equal(plan.n_items, 0);
+  assert_true(plan.seconds_total == 0.0);
+  assert_true(ptq_plan_makespan(&plan, 4) == 0.0);
+  ptq_plan_release(&plan);
+}
+
+static void the_makespan_lies_within_the_bounds_of_list_scheduling(
+    void **state) {
+  (void)state;
+  for (int workers = 1; workers <= 8; workers++) {
+    ptq_plan plan;
+    build(all, all, workers, 0, NULL, &plan);
+    const double m = ptq_plan_makespan(&plan, workers);
+    const double ideal = plan.seconds_total / workers;
+    const double slack = 1.0 + 1e-12; /* of summing in another order */
+    assert_true(m * slack >= ideal && m * slack >= plan.items[0].seconds);
+    assert_true(m <= (ideal + plan.items[0].seconds) * slack);
+    if (workers == 1) assert_true(m <= ideal * slack);
+    ptq_plan_release(&plan);
+  }
+}
+
+static void costs_order_methods_and_sizes(void **state) {
+  (void)state;
+  ptq_spec longer_spec;
+  ptq_grid longer;
+  /* Methods are three points apart: rtn, static, sequential, true. */
+  for (int i = 0; i < 3; i++)
+    assert_true(ptq_point_flops(&grid, 3 * i) <
+                ptq_point_flops(&grid, 3 * (i + 1)));
+  open_grid("data.evaluation.windows=32", &longer_spec, &longer);
+  assert_true(ptq_point_flops(&longer, 0) > ptq_point_flops(&grid, 0));
+  assert_true(ptq_shared_flops(&longer, 0) > ptq_shared_flops(&grid, 0));
+  assert_true(ptq_subject_flops(&longer, 0) > ptq_subject_flops(&grid, 0));
+  assert_true(ptq_batch_bytes(&longer, 0, 1, 0) >
+              ptq_batch_bytes(&grid, 0, 1, 0));
+  ptq_grid_release(&longer);
+  ptq_spec_release(&longer_spec);
+  open_grid("measure.spectra=off", &longer_spec, &longer);
+  assert_true(ptq_subject_flops(&longer, 0) < ptq_subject_flops(&grid, 0));
+  assert_true(ptq_subject_bytes(&longer, 0) < ptq_subject_bytes(&grid, 0));
+  ptq_grid_release(&longer);
+  ptq_spec_release(&longer_spec);
+}
+
+static void bytes_grow_with_points_and_their_hessians(void **state) {
+  (void)state;
+  for (int64_t n = 1; n < 10; n++) {
+    assert_true(ptq_batch_bytes(&grid, 0, n + 1, 0) >
+                ptq_batch_bytes(&grid, 0, n, 0));
+    for (int64_t k = 0; k < n; k++)
+      assert_true(ptq_batch_bytes(&grid, 0, n, k + 1) >
+                  ptq_batch_bytes(&grid, 0, n, k));
+  }
+}
+
+static void the_correction_scales_seconds(void **state) {
+  (void)state;
+  ptq_rates rates = ptq_rates_default();
+  ptq_plan once, twice;
+  assert_true(rates.flops_per_s == 50e9 && rates.correction == 1.0);
+  build(all, all, 2, 0, &rates, &once);
+  rates.correction = 2.0;
+  build(all, all, 2, 0, &rates, &twice);
+  assert_int_equal(once.n_items, twice.n_items);
+  assert_true(twice.seconds_total > 1.999 * once.seconds_total);
+  assert_true(twice.seconds_total < 2.001 * once.seconds_total);
+  ptq_plan_release(&once);
+  ptq_plan_release(&twice);
+}
+
+static void amounts_of_memory_are_read_and_written(void **state) {
+  (void)state;
+  static const struct {
+    const char *text;
+    int64_t bytes;
+  } good[] = {
+      {"1", 1},
+      {"4GB", 4000000000},
+      {"4GiB", INT64_C(4) << 30},
+      {"2G", 2147483648},
+      {"1.5kB", 1500},
+      {"2e9", 2000000000},
+      {"512 MiB", 512 << 20},
+      {"3TB", INT64_C(3000000000000)},
+  };
+  static const char *const bad[] = {"",  "GB",  "4XB",  "-4GB",
+                                    "0", "nan", "1e99", "4GBs"};
+  int64_t bytes = 0;
+  for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+    assert_int_equal(ptq_bytes_parse(good[i].text, &bytes, NULL), PTQ_OK);
+    assert_int_equal(bytes, good[i].bytes);
+  }
+  for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    ptq_err err = {0};
+    assert_int_equal(ptq_bytes_parse(bad[i], &bytes, &err), PTQ_E_ARG);
+    assert_non_null(strstr(err.msg, "is not an amount of memory"));
+  }
+  char name[24];
+  ptq_bytes_name(512, name);
+  assert_string_equal(name, "512 B");
+  ptq_bytes_name(3 << 19, name);
+  assert_string_equal(name, "1.5 MiB");
+  ptq_bytes_name(INT64_C(24) << 30, name);
+  assert_string_equal(name, "24 GiB");
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(batches_partition_what_is_to_do),
+      cmocka_unit_test(equal_arguments_give_equal_plans),
+      cmocka_unit_test(every_rank_gets_at_least_four_batches),
+      cmocka_unit_test(a_batch_takes_ten_minutes_or_is_one_point),
+      cmocka_unit_test(memory_bounds_the_width),
+      cmocka_unit_test(a_point_beyond_the_memory_is_refused_with_the_number),
+      cmocka_unit_test(nothing_to_do_is_an_empty_plan),
+      cmocka_unit_test(the_makespan_lies_within_the_bounds_of_list_scheduling),
+      cmocka_unit_test(costs_order_methods_and_sizes),
+      cmocka_unit_test(bytes_grow_with_points_and_their_hessians),
+      cmocka_unit_test(the_correction_scales_seconds),
+      cmocka_unit_test(amounts_of_memory_are_read_and_written),
+  };
+  return cmocka_run_group_tests_name("sweep/cost", tests, make_grid, drop_grid);
+}
