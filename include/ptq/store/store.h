@@ -3,10 +3,10 @@
  * @file store.h
  * The HDF5 result store: writer and resume.
  *
- * Whole from the first second to the last: everything is created collectively
- * under a temporary name, flushed, closed and renamed; then every rank reopens
- * the file on MPI_COMM_SELF and writes its own slots independently: payload,
- * checksum, and the state last.
+ * Whole from the first second to the last: everything is created under a
+ * temporary name, flushed, closed and renamed before any rank goes on; then
+ * every rank reopens the file on MPI_COMM_SELF and writes its own slots
+ * independently: payload, checksum, and the state last.
  */
 #ifndef PTQ_STORE_STORE_H
 #define PTQ_STORE_STORE_H
@@ -28,6 +28,11 @@ typedef struct ptq_spectrum_slot {
   int64_t n_blocks, d;
 } ptq_spectrum_slot;
 
+/** A further text about the run as a whole, an attribute of the root. */
+typedef struct ptq_store_attribute {
+  const char *name, *text;
+} ptq_store_attribute;
+
 /** Everything the store must know before the first result. Borrowed during
  * create. */
 typedef struct ptq_store_layout {
@@ -45,6 +50,9 @@ typedef struct ptq_store_layout {
   const int64_t *subject_windows; /* [n_subjects] */
   int64_t n_spectra;
   const ptq_spectrum_slot *spectra; /* [n_spectra] */
+  int64_t n_attributes;
+  const ptq_store_attribute *attributes; /* [n_attributes], written at create:
+                                            bootstrap, host, command line */
 } ptq_store_layout;
 
 typedef struct ptq_store ptq_store;
@@ -54,34 +62,45 @@ typedef struct ptq_store ptq_store;
  * grid (fingerprint) and numerics. Collective on comm; every rank passes the
  * same layout. All ranks return together: PTQ_OK everywhere or an error
  * everywhere (PTQ_E_PEER where another rank was first).
- * PTQ_E_ARG: a store of another sweep or of other numerics, with the remedy.
- * PTQ_E_IO, PTQ_E_FORMAT. On success the handle is rank-local.
+ * PTQ_E_ARG: a store of another sweep or of other numerics, with the remedy,
+ * or one that another run is writing. PTQ_E_IO (also a disk that has no room
+ * for every result: the space is reserved here), PTQ_E_FORMAT. On success the
+ * handle is rank-local.
  */
 ptq_status ptq_store_open(MPI_Comm comm, const char *path,
                           const ptq_store_layout *layout, ptq_store **out,
                           ptq_err *err);
-/** Rank-local. Never MPI-collective, so survivors can close alone. */
+/** Rank-local. Never MPI-collective, so survivors can close alone. NULL is
+ * allowed. */
 ptq_status ptq_store_close(ptq_store *st, ptq_err *err);
+/** Give HDF5's own resources back; once, after the last close and before
+ * MPI_Finalize. Rank-local. */
+void ptq_store_shutdown(void);
+/** Did open find a store to go on with? */
+bool ptq_store_resumed(const ptq_store *st);
 
-/** State and attempts of every point and state of every subject, as stored;
- * a DONE row whose checksum fails is reported PENDING and counted. Arrays are
- * the caller's. Rank-local. */
+/** State and attempts of every point and state of every subject, as stored; a
+ * DONE row whose checksum failed at open is PENDING again and counted in
+ * *n_bad. Arrays are the caller's, [n_points] and [n_subjects]. Rank-local. */
 ptq_status ptq_store_states(ptq_store *st, int *point_state,
                             int64_t *point_attempts, int *subject_state,
                             int64_t *n_bad, ptq_err *err);
 
-/** Record that an attempt at these points begins (state STARTED, attempts
- * + 1). Rank-local. */
+/** Record that an attempt at these points begins (attempts + 1; state STARTED
+ * unless DONE). Rank-local. */
 ptq_status ptq_store_begin(ptq_store *st, const int64_t *points, int64_t n,
                            ptq_err *err);
 /** Write a finished or failed point. Rank-local, independent; idempotent for
- * equal results. A full disk is PTQ_E_IO and leaves the row not done. */
+ * equal results, and a failure never replaces a finished row. Text and I64
+ * columns of a row whose key (subject: whose model) is empty are taken from
+ * the store. A full disk is PTQ_E_IO and leaves the row not done; PTQ_E_ARG:
+ * a result that does not fit the grid. */
 ptq_status ptq_store_put_point(ptq_store *st, const ptq_point_result *r,
                                ptq_err *err);
 ptq_status ptq_store_put_subject(ptq_store *st, const ptq_subject_result *r,
                                  ptq_err *err);
-/** Set attempts, state and message of a point without results (a vanished
- * rank). Rank-local. */
+/** Set state and message of a point without results (a vanished rank); a DONE
+ * point is left as it is. Rank-local. */
 ptq_status ptq_store_mark(ptq_store *st, int64_t point, ptq_state state,
                           const char *message, ptq_err *err);
 /** Append a line to /log (bounded ring). Only rank 0 calls it. */

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "ptq/base/status.h"
+#include "ptq/base/text.h"
 #include "ptq/record/rows.h"
 
 typedef struct ptq_view ptq_view;
@@ -25,8 +26,10 @@ const char *ptq_view_path(const ptq_view *v);
  * borrowed until close. */
 const char *ptq_view_attribute(const ptq_view *v, const char *name);
 
-/** Rows of a table; loaded at first use, borrowed until close. For ATTEMPTS
- * one row a point. `*rows` has *n elements of the table's C row. */
+/** Rows of a table; loaded at first use, borrowed until close. Numbers of rows
+ * without a finished point or model are NaN, whatever is being written there.
+ * For ATTEMPTS one row a point. `*rows` has *n elements of the table's C row.
+ */
 ptq_status ptq_view_table(ptq_view *v, ptq_table_id id, const void **rows,
                           int64_t *n, ptq_err *err);
 /** States: one int a point, one a subject; borrowed. */
@@ -48,8 +51,13 @@ typedef struct ptq_view_spectrum {
 ptq_status ptq_view_spectra(ptq_view *v, const ptq_view_spectrum **out,
                             int64_t *n, ptq_err *err);
 
-/** Recompute the checksum of every finished row. Messages for the first
- * `max_messages` bad ones go to `report` (may be NULL). */
+/** The last lines of /log, at most `last`, each ended by a newline, added to
+ * `out`. */
+ptq_status ptq_view_log(ptq_view *v, int64_t last, ptq_text *out, ptq_err *err);
+
+/** Recompute the checksum of every finished row: points with their layers and
+ * windows, models with their windows, spectra. One line for each bad one goes
+ * to `report` (may be NULL). Also while a run is writing. */
 ptq_status ptq_view_verify(ptq_view *v,
                            void (*report)(void *ctx, const char *line),
                            void *ctx, int64_t *n_checked, int64_t *n_bad,

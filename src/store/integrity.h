@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file integrity.h
+ * Checksums of finished rows, recomputed from the bytes in the file.
+ */
+#ifndef PTQ_STORE_INTEGRITY_H
+#define PTQ_STORE_INTEGRITY_H
+
+#include "sets.h"
+
+/** Told of each bad row: what kind ("point", "model", "spectrum"), which, and
+ * why. */
+typedef void (*ptq_integrity_report)(void *ctx, const char *kind, int64_t row,
+                                     const char *why);
+
+/** Check the points, models and spectra [begin, end). *n_checked grows by the
+ * finished rows seen, *n_bad by the bad ones. PTQ_E_IO when a row cannot be
+ * read, PTQ_E_NOMEM. Rank-local. */
+ptq_status ptq_integrity_points(const ptq_sets *s, int64_t begin, int64_t end,
+                                ptq_integrity_report report, void *ctx,
+                                int64_t *n_checked, int64_t *n_bad,
+                                ptq_err *err);
+ptq_status ptq_integrity_models(const ptq_sets *s, int64_t begin, int64_t end,
+                                ptq_integrity_report report, void *ctx,
+                                int64_t *n_checked, int64_t *n_bad,
+                                ptq_err *err);
+ptq_status ptq_integrity_spectra(const ptq_sets *s, int64_t begin, int64_t end,
+                                 ptq_integrity_report report, void *ctx,
+                                 int64_t *n_checked, int64_t *n_bad,
+                                 ptq_err *err);
+
+/** Checksum of a row with its parts, as stored. `head` and `parts` are file
+ * bytes; parts of length 0 may be NULL. */
+uint32_t ptq_integrity_sum(int64_t head, const unsigned char *row,
+                           size_t row_size, const unsigned char *part1,
+                           size_t size1, const unsigned char *part2,
+                           size_t size2);
+
+uint32_t ptq_get_u32(const unsigned char b[4]);
+void ptq_put_u32(unsigned char b[4], uint32_t v);
+
+#endif /* PTQ_STORE_INTEGRITY_H */

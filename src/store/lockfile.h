@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file lockfile.h
+ * One run a store: `<store>.lock`, released by the kernel when its holders
+ * die.
+ *
+ * A file of its own, because closing any descriptor of a file drops the
+ * process's locks on it, and HDF5 opens and closes the store as it likes.
+ */
+#ifndef PTQ_STORE_LOCKFILE_H
+#define PTQ_STORE_LOCKFILE_H
+
+#include "ptq/base/status.h"
+
+/**
+ * Take the store for this run. `owner` (rank 0) takes it alone, and only when
+ * no rank of another run still lives; the others join the run.
+ * @param[out] fd  to be given to ptq_lockfile_release; -1 on failure
+ * @return PTQ_OK, PTQ_E_ARG (another run has it), PTQ_E_IO. Waits up to two
+ *         seconds for dying processes. Rank-local.
+ */
+ptq_status ptq_lockfile_take(const char *store, int owner, int *fd,
+                             ptq_err *err);
+/** The owner removes the file when no other rank holds it. fd < 0 is
+ * allowed. */
+void ptq_lockfile_release(const char *store, int owner, int fd);
+
+#endif /* PTQ_STORE_LOCKFILE_H */
