@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "ptq/analysis/formula.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ptq/base/text.h"
+
+static double identity(double x) {
+  return x;
+}
+
+static const struct {
+  const char *name;
+  double (*apply)(double);
+} transforms[PTQ_TF_COUNT] = {
+    [PTQ_TF_NONE] = {"", identity},
+    [PTQ_TF_LOG] = {"log", log},
+    [PTQ_TF_LOG2] = {"log2", log2},
+    [PTQ_TF_SQRT] = {"sqrt", sqrt},
+};
+
+double ptq_part_value(const ptq_part *part, const ptq_obs *o) {
+  return transforms[part->transform].apply(part->feature->get(o));
+}
+
+void ptq_part_name(const ptq_part *part, char *text, size_t size) {
+  if (part->factor != NULL)
+    (void)snprintf(text, size, "%s", part->factor->name);
+  else if (part->transform == PTQ_TF_NONE)
+    (void)snprintf(text, size, "%s", part->feature->name);
+  else
+    (void)snprintf(text, size, "%s(%s)", transforms[part->transform].name,
+                   part->feature->name);
+}
+
+enum { WORD = 64 };
+
+/* A name or a sign of the formula's text. */
+typedef struct lexer {
+  const char *at;
+  char word[WORD]; /* empty at the end */
+} lexer;
+
+static ptq_status next(lexer *lx, ptq_err *err) {
+  while (isspace((unsigned char)*lx->at)) lx->at++;
+  size_t n = 0;
+  while (isalnum((unsigned char)lx->at[n]) || lx->at[n] == '_') n++;
+  if (n == 0 && *lx->at != '\0') {
+    n = 1;
+    if (strchr("+:()~", *lx->at) == NULL)
+      return PTQ_FAIL(err, PTQ_E_ARG,
+                      "formula: '%c' is not understood; terms are joined by "
+                      "+, interactions by :",
+                      *lx->at);
+  }
+  if (n >= WORD)
+    return PTQ_FAIL(err, PTQ_E_ARG, "formula: word too long: '%.40s...'",
+                    lx->at);
+  memcpy(lx->word, lx->at, n);
+  lx->word[n] = '\0';
+  lx->at += n;
+  return PTQ_OK;
+}
+
+static ptq_status unknown(const char *word, ptq_err *err) {
+  const char *names[64];
+  size_t n = 0;
+  for (size_t i = 0; ptq_feature_at(i) != NULL; i++)
+    names[n++] = ptq_feature_at(i)->name;
+  for (size_t i = 0; ptq_factor_at(i) != NULL; i++)
+    names[n++] = ptq_factor_at(i)->name;
+  const char *near = ptq_text_nearest(word, names, n);
+  if (word[0] == '\0')
+    return PTQ_FAIL(err, PTQ_E_ARG, "formula: ends where a term should be");
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "formula: unknown column '%s'%s%s%s; 'ptqsweep fit --help' "
+                  "lists the columns",
+                  word, near != NULL ? "; did you mean '" : "",
+                  near != NULL ? near : "", near != NULL ? "'" : "");
+}
+
+static ptq_status parse_call(lexer *lx, ptq_transform tf, ptq_part *part,
+                             ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  PTQ_TRY(next(lx, err)); /* the parenthesis, seen by the caller */
+  PTQ_TRY(next(lx, err));
+  part->transform = tf;
+  part->feature = ptq_feature_find(lx->word);
+  if (part->feature == NULL) {
+    rc = ptq_factor_find(lx->word) != NULL
+             ? PTQ_FAIL(err, PTQ_E_ARG,
+                        "formula: '%s' is a factor and takes no %s()", lx->word,
+                        transforms[tf].name)
+             : unknown(lx->word, err);
+    goto done;
+  }
+  PTQ_TRY(next(lx, err));
+  if (strcmp(lx->word, ")") != 0)
+    rc = PTQ_FAIL(err, PTQ_E_ARG, "formula: ')' missing after '%s(%s'",
+                  transforms[tf].name, part->feature->name);
+done:
+  return rc;
+}
+
+/* lx->word is the first word of the part; leaves the word behind it. */
+static ptq_status parse_part(lexer *lx, ptq_part *part, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  *part = (ptq_part){0};
+  const char *after = lx->at + strspn(lx->at, " \t\n");
+  if (*after == '(' && lx->word[0] != '\0') {
+    int tf = PTQ_TF_NONE + 1;
+    while (tf < PTQ_TF_COUNT && strcmp(transforms[tf].name, lx->word) != 0)
+      tf++;
+    if (tf == PTQ_TF_COUNT) {
+      rc = PTQ_FAIL(err, PTQ_E_ARG,
+                    "formula: unknown transform '%s'; there are log, log2 "
+                    "and sqrt",
+                    lx->word);
+      goto done;
+    }
+    PTQ_TRY(parse_call(lx, (ptq_transform)tf, part, err));
+  } else {
+    part->feature = ptq_feature_find(lx->word);
+    part->factor = ptq_factor_find(lx->word);
+    if (part->feature == NULL && part->factor == NULL) {
+      rc = unknown(lx->word, err);
+      goto done;
+    }
+  }
+  PTQ_TRY(next(lx, err));
+done:
+  return rc;
+}
+
+static ptq_status parse_term(lexer *lx, ptq_term *term, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  *term = (ptq_term){0};
+  for (;;) {
+    if (term->n_parts == PTQ_TERM_PARTS) {
+      rc = PTQ_FAIL(err, PTQ_E_ARG,
+                    "formula: an interaction joins at most %d columns",
+                    PTQ_TERM_PARTS);
+      goto done;
+    }
+    PTQ_TRY(parse_part(lx, &term->parts[term->n_parts++], err));
+    if (strcmp(lx->word, ":") != 0) break;
+    PTQ_TRY(next(lx, err));
+  }
+done:
+  return rc;
+}
+
+/* Skip "dnll ~" or "log(dnll) ~". */
+static ptq_status parse_left(const char **text, ptq_err *err) {
+  const char *tilde = strchr(*text, '~');
+  if (tilde == NULL) return PTQ_OK;
+  char left[32] = "";
+  size_t n = 0;
+  for (const char *c = *text; c < tilde; c++)
+    if (!isspace((unsigned char)*c) && n + 1 < sizeof left) left[n++] = *c;
+  left[n] = '\0';
+  if (left[0] != '\0' && strcmp(left, "dnll") != 0 &&
+      strcmp(left, "log(dnll)") != 0)
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "formula: the left side is dnll or log(dnll), not '%s'",
+                    left);
+  *text = tilde + 1;
+  return PTQ_OK;
+}
+
+ptq_status ptq_formula_parse(const char *text, ptq_formula *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  *out = (ptq_formula){0};
+  PTQ_TRY(parse_left(&text, err));
+  lexer lx = {.at = text};
+  PTQ_TRY(next(&lx, err));
+  if (strcmp(lx.word, "1") == 0) { /* the intercept alone, or written out */
+    PTQ_TRY(next(&lx, err));
+    if (lx.word[0] == '\0') goto done;
+    if (strcmp(lx.word, "+") == 0) PTQ_TRY(next(&lx, err));
+  }
+  for (;;) {
+    if (out->n_terms == PTQ_FORMULA_TERMS) {
+      rc = PTQ_FAIL(err, PTQ_E_ARG, "formula: more than %d terms",
+                    PTQ_FORMULA_TERMS);
+      goto done;
+    }
+    PTQ_TRY(parse_term(&lx, &out->terms[out->n_terms++], err));
+    if (lx.word[0] == '\0') break;
+    if (strcmp(lx.word, "+") != 0) {
+      rc = PTQ_FAIL(err, PTQ_E_ARG, "formula: '+' expected before '%s'",
+                    lx.word);
+      goto done;
+    }
+    PTQ_TRY(next(&lx, err));
+  }
+done:
+  return rc;
+}

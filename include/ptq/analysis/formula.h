@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file formula.h
+ * Formulas as text: "log(dnll) ~ log(params_nonembedding) + bits_per_weight +
+ * method", with interactions a:b and transforms log(x), log2(x), sqrt(x).
+ */
+#ifndef PTQ_ANALYSIS_FORMULA_H
+#define PTQ_ANALYSIS_FORMULA_H
+
+#include <stdbool.h>
+
+#include "ptq/analysis/feature.h"
+
+enum { PTQ_TERM_PARTS = 3, PTQ_FORMULA_TERMS = 24 };
+
+typedef enum ptq_transform {
+  PTQ_TF_NONE,
+  PTQ_TF_LOG,
+  PTQ_TF_LOG2,
+  PTQ_TF_SQRT,
+  PTQ_TF_COUNT
+} ptq_transform;
+
+/** One name of a term: a transformed feature or a factor. */
+typedef struct ptq_part {
+  const ptq_feature *feature; /* NULL for a factor */
+  const ptq_factor *factor;   /* NULL for a feature */
+  ptq_transform transform;
+} ptq_part;
+
+/** A product of parts; one or more columns of the model matrix. */
+typedef struct ptq_term {
+  ptq_part parts[PTQ_TERM_PARTS];
+  int n_parts;
+} ptq_term;
+
+/** Right side of a law for the logarithm of dnll; an intercept is always
+ * there. Plain data. */
+typedef struct ptq_formula {
+  ptq_term terms[PTQ_FORMULA_TERMS];
+  int n_terms;
+} ptq_formula;
+
+/**
+ * Parse `text`; the left side may be dnll or log(dnll), or be left out with
+ * its "~". PTQ_E_ARG names the word that is not understood, what is near it
+ * and where names are listed.
+ */
+ptq_status ptq_formula_parse(const char *text, ptq_formula *out, ptq_err *err);
+
+/** Value of a part that is a feature: NaN or infinite when it has none. */
+double ptq_part_value(const ptq_part *part, const ptq_obs *o);
+/** "log(params)" or "method" into text[size]. */
+void ptq_part_name(const ptq_part *part, char *text, size_t size);
+
+#endif /* PTQ_ANALYSIS_FORMULA_H */

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file frame.h
+ * The points of a sweep as observations for a regression: every point with
+ * its model, what became of it, and why it takes part in fits or does not.
+ */
+#ifndef PTQ_ANALYSIS_FRAME_H
+#define PTQ_ANALYSIS_FRAME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ptq/base/status.h"
+#include "ptq/record/rows.h"
+#include "ptq/store/view.h"
+
+/** What a point is to the analysis. X(enum, name, text). */
+#define PTQ_USE_LIST(X)                                                 \
+  X(PTQ_USE_OK, "used", "finished, native model, not collapsed")        \
+  X(PTQ_USE_COLLAPSED, "collapsed",                                     \
+    "NLL not below the unigram model's: right-censored or left out")    \
+  X(PTQ_USE_DEQUANTIZED, "dequantized",                                 \
+    "model restored from a quantized file: parity only, never fitted")  \
+  X(PTQ_USE_FAILED, "failed", "the point failed; its message says why") \
+  X(PTQ_USE_PENDING, "pending", "not run yet")                          \
+  X(PTQ_USE_INCOMPLETE, "incomplete",                                   \
+    "finished, but its loss is not a number or its model is not finished")
+
+#define PTQ_USE_ENUM(id, name, text) id,
+typedef enum ptq_use { PTQ_USE_LIST(PTQ_USE_ENUM) PTQ_USE_COUNT } ptq_use;
+#undef PTQ_USE_ENUM
+
+/** "used", "collapsed", ... and one line of text. */
+const char *ptq_use_name(ptq_use use);
+const char *ptq_use_text(ptq_use use);
+
+/** One grid point. Pointers are borrowed from the frame's tables. */
+typedef struct ptq_obs {
+  const ptq_point_row *point;
+  const ptq_model_row *model; /* its subject's row of /models */
+  int64_t subject;
+  int64_t n_layers;       /* linear layers behind the point */
+  double log_err_hessian; /* mean over layers of ln(err_hessian), or NaN */
+  ptq_use use;
+} ptq_obs;
+
+/** All points of a sweep in grid order. */
+typedef struct ptq_frame {
+  ptq_obs *obs; /* owned; [n] */
+  int64_t n;
+  int64_t count[PTQ_USE_COUNT];
+  const ptq_model_row *models; /* borrowed; [n_models] subjects */
+  int64_t n_models;
+} ptq_frame;
+
+/** The tables a frame is made of; borrowed, and outlive the frame. */
+typedef struct ptq_frame_source {
+  const ptq_point_row *points; /* [n_points] */
+  const int *states;           /* [n_points] ptq_state */
+  const int64_t *subject;      /* [n_points] row of models */
+  int64_t n_points;
+  const ptq_model_row *models; /* [n_models] */
+  int64_t n_models;
+  const ptq_layer_row *layers; /* may be NULL */
+  const int64_t *first_layer;  /* [n_points + 1]; NULL when layers is */
+} ptq_frame_source;
+
+/** Classify every point. PTQ_E_ARG: a subject out of range. */
+ptq_status ptq_frame_build(const ptq_frame_source *source, ptq_frame *out,
+                           ptq_err *err);
+/** The same from a store, also a half-finished one. */
+ptq_status ptq_frame_from_view(ptq_view *view, ptq_frame *out, ptq_err *err);
+void ptq_frame_release(ptq_frame *f);
+
+#endif /* PTQ_ANALYSIS_FRAME_H */

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <string.h>
+
+#include "ptq/analysis/fit.h"
+#include "ptq/analysis/validate.h"
+#include "tables.h"
+
+static tables table;
+static csv expected;
+
+static const ptq_estimator *estimator(const char *name) {
+  const ptq_estimator *e = NULL;
+  assert_int_equal(ptq_estimator_find(name, &e, NULL), PTQ_OK);
+  return e;
+}
+
+static ptq_formula formula(const char *text) {
+  ptq_formula f;
+  ptq_err err = {0};
+  if (ptq_formula_parse(text, &f, &err) != PTQ_OK) fail_msg("%s", err.msg);
+  return f;
+}
+
+static ptq_formula default_formula(void) {
+  return formula(ptq_law_at(0)->formula);
+}
+
+static ptq_fit fit_table(const char *name, double power, const char *text,
+                         ptq_frame *frame) {
+  ptq_fit fit;
+  ptq_err err = {0};
+  const ptq_formula f = formula(text);
+  const ptq_fit_options options = {.power = power};
+  const ptq_frame_source source = tables_source(&table);
+  assert_int_equal(ptq_frame_build(&source, frame, &err), PTQ_OK);
+  if (ptq_fit_frame(estimator(name), &f, &options, frame, &fit, &err) != PTQ_OK)
+    fail_msg("%s: %s", name, err.msg);
+  return fit;
+}
+
+static double actual(const ptq_fit *f, const char *column, const char *what) {
+  const ptq_diagnostics *d = &f->diagnostics;
+  const struct {
+    const char *name;
+    double value;
+  } scalars[] = {{"n", (double)f->matrix.n},
+                 {"n_left", (double)f->n_left},
+                 {"n_right", (double)f->n_right},
+                 {"scale", f->scale},
+                 {"r2", f->r2},
+                 {"log_likelihood", f->log_likelihood},
+                 {"jarque_bera", d->jarque_bera},
+                 {"jarque_bera_p", d->jarque_bera_p},
+                 {"breusch_pagan", d->breusch_pagan},
+                 {"breusch_pagan_p", d->breusch_pagan_p},
+                 {"condition", d->condition},
+                 {"cook", d->cook[0].distance}};
+  if (column[0] == '\0')
+    for (size_t i = 0; i < sizeof scalars / sizeof scalars[0]; i++)
+      if (strcmp(scalars[i].name, what) == 0) return scalars[i].value;
+  for (int64_t j = 0; j < f->matrix.k; j++) {
+    if (strcmp(f->matrix.columns[j].name, column) != 0) continue;
+    const ptq_coefficient *c = &f->coef[j];
+    if (strcmp(what, "estimate") == 0) return c->estimate;
+    if (strcmp(what, "std_error") == 0) return c->std_error;
+    if (strcmp(what, "std_error_cluster") == 0) return c->std_error_cluster;
+    if (strcmp(what, "df") == 0) return c->df;
+    if (strcmp(what, "p") == 0) return c->p;
+    if (strcmp(what, "vif") == 0) return c->vif;
+  }
+  fail_msg("nothing is called '%s' of '%s'", what, column);
+  return NAN;
+}
+
+/* Every expected number of one fit within a relative tolerance. */
+static void check_golden(const char *file, const char *name,
+                         const char *estimator_name, double power,
+                         double tolerance, int at_least) {
+  char path[512];
+  ptq_frame frame;
+  (void)snprintf(path, sizeof path, "%s/tests/golden/fit/%s", PTQ_SOURCE_DIR,
+                 file);
+  csv_read(&expected, path);
+  tables_golden(&table);
+  ptq_fit fit =
+      fit_table(estimator_name, power, ptq_law_at(0)->formula, &frame);
+  int seen = 0;
+  for (int i = 0; i < expected.rows; i++) {
+    if (strcmp(csv_text(&expected, i, "fit"), name) != 0) continue;
+    const char *column = csv_text(&expected, i, "name");
+    const char *what = csv_text(&expected, i, "what");
+    const double want = csv_number(&expected, i, "value");
+    const double got = actual(&fit, column, what);
+    if (!(fabs(got - want) <= tolerance * fabs(want)))
+      fail_msg("%s: %s of %s is %.15g, expected %.15g", name, what, column, got,
+               want);
+    seen++;
+  }
+  assert_true(seen >= at_least);
+  ptq_fit_release(&fit);
+  ptq_frame_release(&frame);
+}
+
+/* The columns' condition is 230, double has 16 digits: 1e-8 leaves room for
+ * both sides' rounding and none for another formula. */
+static void ols_equals_statsmodels_and_the_definition_of_cr2(void **state) {
+  (void)state;
+  check_golden("expected.csv", "ols", "ols", 0.0, 1e-8, 37);
+}
+
+static void clustered_errors_equal_an_independent_package(void **state) {
+  (void)state;
+  check_golden("clubsandwich.csv", "ols", "ols", 0.0, 1e-8, 18);
+}
+
+static void quasi_poisson_equals_statsmodels(void **state) {
+  (void)state;
+  check_golden("expected.csv", "quasi1", "quasi", 1.0, 1e-8, 26);
+}
+
+static void variance_power_between_equals_statsmodels(void **state) {
+  (void)state;
+  check_golden("expected.csv", "quasi1.5", "quasi", 1.5, 1e-8, 26);
+}
+
+/* The golden's Hessian is a finite difference of its gradient. */
+static void censored_fit_equals_the_maximum_that_scipy_finds(void **state) {
+  (void)state;
+  check_golden("expected.csv", "censored", "censored", 0.0, 1e-6, 29);
+}
+
+static const synthetic_law known = {.intercept = 6.0,
+                                    .params = -0.25,
+                                    .bits = -1.3,
+                                    .group = 0.15,
+                                    .gptq = -0.4,
+                                    .noise = 0.1,
+                                    .noise_model = 0.1,
+                                    .floor = 0.002};
+static const char known_formula[] =
+    "log(params_nonembedding) + bits_per_weight + log(group) + method";
+
+static void known_law_comes_back_within_its_errors(void **state) {
+  (void)state;
+  static const char *const names[] = {"quasi", "censored"};
+  const double want[] = {known.intercept, known.params, known.bits, known.group,
+                         known.gptq};
+  for (size_t e = 0; e < sizeof names / sizeof names[0]; e++) {
+    ptq_frame frame;
+    tables_synthetic(&table, &known, 11);
+    ptq_fit fit = fit_table(names[e], 0.0, known_formula, &frame);
+    assert_int_equal(fit.matrix.k, 5);
+    assert_int_equal(fit.matrix.n_clusters, 10);
+    assert_int_equal(fit.matrix.n_families, 2);
+    for (int64_t j = 0; j < fit.matrix.k; j++) {
+      const ptq_coefficient *c = &fit.coef[j];
+      /* four clustered errors: p = 0.003 at nine degrees of freedom */
+      if (!(fabs(c->estimate - want[j]) < 4.0 * c->std_error_cluster))
+        fail_msg("%s: %s is %g +- %g, the law says %g", names[e],
+                 fit.matrix.columns[j].name, c->estimate, c->std_error_cluster,
+                 want[j]);
+      assert_true(c->std_error_cluster < 0.25 * fabs(want[j]));
+    }
+    assert_true(fit.r2 > 0.95);
+    ptq_fit_release(&fit);
+    ptq_frame_release(&frame);
+  }
+}
+
+static void negative_and_collapsed_points_are_counted_not_dropped(
+    void **state) {
+  (void)state;
+  ptq_frame frame;
+  tables_synthetic(&table, &known, 3);
+  ptq_point_row *p = &table.points[table.n_points - 2];
+  p[0].dnll = -0.5; /* below zero with an error bar */
+  p[0].dnll_se = 0.3;
+  p[1].dnll = -0.001; /* below zero without one */
+  p[1].dnll_se = NAN;
+  table.points[2].nll = table.models[0].nll_unigram; /* collapsed, just */
+  ptq_fit quasi = fit_table("quasi", 0.0, known_formula, &frame);
+  const int64_t done = frame.count[PTQ_USE_OK];
+  const int64_t collapsed = frame.count[PTQ_USE_COLLAPSED];
+  assert_int_equal(done + collapsed, table.n_points);
+  assert_true(collapsed >= 1);
+  assert_int_equal(quasi.matrix.n, done);
+  assert_int_equal(quasi.n_excluded, collapsed);
+  ptq_frame_release(&frame);
+
+  ptq_fit censored = fit_table("censored", 0.0, known_formula, &frame);
+  assert_int_equal(censored.n_unbounded, 1);
+  assert_int_equal(censored.matrix.n, table.n_points - 1);
+  assert_int_equal(censored.n_right, collapsed);
+  assert_true(censored.n_left >= 1);
+  ptq_frame_release(&frame);
+
+  ptq_fit ols = fit_table("ols", 0.0, known_formula, &frame);
+  assert_int_equal(ols.matrix.n + ols.n_excluded, table.n_points);
+  assert_int_equal(ols.n_left, 0);
+  ptq_frame_release(&frame);
+  ptq_fit_release(&quasi);
+  ptq_fit_release(&censored);
+  ptq_fit_release(&ols);
+}
+
+static void one_model_gives_classical_errors_only(void **state) {
+  (void)state;
+  ptq_frame frame;
+  tables_synthetic(&table, &known, 5);
+  table.n_points = 32; /* the first model */
+  ptq_fit fit = fit_table("quasi", 0.0, known_formula, &frame);
+  assert_int_equal(fit.matrix.n_clusters, 1);
+  assert_int_equal(fit.matrix.n_dropped, 1); /* the model's size */
+  assert_string_equal(fit.matrix.dropped[0].name, "log(params_nonembedding)");
+  for (int64_t j = 0; j < fit.matrix.k; j++) {
+    assert_true(isnan(fit.coef[j].std_error_cluster));
+    assert_true(fit.coef[j].std_error > 0.0);
+    assert_true(fit.coef[j].p >= 0.0 && fit.coef[j].p <= 1.0);
+  }
+  ptq_fit_release(&fit);
+  ptq_frame_release(&frame);
+}
+
+static void too_few_points_say_how_many_are_needed(void **state) {
+  (void)state;
+  tables_synthetic(&table, &known, 5);
+  for (int64_t i = 0; i < table.n_points - 5; i++)
+    table.states[i] = PTQ_STATE_PENDING;
+  ptq_frame frame;
+  ptq_fit fit;
+  ptq_err err = {0};
+  const ptq_formula f = formula("bits_per_weight + log(group) + method + "
+                                "sqnr_output + sqnr_weight");
+  const ptq_fit_options options = {0};
+  const ptq_frame_source source = tables_source(&table);
+  assert_int_equal(ptq_frame_build(&source, &frame, &err), PTQ_OK);
+  assert_int_equal(
+      ptq_fit_frame(estimator("quasi"), &f, &options, &frame, &fit, &err),
+      PTQ_E_ARG);
+  if (strstr(err.msg, "5 points cannot determine 6 coefficients") == NULL)
+    fail_msg("%s", err.msg);
+  for (int64_t i = 0; i < frame.n; i++) frame.obs[i].use = PTQ_USE_PENDING;
+  err = (ptq_err){0};
+  assert_int_equal(
+      ptq_fit_frame(estimator("quasi"), &f, &options, &frame, &fit, &err),
+      PTQ_E_ARG);
+  assert_non_null(strstr(err.msg, "no finished point"));
+  ptq_frame_release(&frame);
+}
+
+static void nothing_lost_is_said_instead_of_fitted(void **state) {
+  (void)state;
+  tables_synthetic(&table, &known, 5);
+  for (int64_t i = 0; i < table.n_points; i++) table.points[i].dnll = -0.001;
+  ptq_frame frame;
+  ptq_fit fit;
+  ptq_err err = {0};
+  const ptq_formula f = default_formula();
+  const ptq_fit_options options = {0};
+  const ptq_frame_source source = tables_source(&table);
+  assert_int_equal(ptq_frame_build(&source, &frame, &err), PTQ_OK);
+  assert_int_equal(
+      ptq_fit_frame(estimator("quasi"), &f, &options, &frame, &fit, &err),
+      PTQ_E_NUMERIC);
+  assert_non_null(strstr(err.msg, "nothing was lost"));
+  err = (ptq_err){0};
+  assert_int_not_equal(
+      ptq_fit_frame(estimator("censored"), &f, &options, &frame, &fit, &err),
+      PTQ_OK);
+  ptq_frame_release(&frame);
+}
+
+static void every_estimator_is_found_by_its_name(void **state) {
+  (void)state;
+  for (size_t i = 0; ptq_estimator_at(i) != NULL; i++)
+    assert_ptr_equal(estimator(ptq_estimator_at(i)->name), ptq_estimator_at(i));
+  const ptq_estimator *e = NULL;
+  ptq_err err = {0};
+  assert_int_equal(ptq_estimator_find("lasso", &e, &err), PTQ_E_ARG);
+  assert_null(e);
+  assert_non_null(strstr(err.msg, "quasi, censored, ols"));
+}
+
+static void interval_covers_nine_of_ten_new_measurements(void **state) {
+  (void)state;
+  ptq_frame frame;
+  synthetic_law law = known;
+  law.floor = 1e-5;
+  tables_synthetic(&table, &law, 21);
+  ptq_fit fit = fit_table("censored", 0.0, known_formula, &frame);
+  int64_t inside = 0, n = 0;
+  for (int64_t i = 0; i < frame.n; i++) {
+    if (frame.obs[i].use != PTQ_USE_OK) continue;
+    const ptq_prediction p = ptq_fit_predict(&fit, &frame.obs[i]);
+    const double y = frame.obs[i].point->dnll;
+    assert_true(p.low < p.dnll && p.dnll < p.high);
+    inside += y >= p.low && y <= p.high;
+    n++;
+  }
+  const double share = (double)inside / (double)n;
+  /* 300 points: binomial sd 0.017; points of a model move together */
+  assert_true(share > 0.82 && share < 0.97);
+  ptq_fit_release(&fit);
+  ptq_frame_release(&frame);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(ols_equals_statsmodels_and_the_definition_of_cr2),
+      cmocka_unit_test(clustered_errors_equal_an_independent_package),
+      cmocka_unit_test(quasi_poisson_equals_statsmodels),
+      cmocka_unit_test(variance_power_between_equals_statsmodels),
+      cmocka_unit_test(censored_fit_equals_the_maximum_that_scipy_finds),
+      cmocka_unit_test(known_law_comes_back_within_its_errors),
+      cmocka_unit_test(negative_and_collapsed_points_are_counted_not_dropped),
+      cmocka_unit_test(one_model_gives_classical_errors_only),
+      cmocka_unit_test(too_few_points_say_how_many_are_needed),
+      cmocka_unit_test(nothing_lost_is_said_instead_of_fitted),
+      cmocka_unit_test(every_estimator_is_found_by_its_name),
+      cmocka_unit_test(interval_covers_nine_of_ten_new_measurements),
+  };
+  return cmocka_run_group_tests_name("analysis/fit", tests, NULL, NULL);
+}

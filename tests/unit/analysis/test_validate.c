@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <string.h>
+
+#include "ptq/analysis/validate.h"
+#include "tables.h"
+
+static tables table;
+static const synthetic_law law = {.intercept = 6.0,
+                                  .params = -0.25,
+                                  .bits = -1.3,
+                                  .group = 0.15,
+                                  .gptq = -0.4,
+                                  .noise = 0.05,
+                                  .floor = 0.0001};
+static const char text[] =
+    "log(params_nonembedding) + bits_per_weight + log(group) + method";
+
+static ptq_validation validate(const char *formula, size_t split,
+                               ptq_frame *frame) {
+  ptq_formula f;
+  ptq_err err = {0};
+  ptq_validation v;
+  const ptq_fit_options options = {0};
+  const ptq_estimator *e = NULL;
+  const ptq_frame_source source = tables_source(&table);
+  assert_int_equal(ptq_frame_build(&source, frame, &err), PTQ_OK);
+  assert_int_equal(ptq_formula_parse(formula, &f, &err), PTQ_OK);
+  assert_int_equal(ptq_estimator_find("quasi", &e, &err), PTQ_OK);
+  if (ptq_validate(e, &f, &options, ptq_split_at(split), frame, &v, &err) !=
+      PTQ_OK)
+    fail_msg("%s", err.msg);
+  return v;
+}
+
+static void known_law_predicts_held_out_models_and_families(void **state) {
+  (void)state;
+  tables_synthetic(&table, &law, 2);
+  for (size_t s = 0; ptq_split_at(s) != NULL; s++) {
+    ptq_frame frame;
+    ptq_validation v = validate(text, s, &frame);
+    assert_int_equal(v.n_groups, s == 0 ? 10 : 2);
+    assert_int_equal(v.n_failed, 0);
+    assert_int_equal(v.n_unpredicted, 0);
+    assert_int_equal(v.n_points, frame.count[PTQ_USE_OK]);
+    assert_true(v.all.n > 100);
+    /* noise of 5 % a point, 2 % of measurement: the median of |N(0, .054)|
+     * is 0.036; the baseline ignores size, group and method */
+    assert_true(v.all.median < 0.06);
+    assert_true(v.all.median_base > 3.0 * v.all.median);
+    assert_true(v.all.r2 > 0.98 && v.all.r2 > v.all.r2_base);
+    int64_t n = 0;
+    for (int b = 0; b < PTQ_BITS_MAX; b++) n += v.by_bits[b].n;
+    assert_int_equal(n, v.all.n);
+    ptq_validation_release(&v);
+    ptq_frame_release(&frame);
+  }
+}
+
+/* Changing a model's own measurements must not move its own prediction. */
+static void held_out_model_never_sees_its_own_points(void **state) {
+  (void)state;
+  ptq_frame frame;
+  tables_synthetic(&table, &law, 2);
+  ptq_validation v = validate(text, 0, &frame);
+  const ptq_obs *last = v.points[v.n_points - 1].obs;
+  const char *model = last->point->model;
+  const double before = v.points[v.n_points - 1].law.dnll;
+  const double base = v.points[v.n_points - 1].base;
+  ptq_validation_release(&v);
+  for (int64_t i = 0; i < table.n_points; i++)
+    if (strcmp(table.points[i].model, model) == 0) table.points[i].dnll *= 3.0;
+  ptq_frame_release(&frame);
+  v = validate(text, 0, &frame);
+  assert_true(v.points[v.n_points - 1].law.dnll == before);
+  assert_true(v.points[v.n_points - 1].base == base);
+  ptq_validation_release(&v);
+  ptq_frame_release(&frame);
+}
+
+static void baseline_is_the_median_of_the_dtype_elsewhere(void **state) {
+  (void)state;
+  ptq_frame frame;
+  tables_synthetic(&table, &law, 2);
+  ptq_validation v = validate(text, 1, &frame);
+  const ptq_holdout *h = &v.points[v.n_points - 1]; /* opt, int5 */
+  double below = 0.0, above = 0.0;
+  for (int64_t i = 0; i < frame.n; i++) {
+    const ptq_obs *o = &frame.obs[i];
+    if (o->use != PTQ_USE_OK || strcmp(o->point->family, "llama") != 0 ||
+        strcmp(o->point->dtype, h->obs->point->dtype) != 0)
+      continue;
+    below += o->point->dnll < h->base;
+    above += o->point->dnll > h->base;
+  }
+  assert_true(below > 0.0 && below == above);
+  ptq_validation_release(&v);
+  ptq_frame_release(&frame);
+}
+
+static void level_unseen_in_training_is_counted(void **state) {
+  (void)state;
+  ptq_frame frame;
+  tables_synthetic(&table, &law, 2);
+  ptq_validation v = validate("bits_per_weight + family", 1, &frame);
+  assert_int_equal(v.n_points, 0);
+  assert_int_equal(v.n_unpredicted, frame.count[PTQ_USE_OK]);
+  ptq_validation_release(&v);
+  ptq_frame_release(&frame);
+}
+
+static void one_group_is_no_validation(void **state) {
+  (void)state;
+  ptq_frame frame;
+  tables_synthetic(&table, &law, 2);
+  table.n_points = 160; /* the first family */
+  ptq_validation v = validate(text, 1, &frame);
+  assert_int_equal(v.n_groups, 1);
+  assert_int_equal(v.n_points, 0);
+  assert_true(isnan(v.all.median));
+  ptq_validation_release(&v);
+  ptq_frame_release(&frame);
+}
+
+static void fit_that_fails_without_a_group_is_reported(void **state) {
+  (void)state;
+  ptq_frame frame;
+  tables_synthetic(&table, &law, 2);
+  /* all but three points of the second family are missing */
+  for (int64_t i = 160; i < table.n_points - 3; i++)
+    table.states[i] = PTQ_STATE_FAILED;
+  ptq_validation v = validate(text, 1, &frame);
+  assert_int_equal(v.n_groups, 2);
+  assert_int_equal(v.n_failed, 1);
+  assert_non_null(strstr(v.failure, "cannot determine"));
+  ptq_validation_release(&v);
+  ptq_frame_release(&frame);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(known_law_predicts_held_out_models_and_families),
+      cmocka_unit_test(held_out_model_never_sees_its_own_points),
+      cmocka_unit_test(baseline_is_the_median_of_the_dtype_elsewhere),
+      cmocka_unit_test(level_unseen_in_training_is_counted),
+      cmocka_unit_test(one_group_is_no_validation),
+      cmocka_unit_test(fit_that_fails_without_a_group_is_reported),
+  };
+  return cmocka_run_group_tests_name("analysis/validate", tests, NULL, NULL);
+}
