@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "command.h"
+#include "ptq/base/text.h"
+#include "ptq/model/model.h"
+#include "ptq/num/dtype.h"
+#include "ptq/quant/method.h"
+#include "ptq/record/rows.h"
+
+/* Where rows go: printed as text or collected as JSON. */
+typedef struct listing {
+  json_t *rows; /* owned; NULL when text is printed */
+} listing;
+
+/* One row of `n` named cells; widths are of text columns, 0 for the rest of
+ * the line. */
+typedef struct cell {
+  const char *name, *text;
+  int width;
+} cell;
+
+static void add_row(listing *l, const cell *cells, size_t n) {
+  if (l->rows != NULL) {
+    json_t *row = json_object();
+    for (size_t i = 0; i < n; i++)
+      (void)json_object_set_new(row, cells[i].name, json_string(cells[i].text));
+    (void)json_array_append_new(l->rows, row);
+    return;
+  }
+  for (size_t i = 0; i < n; i++)
+    printf("%-*s%s", cells[i].width, cells[i].text, i + 1 < n ? "  " : "\n");
+}
+
+static void list_dtypes(listing *l) {
+  const ptq_dtype_family *const *f = ptq_dtype_families();
+  for (; *f != NULL; f++) {
+    char spelling[64];
+    snprintf(spelling, sizeof spelling, "%s%d..%s%d", (*f)->name,
+             (*f)->min_bits, (*f)->name, (*f)->max_bits);
+    const cell row[] = {{"dtype", spelling, 16},
+                        {"summary", (*f)->summary, 56},
+                        {"source", (*f)->source, 0}};
+    add_row(l, row, 3);
+  }
+}
+
+static void list_methods(listing *l) {
+  const ptq_method_family *const *f = ptq_method_families();
+  for (; *f != NULL; f++) {
+    const cell row[] = {{"method", (*f)->name, 8},
+                        {"summary", (*f)->summary, 48},
+                        {"options", (*f)->options_help, 48},
+                        {"source", (*f)->source, 0}};
+    add_row(l, row, 4);
+  }
+}
+
+static void list_architectures(listing *l) {
+  const char *name = NULL, *class_name = NULL;
+  for (int i = 0; ptq_arch_row(i, &name, &class_name); i++) {
+    const cell row[] = {{"architecture", name, 16}, {"class", class_name, 0}};
+    add_row(l, row, 2);
+  }
+}
+
+static void list_metrics(listing *l) {
+  for (int id = 0; id < PTQ_TABLE_COUNT; id++) {
+    const ptq_table *t = ptq_table_get((ptq_table_id)id);
+    for (size_t i = 0; i < t->n_fields; i++) {
+      const cell row[] = {{"table", t->name, 8},
+                          {"column", t->fields[i].name, 20},
+                          {"unit", t->fields[i].unit, 4},
+                          {"text", t->fields[i].text, 0}};
+      add_row(l, row, 4);
+    }
+  }
+}
+
+/* clang-format off */
+static const struct { const char *name; void (*list)(listing *l); } lists[] = {
+  {"dtypes", list_dtypes},
+  {"methods", list_methods},
+  {"architectures", list_architectures},
+  {"metrics", list_metrics},
+};
+/* clang-format on */
+enum { N_LISTS = sizeof lists / sizeof lists[0] };
+
+static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
+  const char *what = ptq_args_at(args, 0);
+  const char *names[N_LISTS];
+  listing l = {0};
+  size_t i = 0;
+  (void)exit_code;
+  for (size_t j = 0; j < N_LISTS; j++) names[j] = lists[j].name;
+  while (i < N_LISTS && strcmp(names[i], what) != 0) i++;
+  if (i == N_LISTS) {
+    const char *near = ptq_text_nearest(what, names, N_LISTS);
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "there is no list of '%s'%s%s%s; known: dtypes, methods, "
+                    "architectures, metrics",
+                    what, near != NULL ? ", did you mean '" : "",
+                    near != NULL ? near : "", near != NULL ? "'?" : "");
+  }
+  if (ptq_args_has(args, "json")) {
+    l.rows = json_array();
+    if (l.rows == NULL) return PTQ_FAIL(err, PTQ_E_NOMEM, "a list");
+  }
+  lists[i].list(&l);
+  if (l.rows == NULL) return PTQ_OK;
+  const int bad = json_dumpf(l.rows, stdout, JSON_INDENT(1));
+  json_decref(l.rows);
+  printf("\n");
+  if (bad != 0) return PTQ_FAIL(err, PTQ_E_NOMEM, "writing a list as JSON");
+  return PTQ_OK;
+}
+
+static const ptq_option options[] = {
+    {"json", 0, NULL, "an array of objects instead of columns"}, {0}};
+
+const ptq_command ptq_cmd_list = {
+    .name = "list",
+    .args = "dtypes|methods|architectures|metrics [options]",
+    .summary = "list number formats, methods, architectures or result columns",
+    .details =
+        "Prints a table of what this program knows: number formats and\n"
+        "methods as they are spelled in a sweep file, architectures as\n"
+        "config.json names them, and every column of the store's tables with\n"
+        "its unit and meaning.\n\n"
+        "  ptqsweep list dtypes\n",
+    .options = options,
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "command.h"
+#include "ptq/base/mem.h"
+#include "ptq/base/text.h"
+#include "ptq/sweep/cost.h"
+
+enum { MAX_SETS = 64 };
+
+/* A sweep, its points and how they would be done. */
+typedef struct planned {
+  ptq_spec spec;
+  ptq_grid grid;
+  ptq_plan plan;
+  ptq_rates rates;
+  int ranks;
+  int64_t memory;
+  double makespan; /* seconds */
+} planned;
+
+static void planned_release(planned *p) {
+  ptq_plan_release(&p->plan);
+  ptq_grid_release(&p->grid);
+  ptq_spec_release(&p->spec);
+}
+
+static ptq_status read_options(planned *p, const ptq_args *args, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  long ranks = 1;
+  PTQ_TRY(ptq_args_int(args, "ranks", 1, &ranks, err));
+  if (ranks < 1 || ranks > 1000000)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "--ranks must be 1 to 1000000, got %ld",
+                     ranks));
+  p->ranks = (int)ranks;
+  if (ptq_args_has(args, "memory"))
+    PTQ_TRY(ptq_bytes_parse(ptq_args_get(args, "memory"), &p->memory, err));
+done:
+  return rc;
+}
+
+static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const char *sets[MAX_SETS];
+  unsigned char *todo = NULL;
+  PTQ_TRY(read_options(p, args, err));
+  const int n_sets = ptq_args_all(args, "set", sets, MAX_SETS);
+  PTQ_TRY(ptq_spec_read(ptq_args_at(args, 0), sets, n_sets, &p->spec, err));
+  PTQ_TRY(ptq_grid_build(&p->spec, &p->grid, err));
+  const int64_t n = p->grid.n_points + p->grid.n_subjects;
+  PTQ_TRY(ptq_alloc(&todo, n, 1, "what is to do", err));
+  memset(todo, 1, (size_t)n);
+  p->rates = ptq_rates_default();
+  PTQ_TRY(ptq_plan_build(&p->grid, todo, todo + p->grid.n_points, p->ranks,
+                         p->memory, &p->rates, &p->plan, err));
+  p->makespan = ptq_plan_makespan(&p->plan, p->ranks);
+done:
+  ptq_free(todo);
+  return rc;
+}
+
+static double point_seconds(const planned *p, int64_t point) {
+  return ptq_point_flops(&p->grid, point) / p->rates.flops_per_s *
+         p->rates.correction;
+}
+
+/* What a subject sums up to in the plan. */
+typedef struct subject_total {
+  int64_t points, batches, widest, bytes;
+  double seconds;
+} subject_total;
+
+static subject_total total_of(const planned *p, int64_t subject) {
+  subject_total t = {.bytes = ptq_subject_bytes(&p->grid, subject)};
+  for (int64_t i = 0; i < p->plan.n_items; i++) {
+    const ptq_item *item = &p->plan.items[i];
+    if (item->subject != subject) continue;
+    int64_t sequential = 0;
+    for (int64_t j = 0; j < item->n; j++) {
+      const ptq_point *point = &p->grid.points[p->plan.order[item->first + j]];
+      const ptq_method *m = &p->spec.methods[point->method];
+      sequential += m->family->mode(m) >= PTQ_CALIB_SEQUENTIAL;
+    }
+    t.seconds += item->seconds;
+    t.batches += item->n > 0;
+    t.points += item->n;
+    if (item->n > t.widest) t.widest = item->n;
+    const int64_t bytes =
+        item->n > 0 ? ptq_batch_bytes(&p->grid, subject, item->n, sequential)
+                    : 0;
+    if (bytes > t.bytes) t.bytes = bytes;
+  }
+  return t;
+}
+
+/* "1 h 05 min", "3.2 s" */
+static const char *time_text(double seconds, char text[32]) {
+  const int64_t s = (int64_t)(seconds + 0.5);
+  if (seconds < 100.0)
+    snprintf(text, 32, "%.1f s", seconds);
+  else if (s < 6000)
+    snprintf(text, 32, "%" PRId64 " min %02" PRId64 " s", s / 60, s % 60);
+  else
+    snprintf(text, 32, "%" PRId64 " h %02" PRId64 " min", s / 3600,
+             s / 60 % 60);
+  return text;
+}
+
+static void print_points(const planned *p) {
+  printf("%-6s %-20s %-14s %-28s %7s %9s\n", "point", "model", "dtype",
+         "method", "group", "seconds");
+  for (int64_t i = 0; i < p->grid.n_points; i++) {
+    const ptq_point *point = &p->grid.points[i];
+    const ptq_method *m = &p->spec.methods[point->method];
+    const int64_t model = p->grid.subjects[point->subject].model;
+    char group[24], method[PTQ_METHOD_NAME_MAX + PTQ_METHOD_OPTIONS_MAX + 2];
+    ptq_group_name(point->group, group);
+    snprintf(method, sizeof method, "%s%s%s", m->name,
+             m->options[0] != '\0' ? " " : "", m->options);
+    printf("%-6" PRId64 " %-20s %-14s %-28s %7s %9.2f\n", i,
+           p->spec.models[model].name, p->spec.dtypes[point->dtype].name,
+           method, group, point_seconds(p, i));
+  }
+}
+
+static void print_subjects(const planned *p) {
+  printf("\n%-20s %-24s %-24s %6s %7s %6s %10s %9s\n", "model", "calibration",
+         "evaluation", "points", "batches", "widest", "seconds", "memory");
+  for (int64_t i = 0; i < p->grid.n_subjects; i++) {
+    const ptq_subject *s = &p->grid.subjects[i];
+    const subject_total t = total_of(p, i);
+    char memory[24];
+    ptq_bytes_name(t.bytes, memory);
+    printf("%-20s %-24s %-24s %6" PRId64 " %7" PRId64 " %6" PRId64
+           " %10.1f %9s\n",
+           p->spec.models[s->model].name,
+           p->spec.calibrations[s->calibration].label,
+           p->spec.evaluations[s->evaluation].label, t.points, t.batches,
+           t.widest, t.seconds, memory);
+  }
+}
+
+static void print_plan(const planned *p) {
+  char total[32], span[32], memory[24];
+  print_points(p);
+  print_subjects(p);
+  ptq_bytes_name(p->plan.memory_bytes, memory);
+  printf("\nsweep '%s': %" PRId64 " points of %" PRId64 " models", p->spec.name,
+         p->grid.n_points, p->spec.n_models);
+  if (p->grid.n_duplicates > 0)
+    printf("; %" PRId64 " dropped: their group is a row already listed",
+           p->grid.n_duplicates);
+  if (p->grid.n_excluded > 0)
+    printf("; %" PRId64 " excluded", p->grid.n_excluded);
+  printf("\n%" PRId64 " batches and baselines, %s of one rank at %.0f GFLOP/s; "
+         "about %s on %d rank%s\nmemory of a rank: at most %s\n",
+         p->plan.n_items, time_text(p->plan.seconds_total, total),
+         p->rates.flops_per_s / 1e9, time_text(p->makespan, span), p->ranks,
+         p->ranks == 1 ? "" : "s", memory);
+}
+
+static json_t *point_json(const planned *p, int64_t i) {
+  const ptq_point *point = &p->grid.points[i];
+  const ptq_subject *s = &p->grid.subjects[point->subject];
+  const ptq_method *m = &p->spec.methods[point->method];
+  return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:f}", "model",
+                   p->spec.models[s->model].name, "dtype",
+                   p->spec.dtypes[point->dtype].name, "method", m->name,
+                   "options", m->options, "group", (json_int_t)point->group,
+                   "calibration", p->spec.calibrations[s->calibration].label,
+                   "evaluation", p->spec.evaluations[s->evaluation].label,
+                   "seconds", point_seconds(p, i));
+}
+
+static json_t *item_json(const planned *p, int64_t i) {
+  const ptq_item *item = &p->plan.items[i];
+  json_t *points = json_array();
+  for (int64_t j = 0; j < item->n; j++)
+    (void)json_array_append_new(points,
+                                json_integer(p->plan.order[item->first + j]));
+  const int64_t model = p->grid.subjects[item->subject].model;
+  return json_pack("{s:s, s:o, s:f}", "model", p->spec.models[model].name,
+                   "points", points, "seconds", item->seconds);
+}
+
+static ptq_status print_json(const planned *p, ptq_err *err) {
+  json_t *points = json_array(), *items = json_array();
+  for (int64_t i = 0; i < p->grid.n_points; i++)
+    (void)json_array_append_new(points, point_json(p, i));
+  for (int64_t i = 0; i < p->plan.n_items; i++)
+    (void)json_array_append_new(items, item_json(p, i));
+  json_t *root = json_pack(
+      "{s:s, s:i, s:I, s:I, s:f, s:f, s:I, s:o, s:o}", "name", p->spec.name,
+      "ranks", p->ranks, "duplicates", (json_int_t)p->grid.n_duplicates,
+      "excluded", (json_int_t)p->grid.n_excluded, "seconds",
+      p->plan.seconds_total, "makespan", p->makespan, "memory",
+      (json_int_t)p->plan.memory_bytes, "points", points, "items", items);
+  const int bad = root == NULL || json_dumpf(root, stdout, JSON_INDENT(1)) != 0;
+  json_decref(root);
+  if (bad) return PTQ_FAIL(err, PTQ_E_NOMEM, "writing the plan as JSON");
+  printf("\n");
+  return PTQ_OK;
+}
+
+static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
+  planned p = {0};
+  (void)exit_code;
+  ptq_status rc = make_plan(&p, args, err);
+  if (rc == PTQ_OK) {
+    if (ptq_args_has(args, "json"))
+      rc = print_json(&p, err);
+    else
+      print_plan(&p);
+  }
+  planned_release(&p);
+  return rc;
+}
+
+static const ptq_option options[] = {
+    {"ranks", 0, "N", "ranks that work (default 1)"},
+    {"memory", 0, "SIZE", "memory a rank may use, such as 4GB"},
+    {"set", 0, "KEY=VALUE", "override a value of the sweep file; repeatable"},
+    {"json", 0, NULL, "one JSON object instead of tables"},
+    {0}};
+
+const ptq_command ptq_cmd_plan = {
+    .name = "plan",
+    .args = "SPEC [options]",
+    .summary = "list the points of a sweep, their cost, memory and makespan",
+    .details =
+        "Checks the sweep file SPEC and its models, and prints what a run\n"
+        "would do: every point with its predicted seconds, the batches they\n"
+        "are packed into, the memory of a rank and the makespan. Needs "
+        "neither\n"
+        "tokens nor MPI and writes nothing. Seconds assume 50 GFLOP/s a rank;\n"
+        "a run corrects them by what it measures.\n\n"
+        "  ptqsweep plan sweeps/quick.yaml --ranks 2 --set grid.group=[32]\n",
+    .options = options,
+    .min_args = 1,
+    .max_args = 1,
+    .run = run,
+};
