@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "ptq/dist/run.h"
+
+#include "coordinator.h"
+#include "inline.h"
+#include "signals.h"
+#include "worker.h"
+
+#include "ptq/base/mem.h"
+
+static ptq_dist_options with_defaults(const ptq_dist_options *asked) {
+  ptq_dist_options o = *asked;
+  if (!(o.heartbeat_s > 0.0)) o.heartbeat_s = 5.0;
+  if (!(o.silence_factor > 0.0)) o.silence_factor = 10.0;
+  if (!(o.silence_min_s > 0.0)) o.silence_min_s = 60.0;
+  if (o.max_attempts < 1) o.max_attempts = 2;
+  return o;
+}
+
+ptq_status ptq_dist_run(MPI_Comm comm, const ptq_plan *plan,
+                        const ptq_dist_ops *ops,
+                        const ptq_dist_options *options,
+                        ptq_dist_summary *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_dist_options o = with_defaults(options);
+  ptq_dist_ending *e = NULL;
+  int size = 1;
+  *out = (ptq_dist_summary){0};
+  ptq_signals_install();
+  PTQ_TRY(ptq_wire_mpi(MPI_Comm_size(comm, &size), "size of the communicator",
+                       err));
+  if (size == 1) return ptq_inline_run(plan, ops, &o, out, err);
+  PTQ_TRY(ptq_alloc(&e, 1, sizeof *e, "ending", err));
+  e->size = size;
+  e->patience_s = o.silence_min_s;
+  e->comm = MPI_COMM_NULL;
+  PTQ_TRY(ptq_wire_mpi(MPI_Comm_dup(comm, &e->comm), "duplicating the "
+                       "communicator", err));
+  MPI_Comm_set_errhandler(e->comm, MPI_ERRORS_RETURN);
+  MPI_Comm_rank(e->comm, &e->rank);
+  out->ending = e;
+  if (e->rank == 0)
+    rc = ptq_coordinator_run(e->comm, plan, ops, &o, out, e, err);
+  else
+    rc = ptq_worker_run(e->comm, ops, &o, out, e, err);
+  e = NULL;
+done:
+  ptq_free(e);
+  return rc;
+}

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "worker.h"
+
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "nap.h"
+#include "signals.h"
+#include "task.h"
+
+#include "ptq/base/mem.h"
+#include "ptq/base/text.h"
+
+/* How often a waiting worker looks whether rank 0 is there. */
+static const double watch_s = 0.25;
+/* Rank 0 is asked once more before it is given up. */
+static const double last_chance_s = 1.0;
+
+/** An order as it arrives: WORK with its points, or any shorter message. */
+typedef struct worker {
+  MPI_Comm comm;                   /* borrowed */
+  const ptq_dist_ops *ops;         /* borrowed */
+  const ptq_dist_options *options; /* borrowed */
+  ptq_dist_ending *ending;         /* borrowed */
+  int64_t *inbox;                  /* owned; the last message */
+  int64_t inbox_cap;               /* in int64_t */
+  ptq_wire_report report;          /* the message being sent */
+  ptq_task task;
+  int64_t task_id;                 /* 0: idle */
+  int64_t *points;                 /* owned; [task.n] */
+  int64_t points_cap;
+  bool has_work, cancelled, stopped;
+  bool lost;                       /* rank 0 is gone */
+  double next_beat_s, next_watch_s;
+  double unanswered_s;             /* first beat without an answer; 0: none */
+  double last_alive_s, gap_s;      /* between blocks of the task */
+  int signals;                     /* told to rank 0 */
+  pid_t launcher;                  /* parent process at the start */
+} worker;
+
+/** Rank 0 may be busy with a slow file system for as long as this. */
+static double patience_s(const worker *w) {
+  return fmax(w->options->silence_min_s, 3.0 * w->options->heartbeat_s);
+}
+
+static ptq_status send_report(worker *w, ptq_wire_kind kind, ptq_err *err) {
+  w->report.head = ptq_wire_make_head(kind, w->task_id);
+  const ptq_status rc =
+      ptq_wire_send(w->comm, 0, &w->report, ptq_wire_report_size(&w->report),
+                    patience_s(w), err);
+  if (rc != PTQ_OK) w->lost = true;
+  return rc;
+}
+
+static ptq_status send_beat(worker *w, double share, double now,
+                            ptq_err *err) {
+  w->signals = ptq_signals_seen();
+  w->report =
+      (ptq_wire_report){.share = share, .signalled = w->signals > 0};
+  w->next_beat_s = now + w->options->heartbeat_s;
+  if (w->unanswered_s == 0.0) w->unanswered_s = now;
+  return send_report(w, PTQ_WIRE_BEAT, err);
+}
+
+static ptq_status take_work(worker *w, int size, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_wire_work work;
+  memcpy(&work, w->inbox, sizeof work);
+  const int64_t bytes = size - (int64_t)sizeof work;
+  if (work.n < 0 || bytes != work.n * (int64_t)sizeof(int64_t))
+    return PTQ_FAIL(err, PTQ_E_PEER, "work of %lld points in %d bytes",
+                    (long long)work.n, size);
+  if (work.n > w->points_cap) {
+    PTQ_TRY(ptq_grow(&w->points, w->points_cap, work.n, sizeof *w->points,
+                     "points of a batch", err));
+    w->points_cap = work.n;
+  }
+  memcpy(w->points, (const char *)w->inbox + sizeof work, (size_t)bytes);
+  w->task = (ptq_task){.subject = work.subject,
+                       .first = work.first,
+                       .n = work.n,
+                       .seconds = work.seconds};
+  w->task_id = work.head.task_id;
+  w->has_work = true;
+  w->cancelled = false;
+done:
+  return rc;
+}
+
+static void take_pong(worker *w) {
+  ptq_wire_pong pong;
+  ptq_peer self;
+  w->unanswered_s = 0.0;
+  if (w->ending->coordinator.pid != 0) return;
+  memcpy(&pong, w->inbox, sizeof pong);
+  pong.peer.host[sizeof pong.peer.host - 1] = '\0';
+  ptq_peer_self(&self);
+  w->ending->coordinator = pong.peer;
+  w->ending->coordinator_watchable = ptq_peer_watchable(&self, &pong.peer);
+}
+
+/** Take one message of rank 0; *there says whether there was one. */
+static ptq_status hear(worker *w, bool *there, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_wire_head head;
+  int source, size;
+  *there = false;
+  PTQ_TRY(ptq_wire_probe(w->comm, 0, &source, &size, err));
+  if (source < 0) return PTQ_OK;
+  const int64_t words = size / (int64_t)sizeof(int64_t) + 1;
+  if (words > w->inbox_cap) {
+    PTQ_TRY(ptq_grow(&w->inbox, w->inbox_cap, words, sizeof *w->inbox,
+                     "message", err));
+    w->inbox_cap = words;
+  }
+  PTQ_TRY(ptq_wire_receive(w->comm, 0, w->inbox, size, patience_s(w), err));
+  memcpy(&head, w->inbox,
+         (size_t)size < sizeof head ? (size_t)size : sizeof head);
+  PTQ_TRY(ptq_wire_check(&head, size, 0, err));
+  *there = true;
+  switch (head.kind) {
+    case PTQ_WIRE_WORK:
+      PTQ_TRY(take_work(w, size, err));
+      break;
+    case PTQ_WIRE_CANCEL:
+      if (head.task_id == w->task_id) w->cancelled = true;
+      break;
+    case PTQ_WIRE_PONG:
+      take_pong(w);
+      break;
+    default:
+      memcpy(&w->ending->stop, w->inbox, sizeof w->ending->stop);
+      w->stopped = true;
+  }
+done:
+  if (rc == PTQ_E_PEER) w->lost = true;
+  return rc;
+}
+
+static ptq_status hear_all(worker *w, bool *any, ptq_err *err) {
+  bool there = true;
+  *any = false;
+  while (there && !w->stopped) {
+    const ptq_status rc = hear(w, &there, err);
+    if (rc != PTQ_OK) return rc;
+    if (there) *any = true;
+  }
+  return PTQ_OK;
+}
+
+static ptq_status give_up_rank_0(worker *w, const char *how, ptq_err *err) {
+  w->lost = true;
+  return PTQ_FAIL(err, PTQ_E_PEER,
+                  "rank 0 %s; the same command goes on with the run", how);
+}
+
+/** Is rank 0 still there? */
+static ptq_status watch_rank_0(worker *w, double now, ptq_err *err) {
+  if (now < w->next_watch_s) return PTQ_OK;
+  w->next_watch_s = now + watch_s;
+  if (w->ending->coordinator_watchable &&
+      ptq_peer_gone(&w->ending->coordinator))
+    return give_up_rank_0(w, "died", err);
+  if (getppid() != w->launcher)
+    return give_up_rank_0(w, "may live, but mpirun is gone", err);
+  if (w->unanswered_s == 0.0 || now - w->unanswered_s < patience_s(w))
+    return PTQ_OK;
+  /* This process may have been the one that was stopped: the answer may
+   * just have arrived. */
+  ptq_nap nap = {0};
+  while (ptq_nap_clock() - now < last_chance_s && !w->stopped) {
+    bool any;
+    const ptq_status rc = hear_all(w, &any, err);
+    if (rc != PTQ_OK) return rc;
+    if (w->unanswered_s == 0.0) return PTQ_OK;
+    ptq_nap_take(&nap);
+  }
+  if (w->stopped) return PTQ_OK;
+  w->ending->coordinator_silent = true;
+  return give_up_rank_0(w, "fell silent", err);
+}
+
+/** What is to be done now and then, working or waiting. */
+static ptq_status look_around(worker *w, double share, bool *any,
+                              ptq_err *err) {
+  const double now = ptq_nap_clock();
+  ptq_status rc = hear_all(w, any, err);
+  if (rc == PTQ_OK &&
+      (now >= w->next_beat_s || ptq_signals_seen() > w->signals))
+    rc = send_beat(w, share, now, err);
+  if (rc == PTQ_OK) rc = watch_rank_0(w, now, err);
+  return rc;
+}
+
+static ptq_status task_point(void *ctx, int64_t index, ptq_state state,
+                             ptq_err *err) {
+  worker *w = ctx;
+  w->report = (ptq_wire_report){.index = index, .state = (int32_t)state};
+  return send_report(w, PTQ_WIRE_POINT, err);
+}
+
+static ptq_status task_subject(void *ctx, ptq_state state, ptq_err *err) {
+  worker *w = ctx;
+  w->report = (ptq_wire_report){.state = (int32_t)state};
+  return send_report(w, PTQ_WIRE_SUBJECT, err);
+}
+
+static ptq_status task_alive(void *ctx, double done, ptq_err *err) {
+  worker *w = ctx;
+  bool any;
+  const double now = ptq_nap_clock();
+  w->gap_s = fmax(w->gap_s, now - w->last_alive_s);
+  w->last_alive_s = now;
+  const ptq_status rc = look_around(w, done, &any, err);
+  if (rc != PTQ_OK) return rc;
+  if (w->cancelled || w->stopped)
+    return PTQ_FAIL(err, PTQ_E_STOPPED, "stopped");
+  return PTQ_OK;
+}
+
+/** Do the task at hand and report its end. An error is rank 0's loss. */
+static ptq_status do_task(worker *w, ptq_err *err) {
+  const ptq_task_listener listener = {.ctx = w,
+                                      .point = task_point,
+                                      .subject = task_subject,
+                                      .alive = task_alive};
+  ptq_task_end end;
+  ptq_err own = {0};
+  w->has_work = false;
+  w->last_alive_s = ptq_nap_clock();
+  w->gap_s = 0.0;
+  ptq_task_run(w->ops, &w->task, w->points, &listener, &end, &own);
+  if (w->lost) return PTQ_FAIL(err, own.code, "%s", own.msg);
+  w->gap_s = fmax(w->gap_s, ptq_nap_clock() - w->last_alive_s);
+  w->report = (ptq_wire_report){.status = (int32_t)end.status,
+                                .sink_failed = end.sink_failed,
+                                .seconds = end.seconds,
+                                .gap_s = w->gap_s};
+  if (end.status != PTQ_OK)
+    ptq_text_copy(w->report.text, sizeof w->report.text, end.text);
+  const ptq_status rc = send_report(w, PTQ_WIRE_DONE, err);
+  w->task_id = 0;
+  return rc;
+}
+
+static ptq_status say_hello(worker *w, ptq_err *err) {
+  ptq_peer self;
+  ptq_peer_self(&self);
+  w->report = (ptq_wire_report){0};
+  memcpy(w->report.text, &self, sizeof self);
+  w->unanswered_s = ptq_nap_clock();
+  w->next_beat_s = w->unanswered_s + w->options->heartbeat_s;
+  return send_report(w, PTQ_WIRE_HELLO, err);
+}
+
+static ptq_status loop(worker *w, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_nap nap = {0};
+  PTQ_TRY(say_hello(w, err));
+  while (!w->stopped) {
+    bool any = false;
+    PTQ_TRY(look_around(w, 0.0, &any, err));
+    if (w->has_work && !w->stopped) {
+      PTQ_TRY(do_task(w, err));
+      any = true;
+    }
+    if (any)
+      ptq_nap_reset(&nap);
+    else
+      ptq_nap_take(&nap);
+  }
+done:
+  return rc;
+}
+
+static void read_summary(const ptq_wire_stop *stop, ptq_dist_summary *out) {
+  out->points_done = stop->points_done;
+  out->points_failed = stop->points_failed;
+  out->items_done = stop->items_done;
+  out->ranks_lost = stop->ranks_lost;
+  out->subjects_failed = stop->subjects_failed;
+  out->seconds = stop->seconds;
+  out->stopped = stop->stopped != 0;
+}
+
+ptq_status ptq_worker_run(MPI_Comm comm, const ptq_dist_ops *ops,
+                          const ptq_dist_options *options,
+                          ptq_dist_summary *out, ptq_dist_ending *ending,
+                          ptq_err *err) {
+  worker w = {.comm = comm,
+              .ops = ops,
+              .options = options,
+              .ending = ending,
+              .launcher = getppid()};
+  ptq_status rc = loop(&w, err);
+  if (w.stopped) {
+    read_summary(&ending->stop, out);
+    ending->stop.text[sizeof ending->stop.text - 1] = '\0';
+    rc = (ptq_status)ending->stop.status;
+    if (rc != PTQ_OK) (void)PTQ_FAIL(err, rc, "%s", ending->stop.text);
+  } else {
+    /* Rank 0 is gone, or this rank cannot go on without it noticing. */
+    ending->coordinator_lost = true;
+    out->ranks_lost = 1;
+  }
+  if (!w.lost) ptq_free(w.inbox); /* else a message may still arrive there */
+  ptq_free(w.points);
+  return rc;
+}
