@@ -59,6 +59,7 @@ typedef struct ptq_model_info {
   bool rotary; /* else learned positions */
   double rope_theta;
   int64_t position_offset; /* OPT: 2 */
+  bool has_bias[PTQ_ROLE_COUNT];
   bool tied_head;
   /* Counted from the tensors present; a tied tensor once. */
   int64_t params, params_nonembedding; /* non-embedding: without token and
@@ -67,6 +68,10 @@ typedef struct ptq_model_info {
   double bits_unquantized; /* storage of everything else, as stored */
   bool dequantized;        /* config says provenance "dequantized" */
 } ptq_model_info;
+
+/** Row i of the architecture table: config.json's model_type and the
+ * transformers class it stands for, static storage; false past the end. */
+bool ptq_arch_row(int i, const char **name, const char **class_name);
 
 typedef struct ptq_model ptq_model;
 
@@ -138,7 +143,8 @@ typedef struct ptq_head {
 ptq_status ptq_model_load_head(ptq_model *m, ptq_head *out, ptq_err *err);
 void ptq_head_release(ptq_head *h);
 
-/** Bytes of float32 that one block, embedding and head take. */
+/** Bytes of float32 that one block, the embedding and the head take together.
+ */
 int64_t ptq_model_block_bytes(const ptq_model_info *info);
 
 #endif /* PTQ_MODEL_MODEL_H */

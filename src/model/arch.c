@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "arch.h"
+
+#include <string.h>
+
+#include "ptq/base/text.h"
+
+extern const ptq_arch ptq_arch_llama;
+extern const ptq_arch ptq_arch_opt;
+
+static const ptq_arch *const archs[] = {
+    &ptq_arch_llama,
+    &ptq_arch_opt,
+    NULL,
+};
+
+const ptq_arch *const *ptq_archs(void) {
+  return archs;
+}
+
+static ptq_status unknown(const ptq_config *c, const char *type, ptq_err *err) {
+  ptq_text known = {0};
+  for (int i = 0; archs[i] != NULL; i++)
+    ptq_text_addf(&known, "%s%s", i > 0 ? ", " : "", archs[i]->model_type);
+  const ptq_status rc =
+      PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
+               "'%s': model_type '%.40s' is not known; known: %s",
+               ptq_config_path(c), type, ptq_text_str(&known));
+  ptq_text_release(&known);
+  return rc;
+}
+
+ptq_status ptq_arch_find(const ptq_config *c, const ptq_arch **out,
+                         ptq_err *err) {
+  const char *type = NULL;
+  *out = NULL;
+  const ptq_status rc = ptq_config_text(c, "model_type", &type, err);
+  if (rc != PTQ_OK) return rc;
+  if (type == NULL)
+    return PTQ_FAIL(err, PTQ_E_FORMAT, "'%s' has no 'model_type'",
+                    ptq_config_path(c));
+  for (int i = 0; archs[i] != NULL && *out == NULL; i++)
+    if (strcmp(archs[i]->model_type, type) == 0) *out = archs[i];
+  if (*out == NULL) return unknown(c, type, err);
+  if (ptq_config_has(c, "architectures") &&
+      !ptq_config_list_has(c, "architectures", (*out)->class_name))
+    return ptq_config_refuse(c, "architectures", (*out)->class_name, err);
+  return PTQ_OK;
+}
+
+ptq_status ptq_arch_check_heads(const ptq_config *c, const ptq_model_info *info,
+                                ptq_err *err) {
+  if (info->d_head == 0)
+    return PTQ_FAIL(err, PTQ_E_FORMAT,
+                    "'%s': hidden_size %lld is not a multiple of "
+                    "num_attention_heads %lld",
+                    ptq_config_path(c), (long long)info->d_model,
+                    (long long)info->n_heads);
+  if (info->n_heads % info->n_kv_heads != 0)
+    return PTQ_FAIL(err, PTQ_E_FORMAT,
+                    "'%s': num_attention_heads %lld is not a multiple of "
+                    "num_key_value_heads %lld",
+                    ptq_config_path(c), (long long)info->n_heads,
+                    (long long)info->n_kv_heads);
+  if (info->rotary && info->d_head % 2 != 0)
+    return PTQ_FAIL(err, PTQ_E_FORMAT,
+                    "'%s': a head of odd width %lld cannot be rotated",
+                    ptq_config_path(c), (long long)info->d_head);
+  return PTQ_OK;
+}

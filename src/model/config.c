@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "config.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ptq/base/file.h"
+#include "ptq/base/mem.h"
+
+enum { CONFIG_MAX = 4 << 20, VALUE_MAX = 48 };
+
+struct ptq_config {
+  char *path;   /* owned */
+  json_t *root; /* owned */
+};
+
+ptq_status ptq_config_open(const char *dir, ptq_config **out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_config *c = NULL;
+  char *text = NULL;
+  size_t size = 0;
+  json_error_t at;
+  *out = NULL;
+  PTQ_TRY(ptq_alloc(&c, 1, sizeof *c, "a config", err));
+  PTQ_TRY(ptq_path_join(dir, "config.json", &c->path, err));
+  if (!ptq_path_exists(c->path))
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_IO,
+                     "'%s' is missing: a model is a directory with "
+                     "config.json, model.safetensors and tokenizer.json",
+                     c->path));
+  PTQ_TRY(ptq_file_read(c->path, CONFIG_MAX, &text, &size, err));
+  c->root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &at);
+  if (c->root == NULL)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_FORMAT, "'%s': line %d: %s", c->path, at.line,
+                     at.text));
+  if (!json_is_object(c->root))
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_FORMAT, "'%s' is not a JSON object", c->path));
+  *out = c;
+  c = NULL;
+done:
+  ptq_free(text);
+  ptq_config_close(c);
+  return rc;
+}
+
+void ptq_config_close(ptq_config *c) {
+  if (c == NULL) return;
+  json_decref(c->root);
+  ptq_free(c->path);
+  ptq_free(c);
+}
+
+const char *ptq_config_path(const ptq_config *c) {
+  return c->path;
+}
+
+/* NULL when absent or null. */
+static const json_t *get(const ptq_config *c, const char *key) {
+  const json_t *v = json_object_get(c->root, key);
+  return json_is_null(v) ? NULL : v;
+}
+
+bool ptq_config_has(const ptq_config *c, const char *key) {
+  return get(c, key) != NULL;
+}
+
+/* The value as JSON text, cut to VALUE_MAX, for messages. */
+static void value_text(const json_t *v, char text[VALUE_MAX]) {
+  char *dump = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+  text[0] = '\0';
+  if (dump != NULL) {
+    strncat(text, dump, VALUE_MAX - 1);
+    if (strlen(dump) >= VALUE_MAX) memcpy(text + VALUE_MAX - 4, "...", 4);
+  }
+  free(dump);
+}
+
+static ptq_status bad_value(const ptq_config *c, const char *key,
+                            const char *want, ptq_err *err) {
+  char text[VALUE_MAX];
+  value_text(get(c, key), text);
+  return PTQ_FAIL(err, PTQ_E_FORMAT, "'%s': '%s' is %s, expected %s", c->path,
+                  key, text, want);
+}
+
+ptq_status ptq_config_int(const ptq_config *c, const char *key, int64_t min,
+                          int64_t *out, ptq_err *err) {
+  const json_t *v = get(c, key);
+  if (v == NULL) return PTQ_OK;
+  const int64_t value = json_is_integer(v) ? json_integer_value(v) : min - 1;
+  if (value < min || value > INT32_MAX)
+    return bad_value(c, key,
+                     min > 0 ? "a positive integer" : "a size below 2^31", err);
+  *out = value;
+  return PTQ_OK;
+}
+
+ptq_status ptq_config_need_int(const ptq_config *c, const char *key,
+                               int64_t min, int64_t *out, ptq_err *err) {
+  if (get(c, key) == NULL)
+    return PTQ_FAIL(err, PTQ_E_FORMAT, "'%s' has no '%s'", c->path, key);
+  return ptq_config_int(c, key, min, out, err);
+}
+
+ptq_status ptq_config_positive(const ptq_config *c, const char *key,
+                               double *out, ptq_err *err) {
+  const json_t *v = get(c, key);
+  if (v == NULL) return PTQ_OK;
+  const double value = json_is_number(v) ? json_number_value(v) : -1.0;
+  if (!(value > 0.0) || !isfinite(value))
+    return bad_value(c, key, "a positive number", err);
+  *out = value;
+  return PTQ_OK;
+}
+
+ptq_status ptq_config_bool(const ptq_config *c, const char *key, bool *out,
+                           ptq_err *err) {
+  const json_t *v = get(c, key);
+  if (v == NULL) return PTQ_OK;
+  if (!json_is_boolean(v)) return bad_value(c, key, "true or false", err);
+  *out = json_is_true(v);
+  return PTQ_OK;
+}
+
+ptq_status ptq_config_text(const ptq_config *c, const char *key,
+                           const char **out, ptq_err *err) {
+  const json_t *v = get(c, key);
+  if (v == NULL) return PTQ_OK;
+  if (!json_is_string(v)) return bad_value(c, key, "a text", err);
+  *out = json_string_value(v);
+  return PTQ_OK;
+}
+
+bool ptq_config_list_has(const ptq_config *c, const char *key,
+                         const char *value) {
+  const json_t *list = get(c, key);
+  for (size_t i = 0; i < json_array_size(list); i++) {
+    const char *s = json_string_value(json_array_get(list, i));
+    if (s != NULL && strcmp(s, value) == 0) return true;
+  }
+  return false;
+}
+
+ptq_status ptq_config_refuse(const ptq_config *c, const char *key,
+                             const char *supported, ptq_err *err) {
+  char text[VALUE_MAX];
+  value_text(get(c, key), text);
+  return PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
+                  "'%s': '%s': %s is not supported; supported: %s", c->path,
+                  key, text, supported);
+}
+
+/* Keys that leave the logits of a plain forward pass alone: bookkeeping,
+ * training, text generation, tokens. */
+static const char *const harmless[] = {
+    "_attn_implementation_autoset",
+    "_name_or_path",
+    "architectures",
+    "attention_dropout",
+    "auto_map",
+    "bos_token_id",
+    "dropout",
+    "dtype",
+    "early_stopping",
+    "eos_token_id",
+    "generation_config",
+    "id2label",
+    "init_std",
+    "initializer_range",
+    "is_llama_config", /* a training framework's mark */
+    "label2id",
+    "layerdrop",
+    "length_penalty",
+    "max_length",
+    "min_length",
+    "model_type",
+    "num_beams",
+    "num_return_sequences",
+    "pad_token_id",
+    "prefix",
+    "pretraining_tp", /* how a product is split, not what it is */
+    "problem_type",
+    "ptqsweep_provenance",
+    "ptqsweep_source",
+    "repetition_penalty",
+    "sep_token_id",
+    "task_specific_params",
+    "temperature",
+    "tie_word_embeddings",
+    "top_k",
+    "top_p",
+    "torch_dtype",
+    "transformers.js_config",
+    "transformers_version",
+    "unk_token_id",
+    "use_cache",
+    NULL,
+};
+
+static bool in_list(const char *const *list, const char *key) {
+  for (; *list != NULL; list++)
+    if (strcmp(*list, key) == 0) return true;
+  return false;
+}
+
+ptq_status ptq_config_check_keys(const ptq_config *c, const char *const *known,
+                                 ptq_err *err) {
+  const char *key = NULL;
+  json_t *v = NULL;
+  json_object_foreach(c->root, key, v) {
+    if (json_is_null(v) || json_is_false(v) || in_list(known, key) ||
+        in_list(harmless, key))
+      continue;
+    if (strcmp(key, "quantization_config") == 0)
+      return ptq_config_refuse(c, key, "checkpoints that are not quantized",
+                               err);
+    return ptq_config_refuse(c, key,
+                             "leaving the key out; do so only if it does not "
+                             "change what the model computes",
+                             err);
+  }
+  return PTQ_OK;
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "ptq/model/model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "model_private.h"
+#include "ptq/base/check.h"
+#include "ptq/base/mem.h"
+#include "ptq/base/text.h"
+
+ptq_site ptq_role_site(ptq_role role) {
+  static const ptq_site sites[PTQ_ROLE_COUNT] = {
+      [PTQ_ROLE_Q] = PTQ_SITE_ATTN_IN,   [PTQ_ROLE_K] = PTQ_SITE_ATTN_IN,
+      [PTQ_ROLE_V] = PTQ_SITE_ATTN_IN,   [PTQ_ROLE_O] = PTQ_SITE_ATTN_OUT,
+      [PTQ_ROLE_GATE] = PTQ_SITE_MLP_IN, [PTQ_ROLE_UP] = PTQ_SITE_MLP_IN,
+      [PTQ_ROLE_DOWN] = PTQ_SITE_MLP_OUT};
+  PTQ_ASSERT((unsigned)role < PTQ_ROLE_COUNT);
+  return sites[role];
+}
+
+const char *ptq_site_name(ptq_site site) {
+  static const char *const names[PTQ_SITE_COUNT] = {
+      [PTQ_SITE_ATTN_IN] = "attn_in",
+      [PTQ_SITE_ATTN_OUT] = "attn_out",
+      [PTQ_SITE_MLP_IN] = "mlp_in",
+      [PTQ_SITE_MLP_OUT] = "mlp_out"};
+  PTQ_ASSERT((unsigned)site < PTQ_SITE_COUNT);
+  return names[site];
+}
+
+int64_t ptq_site_width(const ptq_model_info *info, ptq_site site) {
+  switch (site) {
+    case PTQ_SITE_ATTN_IN:
+    case PTQ_SITE_MLP_IN:
+      return info->d_model;
+    case PTQ_SITE_ATTN_OUT:
+      return info->n_heads * info->d_head;
+    case PTQ_SITE_MLP_OUT:
+    case PTQ_SITE_COUNT:
+      break;
+  }
+  PTQ_ASSERT(site == PTQ_SITE_MLP_OUT);
+  return info->d_ff;
+}
+
+bool ptq_role_present(const ptq_model_info *info, ptq_role role) {
+  return role != PTQ_ROLE_GATE || info->has_gate;
+}
+
+int64_t ptq_role_outputs(const ptq_model_info *info, ptq_role role) {
+  switch (role) {
+    case PTQ_ROLE_Q:
+      return info->n_heads * info->d_head;
+    case PTQ_ROLE_K:
+    case PTQ_ROLE_V:
+      return info->n_kv_heads * info->d_head;
+    case PTQ_ROLE_GATE:
+    case PTQ_ROLE_UP:
+      return info->d_ff;
+    case PTQ_ROLE_O:
+    case PTQ_ROLE_DOWN:
+    case PTQ_ROLE_COUNT:
+      break;
+  }
+  PTQ_ASSERT(role != PTQ_ROLE_COUNT);
+  return info->d_model;
+}
+
+int64_t ptq_role_inputs(const ptq_model_info *info, ptq_role role) {
+  return ptq_site_width(info, ptq_role_site(role));
+}
+
+static const char *const part_ends[] = {
+    [PTQ_PART_WEIGHT] = "weight", [PTQ_PART_BIAS] = "bias"};
+
+void ptq_name_outer(const ptq_model *m, const char *tail,
+                    char name[PTQ_TENSOR_NAME_MAX]) {
+  snprintf(name, PTQ_TENSOR_NAME_MAX, "%s%s", m->prefix, tail);
+}
+
+void ptq_name_final_norm(const ptq_model *m, ptq_part part,
+                         char name[PTQ_TENSOR_NAME_MAX]) {
+  snprintf(name, PTQ_TENSOR_NAME_MAX, "%s%s.%s", m->prefix, m->arch->final_norm,
+           part_ends[part]);
+}
+
+void ptq_name_inner(const ptq_model *m, int64_t block, const char *tail,
+                    ptq_part part, char name[PTQ_TENSOR_NAME_MAX]) {
+  snprintf(name, PTQ_TENSOR_NAME_MAX, "%s%s.%lld.%s.%s", m->prefix,
+           m->arch->blocks, (long long)block, tail, part_ends[part]);
+}
+
+void ptq_role_tensor_name(const ptq_model *m, int64_t block, ptq_role role,
+                          char name[PTQ_TENSOR_NAME_MAX]) {
+  PTQ_ASSERT(ptq_role_present(&m->info, role));
+  ptq_name_inner(m, block, m->arch->roles[role], PTQ_PART_WEIGHT, name);
+}
+
+/* The prefix under which the token embedding is. */
+static ptq_status find_prefix(ptq_model *m, const char *dir, ptq_err *err) {
+  char name[PTQ_TENSOR_NAME_MAX];
+  for (int i = 0; m->arch->prefixes[i] != NULL; i++) {
+    m->prefix = m->arch->prefixes[i];
+    ptq_name_outer(m, m->arch->tokens, name);
+    if (ptq_weights_find(m->weights, name) != NULL) return PTQ_OK;
+  }
+  m->prefix = m->arch->prefixes[0];
+  ptq_name_outer(m, m->arch->tokens, name);
+  return PTQ_FAIL(err, PTQ_E_FORMAT,
+                  "'%s': the weights have no tensor '%s', which model_type "
+                  "'%s' wants: config.json belongs to another model, or the "
+                  "weights were written by another library",
+                  dir, name, m->arch->model_type);
+}
+
+ptq_status ptq_model_open(const char *dir, ptq_model **out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_model *m = NULL;
+  const char *provenance = "";
+  *out = NULL;
+  if (!ptq_path_is_dir(dir))
+    return PTQ_FAIL(err, PTQ_E_IO, "model '%s' is not a directory", dir);
+  PTQ_TRY(ptq_alloc(&m, 1, sizeof *m, "a model", err));
+  PTQ_TRY(ptq_config_open(dir, &m->config, err));
+  PTQ_TRY(ptq_arch_find(m->config, &m->arch, err));
+  (void)ptq_text_copy(m->info.arch, sizeof m->info.arch, m->arch->model_type);
+  PTQ_TRY(m->arch->read(m->config, &m->info, err));
+  PTQ_TRY(ptq_config_check_keys(m->config, m->arch->keys, err));
+  PTQ_TRY(ptq_config_text(m->config, "ptqsweep_provenance", &provenance, err));
+  m->info.dequantized = strcmp(provenance, "dequantized") == 0;
+  PTQ_TRY(ptq_weights_open(dir, &m->weights, err));
+  PTQ_TRY(find_prefix(m, dir, err));
+  PTQ_TRY(ptq_model_check_tensors(m, err));
+  *out = m;
+  m = NULL;
+done:
+  ptq_model_close(m);
+  return rc;
+}
+
+void ptq_model_close(ptq_model *m) {
+  if (m == NULL) return;
+  ptq_config_close(m->config);
+  ptq_weights_close(m->weights);
+  ptq_free(m);
+}
+
+const ptq_model_info *ptq_model_get_info(const ptq_model *m) {
+  return &m->info;
+}
+
+static ptq_status hash_file(ptq_hash *h, const char *path, ptq_err *err) {
+  char hex[PTQ_HASH_HEX];
+  char *base = NULL;
+  ptq_status rc = PTQ_OK;
+  PTQ_TRY(ptq_hash_file(path, hex, err));
+  PTQ_TRY(ptq_path_base(path, &base, err));
+  ptq_hash_text(h, base);
+  ptq_hash_text(h, hex);
+done:
+  ptq_free(base);
+  return rc;
+}
+
+ptq_status ptq_model_fingerprint(const ptq_model *m, char hex[PTQ_HASH_HEX],
+                                 ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_hash *h = NULL;
+  hex[0] = '\0';
+  PTQ_TRY(ptq_hash_create(&h, err));
+  PTQ_TRY(hash_file(h, ptq_config_path(m->config), err));
+  for (int64_t i = 0; i < ptq_weights_n_files(m->weights); i++)
+    PTQ_TRY(hash_file(h, ptq_weights_file(m->weights, i), err));
+  ptq_hash_hex(h, hex);
+done:
+  ptq_hash_free(h);
+  return rc;
+}

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Logits and NLL of every model of sweeps/zoo against what transformers
+ * computes in float32 (tests/golden/logits). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <dirent.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ptq/base/file.h"
+#include "ptq/base/mem.h"
+#include "ptq/base/npy.h"
+#include "ptq/model/forward.h"
+#include "ptq/num/blas.h"
+#include "ptq/num/vec.h"
+
+#define ZOO PTQ_SOURCE_DIR "/sweeps/zoo/"
+#define GOLDEN PTQ_SOURCE_DIR "/tests/golden/logits/"
+
+enum { PATH_LEN = 512 };
+static const double LOGIT_TOL = 1e-4; /* absolute */
+static const double NLL_TOL = 1e-5;   /* relative */
+
+#define MUST(call)                                \
+  do {                                            \
+    ptq_err e_ = {0};                             \
+    if ((call) != PTQ_OK) fail_msg("%s", e_.msg); \
+  } while (0)
+
+static void *block(int64_t n, size_t size) {
+  void *p = NULL;
+  assert_int_equal(ptq_alloc(&p, n, size, "test", NULL), PTQ_OK);
+  return p;
+}
+
+/* Logits [n, vocab] of one window. */
+static float *forward(ptq_model *m, const uint32_t *ids, int64_t n) {
+  const ptq_model_info *info = ptq_model_get_info(m);
+  ptq_embedding e;
+  ptq_head head;
+  ptq_workspace *ws = NULL;
+  float *h = block(n * info->d_model, sizeof *h);
+  float *logits = block(n * info->vocab, sizeof *logits);
+  MUST(ptq_model_load_embedding(m, &e, &e_));
+  MUST(ptq_embed(info, &e, ids, n, h, &e_));
+  MUST(ptq_workspace_create(info, n, &ws, &e_));
+  for (int64_t i = 0; i < info->n_blocks; i++) {
+    ptq_block b;
+    MUST(ptq_model_load_block(m, i, &b, &e_));
+    MUST(ptq_block_forward(info, &b, h, n, ws, NULL, PTQ_SITE_COUNT, &e_));
+    ptq_block_release(&b);
+  }
+  MUST(ptq_model_load_head(m, &head, &e_));
+  ptq_head_norm(info, &head, h, n);
+  const int64_t slice =
+      PTQ_HEAD_SLICE < info->vocab / 3 ? PTQ_HEAD_SLICE : info->vocab / 3;
+  float *part = block(n * slice, sizeof *part);
+  for (int64_t v = 0; v < info->vocab; v += slice) {
+    const int64_t w = info->vocab - v < slice ? info->vocab - v : slice;
+    ptq_head_logits(info, &head, h, n, v, v + w, part);
+    for (int64_t i = 0; i < n; i++)
+      memcpy(logits + i * info->vocab + v, part + i * w,
+             (size_t)w * sizeof *part);
+  }
+  ptq_free(part);
+  ptq_free(h);
+  ptq_workspace_free(ws);
+  ptq_head_release(&head);
+  ptq_embedding_release(&e);
+  return logits;
+}
+
+static void read_golden(const char *name, const char *what, ptq_npy_type type,
+                        ptq_npy *out, int n_dims) {
+  char path[PATH_LEN];
+  snprintf(path, sizeof path, "%s%s.%s.npy", GOLDEN, name, what);
+  MUST(ptq_npy_read(path, type, n_dims, out, &e_));
+}
+
+static void check_logits(const char *name, ptq_model *m) {
+  const ptq_model_info *info = ptq_model_get_info(m);
+  ptq_npy ids, want;
+  read_golden(name, "ids", PTQ_NPY_U32, &ids, 1);
+  read_golden(name, "logits", PTQ_NPY_F32, &want, 2);
+  assert_int_equal(want.dims[0], ids.n);
+  assert_int_equal(want.dims[1], info->vocab);
+  float *got = forward(m, ids.data, ids.n);
+  const float *w = want.data;
+  double worst = 0.0;
+  for (int64_t i = 0; i < want.n; i++) {
+    const double off = fabs((double)got[i] - (double)w[i]);
+    if (!(off <= LOGIT_TOL))
+      fail_msg("%s: logit [%d, %d] is %g, transformers has %g", name,
+               (int)(i / info->vocab), (int)(i % info->vocab), (double)got[i],
+               (double)w[i]);
+    if (off > worst) worst = off;
+  }
+  print_message("%-12s logits within %.1e", name, worst);
+  ptq_free(got);
+  ptq_npy_release(&ids);
+  ptq_npy_release(&want);
+}
+
+static double window_nll(ptq_model *m, const uint32_t *ids, int64_t n) {
+  const int64_t vocab = ptq_model_get_info(m)->vocab;
+  float *logits = forward(m, ids, n);
+  double sum = 0.0;
+  for (int64_t i = 0; i + 1 < n; i++) {
+    const float *row = logits + i * vocab;
+    const float top = ptq_vec_max(row, vocab, NULL);
+    sum += (double)top + log(ptq_vec_sum_exp(row, vocab, top)) -
+           (double)row[ids[i + 1]];
+  }
+  ptq_free(logits);
+  return sum / (double)(n - 1);
+}
+
+static void check_nll(const char *name, ptq_model *m) {
+  char path[PATH_LEN];
+  ptq_npy windows;
+  read_golden(name, "windows", PTQ_NPY_U32, &windows, 2);
+  snprintf(path, sizeof path, "%s%s.nll.json", GOLDEN, name);
+  json_t *json = json_load_file(path, 0, NULL);
+  const json_t *list = json_object_get(json, "nll");
+  const int64_t n = windows.dims[1];
+  const uint32_t *ids = windows.data;
+  double worst = 0.0;
+  assert_int_equal((int64_t)json_array_size(list), windows.dims[0]);
+  for (int64_t w = 0; w < windows.dims[0]; w++) {
+    const double want = json_real_value(json_array_get(list, (size_t)w));
+    const double got = window_nll(m, ids + w * n, n);
+    const double off = fabs(got - want) / want;
+    if (!(off <= NLL_TOL))
+      fail_msg("%s: NLL of window %d is %.8f, transformers has %.8f", name,
+               (int)w, got, want);
+    if (off > worst) worst = off;
+  }
+  print_message(", NLL within %.1e\n", worst);
+  json_decref(json);
+  ptq_npy_release(&windows);
+}
+
+static void every_zoo_model_has_the_logits_of_transformers(void **state) {
+  (void)state;
+  DIR *dir = opendir(ZOO);
+  assert_non_null(dir);
+  int n = 0;
+  const struct dirent *entry = NULL;
+  while ((entry = readdir(dir)) != NULL) {
+    char path[PATH_LEN];
+    snprintf(path, sizeof path, "%s%s/config.json", ZOO, entry->d_name);
+    if (entry->d_name[0] == '.' || !ptq_path_exists(path)) continue;
+    snprintf(path, sizeof path, "%s%s", ZOO, entry->d_name);
+    ptq_model *m = NULL;
+    MUST(ptq_model_open(path, &m, &e_));
+    check_logits(entry->d_name, m);
+    check_nll(entry->d_name, m);
+    ptq_model_close(m);
+    n++;
+  }
+  closedir(dir);
+  assert_true(n >= 2);
+}
+
+static int start(void **state) {
+  (void)state;
+  return ptq_blas_init(NULL) == PTQ_OK ? 0 : -1;
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(every_zoo_model_has_the_logits_of_transformers),
+  };
+  return cmocka_run_group_tests_name("model/logits", tests, start, NULL);
+}
