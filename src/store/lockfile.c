@@ -65,23 +65,27 @@ static bool take_once(const char *path, int owner, int *fd, bool *held) {
   return false;
 }
 
-static long holder(const char *path) {
-  long pid = 0;
-  const int fd = open(path, O_RDWR | O_CLOEXEC);
-  if (fd < 0) return 0;
-  for (off_t byte = BYTE_RUN; byte <= BYTE_RANKS && pid == 0; byte++) {
-    struct flock lock = one_byte(F_WRLCK, byte);
-    if (fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK)
-      pid = (long)lock.l_pid;
-  }
-  (void)close(fd);
-  return pid;
-}
-
 static ptq_status lock_path(const char *store, ptq_text *path, ptq_err *err) {
   ptq_text_addf(path, "%s.lock", store);
   if (path->rc == PTQ_OK) return PTQ_OK;
   return PTQ_FAIL(err, PTQ_E_NOMEM, "store '%s': name of the lock", store);
+}
+
+bool ptq_lockfile_held(const char *store, long *pid) {
+  ptq_text path = {0};
+  bool held = false;
+  *pid = 0;
+  const int fd = lock_path(store, &path, NULL) == PTQ_OK
+                     ? open(path.buf, O_RDONLY | O_CLOEXEC)
+                     : -1;
+  for (off_t byte = BYTE_RUN; fd >= 0 && !held && byte <= BYTE_RANKS; byte++) {
+    struct flock lock = one_byte(F_WRLCK, byte);
+    held = fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+    if (held) *pid = (long)lock.l_pid;
+  }
+  if (fd >= 0) (void)close(fd);
+  ptq_text_release(&path);
+  return held;
 }
 
 ptq_status ptq_lockfile_take(const char *store, int owner, int *fd,
@@ -96,15 +100,18 @@ ptq_status ptq_lockfile_take(const char *store, int owner, int *fd,
     (void)nanosleep(&pause, NULL);
     taken = take_once(path.buf, owner, fd, &held);
   }
-  if (rc == PTQ_OK && !taken && held)
+  const int error = errno;
+  long pid = 0;
+  if (rc == PTQ_OK && !taken && held) {
+    (void)ptq_lockfile_held(store, &pid);
     rc = PTQ_FAIL(err, PTQ_E_ARG,
                   "store '%s': another run is writing it (process %ld has "
                   "'%s'); wait for it, stop it, or choose another file with "
                   "-o",
-                  store, holder(path.buf), path.buf);
-  else if (rc == PTQ_OK && !taken)
+                  store, pid, path.buf);
+  } else if (rc == PTQ_OK && !taken)
     rc = PTQ_FAIL(err, PTQ_E_IO, "store '%s': cannot lock '%s': %s", store,
-                  path.buf, strerror(errno));
+                  path.buf, strerror(error));
   ptq_text_release(&path);
   return rc;
 }

@@ -10,6 +10,8 @@
 #ifndef PTQ_STORE_LOCKFILE_H
 #define PTQ_STORE_LOCKFILE_H
 
+#include <stdbool.h>
+
 #include "ptq/base/status.h"
 
 /**
@@ -24,5 +26,8 @@ ptq_status ptq_lockfile_take(const char *store, int owner, int *fd,
 /** The owner removes the file when no other rank holds it. fd < 0 is
  * allowed. */
 void ptq_lockfile_release(const char *store, int owner, int fd);
+
+/** Does a process have the store? *pid is one of them, as its host counts. */
+bool ptq_lockfile_held(const char *store, long *pid);
 
 #endif /* PTQ_STORE_LOCKFILE_H */

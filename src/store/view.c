@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "integrity.h"
+#include "lockfile.h"
 #include "pack.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
@@ -141,6 +142,10 @@ void ptq_view_close(ptq_view *v) {
 
 const char *ptq_view_path(const ptq_view *v) {
   return v->sets.path;
+}
+
+bool ptq_view_running(const ptq_view *v, long *pid) {
+  return ptq_lockfile_held(v->sets.path, pid);
 }
 
 const char *ptq_view_attribute(const ptq_view *v, const char *name) {

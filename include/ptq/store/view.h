@@ -7,6 +7,7 @@
 #ifndef PTQ_STORE_VIEW_H
 #define PTQ_STORE_VIEW_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "ptq/base/status.h"
@@ -22,6 +23,10 @@ void ptq_view_close(ptq_view *v);
 
 /** Names the file in messages; borrowed. */
 const char *ptq_view_path(const ptq_view *v);
+/** Is a run writing the store now? *pid is one of its processes, on its own
+ * host. Never from a process that writes it itself: looking would drop its
+ * lock. */
+bool ptq_view_running(const ptq_view *v, long *pid);
 /** Text of a root attribute (spec_text, uuid, created, ...), "" if absent;
  * borrowed until close. */
 const char *ptq_view_attribute(const ptq_view *v, const char *name);

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "export_table.h"
+#include "ptq/base/text.h"
+
+extern const ptq_command ptq_cmd_export;
+
+static ptq_status parse_format(const char *name, ptq_export_format *out,
+                               ptq_err *err) {
+  *out = PTQ_EXPORT_CSV;
+  if (name == NULL || strcmp(name, "csv") == 0) return PTQ_OK;
+  if (strcmp(name, "jsonl") == 0) {
+    *out = PTQ_EXPORT_JSONL;
+    return PTQ_OK;
+  }
+  if (strcmp(name, "netcdf") == 0)
+    return PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
+                    "format 'netcdf' is not written by this version; use csv "
+                    "or jsonl");
+  return PTQ_FAIL(err, PTQ_E_ARG, "unknown format '%s'; csv or jsonl", name);
+}
+
+/* Whole under its name, or not at all. */
+static ptq_status export_file(ptq_view *v, const char *table,
+                              ptq_export_format format, bool stable,
+                              const char *path, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_text temporary = {0};
+  FILE *out = NULL;
+  ptq_text_addf(&temporary, "%s.new-%ld", path, (long)getpid());
+  if (temporary.rc != PTQ_OK)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_NOMEM, "'%s': its name", path));
+  out = fopen(temporary.buf, "w");
+  if (out == NULL)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_IO, "cannot write '%s': %s", path,
+                     strerror(errno)));
+  rc = ptq_export_table(v, table, format, stable, out, err);
+  if (fclose(out) != 0 && rc == PTQ_OK)
+    rc =
+        PTQ_FAIL(err, PTQ_E_IO, "cannot write '%s': %s", path, strerror(errno));
+  if (rc == PTQ_OK && rename(temporary.buf, path) != 0)
+    rc =
+        PTQ_FAIL(err, PTQ_E_IO, "cannot write '%s': %s", path, strerror(errno));
+  if (rc != PTQ_OK) (void)unlink(temporary.buf);
+done:
+  ptq_text_release(&temporary);
+  return rc;
+}
+
+static ptq_status run_export(const ptq_args *args, int *exit_code,
+                             ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_view *v = NULL;
+  ptq_export_format format = PTQ_EXPORT_CSV;
+  const char *table = ptq_args_get(args, "table");
+  const char *output = ptq_args_get(args, "output");
+  const bool stable = ptq_args_has(args, "stable");
+  (void)exit_code;
+  if (table == NULL)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
+                     "which table? --table points, layers, windows, spectra "
+                     "or models"));
+  PTQ_TRY(parse_format(ptq_args_get(args, "format"), &format, err));
+  PTQ_TRY(ptq_view_open(ptq_args_at(args, 0), &v, err));
+  if (output != NULL)
+    PTQ_TRY(export_file(v, table, format, stable, output, err));
+  else
+    PTQ_TRY(ptq_export_table(v, table, format, stable, stdout, err));
+done:
+  ptq_view_close(v);
+  return rc;
+}
+
+static const ptq_option options[] = {
+    {"table", 't', "TABLE", "points, layers, windows, spectra or models"},
+    {"format", 'f', "FORMAT", "csv (default) or jsonl"},
+    {"output", 'o', "FILE", "write FILE instead of standard output"},
+    {"stable", 0, NULL,
+     "results only: without attempts, seconds, rank, host and message"},
+    {NULL, 0, NULL, NULL}};
+
+const ptq_command ptq_cmd_export = {
+    .name = "export",
+    .args = "STORE --table TABLE [options]",
+    .summary = "write a table of a store as CSV or JSON lines",
+    .details =
+        "Columns have the names they have in the store. Points come one a row "
+        "in the\norder of the grid, with their state and attempts; layers and "
+        "windows repeat the\nkey, model, dtype, method and group of their "
+        "point. What is not finished is an\nempty field (CSV) or null "
+        "(JSON). With --stable two runs of one sweep can be\ncompared with "
+        "cmp. Works while a run is writing.\n\n"
+        "  ptqsweep export quick.h5 --table points -o points.csv\n",
+    .options = options,
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_export,
+};

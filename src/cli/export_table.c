@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "export_table.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ptq/base/mem.h"
+#include "ptq/base/text.h"
+
+enum { MAX_COLUMNS = 64, MAX_PARTS = 4 };
+
+/* A row to write is put together from parts: C rows of several tables. */
+typedef struct column {
+  const ptq_field *field; /* borrowed */
+  int part;
+} column;
+
+typedef struct writer {
+  FILE *out; /* borrowed */
+  ptq_export_format format;
+  column columns[MAX_COLUMNS];
+  int n_columns;
+} writer;
+
+/* The shortest of three spellings that reads back as the same number. */
+static void write_f64(FILE *out, double v, ptq_export_format format) {
+  char text[40];
+  const bool json = format == PTQ_EXPORT_JSONL;
+  if (isnan(v)) {
+    if (json) fputs("null", out);
+    return;
+  }
+  if (isinf(v)) { /* JSON has no word for it; this overflows to it */
+    fprintf(out, "%s%s", v < 0 ? "-" : "", json ? "1e999" : "inf");
+    return;
+  }
+  for (int digits = 15; digits <= 17; digits++) {
+    (void)snprintf(text, sizeof text, "%.*g", digits, v);
+    if (strtod(text, NULL) == v) break;
+  }
+  fputs(text, out);
+}
+
+static void write_csv_text(FILE *out, const char *s) {
+  if (strpbrk(s, ",\"\r\n") == NULL) {
+    fputs(s, out);
+    return;
+  }
+  fputc('"', out);
+  for (; *s != '\0'; s++) {
+    if (*s == '"') fputc('"', out);
+    fputc(*s, out);
+  }
+  fputc('"', out);
+}
+
+static void write_json_text(FILE *out, const char *s) {
+  fputc('"', out);
+  for (; *s != '\0'; s++) {
+    const unsigned char c = (unsigned char)*s;
+    if (c == '"' || c == '\\')
+      fprintf(out, "\\%c", c);
+    else if (c < 0x20)
+      fprintf(out, "\\u%04x", c);
+    else
+      fputc(c, out);
+  }
+  fputc('"', out);
+}
+
+static void write_cell(const writer *w, const ptq_field *f, const void *row) {
+  const char *at = (const char *)row + f->offset;
+  const bool json = w->format == PTQ_EXPORT_JSONL;
+  int64_t i = 0;
+  double v = 0.0;
+  switch (f->kind) {
+    case PTQ_KIND_TEXT:
+      if (json)
+        write_json_text(w->out, at);
+      else
+        write_csv_text(w->out, at);
+      break;
+    case PTQ_KIND_F64:
+      memcpy(&v, at, sizeof v);
+      write_f64(w->out, v, w->format);
+      break;
+    case PTQ_KIND_I64:
+      memcpy(&i, at, sizeof i);
+      fprintf(w->out, "%" PRId64, i);
+      break;
+  }
+}
+
+/* A column, or every column when `name` is NULL. Names are our own. */
+static void add(writer *w, int part, const ptq_field *fields, size_t n,
+                const char *name) {
+  for (size_t i = 0; i < n && w->n_columns < MAX_COLUMNS; i++)
+    if (name == NULL || strcmp(fields[i].name, name) == 0)
+      w->columns[w->n_columns++] = (column){&fields[i], part};
+}
+
+static void add_table(writer *w, int part, ptq_table_id id, const char *name) {
+  const ptq_table *t = ptq_table_get(id);
+  add(w, part, t->fields, t->n_fields, name);
+}
+
+static void write_header(const writer *w) {
+  if (w->format != PTQ_EXPORT_CSV) return;
+  for (int i = 0; i < w->n_columns; i++)
+    fprintf(w->out, "%s%s", i > 0 ? "," : "", w->columns[i].field->name);
+  fputc('\n', w->out);
+}
+
+static void write_row(const writer *w, const void *const parts[MAX_PARTS]) {
+  const bool json = w->format == PTQ_EXPORT_JSONL;
+  if (json) fputc('{', w->out);
+  for (int i = 0; i < w->n_columns; i++) {
+    const ptq_field *f = w->columns[i].field;
+    if (i > 0) fputc(',', w->out);
+    if (json) fprintf(w->out, "\"%s\":", f->name);
+    write_cell(w, f, parts[w->columns[i].part]);
+  }
+  fputs(json ? "}\n" : "\n", w->out);
+}
+
+/* State as a column of its own. */
+typedef struct state_row {
+  char state[16];
+} state_row;
+static const ptq_field state_field = {
+    "state", PTQ_KIND_TEXT, offsetof(state_row, state), 16, "", "state"};
+
+/* Every table of a store, as the rows below need them. */
+typedef struct source {
+  const ptq_point_row *points;
+  const ptq_attempt_row *attempts;
+  const ptq_model_row *models;
+  const int *point_state, *model_state;
+  const int64_t *subject, *first_layer, *first_window;
+  int64_t n_points, n_models;
+} source;
+
+static ptq_status read_source(ptq_view *v, source *s, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const void *rows = NULL;
+  int64_t n = 0;
+  PTQ_TRY(ptq_view_states(v, &s->point_state, &s->n_points, &s->model_state,
+                          &s->n_models, err));
+  PTQ_TRY(
+      ptq_view_index(v, &s->subject, &s->first_layer, &s->first_window, err));
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_POINTS, &rows, &n, err));
+  s->points = rows;
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_ATTEMPTS, &rows, &n, err));
+  s->attempts = rows;
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_MODELS, &rows, &n, err));
+  s->models = rows;
+done:
+  return rc;
+}
+
+/* What does not depend on who was interrupted when. */
+static const char *settled_name(int state) {
+  const bool settled = state == PTQ_STATE_DONE || state == PTQ_STATE_FAILED;
+  return ptq_state_name(settled ? state : PTQ_STATE_PENDING);
+}
+
+static ptq_status export_points(ptq_view *v, const source *s, writer *w,
+                                bool stable, ptq_err *err) {
+  (void)v;
+  (void)err;
+  add_table(w, 0, PTQ_TABLE_POINTS, NULL);
+  add(w, 1, &state_field, 1, NULL);
+  if (!stable) add_table(w, 2, PTQ_TABLE_ATTEMPTS, NULL);
+  write_header(w);
+  for (int64_t p = 0; p < s->n_points; p++) {
+    state_row state;
+    (void)ptq_text_copy(state.state, sizeof state.state,
+                        stable ? settled_name(s->point_state[p])
+                               : ptq_state_name(s->point_state[p]));
+    const void *parts[MAX_PARTS] = {&s->points[p], &state, &s->attempts[p]};
+    write_row(w, parts);
+  }
+  return PTQ_OK;
+}
+
+static ptq_status export_models(ptq_view *v, const source *s, writer *w,
+                                bool stable, ptq_err *err) {
+  (void)v;
+  (void)err;
+  add_table(w, 0, PTQ_TABLE_MODELS, NULL);
+  add(w, 1, &state_field, 1, NULL);
+  write_header(w);
+  for (int64_t m = 0; m < s->n_models; m++) {
+    state_row state;
+    (void)ptq_text_copy(state.state, sizeof state.state,
+                        stable ? settled_name(s->model_state[m])
+                               : ptq_state_name(s->model_state[m]));
+    const void *parts[MAX_PARTS] = {&s->models[m], &state};
+    write_row(w, parts);
+  }
+  return PTQ_OK;
+}
+
+/* What layers and windows repeat of their point. */
+static void add_point_columns(writer *w) {
+  static const char *const names[] = {"key", "model", "dtype", "method",
+                                      "group"};
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+    add_table(w, 0, PTQ_TABLE_POINTS, names[i]);
+}
+
+static ptq_status export_layers(ptq_view *v, const source *s, writer *w,
+                                bool stable, ptq_err *err) {
+  (void)stable;
+  const void *rows = NULL;
+  int64_t n = 0;
+  const ptq_status rc = ptq_view_table(v, PTQ_TABLE_LAYERS, &rows, &n, err);
+  if (rc != PTQ_OK) return rc;
+  const ptq_layer_row *layers = rows;
+  add_point_columns(w);
+  add_table(w, 1, PTQ_TABLE_LAYERS, NULL);
+  write_header(w);
+  for (int64_t p = 0; p < s->n_points; p++) {
+    if (s->point_state[p] != PTQ_STATE_DONE) continue;
+    for (int64_t i = s->first_layer[p]; i < s->first_layer[p + 1]; i++) {
+      const void *parts[MAX_PARTS] = {&s->points[p], &layers[i]};
+      write_row(w, parts);
+    }
+  }
+  return PTQ_OK;
+}
+
+/* Beside a point's window: what the unquantized model had there. */
+typedef struct reference_row {
+  double tokens, bytes, nll_reference; /* NaN when that is not finished */
+} reference_row;
+#define REFERENCE_FIELD(name, unit, text)                                     \
+  {                                                                           \
+#name, PTQ_KIND_F64, offsetof(reference_row, name), sizeof(double), unit, \
+        text                                                                  \
+  }
+static const ptq_field reference_fields[] = {
+    REFERENCE_FIELD(tokens, "", "scored tokens"),
+    REFERENCE_FIELD(bytes, "", "scored bytes of text"),
+    REFERENCE_FIELD(nll_reference, "nat", "sum of the unquantized NLL"),
+};
+
+/* First baseline row of every model; rows stand in the models' order. */
+static ptq_status index_baseline(const ptq_baseline_row *rows, int64_t n,
+                                 int64_t n_models, int64_t **first,
+                                 ptq_err *err) {
+  const ptq_status rc =
+      ptq_alloc(first, n_models + 1, sizeof **first, "baseline index", err);
+  if (rc != PTQ_OK) return rc;
+  int64_t at = 0;
+  for (int64_t m = 0; m <= n_models; m++) {
+    while (at < n && rows[at].subject < m) at++;
+    (*first)[m] = at;
+  }
+  return PTQ_OK;
+}
+
+static ptq_status export_windows(ptq_view *v, const source *s, writer *w,
+                                 bool stable, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const void *rows = NULL, *base = NULL;
+  int64_t n = 0, n_base = 0, *first = NULL;
+  (void)stable;
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_WINDOWS, &rows, &n, err));
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_BASELINE, &base, &n_base, err));
+  PTQ_TRY(index_baseline(base, n_base, s->n_models, &first, err));
+  const ptq_window_row *windows = rows;
+  const ptq_baseline_row *baseline = base;
+  add_point_columns(w);
+  add_table(w, 1, PTQ_TABLE_WINDOWS, NULL);
+  add(w, 2, reference_fields, 3, NULL);
+  write_header(w);
+  for (int64_t p = 0; p < s->n_points; p++) {
+    const int64_t m = s->subject[p];
+    if (s->point_state[p] != PTQ_STATE_DONE) continue;
+    for (int64_t i = s->first_window[p]; i < s->first_window[p + 1]; i++) {
+      const int64_t b = first[m] + (i - s->first_window[p]);
+      reference_row ref = {(double)NAN, (double)NAN, (double)NAN};
+      if (s->model_state[m] == PTQ_STATE_DONE && b < first[m + 1])
+        ref = (reference_row){(double)baseline[b].tokens,
+                              (double)baseline[b].bytes, baseline[b].nll};
+      const void *parts[MAX_PARTS] = {&s->points[p], &windows[i], &ref};
+      write_row(w, parts);
+    }
+  }
+done:
+  ptq_free(first);
+  return rc;
+}
+
+/* One row an eigenvalue. */
+typedef struct eigen_row {
+  int64_t subject, block, index, n_tokens;
+  char site[32];
+  double eigenvalue;
+} eigen_row;
+#define EIGEN_FIELD(kind, name, text)                  \
+  {                                                    \
+#name, PTQ_KIND_##kind, offsetof(eigen_row, name), \
+        sizeof(((eigen_row *)NULL)->name), "", text    \
+  }
+static const ptq_field eigen_fields[] = {
+    EIGEN_FIELD(I64, subject, "row of /models"),
+    EIGEN_FIELD(TEXT, site, "input site of the linear layers"),
+    EIGEN_FIELD(I64, block, "block"),
+    EIGEN_FIELD(I64, index, "rank of the eigenvalue, 0 the largest"),
+    EIGEN_FIELD(F64, eigenvalue, "eigenvalue of the second moment"),
+    EIGEN_FIELD(I64, n_tokens, "tokens behind the second moment"),
+};
+
+static ptq_status export_spectra(ptq_view *v, const source *s, writer *w,
+                                 bool stable, ptq_err *err) {
+  (void)stable;
+  const ptq_view_spectrum *spectra = NULL;
+  int64_t n = 0;
+  const ptq_status rc = ptq_view_spectra(v, &spectra, &n, err);
+  if (rc != PTQ_OK) return rc;
+  add_table(w, 0, PTQ_TABLE_MODELS, "model");
+  add_table(w, 0, PTQ_TABLE_MODELS, "calibration");
+  add(w, 1, eigen_fields, sizeof eigen_fields / sizeof eigen_fields[0], NULL);
+  write_header(w);
+  for (int64_t k = 0; k < n; k++) {
+    const ptq_view_spectrum *x = &spectra[k];
+    if (x->n_tokens == 0) continue; /* not finished */
+    eigen_row row = {.subject = x->subject, .n_tokens = x->n_tokens};
+    (void)ptq_text_copy(row.site, sizeof row.site, x->site);
+    for (row.block = 0; row.block < x->n_blocks; row.block++)
+      for (row.index = 0; row.index < x->d; row.index++) {
+        row.eigenvalue = x->values[row.block * x->d + row.index];
+        const void *parts[MAX_PARTS] = {&s->models[x->subject], &row};
+        write_row(w, parts);
+      }
+  }
+  return PTQ_OK;
+}
+
+typedef ptq_status (*exporter)(ptq_view *, const source *, writer *, bool,
+                               ptq_err *);
+
+const char *const ptq_export_tables[] = {"points",  "layers", "windows",
+                                         "spectra", "models", NULL};
+static const exporter exporters[] = {export_points, export_layers,
+                                     export_windows, export_spectra,
+                                     export_models};
+_Static_assert(sizeof exporters / sizeof exporters[0] + 1 ==
+                   sizeof ptq_export_tables / sizeof ptq_export_tables[0],
+               "one exporter per table");
+
+ptq_status ptq_export_table(ptq_view *v, const char *table,
+                            ptq_export_format format, bool stable, FILE *out,
+                            ptq_err *err) {
+  writer w = {.out = out, .format = format};
+  source s = {0};
+  size_t i = 0;
+  while (ptq_export_tables[i] != NULL &&
+         strcmp(ptq_export_tables[i], table) != 0)
+    i++;
+  if (ptq_export_tables[i] == NULL)
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "unknown table '%s'; one of points, layers, windows, "
+                    "spectra, models",
+                    table);
+  ptq_status rc = read_source(v, &s, err);
+  if (rc == PTQ_OK) rc = exporters[i](v, &s, &w, stable, err);
+  if (rc == PTQ_OK && (fflush(out) != 0 || ferror(out) != 0))
+    rc = PTQ_FAIL(err, PTQ_E_IO, "cannot write the export; is the disk full?");
+  return rc;
+}
