@@ -12,6 +12,7 @@
 #include "ptq/comm/agree.h"
 #include "ptq/dist/run.h"
 #include "ptq/sweep/batch.h"
+#include "ptq/sweep/identity.h"
 #include "study.h"
 
 enum { MAX_SETS = 64 };
@@ -51,17 +52,19 @@ static ptq_status sink_subject(void *ctx, const ptq_subject_result *s,
   return ptq_store_put_subject(((sweep_run *)ctx)->store, s, err);
 }
 
-static ptq_status sink_alive(void *ctx, double done, ptq_err *err) {
-  (void)ctx;
-  (void)done;
-  (void)err;
-  return PTQ_OK;
-}
-
 static ptq_status give_up(void *ctx, int64_t point, const char *why,
                           ptq_err *err) {
   return ptq_store_mark(((sweep_run *)ctx)->store, point, PTQ_STATE_FAILED, why,
                         err);
+}
+
+static ptq_status give_up_subject(void *ctx, int64_t subject, const char *why,
+                                  ptq_err *err) {
+  sweep_run *r = ctx;
+  ptq_subject_result result = {.subject = subject, .state = PTQ_STATE_FAILED};
+  ptq_subject_identity(&r->study.grid, subject, &result.row);
+  (void)ptq_text_copy(result.message, sizeof result.message, why);
+  return ptq_store_put_subject(r->store, &result, err);
 }
 
 static void log_line(void *ctx, const char *line) {
@@ -171,6 +174,7 @@ static ptq_status read_options(const ptq_args *args, ptq_dist_options *o,
   *o = (ptq_dist_options){.heartbeat_s = 5.0,
                           .silence_factor = 10.0,
                           .silence_min_s = 120.0,
+                          .grace_s = 60.0,
                           .progress = !ptq_args_has(args, "quiet")};
   PTQ_TRY(ptq_args_double(args, "time-limit", 0.0, &o->time_limit_s, err));
   PTQ_TRY(ptq_args_int(args, "max-attempts", 2, &attempts, err));
@@ -216,41 +220,57 @@ static void summarize(const sweep_run *r, const ptq_dist_summary *s) {
             (long long)s->ranks_lost);
 }
 
-static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
+static void sweep_run_release(sweep_run *r) {
+  ptq_plan_release(&r->plan);
+  ptq_study_layout_release(&r->layout);
+  ptq_study_close(&r->study);
+  ptq_free(r->path);
+}
+
+static ptq_status sweep(sweep_run *r, const ptq_args *args,
+                        ptq_dist_summary *summary, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  sweep_run r = {.comm = MPI_COMM_WORLD};
   ptq_dist_options options;
+  PTQ_TRY(prepare(r, args, &options, err));
+  const ptq_dist_ops ops = {.ctx = r,
+                            .work = work,
+                            .sink = {.ctx = r,
+                                     .begin = sink_begin,
+                                     .point = sink_point,
+                                     .subject = sink_subject},
+                            .give_up = give_up,
+                            .give_up_subject = give_up_subject,
+                            .log = log_line};
+  PTQ_TRY(ptq_dist_run(r->comm, &r->plan, &ops, &options, summary, err));
+  if (r->rank == 0) summarize(r, summary);
+done:
+  if (r->store != NULL) {
+    const ptq_status closed = ptq_store_close(r->store, err);
+    if (rc == PTQ_OK) rc = closed;
+  }
+  return rc;
+}
+
+static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
+  sweep_run r = {.comm = MPI_COMM_WORLD};
   ptq_dist_summary summary = {0};
+  ptq_dist_catch_signals();
   MPI_Comm_rank(r.comm, &r.rank);
   MPI_Comm_size(r.comm, &r.size);
   /* Ranks speak one at a time: rank 0 says what all would say. */
   if (r.rank != 0 && ptq_log_get_level() == PTQ_LOG_INFO)
     ptq_log_set_level(PTQ_LOG_WARN);
-  PTQ_TRY(prepare(&r, args, &options, err));
-  const ptq_dist_ops ops = {.ctx = &r,
-                            .work = work,
-                            .sink = {.ctx = &r,
-                                     .begin = sink_begin,
-                                     .point = sink_point,
-                                     .subject = sink_subject,
-                                     .alive = sink_alive},
-                            .give_up = give_up,
-                            .log = log_line};
-  PTQ_TRY(ptq_dist_run(r.comm, &r.plan, &ops, &options, &summary, err));
-  if (r.rank == 0) summarize(&r, &summary);
-  *exit_code = summary.stopped             ? PTQ_EXIT_STOPPED
-               : summary.points_failed > 0 ? PTQ_EXIT_POINTS_FAILED
-                                           : PTQ_EXIT_DONE;
-done:
-  if (r.store != NULL) {
-    const ptq_status closed = ptq_store_close(r.store, err);
-    if (rc == PTQ_OK) rc = closed;
-  }
-  ptq_plan_release(&r.plan);
-  ptq_study_layout_release(&r.layout);
-  ptq_study_close(&r.study);
-  ptq_free(r.path);
-  return rc;
+  const ptq_status rc = sweep(&r, args, &summary, err);
+  if (rc != PTQ_OK)
+    *exit_code = ptq_command_failed("run", rc, err);
+  else if (summary.stopped)
+    *exit_code = PTQ_EXIT_STOPPED;
+  else if (summary.points_failed > 0 || summary.subjects_failed > 0)
+    *exit_code = PTQ_EXIT_POINTS_FAILED;
+  sweep_run_release(&r);
+  /* Where ranks were lost this does not return. */
+  *exit_code = ptq_dist_finalize(r.comm, &summary, *exit_code);
+  return PTQ_OK;
 }
 
 static const ptq_option options[] = {

@@ -51,9 +51,12 @@ typedef struct ptq_command {
   const ptq_option *options; /* ended by a row without a name; may be NULL */
   int min_args, max_args;    /* positional */
   bool needs_mpi;            /* main() initializes MPI only for these */
-  /** *exit_code is PTQ_EXIT_DONE on entry; an error becomes FAILED (USAGE for
-   * PTQ_E_ARG stays FAILED: usage is the parser's). */
+  /** *exit_code is PTQ_EXIT_DONE on entry; an error becomes FAILED. A command
+   * that needs MPI may end it itself. */
   ptq_status (*run)(const ptq_args *args, int *exit_code, ptq_err *err);
 } ptq_command;
+
+/** Print why a command failed, once for all ranks, and tell the exit code. */
+int ptq_command_failed(const char *name, ptq_status rc, const ptq_err *err);
 
 #endif /* PTQ_CLI_COMMAND_H */

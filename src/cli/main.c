@@ -59,23 +59,26 @@ static int unknown_command(const char *name) {
   return usage(stderr, PTQ_EXIT_USAGE);
 }
 
+int ptq_command_failed(const char *name, ptq_status rc, const ptq_err *err) {
+  /* A rank that only follows another's failure stays silent: the first cause
+   * is printed once. */
+  if (rc != PTQ_E_PEER)
+    fprintf(stderr, "ptqsweep %s: %s (%s)\n", name, err->msg,
+            ptq_status_str(rc));
+  return rc == PTQ_E_STOPPED ? PTQ_EXIT_STOPPED : PTQ_EXIT_FAILED;
+}
+
 static int run_command(const ptq_command *c, const ptq_args *args) {
   ptq_err err = {0};
-  int exit_code = PTQ_EXIT_DONE;
+  int exit_code = PTQ_EXIT_DONE, finalized = 0;
   if (c->needs_mpi && MPI_Init(NULL, NULL) != MPI_SUCCESS) {
     fprintf(stderr, "ptqsweep %s: MPI_Init failed\n", c->name);
     return PTQ_EXIT_FAILED;
   }
   const ptq_status rc = c->run(args, &exit_code, &err);
-  if (rc != PTQ_OK) {
-    /* A rank that only follows another's failure stays silent: the first
-     * cause is printed once. */
-    if (rc != PTQ_E_PEER)
-      fprintf(stderr, "ptqsweep %s: %s (%s)\n", c->name, err.msg,
-              ptq_status_str(rc));
-    exit_code = rc == PTQ_E_STOPPED ? PTQ_EXIT_STOPPED : PTQ_EXIT_FAILED;
-  }
-  if (c->needs_mpi) MPI_Finalize();
+  if (rc != PTQ_OK) exit_code = ptq_command_failed(c->name, rc, &err);
+  if (c->needs_mpi && MPI_Finalized(&finalized) == MPI_SUCCESS && !finalized)
+    MPI_Finalize();
   return exit_code;
 }
 
