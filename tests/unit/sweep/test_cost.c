@@ -24,7 +24,7 @@ static const char sweep_text[] =
     "grid:\n"
     "  dtype: [int4, mxint3]\n"
     "  method: [rtn, {name: gptq, hessian: static}, gptq,\n"
-    "           {name: gptq, hessian: true-sequential}]\n"
+    "           {name: gptq, true_sequential: true}]\n"
     "  group: [8, 16, row]\n";
 
 enum { POINTS = 48, SUBJECTS = 2 };

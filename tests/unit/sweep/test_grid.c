@@ -197,11 +197,36 @@ static void what_cannot_be_done_is_refused_before_any_work(void **state) {
           "positions of model 'llama-25k'; lower 'length'");
   refused("models: .\n" DATA GRID, NULL, "give one: {path: .");
   refused("models: {path: ., name: here}\n" DATA GRID, NULL, "config.json");
-  refused(MODELS DATA "grid: {dtype: int4, method: [rtn,\n  gptq], group: "
-                      "tensor}\n",
-          NULL,
-          "s.yaml:7: method 'gptq' cannot be combined with dtype 'int4' and "
-          "group tensor: ");
+}
+
+static ptq_status only_numbers(const ptq_method *m, const ptq_dtype *dt,
+                               int64_t group, ptq_err *err) {
+  (void)m;
+  (void)dt;
+  if (group > 0) return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_ARG, "groups must be numbers");
+}
+
+static void a_combination_that_a_method_refuses_is_named(void **state) {
+  (void)state;
+  sweep s = {0};
+  ptq_err err = {0};
+  scratch_text(&files, "s.yaml",
+               MODELS DATA
+               "grid:\n  dtype: int4\n  method:\n    - rtn\n    - gptq\n"
+               "  group: [16, tensor]\n");
+  assert_int_equal(ptq_spec_read(files.path, NULL, 0, &s.spec, &err), PTQ_OK);
+  ptq_method_family picky = *s.spec.methods[1].family;
+  picky.accepts = only_numbers;
+  s.spec.methods[1].family = &picky;
+  assert_int_equal(ptq_grid_build(&s.spec, &s.grid, &err), PTQ_E_ARG);
+  assert_null(s.grid.points);
+  if (strstr(err.msg,
+             "s.yaml:10: method 'gptq' cannot be combined with dtype 'int4' "
+             "and group tensor: groups must be numbers; add {dtype: 'int4', "
+             "method: gptq, group: tensor} to 'exclude'") == NULL)
+    fail_msg("%s", err.msg);
+  ptq_spec_release(&s.spec);
 }
 
 static void groups_are_named_as_they_are_spelled(void **state) {
@@ -373,6 +398,7 @@ int main(void) {
       cmocka_unit_test(a_group_that_reaches_the_width_is_a_row),
       cmocka_unit_test(exclusions_remove_what_they_match),
       cmocka_unit_test(what_cannot_be_done_is_refused_before_any_work),
+      cmocka_unit_test(a_combination_that_a_method_refuses_is_named),
       cmocka_unit_test(groups_are_named_as_they_are_spelled),
       cmocka_unit_test(every_ingredient_changes_the_key),
       cmocka_unit_test(nothing_else_changes_the_key),
