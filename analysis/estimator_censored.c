@@ -285,8 +285,7 @@ done:
 const ptq_estimator ptq_estimator_censored = {
     .name = "censored",
     .title = "censored log-linear least squares (Tobit)",
-    .text = "dnll < 2 dnll_se is known only to be below 2 dnll_se, a "
-            "collapsed point only to be above the unigram model's loss",
+    .excludes = "",
     .on_log = true,
     .takes = takes,
     .solve = solve,

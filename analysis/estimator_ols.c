@@ -43,8 +43,7 @@ done:
 const ptq_estimator ptq_estimator_ols = {
     .name = "ols",
     .title = "log-linear least squares on uncensored points",
-    .text = "leaves out dnll < 2 dnll_se and collapsed points, which biases "
-            "it upwards near zero",
+    .excludes = "collapsed, or dnll < 2 dnll_se",
     .on_log = true,
     .takes = takes,
     .solve = solve,

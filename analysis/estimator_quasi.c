@@ -146,8 +146,7 @@ done:
 const ptq_estimator ptq_estimator_quasi = {
     .name = "quasi",
     .title = "quasi-likelihood with a log link on dnll",
-    .text = "takes zero and negative dnll as measured; leaves out collapsed "
-            "points",
+    .excludes = "collapsed",
     .takes = takes,
     .solve = solve,
 };

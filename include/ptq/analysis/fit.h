@@ -85,8 +85,8 @@ typedef struct ptq_fit {
 
 struct ptq_estimator {
   const char *name, *title;
-  const char *text; /* one line: what it does with small and collapsed dnll */
-  bool on_log;      /* works on ln(dnll) and its bounds, not on dnll */
+  const char *excludes; /* which points takes() refuses, "" for none */
+  bool on_log;          /* works on ln(dnll) and its bounds, not on dnll */
   /** Does the estimator take a point that is censored like this? */
   bool (*takes)(ptq_censoring c);
   /** Estimate; matrix is built. Fills estimates, cov_classical, residual,

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "ptq/analysis/summary.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Fit and validate one formula; what it fails of is kept in the result. */
+static ptq_status run(const ptq_frame *frame, const ptq_estimator *estimator,
+                      const char *name, const char *formula,
+                      const ptq_fit_options *options, ptq_law_result *out,
+                      ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_formula f;
+  ptq_err why = {0};
+  *out = (ptq_law_result){.formula = formula, .estimator = estimator};
+  (void)ptq_text_copy(out->name, sizeof out->name, name);
+  PTQ_TRY(ptq_formula_parse(formula, &f, err));
+  const ptq_status fitted =
+      ptq_fit_frame(estimator, &f, options, frame, &out->fit, &why);
+  if (fitted == PTQ_E_NOMEM) {
+    rc = PTQ_FAIL(err, fitted, "%s", why.msg);
+    goto done;
+  }
+  if (fitted != PTQ_OK) {
+    (void)ptq_text_copy(out->failure, sizeof out->failure, why.msg);
+    goto done;
+  }
+  out->fitted = true;
+  for (size_t i = 0; ptq_split_at(i) != NULL && i < PTQ_SPLIT_MAX; i++) {
+    PTQ_TRY(ptq_validate(estimator, &f, options, ptq_split_at(i), frame,
+                         &out->splits[i], err));
+    out->n_splits++;
+  }
+done:
+  return rc;
+}
+
+static void release_law(ptq_law_result *r) {
+  ptq_fit_release(&r->fit);
+  for (int i = 0; i < r->n_splits; i++) ptq_validation_release(&r->splits[i]);
+}
+
+/* Fitted first, then by the held-out median over models. */
+static int compare_laws(const void *a, const void *b) {
+  const ptq_law_result *x = a, *y = b;
+  double ex = x->fitted ? x->splits[0].all.median : INFINITY;
+  double ey = y->fitted ? y->splits[0].all.median : INFINITY;
+  if (isnan(ex)) ex = INFINITY;
+  if (isnan(ey)) ey = INFINITY;
+  if (ex != ey) return (ex > ey) - (ex < ey);
+  return strcmp(x->name, y->name);
+}
+
+ptq_status ptq_summary_build(const ptq_frame *frame,
+                             const ptq_summary_options *options,
+                             ptq_summary *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_estimator *estimator = NULL, *beside = NULL;
+  const char *formula = options->formula, *name = "given";
+  *out = (ptq_summary){.frame = frame};
+  if (formula == NULL) {
+    formula = ptq_law_at(0)->formula;
+    name = ptq_law_at(0)->name;
+  }
+  const char *asked = options->estimator != NULL ? options->estimator : "quasi";
+  PTQ_TRY(ptq_estimator_find(asked, &estimator, err));
+  PTQ_TRY(ptq_estimator_find(
+      strcmp(estimator->name, "quasi") == 0 ? "censored" : "quasi", &beside,
+      err));
+  PTQ_TRY(run(frame, estimator, name, formula, &options->fit, &out->law, err));
+  if (!out->law.fitted) {
+    rc = PTQ_FAIL(err, PTQ_E_ARG, "%s", out->law.failure);
+    goto done;
+  }
+  PTQ_TRY(run(frame, beside, name, formula, &options->fit, &out->beside, err));
+  for (size_t i = 0; ptq_law_at(i) != NULL && i < PTQ_LAW_MAX; i++) {
+    const ptq_law *law = ptq_law_at(i);
+    out->n_others++;
+    PTQ_TRY(run(frame, estimator, law->name, law->formula, &options->fit,
+                &out->others[i], err));
+  }
+  qsort(out->others, (size_t)out->n_others, sizeof out->others[0],
+        compare_laws);
+done:
+  if (rc != PTQ_OK) ptq_summary_release(out);
+  return rc;
+}
+
+void ptq_summary_release(ptq_summary *s) {
+  release_law(&s->law);
+  release_law(&s->beside);
+  for (int i = 0; i < s->n_others; i++) release_law(&s->others[i]);
+  *s = (ptq_summary){0};
+}

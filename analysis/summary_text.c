@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ptq/analysis/summary.h"
+
+void ptq_obs_name(const ptq_obs *o, char *text, size_t size) {
+  const ptq_point_row *p = o->point;
+  char group[24];
+  if (p->group > 0)
+    (void)snprintf(group, sizeof group, "%lld", (long long)p->group);
+  else
+    (void)snprintf(group, sizeof group, "%s", p->group < 0 ? "row" : "tensor");
+  (void)snprintf(text, size, "%s %s %s%s%s %s", p->model, p->dtype, p->method,
+                 p->options[0] != '\0' ? " " : "", p->options, group);
+}
+
+/* "2 mxint2, 1 int3": points of one use by dtype. */
+static void account_dtypes(const ptq_frame *f, ptq_use use, ptq_text *out) {
+  bool first = true;
+  for (int64_t i = 0; i < f->n; i++) {
+    const char *dtype = f->obs[i].point->dtype;
+    if (f->obs[i].use != use) continue;
+    int64_t n = 0;
+    bool earlier = false;
+    for (int64_t j = 0; j < f->n; j++) {
+      const ptq_obs *o = &f->obs[j];
+      if (o->use != use || strcmp(o->point->dtype, dtype) != 0) continue;
+      earlier = earlier || j < i;
+      n++;
+    }
+    if (earlier) continue;
+    ptq_text_addf(out, "%s%lld %s", first ? "" : ", ", (long long)n, dtype);
+    first = false;
+  }
+}
+
+void ptq_frame_account(const ptq_frame *f, ptq_text *out) {
+  ptq_text_addf(out, "%lld points: ", (long long)f->n);
+  bool first = true;
+  for (int u = 0; u < PTQ_USE_COUNT; u++) {
+    if (f->count[u] == 0) continue;
+    ptq_text_addf(out, "%s%lld %s", first ? "" : ", ", (long long)f->count[u],
+                  ptq_use_name((ptq_use)u));
+    first = false;
+    if (u != PTQ_USE_COLLAPSED && u != PTQ_USE_FAILED) continue;
+    ptq_text_add(out, " (");
+    account_dtypes(f, (ptq_use)u, out);
+    ptq_text_add(out, ")");
+  }
+  if (first) ptq_text_add(out, "none");
+}
+
+void ptq_fit_equation(const ptq_fit *f, ptq_text *out) {
+  ptq_text_add(out, "dnll = exp(");
+  for (int64_t j = 0; j < f->matrix.k; j++) {
+    const double b = f->coef[j].estimate;
+    if (j == 0)
+      ptq_text_addf(out, "%.4g", b);
+    else
+      ptq_text_addf(out, " %c %.4g %s", b < 0.0 ? '-' : '+', fabs(b),
+                    f->matrix.columns[j].name);
+  }
+  ptq_text_add(out, ")");
+}
+
+void ptq_fit_effect(const ptq_fit *f, int64_t j, char *text, size_t size) {
+  const ptq_column *c = &f->matrix.columns[j];
+  const ptq_part *p = &c->term.parts[0];
+  const double b = f->coef[j].estimate;
+  text[0] = '\0';
+  if (c->term.n_parts != 1) return;
+  if (p->factor != NULL) {
+    const char *base = "";
+    for (int64_t i = 0; i < f->matrix.n_levels; i++)
+      if (f->matrix.levels[i].factor == p->factor &&
+          f->matrix.levels[i].reference)
+        base = f->matrix.levels[i].name;
+    (void)snprintf(text, size, "%s instead of %s: dnll x %.3g", c->level[0],
+                   base, exp(b));
+  } else if (p->transform == PTQ_TF_LOG) {
+    (void)snprintf(text, size, "2 x %s: dnll x %.3g", p->feature->name,
+                   exp(b * log(2.0)));
+  } else if (p->transform == PTQ_TF_NONE) {
+    (void)snprintf(text, size, "1 %s%smore %s: dnll x %.3g", p->feature->unit,
+                   p->feature->unit[0] != '\0' ? " " : "", p->feature->name,
+                   exp(b));
+  }
+}
+
+static void coefficients(const ptq_fit *f, ptq_text *out) {
+  int width = 12;
+  for (int64_t j = 0; j < f->matrix.k; j++) {
+    const int n = (int)strlen(f->matrix.columns[j].name);
+    if (n > width) width = n;
+  }
+  ptq_text_addf(out, "  %-*s %10s %10s %10s %6s %8s %9s %22s %7s\n", width, "",
+                "estimate", "std.error", "clustered", "df", "t", "p",
+                "95 % interval", "VIF");
+  for (int64_t j = 0; j < f->matrix.k; j++) {
+    const ptq_coefficient *c = &f->coef[j];
+    char interval[64], vif[32] = "";
+    (void)snprintf(interval, sizeof interval, "[%.4g, %.4g]", c->ci_low,
+                   c->ci_high);
+    if (!isnan(c->vif)) (void)snprintf(vif, sizeof vif, "%.1f", c->vif);
+    ptq_text_addf(out,
+                  "  %-*s %10.4g %10.3g %10.3g %6.1f %8.2f %9.2g %22s %7s\n",
+                  width, f->matrix.columns[j].name, c->estimate, c->std_error,
+                  c->std_error_cluster, c->df, c->t, c->p, interval, vif);
+  }
+}
+
+/* What did not take part, and why: never in silence. */
+static void left_out(const ptq_fit *f, const ptq_frame *frame, ptq_text *out) {
+  const ptq_matrix *m = &f->matrix;
+  if (f->n_left > 0)
+    ptq_text_addf(out,
+                  "  dnll < 2 dnll_se or not positive at %lld points: %s\n",
+                  (long long)f->n_left,
+                  f->estimator->on_log ? "left-censored at 2 dnll_se"
+                                       : "taken as measured");
+  if (f->n_right > 0)
+    ptq_text_addf(out,
+                  "  %lld collapsed points: right-censored at the unigram "
+                  "model's loss\n",
+                  (long long)f->n_right);
+  if (f->n_excluded > 0)
+    ptq_text_addf(out, "  %lld points left out: %s\n", (long long)f->n_excluded,
+                  f->estimator->excludes);
+  if (f->n_unbounded > 0)
+    ptq_text_addf(out,
+                  "  %lld points left out: no logarithm of dnll and no "
+                  "dnll_se that bounds it\n",
+                  (long long)f->n_unbounded);
+  if (m->n_lost > 0)
+    ptq_text_addf(out, "  %lld points left out for want of a finite value:",
+                  (long long)m->n_lost);
+  for (int64_t i = 0; i < m->n_unusable; i++)
+    ptq_text_addf(out, "%s %s (%lld)", i > 0 ? "," : "", m->unusable[i].name,
+                  (long long)m->unusable[i].n);
+  if (m->n_lost > 0) ptq_text_add(out, "\n");
+  for (int64_t i = 0; i < m->n_dropped; i++)
+    ptq_text_addf(out, "  column %s dropped: %s\n", m->dropped[i].name,
+                  m->dropped[i].why);
+  for (int u = PTQ_USE_DEQUANTIZED; u < PTQ_USE_COUNT; u++)
+    if (frame->count[u] > 0)
+      ptq_text_addf(out, "  %lld %s: %s\n", (long long)frame->count[u],
+                    ptq_use_name((ptq_use)u), ptq_use_text((ptq_use)u));
+  if (m->n_clusters < 2)
+    ptq_text_add(out,
+                 "  one model only: t, p and interval are classical, and say "
+                 "nothing of other models\n");
+}
+
+static void diagnostics(const ptq_fit *f, ptq_text *out) {
+  const ptq_diagnostics *d = &f->diagnostics;
+  double vif = 0.0;
+  for (int64_t j = 1; j < f->matrix.k; j++) vif = fmax(vif, f->coef[j].vif);
+  if (!isnan(d->jarque_bera))
+    ptq_text_addf(out,
+                  "  residuals: Jarque-Bera %.3g (p %.2g)%s; Breusch-Pagan "
+                  "%.3g (p %.2g)%s\n",
+                  d->jarque_bera, d->jarque_bera_p,
+                  d->jarque_bera_p < 0.05 ? " not normal" : "",
+                  d->breusch_pagan, d->breusch_pagan_p,
+                  d->breusch_pagan_p < 0.05 ? " variance not constant" : "");
+  ptq_text_addf(out, "  columns: condition %.3g, largest VIF %.3g%s\n",
+                d->condition, vif,
+                vif > 10.0 ? " (collinear: single coefficients are uncertain, "
+                             "predictions are not)"
+                           : "");
+  for (int i = 0; i < d->n_cook && i < 3; i++) {
+    char name[256];
+    ptq_obs_name(f->matrix.obs[d->cook[i].row], name, sizeof name);
+    ptq_text_addf(
+        out, "%s%s (%.2g)%s", i == 0 ? "  largest Cook's distances: " : ", ",
+        name, d->cook[i].distance, i == 2 || i + 1 == d->n_cook ? "\n" : "");
+  }
+}
+
+static void accuracy_row(const char *what, const ptq_accuracy *a,
+                         ptq_text *out) {
+  ptq_text_addf(out,
+                "    %-10s %6lld %8.3f %8.3f %8.3f %8.3f %8.4f %8.4f %8.0f\n",
+                what, (long long)a->n, a->median, a->median_base, a->r2,
+                a->r2_base, a->mae, a->mae_base, 100.0 * a->coverage);
+}
+
+static void validation(const ptq_validation *v, ptq_text *out) {
+  if (v->n_groups < 2) {
+    ptq_text_addf(out, "  %s: needs two, the store has %lld\n", v->split->name,
+                  (long long)v->n_groups);
+    return;
+  }
+  ptq_text_addf(out, "  %s (%lld)", v->split->name, (long long)v->n_groups);
+  if (v->n_failed > 0)
+    ptq_text_addf(out, "; %lld cannot be held out: %s", (long long)v->n_failed,
+                  v->failure);
+  if (v->n_unpredicted > 0)
+    ptq_text_addf(out,
+                  "; %lld points have a level or value unseen without "
+                  "their %s",
+                  (long long)v->n_unpredicted, v->split->what);
+  ptq_text_add(out, "\n");
+  if (v->all.n == 0) {
+    ptq_text_addf(out, "    no held-out point has %g < dnll < %g\n",
+                  PTQ_BAND_LOW, PTQ_BAND_HIGH);
+    return;
+  }
+  accuracy_row("all", &v->all, out);
+  for (int b = 0; b < PTQ_BITS_MAX; b++) {
+    char what[16];
+    (void)snprintf(what, sizeof what, "%d bits", b);
+    if (v->by_bits[b].n > 0) accuracy_row(what, &v->by_bits[b], out);
+  }
+}
+
+static void validations(const ptq_law_result *r, ptq_text *out) {
+  ptq_text_addf(out,
+                "  held-out points with %g < dnll < %g; base is the median "
+                "of the dtype over the training points\n"
+                "    %-10s %6s %17s %17s %17s %8s\n"
+                "    %-10s %6s %8s %8s %8s %8s %8s %8s %8s\n",
+                PTQ_BAND_LOW, PTQ_BAND_HIGH, "", "", "med |ln(p/m)|",
+                "R2 of ln(dnll)", "MAE, nats", "90 % int.", "", "n", "law",
+                "base", "law", "base", "law", "base", "covers %");
+  for (int i = 0; i < r->n_splits; i++) validation(&r->splits[i], out);
+}
+
+static void law_block(const ptq_law_result *r, const ptq_frame *frame,
+                      ptq_text *out) {
+  ptq_text_addf(out, "%s, by %s\n", r->name, r->estimator->title);
+  if (!r->fitted) {
+    ptq_text_addf(out, "  not fitted: %s\n\n", r->failure);
+    return;
+  }
+  const ptq_fit *f = &r->fit;
+  ptq_text_addf(out, "  %s\n", r->formula);
+  ptq_text_addf(out, "  n = %lld points of %d models in %d families",
+                (long long)f->matrix.n, f->matrix.n_clusters,
+                f->matrix.n_families);
+  if (f->power > 0.0)
+    ptq_text_addf(out, "; variance = %.4g mean^%g\n", f->scale, f->power);
+  else
+    ptq_text_addf(out, "; sigma of ln(dnll) = %.4g\n", f->scale);
+  left_out(f, frame, out);
+  ptq_text_add(out, "\n");
+  coefficients(f, out);
+  ptq_text_addf(out,
+                "\n  R2 = %.4f of ln(dnll) above noise, %.4f of dnll in "
+                "nats\n",
+                f->r2, f->r2_nats);
+  diagnostics(f, out);
+  ptq_text_add(out, "\n");
+  validations(r, out);
+  ptq_text_add(out, "\n");
+}
+
+static void comparison(const ptq_summary *s, ptq_text *out) {
+  ptq_text_addf(out,
+                "formulas by held-out median |ln(predicted/measured)|, %s\n"
+                "  %-12s %8s %8s %8s %8s  %s\n",
+                s->law.estimator->name, "", "models", "R2", "families", "R2",
+                "formula");
+  for (int i = 0; i < s->n_others; i++) {
+    const ptq_law_result *r = &s->others[i];
+    if (r->fitted)
+      ptq_text_addf(out, "  %-12s %8.3f %8.3f %8.3f %8.3f  %s\n", r->name,
+                    r->splits[0].all.median, r->splits[0].all.r2,
+                    r->splits[1].all.median, r->splits[1].all.r2, r->formula);
+    else
+      ptq_text_addf(out, "  %-12s not fitted: %s\n", r->name, r->failure);
+  }
+  ptq_text_add(out, "\n");
+}
+
+void ptq_summary_text(const ptq_summary *s, const char *store, ptq_text *out) {
+  ptq_text_addf(out, "%s: ", store);
+  ptq_frame_account(s->frame, out);
+  ptq_text_add(out, "\n\n");
+  law_block(&s->law, s->frame, out);
+  law_block(&s->beside, s->frame, out);
+  comparison(s, out);
+  ptq_text_add(out, "The law, in nats a token added by quantization:\n  ");
+  ptq_fit_equation(&s->law.fit, out);
+  ptq_text_add(out, "\n");
+  for (int64_t j = 1; j < s->law.fit.matrix.k; j++) {
+    char effect[256];
+    ptq_fit_effect(&s->law.fit, j, effect, sizeof effect);
+    if (effect[0] != '\0') ptq_text_addf(out, "  %s\n", effect);
+  }
+}

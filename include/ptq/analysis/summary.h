@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file summary.h
+ * Everything `fit` says and `report` draws: the law by each estimator with
+ * its held-out validation, and other formulas beside it.
+ */
+#ifndef PTQ_ANALYSIS_SUMMARY_H
+#define PTQ_ANALYSIS_SUMMARY_H
+
+#include "ptq/analysis/validate.h"
+#include "ptq/base/text.h"
+
+enum { PTQ_SPLIT_MAX = 4, PTQ_LAW_MAX = 16 };
+
+/** One formula by one estimator. */
+typedef struct ptq_law_result {
+  char name[32];       /* of the law, "given" for one's own */
+  const char *formula; /* as written; borrowed */
+  const ptq_estimator *estimator;
+  bool fitted; /* false: failure says why, all else is empty */
+  char failure[480];
+  ptq_fit fit;                          /* owned */
+  ptq_validation splits[PTQ_SPLIT_MAX]; /* owned; [n_splits] */
+  int n_splits;
+} ptq_law_result;
+
+typedef struct ptq_summary {
+  const ptq_frame *frame; /* borrowed */
+  ptq_law_result law;     /* the default estimator */
+  ptq_law_result beside;  /* the censored fit, or quasi beside another */
+  ptq_law_result others[PTQ_LAW_MAX]; /* named laws, least held-out error over
+                                         models first */
+  int n_others;
+} ptq_summary;
+
+typedef struct ptq_summary_options {
+  const char *formula;   /* NULL: the first named law; borrowed */
+  const char *estimator; /* NULL: quasi */
+  ptq_fit_options fit;
+} ptq_summary_options;
+
+/**
+ * Fit and validate. PTQ_E_ARG: the formula or estimator is not understood, or
+ * the law itself cannot be fitted; failures of the fits beside it are kept in
+ * them.
+ */
+ptq_status ptq_summary_build(const ptq_frame *frame,
+                             const ptq_summary_options *options,
+                             ptq_summary *out, ptq_err *err);
+void ptq_summary_release(ptq_summary *s);
+
+/** The summary for a terminal; `store` names it. */
+void ptq_summary_text(const ptq_summary *s, const char *store, ptq_text *out);
+
+/** "dnll = exp(3.49 - 0.156 log(params) ...)", one line. */
+void ptq_fit_equation(const ptq_fit *f, ptq_text *out);
+/** One coefficient as a factor of dnll, "10 x params_nonembedding: dnll x
+ * 0.70"; empty where it has no such reading. */
+void ptq_fit_effect(const ptq_fit *f, int64_t j, char *text, size_t size);
+
+/** "llama-1m mxint3 gptq 32": a point in a few words. */
+void ptq_obs_name(const ptq_obs *o, char *text, size_t size);
+
+/** Counts by use: "480 points: 470 used, 10 collapsed" and, for collapsed and
+ * failed ones, by dtype. */
+void ptq_frame_account(const ptq_frame *f, ptq_text *out);
+
+#endif /* PTQ_ANALYSIS_SUMMARY_H */
