@@ -3,8 +3,8 @@
 
 Parameter names are those of Hugging Face transformers' LlamaForCausalLM and
 OPTForCausalLM, so that a state dict is a checkpoint; the modules only leave
-out what training here does not need. test_zoo.py and make_logits.py hold the
-checkpoints against transformers itself.
+out what training here does not need. tests/python/test_train.py holds their
+logits against transformers'.
 """
 import math
 from dataclasses import dataclass
