@@ -83,7 +83,7 @@ static size_t edit_distance(const char *a, const char *b) {
 const char *ptq_text_nearest(const char *word, const char *const *names,
                              size_t n) {
   const char *best = NULL;
-  size_t best_distance = 1 + strlen(word) / 2;
+  size_t best_distance = 1 + (strlen(word) + 1) / 2;
   for (size_t i = 0; i < n; i++) {
     const size_t d = edit_distance(word, names[i]);
     if (d < best_distance) {

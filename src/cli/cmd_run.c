@@ -24,8 +24,9 @@ typedef struct sweep_run {
   ptq_study study;
   ptq_study_layout layout;
   ptq_store *store;
-  ptq_plan plan; /* rank 0 */
-  char *path;    /* owned; of the store */
+  ptq_plan plan;         /* rank 0 */
+  char *path;            /* owned; of the store */
+  int64_t failed_before; /* rank 0: failed points that are left alone */
 } sweep_run;
 
 /* --- What the workers do and where results go ------------------------- */
@@ -110,7 +111,7 @@ static ptq_status find_todo(sweep_run *r, bool retry_failed,
   ptq_status rc = PTQ_OK;
   const ptq_grid *g = &r->study.grid;
   int *point_state = NULL, *subject_state = NULL;
-  int64_t *attempts = NULL, n_bad = 0, n_todo = 0, n_failed = 0;
+  int64_t *attempts = NULL, n_bad = 0, n_todo = 0;
   PTQ_TRY(ptq_alloc(&point_state, g->n_points, sizeof(int), "states", err));
   PTQ_TRY(ptq_alloc(&subject_state, g->n_subjects, sizeof(int), "states", err));
   PTQ_TRY(ptq_alloc(&attempts, g->n_points, sizeof(int64_t), "states", err));
@@ -120,7 +121,7 @@ static ptq_status find_todo(sweep_run *r, bool retry_failed,
     const bool failed = point_state[i] == PTQ_STATE_FAILED;
     points[i] = point_state[i] != PTQ_STATE_DONE && (!failed || retry_failed);
     n_todo += points[i];
-    n_failed += failed && !retry_failed;
+    r->failed_before += failed && !retry_failed;
   }
   for (int64_t i = 0; i < g->n_subjects; i++)
     subjects[i] = subject_state[i] != PTQ_STATE_DONE &&
@@ -129,10 +130,10 @@ static ptq_status find_todo(sweep_run *r, bool retry_failed,
     ptq_log(PTQ_LOG_WARN,
             "%s: %lld finished rows fail their checksum and are done again",
             r->path, (long long)n_bad);
-  if (n_failed > 0)
+  if (r->failed_before > 0)
     ptq_log(PTQ_LOG_INFO,
             "%lld failed points are left alone; --retry-failed tries again",
-            (long long)n_failed);
+            (long long)r->failed_before);
   ptq_log(PTQ_LOG_INFO, "%s: %lld of %lld points to do", r->path,
           (long long)n_todo, (long long)g->n_points);
 done:
@@ -265,7 +266,8 @@ static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
     *exit_code = ptq_command_failed("run", rc, err);
   else if (summary.stopped)
     *exit_code = PTQ_EXIT_STOPPED;
-  else if (summary.points_failed > 0 || summary.subjects_failed > 0)
+  else if (summary.points_failed + summary.subjects_failed + r.failed_before >
+           0)
     *exit_code = PTQ_EXIT_POINTS_FAILED;
   sweep_run_release(&r);
   /* Where ranks were lost this does not return. */

@@ -76,7 +76,8 @@ sed 's/models:.*/models: [broken, opt-25k]/' sweep.yaml >nan.yaml
 tokens nan.yaml
 expect 3 "1 points done, 1 failed" run nan.yaml "${one[@]}" -o nan.h5
 expect 0 "down_proj.weight" "$PTQSWEEP" status nan.h5
-expect 0 "1 of 2|0 of 2|left alone" run nan.yaml "${one[@]}" -o nan.h5 || true
+expect 3 "1 failed points are left alone" run nan.yaml "${one[@]}" -o nan.h5
+expect 3 "1 of 2 points to do" run nan.yaml "${one[@]}" -o nan.h5 --retry-failed
 
 # --- Stores -------------------------------------------------------------------
 run sweep.yaml "${one[@]}" -o store.h5 --quiet
