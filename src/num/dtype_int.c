@@ -53,6 +53,25 @@ static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
   return p;
 }
 
+static ptq_group_params settle_tie(const ptq_dtype *dt, const float *x,
+                                   int64_t n, int64_t inc, bool exact,
+                                   ptq_group_params p) {
+  float lo, hi;
+  ptq_lanes_range(x, n, inc, &lo, &hi);
+  /* on the positive side both neighbours saturate to the same code */
+  if (is_asym(dt) || !(lo < 0.0F) || -lo < hi) return p;
+  const double top = (double)top_code(dt), most = -(double)lo;
+  const double scale = (most + most) / top;
+  const double wanted = exact ? rint(most / scale) : (top + 1.0) / 2.0;
+  ptq_group_params settled = p;
+  for (int ulps = 0; ulps < 4; ulps++) {
+    const double k = (double)rintf(-lo / settled.scale);
+    if (k == wanted) return settled;
+    settled.scale = nextafterf(settled.scale, k < wanted ? 0.0F : INFINITY);
+  }
+  return p;
+}
+
 /* clamp(round(v) + zero, 0, top) - zero == round(clamp(v, -zero, top - zero))
  * since zero is an integer and rounding monotone; clamping first keeps v in
  * the range of the magic number. NaN becomes the lowest code. */
@@ -93,6 +112,7 @@ const ptq_dtype_family ptq_dtype_int = {
     .pads_groups = false,
     .parse_options = parse_options,
     .fit = fit,
+    .settle_tie = settle_tie,
     .round = round_values,
     .param_bits = param_bits,
     .levels = levels,

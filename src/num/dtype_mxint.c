@@ -25,9 +25,18 @@ static ptq_status parse_options(ptq_dtype *dt, const char *text,
                   dt->name, text);
 }
 
+/* 2^e for -149 <= e <= 127. */
+static float power_of_two(int e) {
+  const uint32_t bits = e >= -126 ? (uint32_t)(e + 127) << 23
+                                  : (uint32_t)1 << (e + 149);
+  float v;
+  memcpy(&v, &bits, sizeof v);
+  return v;
+}
+
 /* Steps below this belong to blocks whose largest magnitude is subnormal. */
 static float least_normal_step(const ptq_dtype *dt) {
-  return ldexpf(1.0F, -126 - (dt->bits - 2));
+  return power_of_two(-126 - (dt->bits - 2));
 }
 
 static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
@@ -43,9 +52,9 @@ static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
   if (e >= 126)
     p.scale = INFINITY;
   else if (e == -127)
-    p.scale = ldexpf(1.0F, -126 - dt->bits);
+    p.scale = power_of_two(-126 - dt->bits);
   else
-    p.scale = ldexpf(1.0F, e - (dt->bits - 2));
+    p.scale = power_of_two(e - (dt->bits - 2));
   return p;
 }
 

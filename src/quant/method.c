@@ -7,9 +7,11 @@
 #include "ptq/base/text.h"
 
 extern const ptq_method_family ptq_method_rtn;
+extern const ptq_method_family ptq_method_gptq;
 
 static const ptq_method_family *const families[] = {
     &ptq_method_rtn,
+    &ptq_method_gptq,
     NULL,
 };
 

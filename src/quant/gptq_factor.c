@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "gptq_factor.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "ptq/base/mem.h"
+#include "ptq/num/blas.h"
+#include "tiles.h"
+
+typedef struct ranked {
+  double diagonal;
+  int64_t column;
+} ranked;
+
+static int by_descending_diagonal(const void *a, const void *b) {
+  const ranked *x = a, *y = b;
+  if (x->diagonal != y->diagonal) return x->diagonal < y->diagonal ? 1 : -1;
+  return (x->column > y->column) - (x->column < y->column);
+}
+
+static ptq_status order_columns(ptq_gptq_factor *f, const double *diag,
+                                ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ranked *list = NULL;
+  PTQ_TRY(ptq_alloc(&list, f->n, sizeof *list, "ranks of columns", err));
+  PTQ_TRY(ptq_alloc(&f->order, f->n, sizeof *f->order, "order of columns",
+                    err));
+  for (int64_t i = 0; i < f->n; i++)
+    list[i] = (ranked){.diagonal = diag[i], .column = i};
+  qsort(list, (size_t)f->n, sizeof *list, by_descending_diagonal);
+  for (int64_t i = 0; i < f->n; i++) f->order[i] = list[i].column;
+done:
+  ptq_free(list);
+  return rc;
+}
+
+/* Copying H in the order of the columns. The power of two brings the mean of
+ * the diagonal near 1, exactly, so that U fits float32 whatever H's unit. */
+typedef struct copy {
+  const double *h;    /* borrowed; [n, n] */
+  const double *diag; /* borrowed; [n], repaired and damped */
+  const int64_t *order; /* borrowed, nullable */
+  int64_t n;
+  double unit;
+  double *out;         /* borrowed; [n, n] */
+  atomic_bool coupled; /* some element off the diagonal is not 0 */
+} copy;
+
+enum { COPY_ROWS = 64 };
+
+static ptq_status copy_rows(void *ctx, int64_t index, ptq_err *err) {
+  (void)err;
+  copy *c = ctx;
+  double off = 0.0;
+  const int64_t n = c->n, first = index * COPY_ROWS;
+  for (int64_t i = first; i < n && i < first + COPY_ROWS; i++) {
+    const int64_t at = c->order != NULL ? c->order[i] : i;
+    const double *from = c->h + at * n;
+    double *to = c->out + i * n;
+    if (c->order == NULL)
+      for (int64_t j = 0; j < n; j++) to[j] = from[j] * c->unit;
+    else
+      for (int64_t j = 0; j < n; j++) to[j] = from[c->order[j]] * c->unit;
+    to[i] = 0.0;
+    for (int64_t j = 0; j < n && off == 0.0; j++) off = to[j];
+    to[i] = c->diag[at] * c->unit;
+  }
+  if (off != 0.0) atomic_store(&c->coupled, true);
+  return PTQ_OK;
+}
+
+/* Diagonal with dead columns repaired; returns its mean. */
+static double repair_diagonal(const double *h, int64_t n, double *diag,
+                              unsigned char *dead) {
+  double sum = 0.0;
+  for (int64_t i = 0; i < n; i++) {
+    diag[i] = h[i * n + i];
+    if (diag[i] == 0.0) {
+      dead[i] = 1;
+      diag[i] = 1.0;
+    }
+    sum += diag[i];
+  }
+  return sum / (double)n;
+}
+
+/* Factorize at f->damp and, where that fails, at the next one. */
+static ptq_status factorize(ptq_gptq_factor *f, copy *c, const double *diag,
+                            double mean, int threads, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  double *damped = NULL;
+  const double asked = f->damp;
+  int exponent = 0;
+  (void)frexp(mean, &exponent);
+  c->unit = ldexp(1.0, 1 - exponent);
+  PTQ_TRY(ptq_alloc(&damped, f->n, sizeof *damped, "a damped diagonal", err));
+  for (;;) {
+    for (int64_t i = 0; i < f->n; i++) damped[i] = diag[i] + f->damp * mean;
+    c->diag = damped;
+    PTQ_TRY(ptq_tiles_run((f->n + COPY_ROWS - 1) / COPY_ROWS, threads,
+                          copy_rows, c, err));
+    ptq_err attempt = {0};
+    rc = ptq_inverse_factor(c->out, f->n, f->u, threads, &attempt);
+    if (rc != PTQ_E_NUMERIC) {
+      if (rc != PTQ_OK && err != NULL) *err = attempt;
+      goto done;
+    }
+    if (f->damp >= 1.0) {
+      rc = PTQ_FAIL(err, rc,
+                    "the second moment of %lld inputs is not positive "
+                    "definite, damped by %g or anything up to 1 (%s); look "
+                    "for NaN, Inf or a lone huge activation",
+                    (long long)f->n, asked, attempt.msg);
+      goto done;
+    }
+    f->damp = f->damp > 0.0 ? 10.0 * f->damp : 1e-4;
+    if (f->damp > 1.0) f->damp = 1.0;
+  }
+done:
+  ptq_free(damped);
+  return rc;
+}
+
+ptq_status ptq_gptq_factor_create(const double *h, int64_t n, double damp,
+                                  bool act_order, int threads,
+                                  ptq_gptq_factor **out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_gptq_factor *f = NULL;
+  double *diag = NULL;
+  copy c = {.h = h, .n = n};
+  *out = NULL;
+  PTQ_TRY(ptq_alloc(&f, 1, sizeof *f, "a GPTQ factor", err));
+  f->n = n;
+  f->damp = damp;
+  PTQ_TRY(ptq_alloc(&diag, n, sizeof *diag, "a diagonal", err));
+  PTQ_TRY(ptq_alloc(&f->dead, n, 1, "marks of dead columns", err));
+  const double mean = repair_diagonal(h, n, diag, f->dead);
+  if (!isfinite(mean) || mean <= 0.0) {
+    rc = PTQ_FAIL(err, PTQ_E_NUMERIC,
+                  "the mean diagonal of the second moment of %lld inputs is "
+                  "%g; look for NaN or Inf in the activations",
+                  (long long)n, mean);
+    goto done;
+  }
+  if (act_order) PTQ_TRY(order_columns(f, diag, err));
+  c.order = f->order;
+  PTQ_TRY(ptq_alloc(&f->u, n * n, sizeof *f->u, "a GPTQ factor", err));
+  PTQ_TRY(ptq_alloc(&c.out, n * n, sizeof *c.out, "a damped moment", err));
+  PTQ_TRY(factorize(f, &c, diag, mean, threads, err));
+  f->coupled = atomic_load(&c.coupled);
+  *out = f;
+  f = NULL;
+done:
+  ptq_gptq_factor_free(f);
+  ptq_free(c.out);
+  ptq_free(diag);
+  return rc;
+}
+
+void ptq_gptq_factor_free(ptq_gptq_factor *f) {
+  if (f == NULL) return;
+  ptq_free(f->order);
+  ptq_free(f->dead);
+  ptq_free(f->u);
+  ptq_free(f);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file gptq_factor.h
+ * What GPTQ takes from a second moment: the order of the columns, the dead
+ * ones, and the factor U of the damped inverse.
+ */
+#ifndef PTQ_QUANT_GPTQ_FACTOR_H
+#define PTQ_QUANT_GPTQ_FACTOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ptq/base/status.h"
+#include "ptq/quant/method.h"
+
+typedef struct ptq_gptq_factor {
+  int64_t n;
+  double damp;         /* used, relative to the mean diagonal */
+  int64_t *order;      /* owned; column at position i, NULL: i itself */
+  unsigned char *dead; /* owned; [n] by column: no input ever */
+  bool coupled;        /* some two columns are correlated */
+  float *u; /* owned; [n, n] upper triangular, of H in that order */
+} ptq_gptq_factor;
+
+/**
+ * Factorize h[n, n] (float64, symmetric, not changed).
+ *
+ * As the reference does: a dead column (zero diagonal) gets diagonal 1, then
+ * damp times the mean of the diagonal is added to it. Where the result is not
+ * positive definite, damp grows by tens up to 1.
+ *
+ * @param act_order columns by descending diagonal, ties by index
+ * @return PTQ_E_NUMERIC when damp 1 does not help or h is not finite
+ */
+ptq_status ptq_gptq_factor_create(const double *h, int64_t n, double damp,
+                                  bool act_order, int threads,
+                                  ptq_gptq_factor **out, ptq_err *err);
+void ptq_gptq_factor_free(ptq_gptq_factor *f);
+
+/** The same from the cache, made if it is not there; *out is borrowed until
+ * the cache is reset. Asserts that h is the one the site was first seen
+ * with. */
+ptq_status ptq_factor_cache_get(ptq_factor_cache *cache, int site,
+                                const double *h, int64_t n, double damp,
+                                bool act_order, int threads,
+                                const ptq_gptq_factor **out, ptq_err *err);
+
+#endif /* PTQ_QUANT_GPTQ_FACTOR_H */
