@@ -121,10 +121,9 @@ static void summarize_windows(scores *s, int64_t lane, const ptq_windows *eval,
   const ptq_window_score *score = s->score + lane * s->n_windows;
   const uint64_t seed = ptq_hash64(row->key, strlen(row->key));
   const double positions = (double)(s->n_windows * s->scored);
-  double nll = 0.0, ref = 0.0, kl = 0.0, kl_rev = 0.0, top1 = 0.0, bytes = 0.0;
+  double nll = 0.0, kl = 0.0, kl_rev = 0.0, top1 = 0.0, bytes = 0.0;
   for (int64_t i = 0; i < s->n_windows; i++) {
     nll += score[i].nll;
-    ref += s->ref_nll[i];
     kl += score[i].kl;
     kl_rev += score[i].kl_rev;
     top1 += (double)score[i].top1;
