@@ -18,12 +18,13 @@ void ptq_put_u32(unsigned char b[4], uint32_t v) {
   for (int i = 0; i < 4; i++) b[i] = (unsigned char)(v >> (8 * i));
 }
 
-uint32_t ptq_integrity_sum(int64_t head, const unsigned char *row,
+uint32_t ptq_integrity_sum(int64_t head, int state, const unsigned char *row,
                            size_t row_size, const unsigned char *part1,
                            size_t size1, const unsigned char *part2,
                            size_t size2) {
-  unsigned char first[8];
+  unsigned char first[9];
   ptq_pack_i64(first, head);
+  first[8] = (unsigned char)state;
   uint32_t crc = ptq_crc(0, first, sizeof first);
   crc = ptq_crc(crc, row, row_size);
   if (size1 > 0) crc = ptq_crc(crc, part1, size1);
@@ -128,7 +129,7 @@ static ptq_status check_run(const owners *o, int64_t i, int64_t n,
       }
       const size_t row_size = o->rows->row_bytes;
       computed =
-          ptq_integrity_sum(o->head != NULL ? o->head[i + k] : 0,
+          ptq_integrity_sum(o->head != NULL ? o->head[i + k] : 0, state[k],
                             slabs[2].bytes + (size_t)k * row_size, row_size,
                             part[0], size[0], part[1], size[1]);
       ++*n_checked;
@@ -218,8 +219,8 @@ ptq_status ptq_integrity_spectra(const ptq_sets *s, int64_t begin, int64_t end,
       PTQ_TRY(ptq_h5_read(&s->set[PTQ_SET_SPECTRA_TOKENS], i, 1, tokens, err));
       PTQ_TRY(ptq_sets_spectrum(s, i, &set, err));
       PTQ_TRY(load(&values, &set, 0, set.rows, err));
-      computed = ptq_integrity_sum(s->spectra[i].subject, tokens, sizeof tokens,
-                                   values.bytes,
+      computed = ptq_integrity_sum(s->spectra[i].subject, state, tokens,
+                                   sizeof tokens, values.bytes,
                                    (size_t)set.rows * set.row_bytes, NULL, 0);
       ptq_h5_close(&set);
       ++*n_checked;

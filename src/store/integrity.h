@@ -29,9 +29,10 @@ ptq_status ptq_integrity_spectra(const ptq_sets *s, int64_t begin, int64_t end,
                                  int64_t *n_checked, int64_t *n_bad,
                                  ptq_err *err);
 
-/** Checksum of a row with its parts, as stored. `head` and `parts` are file
- * bytes; parts of length 0 may be NULL. */
-uint32_t ptq_integrity_sum(int64_t head, const unsigned char *row,
+/** Checksum of a row with its parts, as stored: over `head` (eight bytes), the
+ * state (one), the row and the parts as file bytes. Parts of length 0 may be
+ * NULL. */
+uint32_t ptq_integrity_sum(int64_t head, int state, const unsigned char *row,
                            size_t row_size, const unsigned char *part1,
                            size_t size1, const unsigned char *part2,
                            size_t size2);

@@ -168,12 +168,12 @@ static ptq_status pack(ptq_store *st, package *p, const ptq_table *t,
   return PTQ_OK;
 }
 
-static uint32_t package_sum(const package *p, int64_t head) {
+static uint32_t package_sum(const package *p, int64_t head, ptq_state state) {
   size_t size[2] = {0, 0};
   for (int i = 0; i < 2; i++)
     if (p->n[i] > 0) size[i] = (size_t)p->n[i] * p->part[i]->row_bytes;
-  return ptq_integrity_sum(head, p->bytes[0], p->rows->row_bytes, p->bytes[1],
-                           size[0], p->bytes[2], size[1]);
+  return ptq_integrity_sum(head, (int)state, p->bytes[0], p->rows->row_bytes,
+                           p->bytes[1], size[0], p->bytes[2], size[1]);
 }
 
 /* Write payload, checksum, state; or nothing when the very same result stands
@@ -245,8 +245,8 @@ ptq_status ptq_store_put_point(ptq_store *st, const ptq_point_result *r,
   if (!finished) clear_results(t, &row);
   PTQ_TRY(pack(st, &p, t, &row, tables, parts, err));
   PTQ_TRY(write_package(&p, &s->set[PTQ_SET_STATE], &s->set[PTQ_SET_CHECKSUM],
-                        package_sum(&p, s->subject[r->point]), (int)r->state,
-                        &written, err));
+                        package_sum(&p, s->subject[r->point], r->state),
+                        (int)r->state, &written, err));
   if (written)
     PTQ_TRY(write_attempt(st, PTQ_SET_ATTEMPTS, r->point, 0, r->seconds,
                           r->message, err));
@@ -284,8 +284,9 @@ static ptq_status put_spectrum(ptq_store *st, int64_t i, const ptq_spectrum *v,
     ptq_pack_i64(st->scratch + 8 * k, bits);
   }
   ptq_pack_i64(tokens, v->n_tokens);
-  const uint32_t sum = ptq_integrity_sum(slot->subject, tokens, sizeof tokens,
-                                         st->scratch, size, NULL, 0);
+  const uint32_t sum =
+      ptq_integrity_sum(slot->subject, PTQ_STATE_DONE, tokens, sizeof tokens,
+                        st->scratch, size, NULL, 0);
   PTQ_TRY(ptq_sets_spectrum(s, i, &set, err));
   PTQ_TRY(
       write_state(&s->set[PTQ_SET_SPECTRA_STATE], i, PTQ_STATE_STARTED, err));
@@ -345,7 +346,8 @@ ptq_status ptq_store_put_subject(ptq_store *st, const ptq_subject_result *r,
   }
   PTQ_TRY(pack(st, &p, t, &row, tables, parts, err));
   PTQ_TRY(write_package(&p, states, &s->set[PTQ_SET_MODELS_CHECKSUM],
-                        package_sum(&p, 0), (int)r->state, &written, err));
+                        package_sum(&p, 0, r->state), (int)r->state, &written,
+                        err));
   if (written)
     PTQ_TRY(write_attempt(st, PTQ_SET_MODELS_ATTEMPTS, r->subject, 1,
                           r->seconds, r->message, err));

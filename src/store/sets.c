@@ -60,8 +60,8 @@ static const ptq_set_info infos[PTQ_SET_COUNT] = {
     "one row a grid point; results are NaN until /state is 2"},
   [PTQ_SET_STATE] = {"state", PTQ_ELEMENT_U8, NULL, STATE_TEXT},
   [PTQ_SET_CHECKSUM] = {"checksum", PTQ_ELEMENT_U32, NULL,
-    "CRC-32 of index/subject and the point's rows in points, layers and "
-    "windows; 0 before there is one"},
+    "CRC-32 of index/subject (8 bytes), state (1) and the point's rows in "
+    "points, layers and windows; 0 before there is one"},
   [PTQ_SET_ATTEMPTS] = {"attempts", PTQ_ELEMENT_ROW, attempts,
     "one row a grid point: what is not a result"},
   [PTQ_SET_LAYERS] = {"layers", PTQ_ELEMENT_ROW, layers,
@@ -74,7 +74,8 @@ static const ptq_set_info infos[PTQ_SET_COUNT] = {
     "one row a model and its texts; results are NaN until models_state is 2"},
   [PTQ_SET_MODELS_STATE] = {"models_state", PTQ_ELEMENT_U8, NULL, STATE_TEXT},
   [PTQ_SET_MODELS_CHECKSUM] = {"models_checksum", PTQ_ELEMENT_U32, NULL,
-    "CRC-32 of the rows in models and baseline; 0 before there is one"},
+    "CRC-32 of 8 zero bytes, models_state (1) and the rows in models and "
+    "baseline; 0 before there is one"},
   [PTQ_SET_MODELS_ATTEMPTS] = {"models_attempts", PTQ_ELEMENT_ROW, attempts,
     "one row a row of models: what is not a result"},
   [PTQ_SET_BASELINE] = {"baseline", PTQ_ELEMENT_ROW, baseline,
@@ -83,7 +84,8 @@ static const ptq_set_info infos[PTQ_SET_COUNT] = {
   [PTQ_SET_SPECTRA_STATE] = {"spectra_state", PTQ_ELEMENT_U8, NULL,
     "one a row of index/spectra: " STATE_TEXT},
   [PTQ_SET_SPECTRA_CHECKSUM] = {"spectra_checksum", PTQ_ELEMENT_U32, NULL,
-    "CRC-32 of spectra_tokens and the eigenvalues; 0 before there is one"},
+    "CRC-32 of the row of models (8 bytes), spectra_state (1), "
+    "spectra_tokens (8) and the eigenvalues; 0 before there is one"},
   [PTQ_SET_SPECTRA_TOKENS] = {"spectra_tokens", PTQ_ELEMENT_I64, NULL,
     "tokens behind the second moment of a row of index/spectra"},
   [PTQ_SET_SUBJECT] = {"index/subject", PTQ_ELEMENT_I64, NULL,
