@@ -295,8 +295,8 @@ static void nothing_else_changes_the_key(void **state) {
       "measure.spectra=off",
       "grid.dtype=[int4, int8]",
       "grid.group=[16, 8]",
-      "data.evaluation=[{text: e.txt, windows: 4, length: 8}, {text: x.txt, "
-      "windows: 4, length: 8}]",
+      ("data.evaluation=[{text: e.txt, windows: 4, length: 8}, "
+       "{text: x.txt, windows: 4, length: 8}]"),
   };
   char plain[PTQ_HASH_HEX], key[PTQ_HASH_HEX];
   key_of(NULL, "n", plain);
