@@ -11,13 +11,19 @@
 #define MAX_SECONDS 600.0
 enum { BATCHES_A_RANK = 4 };
 
+/* What is left of a subject's points while they are packed. */
+typedef struct rest {
+  int64_t first, end; /* into plan->order */
+  double seconds;
+  int64_t batches; /* to make of it, at least */
+} rest;
+
 /* What bounds a batch, and where batches go. */
 typedef struct packer {
   const ptq_grid *g;
   int64_t memory;          /* bytes; 0: no limit */
   double seconds_per_flop; /* corrected */
-  double share;            /* seconds of points that leave every rank its
-                              batches */
+  rest *rests;             /* owned; [n_subjects] points to pack */
   ptq_plan *plan;
 } packer;
 
@@ -52,52 +58,84 @@ static void add_item(packer *p, int64_t subject, int64_t first, int64_t n,
   if (bytes > p->plan->memory_bytes) p->plan->memory_bytes = bytes;
 }
 
-/* One batch from plan->order[first..end): *n becomes its width. */
-static ptq_status pack_one(packer *p, int64_t subject, int64_t first,
-                           int64_t end, double quota, int64_t *n,
-                           ptq_err *err) {
+/* One batch from the front of the rest: the number of points nearest to an
+ * equal part of it, within memory and time. */
+static ptq_status pack_one(packer *p, int64_t subject, rest *r, ptq_err *err) {
   const ptq_grid *g = p->g;
   const double shared = ptq_shared_flops(g, subject) * p->seconds_per_flop;
+  const double part = r->seconds / (double)r->batches;
   double own = 0.0;
-  int64_t sequential = 0, bytes = 0;
-  for (*n = 0; first + *n < end; ++*n) {
-    const int64_t point = p->plan->order[first + *n];
-    const double next = own + point_seconds(p, point);
+  int64_t n = 0, sequential = 0, bytes = 0;
+  /* Leave a point for each of the batches to come. */
+  for (; r->first + n <= r->end - r->batches; n++) {
+    const int64_t point = p->plan->order[r->first + n];
+    const double seconds = point_seconds(p, point);
     const int64_t with = sequential + is_sequential(g, point);
-    const int64_t need = ptq_batch_bytes(g, subject, *n + 1, with);
+    const int64_t need = ptq_batch_bytes(g, subject, n + 1, with);
     const bool fits = p->memory == 0 || need <= p->memory;
-    if (*n == 0 && !fits) return too_large(p, subject, need, "a point", err);
-    if (*n > 0 && (!fits || next > quota || shared + next > MAX_SECONDS)) break;
-    own = next;
+    if (n == 0 && !fits) return too_large(p, subject, need, "a point", err);
+    if (n > 0 && (!fits || shared + own + seconds > MAX_SECONDS)) break;
+    if (n > 0 && r->batches > 1 && own + seconds / 2.0 > part) break;
+    own += seconds;
     sequential = with;
     bytes = need;
   }
-  add_item(p, subject, first, *n, shared + own, bytes);
+  add_item(p, subject, r->first, n, shared + own, bytes);
+  r->first += n;
+  r->seconds -= own;
+  if (r->batches > 1) r->batches--;
   return PTQ_OK;
 }
 
-/* The batches of the subject whose points are plan->order[first..end). */
-static ptq_status pack_subject(packer *p, int64_t subject, int64_t first,
-                               int64_t end, ptq_err *err) {
-  double seconds = 0.0;
-  for (int64_t i = first; i < end; i++)
-    seconds += point_seconds(p, p->plan->order[i]);
-  /* As few batches as the share allows, of nearly equal length; a little more
-   * than equal, so that rounding does not split one off. */
-  const double quota = seconds / ceil(seconds / p->share) * (1.0 + 1e-9);
-  while (first < end) {
-    int64_t n = 0;
-    const ptq_status rc = pack_one(p, subject, first, end, quota, &n, err);
-    if (rc != PTQ_OK) return rc;
-    first += n;
+/* How many batches each subject's points become: a share of the work each, so
+ * that every rank has its batches. Where a subject has too few points for its
+ * part, those whose batches are longest make up for it. */
+static void apportion(packer *p, int n_workers, double seconds) {
+  const int64_t n_order = p->plan->n_order;
+  const int64_t ask = (int64_t)BATCHES_A_RANK * n_workers;
+  const int64_t want = ask < n_order ? ask : n_order;
+  const double share = seconds / (double)ask;
+  int64_t have = 0;
+  for (int64_t s = 0; s < p->g->n_subjects; s++) {
+    rest *r = &p->rests[s];
+    const int64_t n = r->end - r->first;
+    const double batches = n > 0 ? ceil(r->seconds / share) : 0.0;
+    r->batches = batches < (double)n ? (int64_t)batches : n;
+    have += r->batches;
   }
-  return PTQ_OK;
+  for (; have < want; have++) {
+    rest *longest = NULL;
+    for (int64_t s = 0; s < p->g->n_subjects; s++) {
+      rest *r = &p->rests[s];
+      if (r->batches < r->end - r->first &&
+          (longest == NULL || r->seconds / (double)r->batches >
+                                  longest->seconds / (double)longest->batches))
+        longest = r;
+    }
+    longest->batches++; /* there is one: have < want <= points */
+  }
+}
+
+/* The points to do, in the order of the sweep, and what each subject has. */
+static double collect(packer *p, const unsigned char *todo_points) {
+  ptq_plan *plan = p->plan;
+  double seconds = 0.0;
+  for (int64_t i = 0; i < p->g->n_points; i++) {
+    if (!todo_points[i]) continue;
+    rest *r = &p->rests[p->g->points[i].subject];
+    const double own = point_seconds(p, i);
+    if (r->end == 0) r->first = plan->n_order;
+    plan->order[plan->n_order++] = i;
+    r->end = plan->n_order;
+    r->seconds += own;
+    seconds += own;
+  }
+  return seconds;
 }
 
 static ptq_status pack_all(packer *p, const unsigned char *todo_subjects,
                            ptq_err *err) {
   const ptq_grid *g = p->g;
-  ptq_plan *plan = p->plan;
   ptq_status rc = PTQ_OK;
   for (int64_t s = 0; s < g->n_subjects; s++) {
     if (!todo_subjects[s]) continue;
@@ -106,13 +144,9 @@ static ptq_status pack_all(packer *p, const unsigned char *todo_subjects,
       PTQ_TRY(too_large(p, s, bytes, "the baseline", err));
     add_item(p, s, 0, 0, ptq_subject_flops(g, s) * p->seconds_per_flop, bytes);
   }
-  for (int64_t first = 0, end = 0; first < plan->n_order; first = end) {
-    const int64_t subject = g->points[plan->order[first]].subject;
-    while (end < plan->n_order &&
-           g->points[plan->order[end]].subject == subject)
-      end++;
-    PTQ_TRY(pack_subject(p, subject, first, end, err));
-  }
+  for (int64_t s = 0; s < g->n_subjects; s++)
+    while (p->rests[s].first < p->rests[s].end)
+      PTQ_TRY(pack_one(p, s, &p->rests[s], err));
 done:
   return rc;
 }
@@ -143,18 +177,15 @@ ptq_status ptq_plan_build(const ptq_grid *g, const unsigned char *todo_points,
                     "the order of points", err));
   PTQ_TRY(ptq_alloc(&out->items, g->n_points + g->n_subjects,
                     sizeof *out->items, "the plan's items", err));
-  double seconds = 0.0;
-  for (int64_t i = 0; i < g->n_points; i++) {
-    if (!todo_points[i]) continue;
-    out->order[out->n_order++] = i;
-    seconds += point_seconds(&p, i);
-  }
-  p.share = seconds / (BATCHES_A_RANK * (double)n_workers);
+  PTQ_TRY(ptq_alloc(&p.rests, g->n_subjects, sizeof *p.rests,
+                    "the points to pack", err));
+  apportion(&p, n_workers, collect(&p, todo_points));
   PTQ_TRY(pack_all(&p, todo_subjects, err));
   qsort(out->items, (size_t)out->n_items, sizeof *out->items, by_length);
   for (int64_t i = 0; i < out->n_items; i++)
     out->seconds_total += out->items[i].seconds;
 done:
+  ptq_free(p.rests);
   if (rc != PTQ_OK) ptq_plan_release(out);
   return rc;
 }
