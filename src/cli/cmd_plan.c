@@ -148,8 +148,9 @@ static void print_plan(const planned *p) {
   print_points(p);
   print_subjects(p);
   ptq_bytes_name(p->plan.memory_bytes, memory);
-  printf("\nsweep '%s': %" PRId64 " points of %" PRId64 " models", p->spec.name,
-         p->grid.n_points, p->spec.n_models);
+  printf("\nsweep '%s': %" PRId64 " points of %" PRId64 " model%s",
+         p->spec.name, p->grid.n_points, p->spec.n_models,
+         p->spec.n_models == 1 ? "" : "s");
   if (p->grid.n_duplicates > 0)
     printf("; %" PRId64 " dropped: their group is a row already listed",
            p->grid.n_duplicates);
