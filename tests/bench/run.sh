@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ./run.sh bench [--no-rivals]: speed as ratios measured in one run.
+#
+#   GPTQ of a 4096 x 4096 layer, beside the matrix products of that size
+#   rounding of the same layer, beside memcpy
+#   the forward pass on SmolLM2-135M at 512 and 2048 tokens: the share of what
+#   the same two processes reach multiplying matrices, and, turn by turn,
+#   transformers in float32 on two threads
+#
+# OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are unset, so OpenBLAS picks the CPU's
+# own kernel; each program prints which one ran.
+set -euo pipefail
+build=$1; shift
+top=$(cd "$(dirname "$0")/../.." && pwd)
+rivals=1
+case ${1:-} in
+  --no-rivals) rivals=0 ;;
+  "") ;;
+  *) echo "usage: ./run.sh bench [--no-rivals]" >&2; exit 2 ;;
+esac
+unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
+
+cmake --build "$build" --target bench >/dev/null
+. "$top/tests/parity/environment.sh"
+make_model
+
+echo "== one layer =="
+"$build/tests/bench/bench_gptq" 4096 2
+echo
+echo "== forward pass, SmolLM2-135M =="
+if [ "$rivals" = 1 ]; then
+  "$parity_python" "$top/tests/bench/rivals.py" \
+    --bench "$build/tests/bench/bench_forward" --model "$model"
+else
+  "$build/tests/bench/bench_forward" "$model" 512 2048
+  echo "transformers: not run (--no-rivals)"
+fi

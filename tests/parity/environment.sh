@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Sourced by parity and bench: PyTorch in an environment of its own outside the
+# repository (PTQ_PARITY_VENV names one that is there), and the checkpoint of
+# SmolLM2-135M. Sets parity_python, cache and model.
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/ptqsweep
+model=$cache/smollm2-135m
+venv=${PTQ_PARITY_VENV:-$cache/parity-venv}
+parity_python=$venv/bin/python
+
+if [ -z "${PTQ_PARITY_VENV:-}" ] &&
+   ! cmp -s "$top/tests/parity/requirements.txt" "$venv/requirements.txt"; then
+  echo "installing PyTorch and transformers into $venv (gigabytes)" >&2
+  mkdir -p "$cache"
+  python3 -m venv --clear "$venv"
+  "$parity_python" -m pip install -q --disable-pip-version-check \
+    -r "$top/tests/parity/requirements.txt"
+  cp "$top/tests/parity/requirements.txt" "$venv/requirements.txt"
+fi
+
+make_model() {
+  [ -f "$model/model.safetensors" ] ||
+    "$parity_python" "$top/sweeps/smollm2.py" -o "$model"
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file parity_logits.c
+ * parity_logits MODEL IDS.npy OUT: the float32 logits [windows, length, vocab]
+ * of a checkpoint over token windows, as raw bytes; prints the NLL sum of each
+ * window.
+ */
+#include <stdio.h>
+
+#include "ptq/base/mem.h"
+#include "ptq/base/npy.h"
+#include "ptq/eval/score.h"
+#include "ptq/num/blas.h"
+
+/* Everything the program holds. */
+typedef struct parity {
+  ptq_model *model;
+  const ptq_model_info *info; /* borrowed */
+  ptq_embedding embedding;
+  ptq_head head;
+  ptq_workspace *ws;
+  ptq_scorer *scorer;
+  float *h, *logits; /* [length, d_model], [length, PTQ_HEAD_SLICE] */
+} parity;
+
+static ptq_status parity_open(parity *p, const char *dir, int64_t length,
+                              ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  PTQ_TRY(ptq_blas_init(err));
+  PTQ_TRY(ptq_model_open(dir, &p->model, err));
+  p->info = ptq_model_get_info(p->model);
+  PTQ_TRY(ptq_model_load_embedding(p->model, &p->embedding, err));
+  PTQ_TRY(ptq_model_load_head(p->model, &p->head, err));
+  PTQ_TRY(ptq_workspace_create(p->info, length, &p->ws, err));
+  PTQ_TRY(ptq_scorer_create(p->info, length, 0, &p->scorer, err));
+  PTQ_TRY(ptq_alloc(&p->h, length * p->info->d_model, sizeof(float), "states",
+                    err));
+  PTQ_TRY(ptq_alloc(&p->logits, length * p->info->vocab, sizeof(float),
+                    "logits", err));
+done:
+  return rc;
+}
+
+static void parity_close(parity *p) {
+  ptq_free(p->h);
+  ptq_free(p->logits);
+  ptq_scorer_free(p->scorer);
+  ptq_workspace_free(p->ws);
+  ptq_head_release(&p->head);
+  ptq_embedding_release(&p->embedding);
+  ptq_model_close(p->model);
+}
+
+static ptq_status one_window(parity *p, const uint32_t *ids, int64_t length,
+                             FILE *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_block block = {0};
+  double nll = 0.0;
+  PTQ_TRY(ptq_embed(p->info, &p->embedding, ids, length, p->h, err));
+  for (int64_t i = 0; i < p->info->n_blocks; i++) {
+    ptq_block_release(&block);
+    PTQ_TRY(ptq_model_load_block(p->model, i, &block, err));
+    PTQ_TRY(ptq_block_forward(p->info, &block, p->h, length, p->ws, NULL,
+                              PTQ_SITE_COUNT, err));
+  }
+  ptq_head_norm(p->info, &p->head, p->h, length);
+  ptq_head_logits(p->info, &p->head, p->h, length, 0, p->info->vocab,
+                  p->logits);
+  const size_t n = (size_t)(length * p->info->vocab);
+  if (fwrite(p->logits, sizeof(float), n, out) != n)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_IO, "cannot write the logits"));
+  PTQ_TRY(ptq_score_window(p->scorer, &p->head, ids, length, p->h, NULL, 0,
+                           &nll, NULL, NULL, err));
+  printf("%.17g\n", nll);
+done:
+  ptq_block_release(&block);
+  return rc;
+}
+
+int main(int argc, char **argv) {
+  if (argc != 4) {
+    fprintf(stderr, "usage: parity_logits MODEL IDS.npy OUT\n");
+    return 2;
+  }
+  ptq_status rc = PTQ_OK;
+  ptq_err err = {0};
+  parity p = {0};
+  ptq_npy ids = {0};
+  FILE *out = NULL;
+  PTQ_TRY(ptq_npy_read(argv[2], PTQ_NPY_U32, 2, &ids, &err));
+  PTQ_TRY(parity_open(&p, argv[1], ids.dims[1], &err));
+  out = fopen(argv[3], "wb");
+  if (out == NULL)
+    PTQ_TRY(PTQ_FAIL(&err, PTQ_E_IO, "cannot write '%s'", argv[3]));
+  const uint32_t *data = ids.data;
+  for (int64_t i = 0; i < ids.dims[0]; i++)
+    PTQ_TRY(one_window(&p, data + i * ids.dims[1], ids.dims[1], out, &err));
+done:
+  if (out != NULL && fclose(out) != 0 && rc == PTQ_OK)
+    rc = PTQ_FAIL(&err, PTQ_E_IO, "cannot write '%s'", argv[3]);
+  if (rc != PTQ_OK) fprintf(stderr, "parity_logits: %s\n", err.msg);
+  ptq_npy_release(&ids);
+  parity_close(&p);
+  return rc != PTQ_OK;
+}
