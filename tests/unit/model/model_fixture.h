@@ -123,11 +123,11 @@ static inline void fx_llama(fx_model *m) {
 
 static inline void fx_opt_linear(fx_model *m, int b, const char *tail,
                                  int64_t out, int64_t in) {
-  char name[FX_NAME];
-  snprintf(name, sizeof name, "%s.weight", tail);
-  fx_add_in_block(m, "model.decoder.", b, name, out, in, 0.0F);
-  snprintf(name, sizeof name, "%s.bias", tail);
-  fx_add_in_block(m, "model.decoder.", b, name, out, 0, 0.0F);
+  char end[40];
+  snprintf(end, sizeof end, "%s.weight", tail);
+  fx_add_in_block(m, "model.decoder.", b, end, out, in, 0.0F);
+  snprintf(end, sizeof end, "%s.bias", tail);
+  fx_add_in_block(m, "model.decoder.", b, end, out, 0, 0.0F);
 }
 
 /* 2 blocks, width 30, 3 heads of 10, d_ff 44, vocabulary 50, tied. */
