@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ptq/base/check.h"
+#include "ptq/base/log.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "ptq/comm/agree.h"
@@ -69,33 +70,63 @@ void ptq_study_close(ptq_study *s) {
   *s = (ptq_study){0};
 }
 
-static ptq_status check_text(const ptq_study *s, const ptq_text_spec *text,
-                             bool from_end, const ptq_subject *sub,
-                             ptq_err *err) {
+/* Cut a text's windows under a subject's tokenizer. */
+static ptq_status cut(const ptq_study *s, const ptq_text_spec *text,
+                      bool from_end, const ptq_subject *sub, ptq_windows *out,
+                      ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_tokens tokens = {0};
-  ptq_windows windows = {0};
   PTQ_TRY(ptq_tokens_load(s->spec.path, text, s->spec.models[sub->model].path,
                           sub->info.vocab, &tokens, err));
-  PTQ_TRY(ptq_windows_cut(text, from_end, &tokens, &windows, err));
+  PTQ_TRY(ptq_windows_cut(text, from_end, &tokens, out, err));
 done:
-  ptq_windows_release(&windows);
   ptq_tokens_release(&tokens);
+  return rc;
+}
+
+static int64_t count_overlaps(const ptq_windows *a, const ptq_windows *b) {
+  int64_t n = 0;
+  for (int64_t i = 0; i < a->n; i++)
+    for (int64_t j = 0; j < b->n; j++)
+      if (a->start[i] < b->start[j] + b->length &&
+          b->start[j] < a->start[i] + a->length) {
+        n++;
+        break;
+      }
+  return n;
+}
+
+static ptq_status check_subject(const ptq_study *s, const ptq_subject *sub,
+                                ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_spec *spec = &s->spec;
+  ptq_windows calib = {0}, select = {0}, eval = {0};
+  PTQ_TRY(
+      cut(s, &spec->calibrations[sub->calibration], false, sub, &calib, err));
+  PTQ_TRY(
+      cut(s, &spec->selection, spec->selection_from_end, sub, &select, err));
+  PTQ_TRY(cut(s, &spec->evaluations[sub->evaluation], false, sub, &eval, err));
+  const int64_t shared = spec->selection_from_end && sub->calibration == 0
+                             ? count_overlaps(&select, &calib)
+                             : 0;
+  if (shared > 0)
+    ptq_log(PTQ_LOG_WARN,
+            "model '%s': %lld of %lld selection windows share text with "
+            "calibration windows, which flatters output SQNR; name a "
+            "data.selection text",
+            spec->models[sub->model].name, (long long)shared,
+            (long long)select.n);
+done:
+  ptq_windows_release(&calib);
+  ptq_windows_release(&select);
+  ptq_windows_release(&eval);
   return rc;
 }
 
 ptq_status ptq_study_check_tokens(const ptq_study *s, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  for (int64_t i = 0; i < s->grid.n_subjects; i++) {
-    const ptq_subject *sub = &s->grid.subjects[i];
-    PTQ_TRY(check_text(s, &s->spec.calibrations[sub->calibration], false, sub,
-                       err));
-    PTQ_TRY(check_text(s, &s->spec.selection, s->spec.selection_from_end, sub,
-                       err));
-    PTQ_TRY(
-        check_text(s, &s->spec.evaluations[sub->evaluation], false, sub, err));
-  }
-done:
+  for (int64_t i = 0; i < s->grid.n_subjects && rc == PTQ_OK; i++)
+    rc = check_subject(s, &s->grid.subjects[i], err);
   return rc;
 }
 
