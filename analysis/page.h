@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/** @file page.h  Pieces of the report's HTML page. Private to the module. */
+#ifndef PTQ_ANALYSIS_PAGE_H
+#define PTQ_ANALYSIS_PAGE_H
+
+#include "ptq/analysis/report.h"
+
+/** Escaped for HTML text and attributes; control characters become spaces. */
+void ptq_html_text(ptq_text *out, const char *text);
+/** A number in a table cell: `digits` significant ones, or a dash. */
+void ptq_html_cell(ptq_text *out, double v, int digits);
+/** A count with thin spaces between thousands. */
+void ptq_html_count(ptq_text *out, int64_t n);
+
+/** The style sheet. */
+extern const char ptq_page_style[];
+
+void ptq_page_numbers(const ptq_report *r, ptq_text *out);
+void ptq_page_law(const ptq_report *r, ptq_text *out);
+void ptq_page_validation(const ptq_report *r, ptq_text *out);
+void ptq_page_left_out(const ptq_report *r, ptq_text *out);
+void ptq_page_models(const ptq_report *r, ptq_text *out);
+void ptq_page_words(ptq_text *out);
+
+#endif /* PTQ_ANALYSIS_PAGE_H */

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The law, its coefficients, its validation: the report's tables. */
+#include <math.h>
+#include <stdio.h>
+
+#include "page.h"
+
+static void coefficient_rows(const ptq_fit *f, ptq_text *out) {
+  for (int64_t j = 0; j < f->matrix.k; j++) {
+    const ptq_coefficient *c = &f->coef[j];
+    ptq_text_add(out, "<tr><th scope=\"row\"><code>");
+    ptq_html_text(out, f->matrix.columns[j].name);
+    ptq_text_add(out, "</code></th>");
+    ptq_html_cell(out, c->estimate, 4);
+    ptq_html_cell(out, c->std_error, 3);
+    ptq_html_cell(out, c->std_error_cluster, 3);
+    ptq_html_cell(out, c->df, 3);
+    ptq_html_cell(out, c->t, 3);
+    ptq_html_cell(out, c->p, 2);
+    ptq_html_cell(out, c->ci_low, 3);
+    ptq_html_cell(out, c->ci_high, 3);
+    ptq_html_cell(out, c->vif, 3);
+    ptq_text_add(out, "</tr>\n");
+  }
+}
+
+static void coefficient_table(const ptq_law_result *r, ptq_text *out) {
+  const ptq_fit *f = &r->fit;
+  ptq_text_add(out, "<div class=\"scroll\"><table><caption>");
+  ptq_html_text(out, r->estimator->title);
+  ptq_text_addf(out,
+                ": %lld points of %d models in %d families; R² %.3f of "
+                "ln(ΔNLL), %.3f of ΔNLL in nats. Intervals and p are from "
+                "the clustered errors.</caption><thead><tr>"
+                "<th class=\"t\">coefficient</th><th>estimate</th>"
+                "<th>standard<br>error</th><th>clustered<br>error</th>"
+                "<th>df</th><th>t</th><th>p</th>"
+                "<th colspan=\"2\" scope=\"colgroup\">95 %% interval</th>"
+                "<th>VIF</th></tr></thead><tbody>\n",
+                (long long)f->matrix.n, f->matrix.n_clusters,
+                f->matrix.n_families, f->r2, f->r2_nats);
+  coefficient_rows(f, out);
+  ptq_text_add(out, "</tbody></table></div>\n");
+}
+
+static void account(const ptq_fit *f, ptq_text *out) {
+  ptq_text_add(out, "<p class=\"note\">");
+  if (f->n_left > 0)
+    ptq_text_addf(out,
+                  "%lld points lie within noise (ΔNLL below two standard "
+                  "errors, or not positive) and are %s. ",
+                  (long long)f->n_left,
+                  f->estimator->on_log ? "left-censored" : "taken as measured");
+  if (f->n_right > 0)
+    ptq_text_addf(out, "%lld collapsed points are right-censored. ",
+                  (long long)f->n_right);
+  if (f->n_excluded > 0)
+    ptq_text_addf(out, "%lld points are left out: %s. ",
+                  (long long)f->n_excluded, f->estimator->excludes);
+  if (f->n_unbounded > 0)
+    ptq_text_addf(out, "%lld points have no bound for a logarithm. ",
+                  (long long)f->n_unbounded);
+  if (f->matrix.n_lost > 0)
+    ptq_text_addf(out, "%lld points lack a value of the formula. ",
+                  (long long)f->matrix.n_lost);
+  for (int64_t i = 0; i < f->matrix.n_dropped; i++) {
+    ptq_text_add(out, "Column <code>");
+    ptq_html_text(out, f->matrix.dropped[i].name);
+    ptq_text_add(out, "</code> is dropped: ");
+    ptq_html_text(out, f->matrix.dropped[i].why);
+    ptq_text_add(out, ". ");
+  }
+  const ptq_diagnostics *d = &f->diagnostics;
+  if (!isnan(d->jarque_bera))
+    ptq_text_addf(out,
+                  "Residuals: Jarque–Bera %.3g (p %.2g), Breusch–Pagan %.3g "
+                  "(p %.2g); condition of the columns %.3g. ",
+                  d->jarque_bera, d->jarque_bera_p, d->breusch_pagan,
+                  d->breusch_pagan_p, d->condition);
+  for (int i = 0; i < d->n_cook && i < 3; i++) {
+    char name[256];
+    ptq_obs_name(f->matrix.obs[d->cook[i].row], name, sizeof name);
+    ptq_text_add(out, i == 0 ? "Largest Cook’s distances: " : "; ");
+    ptq_html_text(out, name);
+    ptq_text_addf(out, " (%.2g)%s", d->cook[i].distance,
+                  i == 2 || i + 1 == d->n_cook ? "." : "");
+  }
+  ptq_text_add(out, "</p>\n");
+}
+
+void ptq_page_law(const ptq_report *r, ptq_text *out) {
+  ptq_text_add(out, "<h2 id=\"law\">The law</h2>\n");
+  if (r->summary == NULL) {
+    ptq_text_add(out, "<p>No law could be fitted: ");
+    ptq_html_text(out, r->why_not != NULL ? r->why_not : "unknown reason");
+    ptq_text_add(out, ".</p>\n");
+    return;
+  }
+  const ptq_law_result *law = &r->summary->law;
+  ptq_text equation = {0};
+  ptq_fit_equation(&law->fit, &equation);
+  ptq_text_add(out,
+               "<p>The loss that quantization adds, in nats a token, as a "
+               "function of what is known of the model, the format and the "
+               "method:</p>\n<p class=\"law\">");
+  ptq_html_text(out, ptq_text_str(&equation));
+  ptq_text_add(out, "</p>\n<p>Read one at a time, all else equal:</p>\n<ul>");
+  for (int64_t j = 1; j < law->fit.matrix.k; j++) {
+    char effect[256];
+    ptq_fit_effect(&law->fit, j, effect, sizeof effect);
+    if (effect[0] == '\0') continue;
+    ptq_text_add(out, "<li>");
+    ptq_html_text(out, effect);
+    ptq_text_add(out, "</li>\n");
+  }
+  ptq_text_add(out, "</ul>\n");
+  coefficient_table(law, out);
+  account(&law->fit, out);
+  ptq_text_release(&equation);
+  if (!r->summary->beside.fitted) {
+    ptq_text_addf(out, "<p class=\"note\">%s, beside it, could not be fitted: ",
+                  r->summary->beside.estimator->title);
+    ptq_html_text(out, r->summary->beside.failure);
+    ptq_text_add(out, ".</p>\n");
+    return;
+  }
+  ptq_text_add(out, "<h3>The same formula, fitted another way</h3>\n");
+  coefficient_table(&r->summary->beside, out);
+  account(&r->summary->beside.fit, out);
+}
+
+static void accuracy_row(ptq_text *out, const char *css, const char *what,
+                         const ptq_accuracy *a) {
+  ptq_text_addf(out, "<tr class=\"%s\"><th scope=\"row\">%s</th><td>%lld</td>",
+                css, what, (long long)a->n);
+  ptq_html_cell(out, a->median, 3);
+  ptq_html_cell(out, a->median_base, 3);
+  ptq_html_cell(out, a->r2, 3);
+  ptq_html_cell(out, a->r2_base, 3);
+  ptq_html_cell(out, a->mae, 3);
+  ptq_html_cell(out, a->mae_base, 3);
+  ptq_html_cell(out, 100.0 * a->coverage, 3);
+  ptq_text_add(out, "</tr>\n");
+}
+
+static void split_rows(ptq_text *out, const ptq_validation *v) {
+  char what[128];
+  if (v->n_groups < 2) {
+    ptq_text_addf(out,
+                  "<tr class=\"sum\"><th scope=\"row\">%s</th><td "
+                  "class=\"t\" colspan=\"8\">needs at least two; the store "
+                  "has %lld</td></tr>\n",
+                  v->split->name, (long long)v->n_groups);
+    return;
+  }
+  (void)snprintf(what, sizeof what, "%s (%lld)", v->split->name,
+                 (long long)v->n_groups);
+  accuracy_row(out, "sum", what, &v->all);
+  for (int b = 0; b < PTQ_BITS_MAX; b++) {
+    (void)snprintf(what, sizeof what, "%d bits", b);
+    if (v->by_bits[b].n > 0) accuracy_row(out, "part", what, &v->by_bits[b]);
+  }
+  if (v->n_failed > 0 || v->n_unpredicted > 0) {
+    ptq_text_addf(out,
+                  "<tr><td class=\"t\" colspan=\"9\">%lld could not be held "
+                  "out, %lld points have a level or value unseen in training "
+                  "%s",
+                  (long long)v->n_failed, (long long)v->n_unpredicted,
+                  v->n_failed > 0 ? "– " : "");
+    ptq_html_text(out, v->failure);
+    ptq_text_add(out, "</td></tr>\n");
+  }
+}
+
+static void comparison(const ptq_summary *s, ptq_text *out) {
+  ptq_text_add(out,
+               "<h3>Other formulas</h3>\n<div class=\"scroll\"><table><caption>"
+               "Median |ln(predicted / measured)| and R² of ln(ΔNLL) on "
+               "held-out points, best first.</caption><thead><tr>"
+               "<th class=\"t\">name</th>"
+               "<th colspan=\"2\" scope=\"colgroup\">models held out</th>"
+               "<th colspan=\"2\" scope=\"colgroup\">families held out</th>"
+               "<th class=\"t\">formula</th></tr></thead><tbody>\n");
+  for (int i = 0; i < s->n_others; i++) {
+    const ptq_law_result *r = &s->others[i];
+    ptq_text_addf(out, "<tr><th scope=\"row\">%s</th>", r->name);
+    if (r->fitted) {
+      for (int k = 0; k < 2; k++) {
+        ptq_html_cell(out, r->splits[k].all.median, 3);
+        ptq_html_cell(out, r->splits[k].all.r2, 3);
+      }
+      ptq_text_add(out, "<td class=\"t\"><code>");
+      ptq_html_text(out, r->formula);
+      ptq_text_add(out, "</code></td></tr>\n");
+    } else {
+      ptq_text_add(out, "<td class=\"t\" colspan=\"5\">not fitted: ");
+      ptq_html_text(out, r->failure);
+      ptq_text_add(out, "</td></tr>\n");
+    }
+  }
+  ptq_text_add(out, "</tbody></table></div>\n");
+}
+
+void ptq_page_validation(const ptq_report *r, ptq_text *out) {
+  if (r->summary == NULL) return;
+  const ptq_law_result *law = &r->summary->law;
+  ptq_text_addf(
+      out,
+      "<h2 id=\"validation\">How far to trust it</h2>\n"
+      "<p>Each model, or each whole family, is left out of the fit and then "
+      "predicted. The baseline is the dumbest prediction that could be made: "
+      "the median of the same format over the other models. Only points with "
+      "%g &lt; ΔNLL &lt; %g count.</p>\n"
+      "<div class=\"scroll\"><table><thead><tr><th class=\"t\" "
+      "rowspan=\"2\">held out</th><th rowspan=\"2\">points</th>"
+      "<th colspan=\"2\" scope=\"colgroup\">median |ln(p/m)|</th>"
+      "<th colspan=\"2\" scope=\"colgroup\">R² of ln(ΔNLL)</th>"
+      "<th colspan=\"2\" scope=\"colgroup\">mean error, nats</th>"
+      "<th rowspan=\"2\">90 %% interval<br>covers, %%</th></tr><tr>"
+      "<th>law</th><th>baseline</th><th>law</th><th>baseline</th>"
+      "<th>law</th><th>baseline</th></tr></thead><tbody>\n",
+      PTQ_BAND_LOW, PTQ_BAND_HIGH);
+  for (int i = 0; i < law->n_splits; i++) split_rows(out, &law->splits[i]);
+  ptq_text_add(out, "</tbody></table></div>\n");
+  comparison(r->summary, out);
+}

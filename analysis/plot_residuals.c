@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Residuals of the law: against the prediction, as quantiles, by model. */
+#include <gsl/gsl_cdf.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gnuplot.h"
+#include "plot.h"
+#include "ptq/base/mem.h"
+
+static double log_ratio(const ptq_fit *f, int64_t i) {
+  const double y = f->matrix.obs[i]->point->dnll;
+  return y > 0.0 && f->matrix.obs[i]->use == PTQ_USE_OK ? log(y / f->fitted[i])
+                                                        : NAN;
+}
+
+static int compare_doubles(const void *a, const void *b) {
+  const double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+/* Standardized residuals, sorted, beside normal quantiles. */
+static ptq_status quantiles(const ptq_fit *f, ptq_picture *p, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  double *e = NULL, sum = 0.0;
+  int64_t n = 0;
+  PTQ_TRY(ptq_alloc(&e, f->matrix.n, sizeof *e, "residuals", err));
+  for (int64_t i = 0; i < f->matrix.n; i++) {
+    double c = NAN;
+    if (f->weight == NULL &&
+        ptq_obs_censoring(f->matrix.obs[i], &c) != PTQ_CENSORED_NOT)
+      continue;
+    const double w = f->weight != NULL ? sqrt(f->weight[i]) : 1.0;
+    e[n] = w * f->residual[i];
+    sum += e[n] * e[n];
+    n++;
+  }
+  const double scale = n > 0 && sum > 0.0 ? sqrt(sum / (double)n) : 1.0;
+  qsort(e, (size_t)n, sizeof *e, compare_doubles);
+  ptq_text_add(&p->script, "$q << EOD\n");
+  for (int64_t i = 0; i < n; i++)
+    ptq_text_addf(&p->script, "%.6g %.6g\n",
+                  gsl_cdf_ugaussian_Pinv(((double)i + 0.5) / (double)n),
+                  e[i] / scale);
+  ptq_text_add(&p->script, "NaN NaN\nEOD\n");
+done:
+  ptq_free(e);
+  return rc;
+}
+
+static void write_data(const ptq_plot_data *d, const ptq_fit *f,
+                       ptq_labels *models, ptq_picture *p) {
+  for (int64_t i = 0; i < f->matrix.n; i++)
+    (void)ptq_label(models, f->matrix.obs[i]->point->model);
+  for (int k = 0; k < d->families.n; k++) {
+    ptq_text_addf(&p->script, "$r%d << EOD\n", k);
+    for (int64_t i = 0; i < f->matrix.n; i++) {
+      const ptq_obs *o = f->matrix.obs[i];
+      const double r = log_ratio(f, i);
+      if (!isfinite(r) || ptq_family_of(d, o) != k) continue;
+      /* spread a model's points by their number, so that they do not hide
+       * one another */
+      const double x = ptq_label(models, o->point->model) +
+                       0.6 * ((double)(i * 7 % 32) / 31.0 - 0.5);
+      ptq_text_addf(&p->script, "%.6g %.6g %.6g\n", f->fitted[i], r, x);
+    }
+    ptq_text_add(&p->script, "NaN NaN NaN\nEOD\n");
+  }
+}
+
+static void points(const ptq_plot_data *d, const char *columns, bool key,
+                   ptq_picture *p) {
+  for (int k = 0; k < d->families.n; k++)
+    ptq_text_addf(&p->script,
+                  ", $r%d using %s with points pt %d ps 0.4 lc rgb '%s' "
+                  "notitle",
+                  k, columns, ptq_plot_mark(k), ptq_plot_color(k));
+  for (int k = 0; key && k < d->families.n; k++) {
+    ptq_text_addf(&p->script,
+                  ", keyentry with points pt %d ps 0.8 lc rgb '%s' title ",
+                  ptq_plot_mark(k), ptq_plot_color(k));
+    ptq_gnuplot_quote(&p->script, d->families.text[k]);
+    ptq_text_add(&p->script, " noenhanced");
+  }
+  ptq_text_add(&p->script, "\n");
+}
+
+static void panels(const ptq_plot_data *d, const ptq_labels *models,
+                   ptq_picture *p) {
+  ptq_text *s = &p->script;
+  ptq_text_add(s, "set multiplot\nset tmargin screen 0.92\n"
+                  "set bmargin screen 0.24\n"
+                  "set lmargin screen 0.07\nset rmargin screen 0.32\n"
+                  "set title 'against the prediction'\n"
+                  "set logscale x\nset format x '10^{%L}'\n"
+                  "set xlabel 'predicted ΔNLL, nats a token'\n"
+                  "set ylabel 'ln(measured / predicted)'\n"
+                  "plot 0 with lines lw 1 lc rgb '#344054' notitle");
+  points(d, "1:2", false, p);
+  ptq_text_add(s, "set lmargin screen 0.395\nset rmargin screen 0.605\n"
+                  "set title 'against normal quantiles'\n"
+                  "unset logscale x\nset format x '%g'\n"
+                  "set xlabel 'normal quantile'\n"
+                  "set ylabel 'standardized residual'\n"
+                  "plot x with lines lw 1 lc rgb '#344054' notitle, $q using "
+                  "1:2 with points pt 7 ps 0.35 lc rgb '#0072B2' notitle\n"
+                  "set lmargin screen 0.675\nset rmargin screen 0.9\n"
+                  "set title 'by model'\nunset xlabel\n"
+                  "set ylabel 'ln(measured / predicted)'\n"
+                  "set xtics rotate by -40 font ',10' noenhanced (");
+  for (int i = 0; i < models->n; i++) {
+    ptq_text_add(s, i > 0 ? ", " : "");
+    ptq_gnuplot_quote(s, i + 1 == PTQ_LABELS_MAX ? "others" : models->text[i]);
+    ptq_text_addf(s, " %d", i);
+  }
+  ptq_text_addf(s, ")\nset xrange [-0.6:%.6g]\n", models->n - 0.4);
+  ptq_plot_key(s, 0.91);
+  ptq_text_add(s, "plot 0 with lines lw 1 lc rgb '#344054' notitle");
+  points(d, "3:2", true, p);
+  ptq_text_add(s, "unset multiplot\n");
+}
+
+static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_labels models = {.n = 0};
+  p->empty = d->summary == NULL;
+  if (p->empty) {
+    ptq_text_add(&p->caption, "No law could be fitted yet.");
+    goto done;
+  }
+  const ptq_fit *f = &d->summary->law.fit;
+  p->width = 960;
+  p->height = 400;
+  ptq_plot_style(&p->script);
+  write_data(d, f, &models, p);
+  PTQ_TRY(quantiles(f, p, err));
+  panels(d, &models, p);
+  ptq_text_add(&p->csv, PTQ_CSV_POINT "dnll,dnll_se,fitted,log_ratio\n");
+  for (int64_t i = 0; i < f->matrix.n; i++) {
+    const ptq_obs *o = f->matrix.obs[i];
+    ptq_csv_point(&p->csv, o);
+    ptq_csv_number(&p->csv, o->point->dnll, ',');
+    ptq_csv_number(&p->csv, o->point->dnll_se, ',');
+    ptq_csv_number(&p->csv, f->fitted[i], ',');
+    ptq_csv_number(&p->csv, log_ratio(f, i), '\n');
+  }
+  ptq_text_add(&p->caption,
+               "What the law leaves unexplained, on the points it was fitted "
+               "to. A bend in the first panel says that the formula lacks "
+               "something; a model that lies off zero in the last one is why "
+               "errors are clustered by model. Points without a logarithm "
+               "are only in the middle panel.");
+done:
+  return rc;
+}
+
+const ptq_plot ptq_plot_residuals = {"residuals", "Residuals of the law", draw};

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* mpi-ranks: 1 */
+/*
+ * PTQ_STORE_OUT=PATH in the environment makes the program write a finished
+ * synthetic store there, and PATH.half, one with pending and failed points
+ * and difficult names, for tests in other languages; then it ends.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ptq/analysis/report.h"
+#include "ptq/base/file.h"
+#include "synthetic_store.h"
+
+static tables table;
+static char dir[512], store_path[600], report_dir[600];
+
+static const char *const ids[] = {
+    "nll-bits",  "dnll-bits", "gptq-gain", "predicted-measured",
+    "sqnr-dnll", "spectra",   "residuals"};
+
+/* Half of the points pending, some failed, names that try to break out. */
+static void make_half(tables *t) {
+  static const char evil[] = "a'b\"<i>&_^{x}`id`";
+  for (int64_t i = 0; i < t->n_points; i++) {
+    if (i % 3 == 0) t->states[i] = PTQ_STATE_PENDING;
+    if (i % 40 == 1) t->states[i] = PTQ_STATE_FAILED;
+    if (t->subject[i] == 9)
+      (void)ptq_text_copy(t->points[i].model, sizeof t->points[i].model, evil);
+    if (t->subject[i] >= 5)
+      (void)ptq_text_copy(t->points[i].family, sizeof t->points[i].family,
+                          "f'@{<&");
+  }
+  (void)ptq_text_copy(t->models[9].model, sizeof t->models[9].model, evil);
+  for (int s = 5; s < 10; s++)
+    (void)ptq_text_copy(t->models[s].family, sizeof t->models[s].family,
+                        "f'@{<&");
+}
+
+static void open_store(const char *path, ptq_view **view, ptq_frame *frame) {
+  ptq_err err = {0};
+  if (ptq_view_open(path, view, &err) != PTQ_OK ||
+      ptq_frame_from_view(*view, frame, &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
+}
+
+static void write_store(void) {
+  ptq_err err = {0};
+  (void)remove(store_path);
+  if (synthetic_store(&table, store_path, &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
+}
+
+static char *read_text(const char *name) {
+  char path[700], *text = NULL;
+  size_t size = 0;
+  ptq_err err = {0};
+  (void)snprintf(path, sizeof path, "%s/%s", report_dir, name);
+  if (ptq_file_read(path, 64u << 20, &text, &size, &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
+  return text;
+}
+
+static void write_report(const ptq_summary_options *options) {
+  ptq_view *view = NULL;
+  ptq_frame frame = {0};
+  static ptq_summary summary;
+  ptq_err err = {0}, why = {0};
+  open_store(store_path, &view, &frame);
+  const bool fitted =
+      ptq_summary_build(&frame, options, &summary, &why) == PTQ_OK;
+  const ptq_report report = {.view = view,
+                             .frame = &frame,
+                             .summary = fitted ? &summary : NULL,
+                             .why_not = why.msg,
+                             .version = "test"};
+  if (ptq_report_write(&report, report_dir, &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
+  if (fitted) ptq_summary_release(&summary);
+  ptq_frame_release(&frame);
+  ptq_view_close(view);
+}
+
+static void store_gives_back_the_tables_it_was_made_of(void **state) {
+  (void)state;
+  tables_synthetic(&table, &synthetic_default, 8);
+  table.states[17] = PTQ_STATE_FAILED;
+  table.states[18] = PTQ_STATE_PENDING;
+  write_store();
+  ptq_view *view = NULL;
+  ptq_frame frame = {0};
+  open_store(store_path, &view, &frame);
+  assert_int_equal(frame.n, table.n_points);
+  assert_int_equal(frame.count[PTQ_USE_FAILED], 1);
+  assert_int_equal(frame.count[PTQ_USE_PENDING], 1);
+  for (int64_t i = 0; i < frame.n; i++) {
+    if (frame.obs[i].use == PTQ_USE_FAILED ||
+        frame.obs[i].use == PTQ_USE_PENDING)
+      continue;
+    assert_true(frame.obs[i].point->dnll == table.points[i].dnll);
+    assert_string_equal(frame.obs[i].model->model, table.points[i].model);
+    assert_int_equal(frame.obs[i].n_layers, LAYERS);
+    assert_true(fabs(frame.obs[i].log_err_hessian +
+                     table.points[i].sqnr_output * log(10.0) / 10.0) < 1e-9);
+  }
+  ptq_frame_release(&frame);
+  ptq_view_close(view);
+}
+
+static void report_has_every_plot_and_its_data(void **state) {
+  (void)state;
+  const ptq_summary_options options = {0};
+  tables_synthetic(&table, &synthetic_default, 8);
+  write_store();
+  write_report(&options);
+  char *page = read_text("index.html");
+  for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
+    char name[64], anchor[64];
+    (void)snprintf(anchor, sizeof anchor, "<h2 id=\"%s\">", ids[i]);
+    assert_non_null(strstr(page, anchor));
+    (void)snprintf(name, sizeof name, "%s.svg", ids[i]);
+    char *svg = read_text(name);
+    assert_true(strncmp(svg, "<svg", 4) == 0);
+    assert_non_null(strstr(page, svg));
+    ptq_free(svg);
+    (void)snprintf(name, sizeof name, "%s.csv", ids[i]);
+    char *csv_text_ = read_text(name);
+    assert_true(strncmp(csv_text_, "model,", 6) == 0 ||
+                strncmp(csv_text_, "split,", 6) == 0);
+    ptq_free(csv_text_);
+  }
+  assert_non_null(strstr(page, "dnll = exp("));
+  ptq_free(page);
+}
+
+static void names_cannot_break_out_of_page_or_script(void **state) {
+  (void)state;
+  const ptq_summary_options options = {0};
+  tables_synthetic(&table, &synthetic_default, 8);
+  make_half(&table);
+  write_store();
+  write_report(&options);
+  char *page = read_text("index.html");
+  assert_null(strstr(page, "<i>"));
+  assert_null(strstr(page, "<Hessian>"));
+  assert_non_null(strstr(page, "a&#39;b&quot;&lt;i&gt;&amp;_^{x}`id`"));
+  /* in a picture: escaped by gnuplot, and as it was written */
+  char *svg = read_text("nll-bits.svg");
+  assert_non_null(strstr(svg, "f'@{&lt;&amp;"));
+  ptq_free(svg);
+  ptq_free(page);
+}
+
+static void empty_store_gives_a_page_that_says_so(void **state) {
+  (void)state;
+  const ptq_summary_options options = {0};
+  tables_synthetic(&table, &synthetic_default, 8);
+  for (int64_t i = 0; i < table.n_points; i++)
+    table.states[i] = PTQ_STATE_PENDING;
+  write_store();
+  write_report(&options);
+  char *page = read_text("index.html");
+  assert_non_null(strstr(page, "No law could be fitted"));
+  assert_non_null(strstr(page, "0 / 320"));
+  char path[700];
+  (void)snprintf(path, sizeof path, "%s/nll-bits.svg", report_dir);
+  assert_false(ptq_path_exists(path)); /* the earlier report's is gone */
+  ptq_free(page);
+}
+
+static void missing_gnuplot_names_the_package(void **state) {
+  (void)state;
+  ptq_view *view = NULL;
+  ptq_frame frame = {0};
+  ptq_err err = {0};
+  tables_synthetic(&table, &synthetic_default, 8);
+  write_store();
+  open_store(store_path, &view, &frame);
+  const ptq_report report = {.view = view, .frame = &frame, .version = "test"};
+  char *path = NULL;
+  assert_int_equal(ptq_strdup(&path, getenv("PATH"), NULL), PTQ_OK);
+  assert_int_equal(setenv("PATH", "/nonexistent", 1), 0);
+  assert_int_equal(ptq_report_write(&report, report_dir, &err),
+                   PTQ_E_UNSUPPORTED);
+  assert_int_equal(setenv("PATH", path, 1), 0);
+  assert_non_null(strstr(err.msg, "gnuplot-nox"));
+  ptq_free(path);
+  ptq_frame_release(&frame);
+  ptq_view_close(view);
+}
+
+static void file_in_the_way_of_the_directory_is_named(void **state) {
+  (void)state;
+  ptq_view *view = NULL;
+  ptq_frame frame = {0};
+  ptq_err err = {0};
+  open_store(store_path, &view, &frame);
+  const ptq_report report = {.view = view, .frame = &frame, .version = "test"};
+  assert_int_equal(ptq_report_write(&report, store_path, &err), PTQ_E_IO);
+  assert_non_null(strstr(err.msg, "in the way"));
+  ptq_frame_release(&frame);
+  ptq_view_close(view);
+}
+
+/* For tests in other languages. */
+static int write_stores(const char *out) {
+  ptq_err err = {0};
+  char half[700];
+  (void)snprintf(half, sizeof half, "%s.half", out);
+  tables_synthetic(&table, &synthetic_default, 8);
+  ptq_status rc = synthetic_store(&table, out, &err);
+  make_half(&table);
+  if (rc == PTQ_OK) rc = synthetic_store(&table, half, &err);
+  if (rc != PTQ_OK) fprintf(stderr, "%s\n", err.msg);
+  return rc == PTQ_OK ? 0 : 1;
+}
+
+static void remove_all(void) {
+  char path[700];
+  static const char *const ends[] = {".svg", ".csv"};
+  for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++)
+    for (int e = 0; e < 2; e++) {
+      (void)snprintf(path, sizeof path, "%s/%s%s", report_dir, ids[i], ends[e]);
+      (void)remove(path);
+    }
+  (void)snprintf(path, sizeof path, "%s/index.html", report_dir);
+  (void)remove(path);
+  (void)remove(report_dir);
+  (void)remove(store_path);
+  (void)snprintf(path, sizeof path, "%s.lock", store_path);
+  (void)remove(path);
+  (void)remove(dir);
+}
+
+int main(void) {
+  int failed = 1;
+  MPI_Init(NULL, NULL);
+  const char *out = getenv("PTQ_STORE_OUT");
+  if (out != NULL) {
+    failed = write_stores(out);
+    MPI_Finalize();
+    return failed;
+  }
+  const char *tmp = getenv("TMPDIR");
+  (void)snprintf(dir, sizeof dir, "%s/ptq-report-XXXXXX",
+                 tmp != NULL ? tmp : "/tmp");
+  if (mkdtemp(dir) != NULL) {
+    (void)snprintf(store_path, sizeof store_path, "%s/quick.h5", dir);
+    (void)snprintf(report_dir, sizeof report_dir, "%s/report", dir);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(store_gives_back_the_tables_it_was_made_of),
+        cmocka_unit_test(report_has_every_plot_and_its_data),
+        cmocka_unit_test(names_cannot_break_out_of_page_or_script),
+        cmocka_unit_test(empty_store_gives_a_page_that_says_so),
+        cmocka_unit_test(missing_gnuplot_names_the_package),
+        cmocka_unit_test(file_in_the_way_of_the_directory_is_named),
+    };
+    failed = cmocka_run_group_tests_name("analysis/report", tests, NULL, NULL);
+    remove_all();
+  }
+  MPI_Finalize();
+  return failed;
+}
