@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <string.h>
+
+#include "layer.h"
+
+static void identity_moment_gives_rounding_to_nearest(void **state) {
+  (void)state;
+  static const char *const dtypes[] = {"int4", "int3:asym", "mxint3"};
+  static const int64_t groups[] = {16, 48, PTQ_GROUP_ROW, PTQ_GROUP_TENSOR};
+  layer l = layer_random(37, 200, 1);
+  for (int64_t i = 0; i < l.cols * l.cols; i++)
+    l.h[i] = i % (l.cols + 1) == 0 ? 0.37 : 0.0;
+  for (size_t d = 0; d < sizeof dtypes / sizeof dtypes[0]; d++)
+    for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++) {
+      layer_quantize(&l, "rtn", "", dtypes[d], groups[g]);
+      layer_keep(&l);
+      layer_quantize(&l, "gptq", "", dtypes[d], groups[g]);
+      assert_memory_equal(l.q, l.kept_q, (size_t)(l.rows * l.cols) * 2);
+      assert_memory_equal(l.y, l.kept_y, (size_t)(l.rows * l.cols) * 4);
+    }
+  layer_release(&l);
+}
+
+static void feedback_lowers_the_error_of_the_outputs(void **state) {
+  (void)state;
+  static const char *const dtypes[] = {"int4", "int3:asym", "mxint3", "mxint2"};
+  layer l = layer_random(40, 150, 2);
+  for (size_t d = 0; d < sizeof dtypes / sizeof dtypes[0]; d++) {
+    layer_quantize(&l, "rtn", "", dtypes[d], 32);
+    const double rtn = layer_error(&l);
+    layer_quantize(&l, "gptq", "", dtypes[d], 32);
+    const double natural = layer_error(&l);
+    layer_quantize(&l, "gptq", "act_order=true,static_groups=true", dtypes[d],
+                   32);
+    if (natural > 0.6 * rtn || layer_error(&l) > 0.6 * rtn)
+      fail_msg("%s: rtn %g, gptq %g, in order %g", dtypes[d], rtn, natural,
+               layer_error(&l));
+  }
+  layer_release(&l);
+}
+
+static void bits_do_not_depend_on_threads(void **state) {
+  (void)state;
+  layer l = layer_random(600, 140, 3); /* three tiles, the last one short */
+  l.threads = 1;
+  layer_quantize(&l, "gptq", "block=48", "int4", 32);
+  layer_keep(&l);
+  for (l.threads = 2; l.threads <= 5; l.threads++) {
+    layer_quantize(&l, "gptq", "block=48", "int4", 32);
+    assert_memory_equal(l.q, l.kept_q, (size_t)(l.rows * l.cols) * 2);
+    assert_memory_equal(l.y, l.kept_y, (size_t)(l.rows * l.cols) * 4);
+  }
+  layer_release(&l);
+}
+
+static void the_unit_of_the_moment_does_not_matter(void **state) {
+  (void)state;
+  layer l = layer_random(20, 96, 4);
+  layer_quantize(&l, "gptq", "", "int4", 32);
+  layer_keep(&l);
+  static const double units[] = {0x1p-200, 0x1p-30, 0x1p60, 0x1p300};
+  for (size_t u = 0; u < sizeof units / sizeof units[0]; u++) {
+    for (int64_t i = 0; i < l.cols * l.cols; i++) l.h[i] *= units[u];
+    layer_quantize(&l, "gptq", "", "int4", 32);
+    assert_memory_equal(l.q, l.kept_q, (size_t)(l.rows * l.cols) * 2);
+    for (int64_t i = 0; i < l.cols * l.cols; i++) l.h[i] /= units[u];
+  }
+  layer_release(&l);
+}
+
+static void codes_and_parameters_restore_the_weights(void **state) {
+  (void)state;
+  static const char *const options[] = {"", "act_order=true,static_groups=true",
+                                        "static_groups=true"};
+  layer l = layer_random(20, 100, 5); /* the last group has 4 columns */
+  const int64_t groups = ptq_dtype_groups(l.cols, 32);
+  for (size_t o = 0; o < sizeof options / sizeof options[0]; o++) {
+    layer_quantize(&l, "gptq", options[o], "int4:asym", 32);
+    for (int64_t i = 0; i < l.rows * l.cols; i++) {
+      const ptq_group_params p =
+          l.params[i / l.cols * groups + i % l.cols / 32];
+      assert_true(l.y[i] == p.scale * ((float)l.q[i] - p.zero));
+      assert_in_range(l.q[i], 0, 15);
+    }
+  }
+  layer_release(&l);
+}
+
+static void dead_columns_become_zero(void **state) {
+  (void)state;
+  layer l = layer_random(9, 70, 6);
+  static const int64_t dead[] = {0, 31, 69};
+  for (int k = 0; k < 3; k++)
+    for (int64_t j = 0; j < l.cols; j++)
+      l.h[dead[k] * l.cols + j] = l.h[j * l.cols + dead[k]] = 0.0;
+  static const char *const options[] = {"", "act_order=true"};
+  for (int o = 0; o < 2; o++) {
+    layer_quantize(&l, "gptq", options[o], "int4", 32);
+    for (int64_t r = 0; r < l.rows; r++)
+      for (int k = 0; k < 3; k++)
+        assert_true(l.y[r * l.cols + dead[k]] == 0.0F);
+  }
+  layer_release(&l);
+}
+
+static void zero_weights_stay_zero(void **state) {
+  (void)state;
+  static const char *const dtypes[] = {"int4", "int4:asym", "mxint4"};
+  layer l = layer_random(5, 40, 7);
+  memset(l.w, 0, (size_t)(l.rows * l.cols) * sizeof *l.w);
+  for (int d = 0; d < 3; d++) {
+    layer_quantize(&l, "gptq", "", dtypes[d], 16);
+    for (int64_t i = 0; i < l.rows * l.cols; i++) assert_true(l.y[i] == 0.0F);
+  }
+  layer_release(&l);
+}
+
+static void fresh_parameters_are_those_of_blocks_of_one_group(void **state) {
+  (void)state;
+  layer l = layer_random(30, 128, 9);
+  layer_quantize(&l, "gptq", "block=32", "int3", 32);
+  layer_keep(&l);
+  layer_quantize(&l, "gptq", "group_params=fresh", "int3", 32);
+  assert_memory_equal(l.q, l.kept_q, (size_t)(l.rows * l.cols) * 2);
+  layer_quantize(&l, "gptq", "", "int3", 32);
+  assert_memory_not_equal(l.q, l.kept_q, (size_t)(l.rows * l.cols) * 2);
+  layer_release(&l);
+}
+
+static void storage_counts_a_group_index_only_where_needed(void **state) {
+  (void)state;
+  layer l = layer_random(4, 64, 10);
+  const double plain = 4 * 64 * 4 + 4 * 2 * 32;
+  static const struct {
+    const char *options;
+    int64_t group;
+    double bits;
+  } cases[] = {{"", 32, 0},
+               {"act_order=true,static_groups=true", 32, 0},
+               {"act_order=true", 32, 64 * 32},
+               {"act_order=true", 64, -4 * 32},
+               {"act_order=true", PTQ_GROUP_ROW, -4 * 32}};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    layer_quantize(&l, "gptq", cases[i].options, "int4", cases[i].group);
+    assert_true(l.storage_bits == plain + cases[i].bits);
+  }
+  layer_release(&l);
+}
+
+static void weights_may_be_overwritten(void **state) {
+  (void)state;
+  layer l = layer_random(300, 64, 11);
+  layer_quantize(&l, "gptq", "act_order=true", "mxint4", 16);
+  layer_keep(&l);
+  float *y = l.y;
+  l.y = l.w;
+  layer_quantize(&l, "gptq", "act_order=true", "mxint4", 16);
+  l.y = y;
+  assert_memory_equal(l.w, l.kept_y, (size_t)(l.rows * l.cols) * 4);
+  layer_release(&l);
+}
+
+static void a_scale_that_overflows_names_its_row(void **state) {
+  (void)state;
+  layer l = layer_random(300, 40, 12);
+  l.w[270 * 40 + 20] = 3e38F;
+  ptq_err err = {0};
+  assert_int_equal(layer_try(&l, "gptq", "", "int4", 16, &err),
+                   PTQ_E_NUMERIC);
+  assert_non_null(strstr(err.msg, "row 270, column 16 overflows"));
+  layer_release(&l);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(identity_moment_gives_rounding_to_nearest),
+      cmocka_unit_test(feedback_lowers_the_error_of_the_outputs),
+      cmocka_unit_test(bits_do_not_depend_on_threads),
+      cmocka_unit_test(the_unit_of_the_moment_does_not_matter),
+      cmocka_unit_test(codes_and_parameters_restore_the_weights),
+      cmocka_unit_test(dead_columns_become_zero),
+      cmocka_unit_test(zero_weights_stay_zero),
+      cmocka_unit_test(fresh_parameters_are_those_of_blocks_of_one_group),
+      cmocka_unit_test(storage_counts_a_group_index_only_where_needed),
+      cmocka_unit_test(weights_may_be_overwritten),
+      cmocka_unit_test(a_scale_that_overflows_names_its_row),
+  };
+  return cmocka_run_group_tests_name("quant/method_gptq", tests,
+                                     layer_set_up, NULL);
+}
