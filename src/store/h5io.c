@@ -49,7 +49,7 @@ hid_t ptq_h5_text_type(size_t size) {
   const hid_t type = H5Tcopy(H5T_C_S1);
   if (type < 0) return type;
   if (H5Tset_size(type, size) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0 ||
-      H5Tset_strpad(type, H5T_STR_NULLPAD) < 0) {
+      H5Tset_strpad(type, H5T_STR_NULLTERM) < 0) {
     (void)H5Tclose(type);
     return H5I_INVALID_HID;
   }

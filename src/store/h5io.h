@@ -30,7 +30,7 @@ hid_t ptq_h5_plain_access(void);
 
 /** The packed little-endian type of a table's row; < 0 on failure. */
 hid_t ptq_h5_row_type(const ptq_table *t);
-/** A fixed text of `size` bytes, NUL-padded UTF-8; < 0 on failure. */
+/** A fixed text of `size` bytes, NUL-terminated UTF-8; < 0 on failure. */
 hid_t ptq_h5_text_type(size_t size);
 
 /** A dataset held open. */

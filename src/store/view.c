@@ -43,23 +43,54 @@ static const ptq_set_id table_sets[PTQ_TABLE_COUNT] = {
 _Static_assert(sizeof table_sets / sizeof table_sets[0] == PTQ_TABLE_COUNT,
                "one set per table");
 
-static herr_t keep_text(hid_t file, const char *name, const H5A_info_t *info,
-                        void *ctx) {
-  ptq_view *v = ctx;
-  (void)info;
-  char *text = NULL;
-  /* What is not text (schema_version) was checked already. */
-  if (ptq_h5_attribute_get(file, v->sets.path, name, &text, NULL) != PTQ_OK)
-    return 0;
-  if (ptq_grow(&v->texts, v->n_texts, v->n_texts + 1, sizeof *v->texts,
-               "attributes", NULL) != PTQ_OK) {
+/* A named text that the view owns; `text` is handed over, also on failure. */
+static ptq_status add_text(ptq_view *v, const char *name, char *text,
+                           ptq_err *err) {
+  const ptq_status rc = ptq_grow(&v->texts, v->n_texts, v->n_texts + 1,
+                                 sizeof *v->texts, "attributes", err);
+  if (rc != PTQ_OK) {
     ptq_free(text);
-    return -1;
+    return rc;
   }
   view_text *t = &v->texts[v->n_texts++];
   (void)ptq_text_copy(t->name, sizeof t->name, name);
   t->text = text;
-  return 0;
+  return PTQ_OK;
+}
+
+typedef struct keep_ctx {
+  ptq_view *view;
+  ptq_err *err;
+  ptq_status rc;
+} keep_ctx;
+
+static bool is_text(hid_t file, const char *name) {
+  const hid_t attribute = H5Aopen(file, name, H5P_DEFAULT);
+  const hid_t type = attribute < 0 ? attribute : H5Aget_type(attribute);
+  const bool text = type >= 0 && H5Tget_class(type) == H5T_STRING;
+  if (type >= 0) (void)H5Tclose(type);
+  if (attribute >= 0) (void)H5Aclose(attribute);
+  return text;
+}
+
+static herr_t keep_text(hid_t file, const char *name, const H5A_info_t *info,
+                        void *ctx) {
+  keep_ctx *c = ctx;
+  char *text = NULL;
+  (void)info;
+  if (!is_text(file, name)) return 0; /* schema_version */
+  c->rc = ptq_h5_attribute_get(file, c->view->sets.path, name, &text, c->err);
+  if (c->rc == PTQ_OK) c->rc = add_text(c->view, name, text, c->err);
+  return c->rc == PTQ_OK ? 0 : -1;
+}
+
+static ptq_status load_texts(ptq_view *v, ptq_err *err) {
+  keep_ctx c = {v, err, PTQ_OK};
+  if (H5Aiterate2(v->sets.file, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, keep_text,
+                  &c) < 0 &&
+      c.rc == PTQ_OK)
+    return ptq_h5_fail(err, PTQ_E_IO, v->sets.path, "attributes of", "/");
+  return c.rc;
 }
 
 /* A sweep file too long for an attribute is a dataset. */
@@ -73,11 +104,7 @@ static ptq_status load_long_spec(ptq_view *v, ptq_err *err) {
   PTQ_TRY(ptq_h5_open(v->sets.file, v->sets.path, "spec_text", &set, err));
   PTQ_TRY(ptq_alloc(&text, (int64_t)set.row_bytes + 1, 1, set.name, err));
   PTQ_TRY(ptq_h5_read(&set, 0, 1, text, err));
-  PTQ_TRY(ptq_grow(&v->texts, v->n_texts, v->n_texts + 1, sizeof *v->texts,
-                   "attributes", err));
-  view_text *t = &v->texts[v->n_texts++];
-  (void)ptq_text_copy(t->name, sizeof t->name, "spec_text");
-  t->text = text;
+  rc = add_text(v, "spec_text", text, err);
   text = NULL;
 done:
   ptq_free(text);
@@ -113,9 +140,7 @@ ptq_status ptq_view_open(const char *path, ptq_view **out, ptq_err *err) {
   PTQ_TRY(ptq_alloc(&v->spectrum_state, s->n_spectra, 1, "states", err));
   PTQ_TRY(ptq_h5_read(&s->set[PTQ_SET_SPECTRA_STATE], 0, s->n_spectra,
                       v->spectrum_state, err));
-  if (H5Aiterate2(s->file, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, keep_text, v) <
-      0)
-    PTQ_TRY(ptq_h5_fail(err, PTQ_E_IO, path, "attributes of", "/"));
+  PTQ_TRY(load_texts(v, err));
   PTQ_TRY(load_long_spec(v, err));
   *out = v;
   v = NULL;
