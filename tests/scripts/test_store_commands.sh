@@ -1,0 +1,119 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# status, verify and export on a small store: four points done, one failed,
+# one pending. PTQSWEEP is the program, PTQ_BINARY_DIR has test_crash, which
+# makes the store.
+set -u
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+failed=0
+python=${PTQ_PYTHON:-python3}
+
+fail() {
+  echo "FAILED: $*" >&2
+  failed=1
+}
+
+# expect STATUS TEXT COMMAND...: exit status, and a text in what it says
+expect() {
+  local status=$1 text=$2 said got
+  shift 2
+  said=$("$@" 2>&1)
+  got=$?
+  [ "$got" -eq "$status" ] || fail "$*: exit $got, not $status: $said"
+  case $said in
+    *"$text"*) ;;
+    *) fail "$*: no '$text' in: $said" ;;
+  esac
+}
+
+"$PTQ_BINARY_DIR/tests/test_crash" --make s.h5 || exit 1
+
+expect 0 '4 done, 1 failed, 0 started, 1 pending, of 6' "$PTQSWEEP" status s.h5
+expect 0 'NaN in "blocks.0", block 0' "$PTQSWEEP" status s.h5
+expect 0 '"failed": 1' "$PTQSWEEP" status s.h5 --json
+expect 1 'No such file' "$PTQSWEEP" status none.h5
+expect 1 'interval' "$PTQSWEEP" status s.h5 --watch --interval 0
+expect 0 '0 bad' "$PTQSWEEP" verify s.h5
+expect 1 'which table' "$PTQSWEEP" export s.h5
+expect 1 "unknown table 'point'" "$PTQSWEEP" export s.h5 --table point
+expect 1 'netcdf' "$PTQSWEEP" export s.h5 --table points --format netcdf
+expect 1 "unknown format 'xml'" "$PTQSWEEP" export s.h5 --table points \
+  --format xml
+expect 1 "cannot write 'none/x.csv'" "$PTQSWEEP" export s.h5 --table points \
+  -o none/x.csv
+if [ -e /dev/full ]; then
+  "$PTQSWEEP" export s.h5 --table points >/dev/full 2>full.txt
+  [ $? -eq 1 ] || fail 'export to a full device'
+  grep -q 'cannot write' full.txt || fail 'export to a full device is silent'
+fi
+printf 'key,model\n' >text.h5
+expect 1 'not an HDF5 file' "$PTQSWEEP" verify text.h5
+
+for table in points layers windows spectra models; do
+  "$PTQSWEEP" export s.h5 --table $table -o $table.csv || fail "$table csv"
+  "$PTQSWEEP" export s.h5 --table $table --format jsonl -o $table.jsonl ||
+    fail "$table jsonl"
+  "$PTQSWEEP" export s.h5 --table $table --stable -o $table.stable.csv ||
+    fail "$table stable"
+done
+ls ./*.new-* >/dev/null 2>&1 && fail 'temporary files remain'
+
+# Both formats tell the same, and what the store was given.
+"$python" - <<'PYTHON' || fail 'contents of the exports'
+import csv, json, math
+
+ROWS = {"points": 6, "layers": 3 + 5 + 3 + 5, "windows": 4 + 7 + 4 + 7,
+        "spectra": 16 + 16 + 12, "models": 2}
+for table, n in ROWS.items():
+    rows = list(csv.DictReader(open(table + ".csv", newline="")))
+    lines = [json.loads(line) for line in open(table + ".jsonl")]
+    assert len(rows) == len(lines) == n, (table, len(rows), len(lines))
+    for row, line in zip(rows, lines):
+        assert list(row) == list(line), table
+        for name, value in line.items():
+            text = row[name]
+            if value is None:
+                assert text == "", (table, name, text)
+            elif isinstance(value, str):
+                assert text == value, (table, name, text, value)
+            else:
+                assert float(text) == value, (table, name, text, value)
+
+points = [json.loads(line) for line in open("points.jsonl")]
+assert points[3]["nll"] == 3.0 + 0.001 * 3
+assert points[2]["kl"] == 1.0 / 5
+assert points[1]["model"] == 'opt, "small"'
+assert [p["state"] for p in points] == ["done"] * 4 + ["failed", "pending"]
+assert points[4]["message"] == 'NaN in "blocks.0", block 0'
+assert points[5]["nll"] is None and points[5]["key"]
+layers = [json.loads(line) for line in open("layers.jsonl")]
+assert layers[3]["key"] == points[1]["key"] and layers[3]["group"] == 32
+windows = [json.loads(line) for line in open("windows.jsonl")]
+assert windows[5]["nll_reference"] == 31 and windows[5]["tokens"] == 9
+stable = next(csv.reader(open("points.stable.csv", newline="")))
+volatile = {"attempts", "seconds", "rank", "host", "message"}
+assert not volatile & set(stable), stable
+assert set(points[0]) - set(stable) == volatile
+PYTHON
+
+# The same sweep once more: other times and another uuid, equal results.
+mkdir again
+"$PTQ_BINARY_DIR/tests/test_crash" --make again/s.h5 || exit 1
+for table in points layers windows spectra models; do
+  "$PTQSWEEP" export again/s.h5 --table $table --stable |
+    cmp - $table.stable.csv || fail "$table differs between equal runs"
+done
+
+# One flipped bit behind the store's back.
+"$python" - <<'PYTHON'
+data = bytearray(open("s.h5", "rb").read())
+at = data.find(b"blocks.1\0")
+data[at] ^= 1
+open("s.h5", "wb").write(data)
+PYTHON
+expect 1 'bad: point 0 (llama-25k int4 rtn group 16' "$PTQSWEEP" verify s.h5
+expect 1 '1 bad' "$PTQSWEEP" verify s.h5
+
+exit $failed
