@@ -110,12 +110,14 @@ static int64_t factor_diagonal(const factor *f, int64_t t, double *buf) {
   return 0;
 }
 
-/* R_ik = A_ik R_kk^-T for the tile row i = task above the step's diagonal. */
+/* R_ik = A_ik R_kk^-T for the tile row i = task above the step's diagonal. A
+ * product with the inverse runs at twice the speed of a solution. */
 static void panel_task(const factor *f, int64_t task) {
   const int64_t k = f->step;
-  cblas_dtrsm(CblasRowMajor, CblasRight, CblasUpper, CblasTrans, CblasNonUnit,
-              ptq_int(tile_size(f, task)), ptq_int(tile_size(f, k)), 1.0,
-              tile(f, k, k), ptq_int(f->n), tile(f, task, k), ptq_int(f->n));
+  const int size = ptq_int(tile_size(f, k));
+  cblas_dtrmm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit,
+              ptq_int(tile_size(f, task)), size, 1.0, f->diag + k * TILE * TILE,
+              size, tile(f, task, k), ptq_int(f->n));
 }
 
 /* A_ij -= R_ik R_jk' for the task-th tile of the triangle i <= j < k. */
@@ -128,9 +130,15 @@ static void update_task(const factor *f, int64_t task) {
   }
   const int64_t j = i + task;
   const int ld = ptq_int(f->n);
-  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, ptq_int(tile_size(f, i)),
-              ptq_int(tile_size(f, j)), ptq_int(tile_size(f, k)), -1.0,
-              tile(f, i, k), ld, tile(f, j, k), ld, 1.0, tile(f, i, j), ld);
+  if (i == j)
+    cblas_dsyrk(CblasRowMajor, CblasUpper, CblasNoTrans,
+                ptq_int(tile_size(f, i)), ptq_int(tile_size(f, k)), -1.0,
+                tile(f, i, k), ld, 1.0, tile(f, i, i), ld);
+  else
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans,
+                ptq_int(tile_size(f, i)), ptq_int(tile_size(f, j)),
+                ptq_int(tile_size(f, k)), -1.0, tile(f, i, k), ld,
+                tile(f, j, k), ld, 1.0, tile(f, i, j), ld);
 }
 
 /*
@@ -154,8 +162,9 @@ static void inverse_task(const factor *f, int64_t task) {
       cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, size, width,
                   ptq_int(between * TILE), 1.0, tile(f, j, i + 1), ld,
                   tile(f, i, i + 1), ld, 1.0, out, ld);
-    cblas_dtrsm(CblasRowMajor, CblasRight, CblasUpper, CblasTrans, CblasNonUnit,
-                size, width, -1.0, tile(f, i, i), ld, out, ld);
+    cblas_dtrmm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans,
+                CblasNonUnit, size, width, -1.0, f->diag + i * TILE * TILE,
+                width, out, ld);
   }
 }
 
