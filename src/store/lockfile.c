@@ -116,12 +116,13 @@ ptq_status ptq_lockfile_take(const char *store, int owner, int *fd,
   return rc;
 }
 
-void ptq_lockfile_release(const char *store, int owner, int fd) {
+void ptq_lockfile_release(const char *store, int fd) {
   ptq_text path = {0};
   if (fd < 0) return;
-  /* Unlinked under both locks, and takers check the name afterwards. */
-  if (owner && try_lock(fd, F_WRLCK, BYTE_RANKS) &&
-      lock_path(store, &path, NULL) == PTQ_OK)
+  /* Both locks for writing: nobody else is left. A run that opened the file
+   * just now finds its name gone when it has locked it, and tries again. */
+  if (try_lock(fd, F_WRLCK, BYTE_RUN) && try_lock(fd, F_WRLCK, BYTE_RANKS) &&
+      lock_path(store, &path, NULL) == PTQ_OK && same_file(fd, path.buf))
     (void)unlink(path.buf);
   (void)close(fd);
   ptq_text_release(&path);

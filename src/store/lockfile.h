@@ -23,9 +23,8 @@
  */
 ptq_status ptq_lockfile_take(const char *store, int owner, int *fd,
                              ptq_err *err);
-/** The owner removes the file when no other rank holds it. fd < 0 is
- * allowed. */
-void ptq_lockfile_release(const char *store, int owner, int fd);
+/** Whoever leaves last removes the file. fd < 0 is allowed. */
+void ptq_lockfile_release(const char *store, int fd);
 
 /** Does a process have the store? *pid is one of them, as its host counts. */
 bool ptq_lockfile_held(const char *store, long *pid);

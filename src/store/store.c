@@ -277,7 +277,7 @@ ptq_status ptq_store_open(MPI_Comm comm, const char *path,
 ptq_status ptq_store_close(ptq_store *st, ptq_err *err) {
   if (st == NULL) return PTQ_OK;
   const ptq_status rc = ptq_sets_close(&st->sets, err);
-  ptq_lockfile_release(st->path, st->rank == 0, st->lock_fd);
+  ptq_lockfile_release(st->path, st->lock_fd);
   ptq_free(st->path);
   ptq_free(st->bad_points);
   ptq_free(st->bad_models);

@@ -46,9 +46,9 @@ static void a_free_store_is_taken_and_leaves_no_file(void **state) {
   ptq_err err = {0};
   assert_int_equal(ptq_lockfile_take(store, 1, &fd, &err), PTQ_OK);
   assert_int_equal(access(lock, F_OK), 0);
-  ptq_lockfile_release(store, 1, fd);
+  ptq_lockfile_release(store, fd);
   assert_int_not_equal(access(lock, F_OK), 0);
-  ptq_lockfile_release(store, 1, -1);
+  ptq_lockfile_release(store, -1);
 }
 
 static void a_second_run_is_refused_and_told_who_has_it(void **state) {
@@ -75,7 +75,7 @@ static void a_killed_holder_does_not_outlive_itself(void **state) {
   int fd = -1;
   ptq_err err = {0};
   assert_int_equal(ptq_lockfile_take(store, 1, &fd, &err), PTQ_OK);
-  ptq_lockfile_release(store, 1, fd);
+  ptq_lockfile_release(store, fd);
 }
 
 /* Rank 0 died, another rank still writes. */
@@ -87,7 +87,7 @@ static void a_surviving_rank_keeps_the_store(void **state) {
   assert_int_equal(ptq_lockfile_take(store, 1, &fd, &err), PTQ_E_ARG);
   end(pid);
   assert_int_equal(ptq_lockfile_take(store, 1, &fd, NULL), PTQ_OK);
-  ptq_lockfile_release(store, 1, fd);
+  ptq_lockfile_release(store, fd);
 }
 
 static void the_owner_leaves_the_file_to_other_ranks(void **state) {
@@ -95,12 +95,21 @@ static void the_owner_leaves_the_file_to_other_ranks(void **state) {
   int fd = -1;
   assert_int_equal(ptq_lockfile_take(store, 1, &fd, NULL), PTQ_OK);
   const pid_t pid = holder(0); /* joins */
-  ptq_lockfile_release(store, 1, fd);
+  ptq_lockfile_release(store, fd);
   assert_int_equal(access(lock, F_OK), 0);
   assert_int_equal(ptq_lockfile_take(store, 1, &fd, NULL), PTQ_E_ARG);
   end(pid);
   assert_int_equal(ptq_lockfile_take(store, 1, &fd, NULL), PTQ_OK);
-  ptq_lockfile_release(store, 1, fd);
+  ptq_lockfile_release(store, fd);
+}
+
+static void the_last_rank_removes_the_file(void **state) {
+  (void)state;
+  int fd = -1;
+  assert_int_equal(ptq_lockfile_take(store, 0, &fd, NULL), PTQ_OK);
+  assert_int_equal(access(lock, F_OK), 0);
+  ptq_lockfile_release(store, fd);
+  assert_int_not_equal(access(lock, F_OK), 0);
 }
 
 static void a_place_without_room_for_a_lock_is_named(void **state) {
@@ -122,6 +131,7 @@ int main(void) {
       cmocka_unit_test(a_killed_holder_does_not_outlive_itself),
       cmocka_unit_test(a_surviving_rank_keeps_the_store),
       cmocka_unit_test(the_owner_leaves_the_file_to_other_ranks),
+      cmocka_unit_test(the_last_rank_removes_the_file),
       cmocka_unit_test(a_place_without_room_for_a_lock_is_named),
   };
   const int failed =
