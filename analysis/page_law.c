@@ -2,6 +2,7 @@
 /* The law, its coefficients, its validation: the report's tables. */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "page.h"
 
@@ -88,6 +89,19 @@ static void account(const ptq_fit *f, ptq_text *out) {
   ptq_text_add(out, "</p>\n");
 }
 
+/* " x " as a multiplication sign. */
+static void multiplied(ptq_text *out, const char *text) {
+  const char *at = NULL;
+  while ((at = strstr(text, " x ")) != NULL) {
+    char part[256];
+    (void)snprintf(part, sizeof part, "%.*s", (int)(at - text), text);
+    ptq_html_text(out, part);
+    ptq_text_add(out, " × ");
+    text = at + 3;
+  }
+  ptq_html_text(out, text);
+}
+
 void ptq_page_law(const ptq_report *r, ptq_text *out) {
   ptq_text_add(out, "<h2 id=\"law\">The law</h2>\n");
   if (r->summary == NULL) {
@@ -110,7 +124,7 @@ void ptq_page_law(const ptq_report *r, ptq_text *out) {
     ptq_fit_effect(&law->fit, j, effect, sizeof effect);
     if (effect[0] == '\0') continue;
     ptq_text_add(out, "<li>");
-    ptq_html_text(out, effect);
+    multiplied(out, effect);
     ptq_text_add(out, "</li>\n");
   }
   ptq_text_add(out, "</ul>\n");
@@ -177,10 +191,12 @@ static void comparison(const ptq_summary *s, ptq_text *out) {
                "<h3>Other formulas</h3>\n<div class=\"scroll\"><table><caption>"
                "Median |ln(predicted / measured)| and R² of ln(ΔNLL) on "
                "held-out points, best first.</caption><thead><tr>"
-               "<th class=\"t\">name</th>"
+               "<th class=\"t\" rowspan=\"2\">name</th>"
                "<th colspan=\"2\" scope=\"colgroup\">models held out</th>"
                "<th colspan=\"2\" scope=\"colgroup\">families held out</th>"
-               "<th class=\"t\">formula</th></tr></thead><tbody>\n");
+               "<th class=\"t\" rowspan=\"2\">formula</th></tr><tr>"
+               "<th>median</th><th>R²</th><th>median</th><th>R²</th></tr>"
+               "</thead><tbody>\n");
   for (int i = 0; i < s->n_others; i++) {
     const ptq_law_result *r = &s->others[i];
     ptq_text_addf(out, "<tr><th scope=\"row\">%s</th>", r->name);

@@ -25,7 +25,7 @@ const char ptq_page_style[] =
     "gap:.25rem 1.25rem}\n"
     "a{color:var(--mark)}\n"
     ".tiles{display:grid;grid-template-columns:repeat(auto-fit,"
-    "minmax(9.5rem,1fr));gap:.75rem;margin:2rem 0 0;padding:0;"
+    "minmax(12rem,1fr));gap:.75rem;margin:2rem 0 0;padding:0;"
     "list-style:none;max-width:none}\n"
     ".tiles li{border:1px solid var(--line);border-radius:.625rem;"
     "padding:.875rem 1rem;background:var(--wash)}\n"

@@ -90,10 +90,10 @@ void ptq_plot_style(ptq_text *s) {
                   "set tics nomirror out scale 0.5 textcolor rgb '#475467'\n"
                   "set grid xtics ytics lt 1 lw 1 lc rgb '#EAECF0'\n"
                   "set xlabel tc rgb '#344054' offset 0,0.2\n"
-                  "set ylabel tc rgb '#344054' offset 0.5,0\n"
+                  "set ylabel tc rgb '#344054' offset 1.2,0\n"
                   "set title tc rgb '#101828' font ',14' offset 0,-0.5\n"
                   "unset key\n"
-                  "set bars 0.3\n"
+                  "set bars 0\n"
                   "set pointsize 0.55\n");
 }
 
@@ -101,7 +101,7 @@ void ptq_plot_style(ptq_text *s) {
 void ptq_plot_sizes(const ptq_plot_data *d, ptq_text *s) {
   ptq_text_addf(
       s,
-      "set palette defined (0 '#BBDF27', 1 '#6DCD59', 2 '#35B779', "
+      "set palette defined (0 '#90D743', 1 '#5EC962', 2 '#35B779', "
       "3 '#1F9E89', 4 '#26828E', 5 '#31688E', 6 '#3E4A89', 7 '#482878', "
       "8 '#440154')\n"
       "set logscale cb\nset cbrange [%.6g:%.6g]\n"
@@ -111,14 +111,14 @@ void ptq_plot_sizes(const ptq_plot_data *d, ptq_text *s) {
       d->size_low, d->size_high);
 }
 
-void ptq_plot_panels(ptq_text *s, int rows, int columns, double right) {
-  const double bottom = rows > 1 ? 0.09 : 0.15;
+void ptq_plot_panels(ptq_text *s, int rows, int columns, double gap,
+                     double right) {
+  const double bottom = rows > 1 ? 0.2 / (double)rows : 0.15;
   ptq_text_addf(s,
-                "set multiplot layout %d,%d margins screen 0.075,%.4g,%.4g,"
+                "set multiplot layout %d,%d margins screen 0.085,%.4g,%.4g,"
                 "%.4g spacing screen %.4g,%.4g\n",
-                rows, columns, 1.0 - right, bottom, rows > 1 ? 0.95 : 0.91,
-                columns > 1 ? 0.075 : 0.0,
-                rows > 1 ? 0.5 / (4.0 * rows) + 0.03 : 0.0);
+                rows, columns, 1.0 - right, bottom, 1.0 - 0.11 / (double)rows,
+                columns > 1 ? gap : 0.0, rows > 1 ? 0.24 / (double)rows : 0.0);
 }
 
 void ptq_plot_key(ptq_text *s, double x) {

@@ -40,7 +40,7 @@ typedef struct ptq_picture {
 } ptq_picture;
 
 typedef struct ptq_plot {
-  const char *id, *title;
+  const char *id, *title, *link; /* `link` is the title in two words */
   ptq_status (*draw)(const ptq_plot_data *d, ptq_picture *p, ptq_err *err);
 } ptq_plot;
 
@@ -68,8 +68,10 @@ int ptq_plot_mark(int i);
 void ptq_plot_style(ptq_text *script);
 /** Colours by model size, and their bar at the right edge. */
 void ptq_plot_sizes(const ptq_plot_data *d, ptq_text *script);
-/** A grid of panels that leaves `right` of the width for legends. */
-void ptq_plot_panels(ptq_text *script, int rows, int columns, double right);
+/** A grid of panels, `gap` of the width apart, that leaves `right` of it for
+ * legends. */
+void ptq_plot_panels(ptq_text *script, int rows, int columns, double gap,
+                     double right);
 /** The key at the right edge, from the top. */
 void ptq_plot_key(ptq_text *script, double x);
 /** Entries that explain the methods' marks, each after ", ". */

@@ -137,8 +137,9 @@ static void panel(const ptq_plot_data *d, int m, bool db, const bool *has_bits,
   ptq_text_add(s, db ? "unset nonlinear y\nset ytics auto\nset format y "
                        "'%g'\nset ylabel 'output SQNR gained, dB'\n"
                      : "set nonlinear y via asinh(y/0.005) inverse "
-                       "0.005*sinh(y)\nset ytics (-10,-1,-0.1,-0.01,0,0.01,"
-                       "0.1,1,10)\nset ylabel 'ΔNLL avoided, nats a token'\n");
+                       "0.005*sinh(y)\nset ytics (-3,-1,-0.3,-0.1,-0.03,-0.01,"
+                       "0,0.01,0.03,0.1,0.3,1,3)\nset ylabel 'ΔNLL avoided, "
+                       "nats a token'\n");
   if (last) ptq_plot_key(s, 0.88);
   ptq_text_add(s, "plot 0 with lines lw 1 lc rgb '#98A2B3' notitle");
   int color = 0;
@@ -146,11 +147,11 @@ static void panel(const ptq_plot_data *d, int m, bool db, const bool *has_bits,
     if (!has_bits[b]) continue;
     for (int f = 0; f < d->families.n; f++)
       ptq_text_addf(s,
-                    ", $%c%d_%d_%d using 1:2:3:4 with yerrorbars pt %d ps "
-                    "0.6 lw 0.7 lc rgb '%s' notitle, '' using 1:2 with lines "
-                    "lw 1.6 dt %d lc rgb '%s' notitle",
-                    db ? 'd' : 'n', m, f, b, ptq_plot_mark(f),
-                    ptq_plot_color(color), f + 1, ptq_plot_color(color));
+                    ", $%c%d_%d_%d using 1:2:3:4 with yerrorbars pt 0 lw 0.9 "
+                    "lc rgb '#90%s' notitle, '' using 1:2 with linespoints "
+                    "pt %d ps 0.6 lw 1.6 dt %d lc rgb '%s' notitle",
+                    db ? 'd' : 'n', m, f, b, ptq_plot_color(color) + 1,
+                    ptq_plot_mark(f), f + 1, ptq_plot_color(color));
     color++;
   }
   color = 0;
@@ -240,7 +241,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
                 d->size_low / 1.3, d->size_high * 1.3);
   PTQ_TRY(write_data(d, pairs, n, has_bits, true, p, err));
   PTQ_TRY(write_data(d, pairs, n, has_bits, false, p, err));
-  ptq_plot_panels(&p->script, rows, 2, 0.14);
+  ptq_plot_panels(&p->script, rows, 2, 0.09, 0.13);
   for (int m = 0; m < d->methods.n; m++) {
     if (!has_method[m]) continue;
     drawn++;
@@ -256,4 +257,4 @@ done:
 }
 
 const ptq_plot ptq_plot_gain = {"gptq-gain", "Gain over round-to-nearest",
-                                draw};
+                                "GPTQ gain", draw};

@@ -57,15 +57,16 @@ static void panel(const ptq_plot_data *d, const ptq_validation *v, int split,
                   "set label 'baseline: %.2f' at graph 0.04,0.89 left tc rgb "
                   "'#667085' font ',12'\n",
                   exp(v->all.median), exp(v->all.median_base));
-  if (last) ptq_plot_key(s, 0.87);
+  if (last) ptq_plot_key(s, 0.88);
+  if (split > 0) ptq_text_add(s, "set format y ''\nunset ylabel\n");
   ptq_text_add(s,
                "plot x with lines lw 1.2 lc rgb '#344054' notitle, 2*x with "
                "lines lw 1 dt 3 lc rgb '#98A2B3' notitle, x/2 with lines lw 1 "
                "dt 3 lc rgb '#98A2B3' notitle");
   for (int f = 0; f < d->families.n; f++)
     ptq_text_addf(s,
-                  ", $h%d_%d using 1:2:3:4:5:6 with xyerrorbars pt 0 lw 0.6 "
-                  "lc rgb '#D0D5DD' notitle",
+                  ", $h%d_%d using 1:2:3:4:5:6 with xyerrorbars pt 0 lw 0.7 "
+                  "lc rgb '#A098A2B3' notitle",
                   split, f);
   for (int f = 0; f < d->families.n; f++)
     ptq_text_addf(s,
@@ -125,7 +126,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
                 "set xlabel 'measured ΔNLL, nats a token'\n"
                 "set ylabel 'predicted ΔNLL, nats a token'\n",
                 low, high, low, high);
-  ptq_plot_panels(&p->script, 1, r->n_splits, 0.15);
+  ptq_plot_panels(&p->script, 1, r->n_splits, 0.03, 0.14);
   for (int s = 0; s < r->n_splits; s++)
     panel(d, &r->splits[s], s, s + 1 == r->n_splits, p);
   ptq_text_add(&p->script, "unset multiplot\n");
@@ -144,4 +145,4 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
 
 const ptq_plot ptq_plot_holdout = {
     "predicted-measured", "Predicted against measured, on held-out models",
-    draw};
+    "Prediction", draw};

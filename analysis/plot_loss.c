@@ -92,7 +92,8 @@ static void write_data(const ptq_plot_data *d, int64_t subject, const dot *dots,
   /* the best loss with at most these bits, as steps */
   double best = INFINITY;
   for (int64_t i = 0; i < n; i++)
-    if (dots[i].y < best && dots[i].o->use != PTQ_USE_COLLAPSED) {
+    if (dots[i].y < best && dots[i].y > a->low &&
+        dots[i].o->use != PTQ_USE_COLLAPSED) {
       best = dots[i].y;
       ptq_text_addf(&p->script, "%.6g %.6g\n", dots[i].x, best);
     }
@@ -184,10 +185,14 @@ static ptq_status draw(const ptq_plot_data *d, bool difference, ptq_picture *p,
     const int64_t m = collect(d, i, &a, dots);
     write_data(d, i, dots, m, &a, p);
   }
-  ptq_plot_panels(&p->script, rows, columns, 0.2);
+  ptq_plot_panels(&p->script, rows, columns, difference ? 0.03 : 0.08, 0.19);
   for (int f = 0; f < n; f++) {
     const axis a = difference ? whole : range(d, f, false);
-    plot_family(d, f, &a, f + 1 == n, 0.82, p);
+    if (difference)
+      ptq_text_addf(&p->script, "set format y '%s'\nset ylabel '%s'\n",
+                    f % columns == 0 ? "10^{%L}" : "",
+                    f % columns == 0 ? "ΔNLL, nats a token" : "");
+    plot_family(d, f, &a, f + 1 == n, 0.83, p);
   }
   ptq_text_add(&p->script, "unset multiplot\n");
   ptq_text_addf(&p->csv, PTQ_CSV_POINT "bits_per_weight,%s,state\n",
@@ -237,7 +242,8 @@ static ptq_status draw_dnll(const ptq_plot_data *d, ptq_picture *p,
   return draw(d, true, p, err);
 }
 
-const ptq_plot ptq_plot_nll = {"nll-bits", "Loss against bits a weight",
+const ptq_plot ptq_plot_nll = {"nll-bits", "Loss against bits a weight", "Loss",
                                draw_nll};
 const ptq_plot ptq_plot_dnll = {
-    "dnll-bits", "Loss added by quantization against bits a weight", draw_dnll};
+    "dnll-bits", "Loss added by quantization against bits a weight",
+    "Added loss", draw_dnll};

@@ -155,4 +155,5 @@ done:
   return rc;
 }
 
-const ptq_plot ptq_plot_residuals = {"residuals", "Residuals of the law", draw};
+const ptq_plot ptq_plot_residuals = {"residuals", "Residuals of the law",
+                                     "Residuals", draw};

@@ -37,8 +37,8 @@ static int64_t next_rank(int64_t r, int64_t d) {
   return n > r ? n : r + 1;
 }
 
-static ptq_status write_one(const ptq_plot_data *d, int64_t k, ptq_picture *p,
-                            ptq_err *err) {
+static ptq_status write_one(const ptq_plot_data *d, int64_t k, double *least,
+                            ptq_picture *p, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_view_spectrum *s = &d->spectra[k];
   const ptq_model_row *m = &d->frame->models[s->subject];
@@ -52,7 +52,10 @@ static ptq_status write_one(const ptq_plot_data *d, int64_t k, ptq_picture *p,
   ptq_text_addf(&p->script, "$s%lld << EOD\n", (long long)k);
   for (int64_t r = 1; r <= s->d; r = next_rank(r, s->d)) {
     const double y = share(s, trace, r - 1);
-    if (y > 0.0) ptq_text_addf(&p->script, "%lld %.6g\n", (long long)r, y);
+    if (y > 0.0) {
+      ptq_text_addf(&p->script, "%lld %.6g\n", (long long)r, y);
+      *least = fmin(*least, y);
+    }
     ptq_csv_text(&p->csv, m->model, ',');
     ptq_csv_text(&p->csv, m->family, ',');
     ptq_text_addf(&p->csv, "%lld,%s,%lld,%lld,",
@@ -73,9 +76,9 @@ static void panel(const ptq_plot_data *d, const char *site, int family,
   (void)snprintf(title, sizeof title, "%s: %s", d->families.text[family], site);
   ptq_plot_title(s, title);
   if (last) {
-    ptq_plot_key(s, 0.865);
+    ptq_plot_key(s, 0.87);
     ptq_text_add(s,
-                 "set colorbox vertical user origin screen 0.872,0.12 size "
+                 "set colorbox vertical user origin screen 0.878,0.12 size "
                  "screen 0.014,0.5\n"
                  "set cblabel 'parameters without embeddings' offset 0.3,0 tc "
                  "rgb '#344054' font ',12'\n");
@@ -109,6 +112,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_labels sites = {.n = 0};
   int64_t n = 0, widest = 1;
+  double least = 0.1;
   ptq_text_add(&p->csv, "model,family,params_nonembedding,site,d,rank,share\n");
   ptq_plot_style(&p->script);
   ptq_plot_sizes(d, &p->script);
@@ -120,7 +124,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
     if (s->d > widest) widest = s->d;
     if (!without_first(s->site) && sites.n < SITES_MAX)
       (void)ptq_label(&sites, s->site);
-    PTQ_TRY(write_one(d, k, p, err));
+    PTQ_TRY(write_one(d, k, &least, p, err));
   }
   p->empty = n == 0 || sites.n == 0;
   if (p->empty) {
@@ -133,19 +137,18 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
   p->height = 60 + 250 * d->families.n;
   ptq_text_addf(&p->script,
                 "set logscale xy\nset xrange [1:%lld]\n"
-                "set yrange [1e-7:1]\nset format y '10^{%%L}'\n"
+                "set yrange [%.3g:1]\n"
                 "set title font ',13'\nset xtics font ',11'\n"
-                "set ytics font ',11'\n"
-                "set xlabel 'rank'\n"
-                "set ylabel 'share of the trace'\n",
-                (long long)widest);
-  ptq_plot_panels(&p->script, d->families.n, sites.n, 0.16);
+                "set ytics font ',11'\n",
+                (long long)widest, pow(10.0, floor(log10(fmax(least, 1e-9)))));
+  ptq_plot_panels(&p->script, d->families.n, sites.n, 0.02, 0.15);
   for (int f = 0; f < d->families.n; f++)
     for (int k = 0; k < sites.n; k++) {
-      if (k > 0)
-        ptq_text_add(&p->script, "unset ylabel\n");
-      else
-        ptq_text_add(&p->script, "set ylabel 'share of the trace'\n");
+      ptq_text_addf(&p->script,
+                    "set ylabel '%s'\nset format y '%s'\n"
+                    "set xlabel '%s'\n",
+                    k == 0 ? "share of the trace" : "", k == 0 ? "10^{%L}" : "",
+                    f + 1 == d->families.n ? "rank" : "");
       panel(d, sites.text[k], f, f + 1 == d->families.n && k + 1 == sites.n, p);
     }
   ptq_text_add(&p->script, "unset multiplot\n");
@@ -160,4 +163,5 @@ done:
   return rc;
 }
 
-const ptq_plot ptq_plot_spectra = {"spectra", "Spectra of layer inputs", draw};
+const ptq_plot ptq_plot_spectra = {"spectra", "Spectra of layer inputs",
+                                   "Spectra", draw};

@@ -22,6 +22,7 @@ static void panel(const ptq_plot_data *d, bool output, ptq_picture *p) {
                 output ? "output SQNR, mean over layers"
                        : "weight SQNR, pooled over layers");
   if (output) {
+    ptq_text_add(s, "set format y ''\nunset ylabel\n");
     ptq_plot_key(s, 0.85);
     ptq_text_add(s,
                  "set colorbox vertical user origin screen 0.858,0.16 size "
@@ -72,7 +73,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
   p->empty = n == 0;
   ptq_text_add(&p->script, "set logscale y\nset format y '10^{%L}'\n"
                            "set ylabel 'ΔNLL, nats a token'\n");
-  ptq_plot_panels(&p->script, 1, 2, 0.17);
+  ptq_plot_panels(&p->script, 1, 2, 0.03, 0.17);
   panel(d, false, p);
   panel(d, true, p);
   ptq_text_add(&p->script, "unset multiplot\n");
@@ -91,4 +92,4 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
 }
 
 const ptq_plot ptq_plot_sqnr = {"sqnr-dnll", "Quantization noise against loss",
-                                draw};
+                                "Noise", draw};

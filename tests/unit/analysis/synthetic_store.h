@@ -4,8 +4,6 @@
 #ifndef PTQ_TEST_ANALYSIS_SYNTHETIC_STORE_H
 #define PTQ_TEST_ANALYSIS_SYNTHETIC_STORE_H
 
-#include <mpi.h>
-
 #include "ptq/base/mem.h"
 #include "ptq/store/store.h"
 #include "tables.h"
