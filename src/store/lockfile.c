@@ -110,8 +110,10 @@ ptq_status ptq_lockfile_take(const char *store, int owner, int *fd,
                   "-o",
                   store, pid, path.buf);
   } else if (rc == PTQ_OK && !taken)
-    rc = PTQ_FAIL(err, PTQ_E_IO, "store '%s': cannot lock '%s': %s", store,
-                  path.buf, strerror(error));
+    rc = PTQ_FAIL(
+        err, PTQ_E_IO,
+        "store '%s': cannot lock '%s': %s; choose another file with -o", store,
+        path.buf, strerror(error));
   ptq_text_release(&path);
   return rc;
 }

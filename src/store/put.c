@@ -176,30 +176,35 @@ static uint32_t package_sum(const package *p, int64_t head, ptq_state state) {
                            p->bytes[1], size[0], p->bytes[2], size[1]);
 }
 
-/* Write payload, checksum, state; or nothing when the very same result stands
- * there already, or when a failure would replace a result. */
-static ptq_status write_package(const package *p, const ptq_h5_set *states,
-                                const ptq_h5_set *sums, uint32_t sum, int state,
-                                bool *written, ptq_err *err) {
+/* Is there anything to write? Not when the very same result stands there
+ * already, nor when a failure would replace a result. */
+static ptq_status is_needed(const package *p, const ptq_h5_set *states,
+                            const ptq_h5_set *sums, uint32_t sum,
+                            ptq_state state, bool *needed, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   int before = PTQ_STATE_PENDING;
   unsigned char stored[4] = {0};
-  *written = false;
   PTQ_TRY(read_state(states, p->row, &before, err));
   PTQ_TRY(ptq_h5_read(sums, p->row, 1, stored, err));
-  if (before == PTQ_STATE_DONE &&
-      (state != PTQ_STATE_DONE || ptq_get_u32(stored) == sum))
-    goto done;
-  if (before != PTQ_STATE_STARTED)
+  *needed = before != PTQ_STATE_DONE ||
+            (state == PTQ_STATE_DONE && ptq_get_u32(stored) != sum);
+  if (*needed && before != PTQ_STATE_STARTED)
     PTQ_TRY(write_state(states, p->row, PTQ_STATE_STARTED, err));
+done:
+  return rc;
+}
+
+static ptq_status write_package(const package *p, const ptq_h5_set *states,
+                                const ptq_h5_set *sums, uint32_t sum,
+                                ptq_state state, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
   for (int i = 0; i < 2; i++)
     if (p->n[i] > 0)
       PTQ_TRY(
           ptq_h5_write(p->part[i], p->at[i], p->n[i], p->bytes[i + 1], err));
   PTQ_TRY(ptq_h5_write(p->rows, p->row, 1, p->bytes[0], err));
   PTQ_TRY(write_sum(sums, p->row, sum, err));
-  PTQ_TRY(write_state(states, p->row, state, err));
-  *written = true;
+  PTQ_TRY(write_state(states, p->row, (int)state, err));
 done:
   return rc;
 }
@@ -225,8 +230,10 @@ ptq_status ptq_store_put_point(ptq_store *st, const ptq_point_result *r,
   package p = {.rows = &s->set[PTQ_SET_POINTS],
                .part = {&s->set[PTQ_SET_LAYERS], &s->set[PTQ_SET_WINDOWS]},
                .row = r->point};
+  const ptq_h5_set *states = &s->set[PTQ_SET_STATE],
+                   *sums = &s->set[PTQ_SET_CHECKSUM];
   ptq_point_row row = r->row;
-  bool written = false;
+  bool needed = false;
   PTQ_TRY(check_point(st, r->point, err));
   if (!finished && r->state != PTQ_STATE_FAILED)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "store '%s': point %lld has state %s",
@@ -244,12 +251,13 @@ ptq_status ptq_store_put_point(ptq_store *st, const ptq_point_result *r,
   PTQ_TRY(take_identity(p.rows, t, r->point, "key", &row, err));
   if (!finished) clear_results(t, &row);
   PTQ_TRY(pack(st, &p, t, &row, tables, parts, err));
-  PTQ_TRY(write_package(&p, &s->set[PTQ_SET_STATE], &s->set[PTQ_SET_CHECKSUM],
-                        package_sum(&p, s->subject[r->point], r->state),
-                        (int)r->state, &written, err));
-  if (written)
-    PTQ_TRY(write_attempt(st, PTQ_SET_ATTEMPTS, r->point, 0, r->seconds,
-                          r->message, err));
+  const uint32_t sum = package_sum(&p, s->subject[r->point], r->state);
+  PTQ_TRY(is_needed(&p, states, sums, sum, r->state, &needed, err));
+  if (!needed) goto done;
+  /* Not a result, but why a point failed belongs to its state. */
+  PTQ_TRY(write_attempt(st, PTQ_SET_ATTEMPTS, r->point, 0, r->seconds,
+                        r->message, err));
+  PTQ_TRY(write_package(&p, states, sums, sum, r->state, err));
 done:
   return rc;
 }
@@ -322,14 +330,14 @@ ptq_status ptq_store_put_subject(ptq_store *st, const ptq_subject_result *r,
   const ptq_table *t = ptq_table_get(PTQ_TABLE_MODELS);
   const ptq_table *const tables[2] = {ptq_table_get(PTQ_TABLE_BASELINE), NULL};
   const void *const parts[2] = {r->windows, NULL};
-  const ptq_h5_set *states = &s->set[PTQ_SET_MODELS_STATE];
+  const ptq_h5_set *states = &s->set[PTQ_SET_MODELS_STATE],
+                   *sums = &s->set[PTQ_SET_MODELS_CHECKSUM];
   const bool finished = r->state == PTQ_STATE_DONE;
   package p = {.rows = &s->set[PTQ_SET_MODELS],
                .part = {&s->set[PTQ_SET_BASELINE], NULL},
                .row = r->subject};
   ptq_model_row row = r->row;
-  bool written = false;
-  int before = PTQ_STATE_PENDING;
+  bool needed = false;
   if (r->subject < 0 || r->subject >= s->n_subjects ||
       (!finished && r->state != PTQ_STATE_FAILED))
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "store '%s': model %lld in state %s",
@@ -337,20 +345,20 @@ ptq_status ptq_store_put_subject(ptq_store *st, const ptq_subject_result *r,
                      ptq_state_name((int)r->state)));
   PTQ_TRY(take_identity(p.rows, t, r->subject, "model", &row, err));
   if (!finished) clear_results(t, &row);
-  PTQ_TRY(read_state(states, r->subject, &before, err));
   if (finished) {
     p.at[0] = s->first_baseline[r->subject];
     p.n[0] = s->first_baseline[r->subject + 1] - p.at[0];
     PTQ_TRY(check_count(p.part[0], r->subject, r->n_windows, p.n[0], err));
-    if (before != PTQ_STATE_DONE) PTQ_TRY(put_spectra(st, r, err));
   }
   PTQ_TRY(pack(st, &p, t, &row, tables, parts, err));
-  PTQ_TRY(write_package(&p, states, &s->set[PTQ_SET_MODELS_CHECKSUM],
-                        package_sum(&p, 0, r->state), (int)r->state, &written,
-                        err));
-  if (written)
-    PTQ_TRY(write_attempt(st, PTQ_SET_MODELS_ATTEMPTS, r->subject, 1,
-                          r->seconds, r->message, err));
+  const uint32_t sum = package_sum(&p, 0, r->state);
+  PTQ_TRY(is_needed(&p, states, sums, sum, r->state, &needed, err));
+  if (!needed) goto done;
+  if (finished) PTQ_TRY(put_spectra(st, r, err));
+  PTQ_TRY(pack(st, &p, t, &row, tables, parts, err)); /* spectra used it */
+  PTQ_TRY(write_attempt(st, PTQ_SET_MODELS_ATTEMPTS, r->subject, 1, r->seconds,
+                        r->message, err));
+  PTQ_TRY(write_package(&p, states, sums, sum, r->state, err));
 done:
   return rc;
 }

@@ -382,6 +382,27 @@ static void places_that_cannot_hold_a_store_are_named(void **state) {
   memcpy(path, keep, sizeof keep);
 }
 
+/* As nobody, since nothing is read-only to root. */
+static void a_read_only_directory_is_named(void **state) {
+  (void)state;
+  char keep[96], locked[80];
+  memcpy(keep, path, sizeof keep);
+  snprintf(locked, sizeof locked, "%s/ro", dir);
+  if (rank == 0) {
+    assert_int_equal(chmod(dir, 0711), 0);
+    assert_int_equal(mkdir(locked, 0555), 0);
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+  snprintf(path, sizeof path, "%s/s.h5", locked);
+  const bool root = geteuid() == 0;
+  if (root) assert_int_equal(seteuid(65534), 0);
+  must_refuse(PTQ_E_IO, locked, "-o");
+  if (root) assert_int_equal(seteuid(0), 0);
+  MPI_Barrier(MPI_COMM_WORLD);
+  if (rank == 0) rmdir(locked);
+  memcpy(path, keep, sizeof keep);
+}
+
 static void files_that_are_no_store_are_named(void **state) {
   (void)state;
   if (rank == 0) {
@@ -513,6 +534,7 @@ int main(int argc, char **argv) {
       CASE(a_missing_spectrum_is_refused),
       CASE(the_log_keeps_the_last_lines),
       CASE(places_that_cannot_hold_a_store_are_named),
+      CASE(a_read_only_directory_is_named),
       CASE(files_that_are_no_store_are_named),
       CASE(a_truncated_store_is_named),
       CASE(a_file_that_outgrows_its_limit_fails_at_creation),
