@@ -96,6 +96,23 @@ static int64_t count_overlaps(const ptq_windows *a, const ptq_windows *b) {
   return n;
 }
 
+/* Second moments of few tokens are noisy: fewer than ten a dimension is worth
+ * a word. */
+static void warn_of_few_tokens(const ptq_study *s, const ptq_subject *sub,
+                               int64_t n_tokens) {
+  int64_t widest = 0;
+  for (int i = 0; i < PTQ_SITE_COUNT; i++) {
+    const int64_t d = ptq_site_width(&sub->info, (ptq_site)i);
+    if (d > widest) widest = d;
+  }
+  if (n_tokens < 10 * widest)
+    ptq_log(PTQ_LOG_WARN,
+            "model '%s': %lld calibration tokens for inputs %lld wide; second "
+            "moments want at least ten a dimension",
+            s->spec.models[sub->model].name, (long long)n_tokens,
+            (long long)widest);
+}
+
 static ptq_status check_subject(const ptq_study *s, const ptq_subject *sub,
                                 ptq_err *err) {
   ptq_status rc = PTQ_OK;
