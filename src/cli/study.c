@@ -123,6 +123,7 @@ static ptq_status check_subject(const ptq_study *s, const ptq_subject *sub,
   PTQ_TRY(
       cut(s, &spec->selection, spec->selection_from_end, sub, &select, err));
   PTQ_TRY(cut(s, &spec->evaluations[sub->evaluation], false, sub, &eval, err));
+  warn_of_few_tokens(s, sub, calib.n * calib.length);
   const int64_t shared = spec->selection_from_end && sub->calibration == 0
                              ? count_overlaps(&select, &calib)
                              : 0;
