@@ -110,6 +110,33 @@ static void dead_columns_become_zero(void **state) {
   layer_release(&l);
 }
 
+/* The largest magnitude of a symmetric group is a tie where no feedback has
+ * reached it: as in float64 in the first block, whose weights are untouched,
+ * and to even behind it (dtype.h: settle_tie). */
+static void ties_of_untouched_columns_are_settled(void **state) {
+  (void)state;
+  enum { ROWS = 400, COLS = 64, FIRST = 8, LATER = 40 };
+  layer l = layer_random(ROWS, COLS, 13);
+  for (int64_t i = 0; i < COLS * COLS; i++)
+    l.h[i] = i % (COLS + 1) == 0 ? 1.0 : 0.0;
+  l.h[1] = l.h[COLS] = 0.5; /* columns 0 and 1 alone are coupled */
+  for (int64_t r = 0; r < ROWS; r++) {
+    float *row = l.w + r * COLS;
+    row[LATER] = row[FIRST] = -1.0F + row[2];
+  }
+  layer_quantize(&l, "gptq", "block=32", "int4", 32);
+  int low = 0;
+  for (int64_t r = 0; r < ROWS; r++) {
+    const double most = -(double)l.w[r * COLS + FIRST];
+    const double code = 8.0 + rint(-most / (2.0 * most / 15.0));
+    low += code == 0.0;
+    assert_int_equal(l.q[r * COLS + FIRST], (int)code);
+    assert_int_equal(l.q[r * COLS + LATER], 0);
+  }
+  assert_in_range(low, ROWS * 3 / 4, ROWS - 1); /* both codes were seen */
+  layer_release(&l);
+}
+
 static void zero_weights_stay_zero(void **state) {
   (void)state;
   static const char *const dtypes[] = {"int4", "int4:asym", "mxint4"};
@@ -186,6 +213,7 @@ int main(void) {
       cmocka_unit_test(the_unit_of_the_moment_does_not_matter),
       cmocka_unit_test(codes_and_parameters_restore_the_weights),
       cmocka_unit_test(dead_columns_become_zero),
+      cmocka_unit_test(ties_of_untouched_columns_are_settled),
       cmocka_unit_test(zero_weights_stay_zero),
       cmocka_unit_test(fresh_parameters_are_those_of_blocks_of_one_group),
       cmocka_unit_test(storage_counts_a_group_index_only_where_needed),
