@@ -96,7 +96,9 @@ static void ask_to_stop(coordinator *c, double now, const char *why,
 
 static void end_task(coordinator *c, int rank, const ptq_wire_report *r) {
   ptq_rank *it = &c->roster.ranks[rank];
-  if (it->has_task && it->task_id == r->head.task_id) {
+  if (it->state != PTQ_RANK_BUSY || it->task_id != r->head.task_id)
+    return; /* an older task, which was taken away from it */
+  if (it->has_task) {
     char who[96], text[PTQ_WIRE_TEXT_MAX + 100];
     describe(c, rank, who);
     snprintf(text, sizeof text, "%s: %s", who, r->text);
@@ -108,7 +110,7 @@ static void end_task(coordinator *c, int rank, const ptq_wire_report *r) {
     ptq_board_end(&c->board, &it->task, &end);
     ptq_roster_learn(&c->roster, r->seconds, r->gap_s);
   }
-  if (it->state == PTQ_RANK_BUSY) ptq_roster_idle(&c->roster, rank);
+  ptq_roster_idle(&c->roster, rank);
 }
 
 static void say_hello(coordinator *c, int rank, const ptq_wire_report *r) {

@@ -4,16 +4,31 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "nap.h"
 
+#include "ptq/base/file.h"
 #include "ptq/base/log.h"
 #include "ptq/base/mem.h"
 
 /* For a small message to leave, and for processes to end. */
 static const double moment_s = 2.0;
+
+/** Tell the script that runs mpirun how the run ended. */
+static void write_exit_file(MPI_Comm comm, int exit_code) {
+  const char *path = getenv("PTQSWEEP_EXIT_FILE");
+  char text[16];
+  ptq_err err = {0};
+  int rank = -1;
+  MPI_Comm_rank(comm, &rank);
+  if (rank != 0 || path == NULL || path[0] == '\0') return;
+  const int n = snprintf(text, sizeof text, "%d\n", exit_code);
+  if (ptq_file_write_atomic(path, text, (size_t)n, &err) != PTQ_OK)
+    ptq_log(PTQ_LOG_ERROR, "%s", err.msg);
+}
 
 /** Leave without MPI_Finalize, which waits for ranks that are not there. */
 static _Noreturn void leave(int exit_code) {
@@ -161,6 +176,7 @@ int ptq_dist_finalize(MPI_Comm comm, ptq_dist_summary *summary,
                       int exit_code) {
   ptq_dist_ending *e = summary->ending;
   summary->ending = NULL;
+  write_exit_file(comm, exit_code);
   if (e != NULL) {
     if (e->rank == 0 && e->ranks != NULL)
       finalize_coordinator(comm, e, exit_code);

@@ -9,8 +9,8 @@
 /** Seconds of a clock that never goes back. */
 double ptq_nap_clock(void);
 
-/** Between probes for messages: look again at once for some tens of
- * microseconds, then sleep twice as long each time, up to 2 ms. */
+/** Between probes for messages: look again at once some tens of times, then
+ * sleep twice as long each time, from 5 microseconds up to 2 ms. */
 typedef struct ptq_nap {
   int takes; /* since the last message */
 } ptq_nap;

@@ -38,7 +38,8 @@ static ptq_status relay_point(void *ctx, const ptq_point_result *result,
   relay *r = ctx;
   const int64_t i = find_point(r, result->point);
   if (i < 0)
-    return PTQ_FAIL(err, PTQ_E_ARG, "result of point %lld in a batch without it",
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "result of point %lld in a batch without it",
                     (long long)result->point);
   if (r->user->point != NULL) {
     const ptq_status rc = r->user->point(r->user->ctx, result, err);

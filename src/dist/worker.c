@@ -17,7 +17,14 @@ static const double watch_s = 0.25;
 /* Rank 0 is asked once more before it is given up. */
 static const double last_chance_s = 1.0;
 
-/** An order as it arrives: WORK with its points, or any shorter message. */
+/** A task and its points. */
+typedef struct order {
+  ptq_task task;
+  int64_t id;      /* 0: none */
+  int64_t *points; /* owned; [task.n] */
+  int64_t cap;
+} order;
+
 typedef struct worker {
   MPI_Comm comm;                   /* borrowed */
   const ptq_dist_ops *ops;         /* borrowed */
@@ -26,11 +33,10 @@ typedef struct worker {
   int64_t *inbox;                  /* owned; the last message */
   int64_t inbox_cap;               /* in int64_t */
   ptq_wire_report report;          /* the message being sent */
-  ptq_task task;
-  int64_t task_id;                 /* 0: idle */
-  int64_t *points;                 /* owned; [task.n] */
-  int64_t points_cap;
-  bool has_work, cancelled, stopped;
+  order now;                       /* what runs */
+  order next;                      /* what was ordered since */
+  int64_t cancelled_id;            /* tasks up to this one are dropped */
+  bool stopped;
   bool lost;                       /* rank 0 is gone */
   double next_beat_s, next_watch_s;
   double unanswered_s;             /* first beat without an answer; 0: none */
@@ -45,7 +51,7 @@ static double patience_s(const worker *w) {
 }
 
 static ptq_status send_report(worker *w, ptq_wire_kind kind, ptq_err *err) {
-  w->report.head = ptq_wire_make_head(kind, w->task_id);
+  w->report.head = ptq_wire_make_head(kind, w->now.id);
   const ptq_status rc =
       ptq_wire_send(w->comm, 0, &w->report, ptq_wire_report_size(&w->report),
                     patience_s(w), err);
@@ -63,27 +69,29 @@ static ptq_status send_beat(worker *w, double share, double now,
   return send_report(w, PTQ_WIRE_BEAT, err);
 }
 
+/** The latest order counts: rank 0 gives a rank one task at a time, so an
+ * earlier one was taken away while this rank was thought lost. */
 static ptq_status take_work(worker *w, int size, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_wire_work work;
+  order *o = &w->next;
   memcpy(&work, w->inbox, sizeof work);
   const int64_t bytes = size - (int64_t)sizeof work;
   if (work.n < 0 || bytes != work.n * (int64_t)sizeof(int64_t))
     return PTQ_FAIL(err, PTQ_E_PEER, "work of %lld points in %d bytes",
                     (long long)work.n, size);
-  if (work.n > w->points_cap) {
-    PTQ_TRY(ptq_grow(&w->points, w->points_cap, work.n, sizeof *w->points,
+  if (work.n > o->cap) {
+    PTQ_TRY(ptq_grow(&o->points, o->cap, work.n, sizeof *o->points,
                      "points of a batch", err));
-    w->points_cap = work.n;
+    o->cap = work.n;
   }
-  memcpy(w->points, (const char *)w->inbox + sizeof work, (size_t)bytes);
-  w->task = (ptq_task){.subject = work.subject,
+  if (work.n > 0)
+    memcpy(o->points, (const char *)w->inbox + sizeof work, (size_t)bytes);
+  o->task = (ptq_task){.subject = work.subject,
                        .first = work.first,
                        .n = work.n,
                        .seconds = work.seconds};
-  w->task_id = work.head.task_id;
-  w->has_work = true;
-  w->cancelled = false;
+  o->id = work.head.task_id;
 done:
   return rc;
 }
@@ -124,7 +132,7 @@ static ptq_status hear(worker *w, bool *there, ptq_err *err) {
       PTQ_TRY(take_work(w, size, err));
       break;
     case PTQ_WIRE_CANCEL:
-      if (head.task_id == w->task_id) w->cancelled = true;
+      if (head.task_id > w->cancelled_id) w->cancelled_id = head.task_id;
       break;
     case PTQ_WIRE_PONG:
       take_pong(w);
@@ -214,12 +222,12 @@ static ptq_status task_alive(void *ctx, double done, ptq_err *err) {
   w->last_alive_s = now;
   const ptq_status rc = look_around(w, done, &any, err);
   if (rc != PTQ_OK) return rc;
-  if (w->cancelled || w->stopped)
+  if (w->now.id <= w->cancelled_id || w->next.id != 0 || w->stopped)
     return PTQ_FAIL(err, PTQ_E_STOPPED, "stopped");
   return PTQ_OK;
 }
 
-/** Do the task at hand and report its end. An error is rank 0's loss. */
+/** Do what was ordered and report its end. An error is rank 0's loss. */
 static ptq_status do_task(worker *w, ptq_err *err) {
   const ptq_task_listener listener = {.ctx = w,
                                       .point = task_point,
@@ -227,10 +235,13 @@ static ptq_status do_task(worker *w, ptq_err *err) {
                                       .alive = task_alive};
   ptq_task_end end;
   ptq_err own = {0};
-  w->has_work = false;
+  const order spare = w->now;
+  w->now = w->next;
+  w->next = spare;
+  w->next.id = 0;
   w->last_alive_s = ptq_nap_clock();
   w->gap_s = 0.0;
-  ptq_task_run(w->ops, &w->task, w->points, &listener, &end, &own);
+  ptq_task_run(w->ops, &w->now.task, w->now.points, &listener, &end, &own);
   if (w->lost) return PTQ_FAIL(err, own.code, "%s", own.msg);
   w->gap_s = fmax(w->gap_s, ptq_nap_clock() - w->last_alive_s);
   w->report = (ptq_wire_report){.status = (int32_t)end.status,
@@ -240,7 +251,7 @@ static ptq_status do_task(worker *w, ptq_err *err) {
   if (end.status != PTQ_OK)
     ptq_text_copy(w->report.text, sizeof w->report.text, end.text);
   const ptq_status rc = send_report(w, PTQ_WIRE_DONE, err);
-  w->task_id = 0;
+  w->now.id = 0;
   return rc;
 }
 
@@ -261,7 +272,7 @@ static ptq_status loop(worker *w, ptq_err *err) {
   while (!w->stopped) {
     bool any = false;
     PTQ_TRY(look_around(w, 0.0, &any, err));
-    if (w->has_work && !w->stopped) {
+    if (w->next.id != 0 && !w->stopped) {
       PTQ_TRY(do_task(w, err));
       any = true;
     }
@@ -305,6 +316,7 @@ ptq_status ptq_worker_run(MPI_Comm comm, const ptq_dist_ops *ops,
     out->ranks_lost = 1;
   }
   if (!w.lost) ptq_free(w.inbox); /* else a message may still arrive there */
-  ptq_free(w.points);
+  ptq_free(w.now.points);
+  ptq_free(w.next.points);
   return rc;
 }

@@ -102,6 +102,10 @@ ptq_status ptq_dist_run(MPI_Comm comm, const ptq_plan *plan,
  * and where a lost rank may still live (stopped), which would keep mpirun
  * waiting, rank 0 ends the job by MPI_Abort(comm, exit_code). Also right when
  * ptq_dist_run was never reached (*summary zero).
+ *
+ * Open MPI 4.1's `mpirun --enable-recovery` exits 0 whatever its ranks
+ * return. Where PTQSWEEP_EXIT_FILE is set, rank 0 writes `exit_code` and a
+ * newline to that file; a file that stays empty means that rank 0 died.
  */
 int ptq_dist_finalize(MPI_Comm comm, ptq_dist_summary *summary,
                       int exit_code);

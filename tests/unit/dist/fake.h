@@ -8,6 +8,7 @@
 #define PTQ_TESTS_DIST_FAKE_H
 
 #include <errno.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -39,8 +40,9 @@ typedef struct fake {
 } fake;
 
 static void fake_sleep(double seconds) {
-  struct timespec t = {.tv_sec = (time_t)seconds,
-                       .tv_nsec = (long)(1e9 * (seconds - (double)(time_t)seconds))};
+  const double whole = floor(seconds);
+  struct timespec t = {.tv_sec = (time_t)whole,
+                       .tv_nsec = (long)(1e9 * (seconds - whole))};
   while (nanosleep(&t, &t) != 0 && errno == EINTR) {
   }
 }
@@ -148,12 +150,26 @@ static ptq_status fake_give_up_subject(void *ctx, int64_t subject,
 }
 
 static ptq_dist_ops fake_ops(fake *f) {
-  return (ptq_dist_ops){
-      .ctx = f,
-      .work = fake_work,
-      .sink = {.ctx = f, .point = fake_sink_point, .subject = fake_sink_subject},
-      .give_up = fake_give_up,
-      .give_up_subject = fake_give_up_subject};
+  const ptq_sink sink = {
+      .ctx = f, .point = fake_sink_point, .subject = fake_sink_subject};
+  return (ptq_dist_ops){.ctx = f,
+                        .work = fake_work,
+                        .sink = sink,
+                        .give_up = fake_give_up,
+                        .give_up_subject = fake_give_up_subject};
+}
+
+/** No work at all: what remains is the scheduler's own time. */
+static ptq_status fake_empty_work(void *ctx, int64_t subject,
+                                  const int64_t *points, int64_t n,
+                                  const ptq_sink *sink, ptq_err *err) {
+  (void)ctx;
+  (void)subject;
+  (void)points;
+  (void)n;
+  (void)sink;
+  (void)err;
+  return PTQ_OK;
 }
 
 /**
