@@ -159,19 +159,6 @@ static ptq_dist_ops fake_ops(fake *f) {
                         .give_up_subject = fake_give_up_subject};
 }
 
-/** No work at all: what remains is the scheduler's own time. */
-static ptq_status fake_empty_work(void *ctx, int64_t subject,
-                                  const int64_t *points, int64_t n,
-                                  const ptq_sink *sink, ptq_err *err) {
-  (void)ctx;
-  (void)subject;
-  (void)points;
-  (void)n;
-  (void)sink;
-  (void)err;
-  return PTQ_OK;
-}
-
 /**
  * `n_batches` batches of `width` points and `n_subjects` items of subjects,
  * the longest taking `longest_s` predicted seconds, the others evenly less.
