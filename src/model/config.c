@@ -157,14 +157,26 @@ ptq_status ptq_config_refuse(const ptq_config *c, const char *key,
 static const char *const harmless[] = {
     "_attn_implementation_autoset",
     "_name_or_path",
+    "activation_dropout",
     "architectures",
     "attention_dropout",
     "auto_map",
+    "bad_words_ids",
+    "begin_suppress_tokens",
     "bos_token_id",
+    "chunk_size_feed_forward",
+    "decoder_start_token_id",
+    "diversity_penalty",
+    "do_sample",
     "dropout",
     "dtype",
     "early_stopping",
+    "encoder_no_repeat_ngram_size",
     "eos_token_id",
+    "exponential_decay_length_penalty",
+    "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
     "generation_config",
     "id2label",
     "init_std",
@@ -176,8 +188,13 @@ static const char *const harmless[] = {
     "max_length",
     "min_length",
     "model_type",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
     "num_beams",
     "num_return_sequences",
+    "output_attentions",
+    "output_hidden_states",
+    "output_scores",
     "pad_token_id",
     "prefix",
     "pretraining_tp", /* how a product is split, not what it is */
@@ -185,16 +202,24 @@ static const char *const harmless[] = {
     "ptqsweep_provenance",
     "ptqsweep_source",
     "repetition_penalty",
+    "return_dict",
+    "return_dict_in_generate",
     "sep_token_id",
+    "suppress_tokens",
     "task_specific_params",
     "temperature",
     "tie_word_embeddings",
+    "tokenizer_class",
     "top_k",
     "top_p",
     "torch_dtype",
+    "torchscript",
     "transformers.js_config",
     "transformers_version",
+    "typical_p",
     "unk_token_id",
+    "unsloth_version",
+    "use_bfloat16",
     "use_cache",
     NULL,
 };
@@ -205,13 +230,19 @@ static bool in_list(const char *const *list, const char *key) {
   return false;
 }
 
+/* null, false, {} and []: whatever the key is, it is not used. */
+static bool says_nothing(const json_t *v) {
+  return json_is_null(v) || json_is_false(v) ||
+         (json_is_object(v) && json_object_size(v) == 0) ||
+         (json_is_array(v) && json_array_size(v) == 0);
+}
+
 ptq_status ptq_config_check_keys(const ptq_config *c, const char *const *known,
                                  ptq_err *err) {
   const char *key = NULL;
   json_t *v = NULL;
   json_object_foreach(c->root, key, v) {
-    if (json_is_null(v) || json_is_false(v) || in_list(known, key) ||
-        in_list(harmless, key))
+    if (says_nothing(v) || in_list(known, key) || in_list(harmless, key))
       continue;
     if (strcmp(key, "quantization_config") == 0)
       return ptq_config_refuse(c, key, "checkpoints that are not quantized",

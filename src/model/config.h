@@ -51,7 +51,7 @@ ptq_status ptq_config_refuse(const ptq_config *c, const char *key,
 /**
  * Refuse every key that is neither in `known` (NULL-terminated: what the
  * architecture reads) nor known to leave the logits alone, unless its value
- * is null or false.
+ * is null, false or empty.
  */
 ptq_status ptq_config_check_keys(const ptq_config *c, const char *const *known,
                                  ptq_err *err);

@@ -188,6 +188,7 @@ static void unknown_keys_without_effect_are_let_through(void **state) {
   fx_llama(&m);
   fx_config_add(&m, "\"rope_scaling\": null, \"sliding_window\": null");
   fx_config_add(&m, "\"something_new\": false, \"use_cache\": true");
+  fx_config_add(&m, "\"pruned_heads\": {}, \"activation_dropout\": 0.1");
   fx_config_add(&m, "\"torch_dtype\": \"bfloat16\", \"pad_token_id\": 3");
   FX_MUST(open_it(&m, &model, &e_));
   ptq_model_close(model);
