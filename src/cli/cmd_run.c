@@ -270,6 +270,7 @@ static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
            0)
     *exit_code = PTQ_EXIT_POINTS_FAILED;
   sweep_run_release(&r);
+  ptq_store_shutdown(); /* HDF5 must end before MPI does */
   /* Where ranks were lost this does not return. */
   *exit_code = ptq_dist_finalize(r.comm, &summary, *exit_code);
   return PTQ_OK;

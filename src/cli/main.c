@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include <mpi.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -83,6 +84,8 @@ static int run_command(const ptq_command *c, const ptq_args *args) {
 }
 
 int main(int argc, char **argv) {
+  /* A file size limit is an error of a write, not a death. */
+  (void)signal(SIGXFSZ, SIG_IGN);
   if (argc < 2) return usage(stderr, PTQ_EXIT_USAGE);
   if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
     return usage(stdout, PTQ_EXIT_DONE);

@@ -208,21 +208,31 @@ ptq_status ptq_study_layout_make(const ptq_study *s, ptq_study_layout *out,
   PTQ_TRY(ptq_alloc(&out->subject_windows, m, sizeof(int64_t), "models", err));
   PTQ_TRY(ptq_alloc(&out->spectra, n_spectra, sizeof *out->spectra, "spectra",
                     err));
+  static const ptq_store_attribute attributes[] = {
+      {"bootstrap",
+       "moving blocks of ceil(n^(1/3)) windows, 1000 resamples, seed the "
+       "XXH3-64 of the point's key"},
+      {"preset", "gptq: positions 1.. of windows cut without overlap"},
+      {"moments", "H = (1/n) sum x x', uncentred, undamped"},
+  };
   fill_rows(s, out);
   if (n_spectra > 0) fill_spectra(s, out->spectra);
-  out->layout = (ptq_store_layout){.spec_text = s->spec.text,
-                                   .program_version = PTQ_VERSION,
-                                   .numerics = s->numerics,
-                                   .n_points = n,
-                                   .points = out->points,
-                                   .point_subject = out->point_subject,
-                                   .point_layers = out->point_layers,
-                                   .point_windows = out->point_windows,
-                                   .n_subjects = m,
-                                   .subjects = out->subjects,
-                                   .subject_windows = out->subject_windows,
-                                   .n_spectra = n_spectra,
-                                   .spectra = out->spectra};
+  out->layout = (ptq_store_layout){
+      .spec_text = s->spec.text,
+      .program_version = PTQ_VERSION,
+      .numerics = s->numerics,
+      .n_points = n,
+      .points = out->points,
+      .point_subject = out->point_subject,
+      .point_layers = out->point_layers,
+      .point_windows = out->point_windows,
+      .n_subjects = m,
+      .subjects = out->subjects,
+      .subject_windows = out->subject_windows,
+      .n_spectra = n_spectra,
+      .spectra = out->spectra,
+      .n_attributes = sizeof attributes / sizeof attributes[0],
+      .attributes = attributes};
   (void)ptq_text_copy(out->layout.fingerprint, sizeof out->layout.fingerprint,
                       g->fingerprint);
 done:
