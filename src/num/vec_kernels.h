@@ -249,10 +249,13 @@ static void k_rotate(const float *x, const float *cosines, const float *sines,
     v_store(y + i, v_sub(v_mul(a, c), v_mul(b, s)));
     v_store(y + half + i, v_add(v_mul(b, c), v_mul(a, s)));
   }
-  for (; i < half; i++) {
-    const float a = x[i], b = x[half + i];
-    y[i] = a * cosines[i] - b * sines[i];
-    y[half + i] = b * cosines[i] + a * sines[i];
+  if (i < half) {
+    const int64_t n = half - i;
+    const vf a = v_load_n(x + i, n, 0.0F), b = v_load_n(x + half + i, n, 0.0F);
+    const vf c = v_load_n(cosines + i, n, 0.0F);
+    const vf s = v_load_n(sines + i, n, 0.0F);
+    v_store_n(y + i, n, v_sub(v_mul(a, c), v_mul(b, s)));
+    v_store_n(y + half + i, n, v_add(v_mul(b, c), v_mul(a, s)));
   }
 }
 
