@@ -20,11 +20,10 @@ ptq_status ptq_board_init(ptq_board *b, const ptq_plan *plan,
     const ptq_item *item = &plan->items[i];
     if (item->n < 0 || item->first < 0 ||
         item->first + item->n > plan->n_order) {
-      rc = PTQ_FAIL(err, PTQ_E_ARG,
-                    "item %lld of the plan: points %lld to %lld of %lld",
-                    (long long)i, (long long)item->first,
-                    (long long)(item->first + item->n),
-                    (long long)plan->n_order);
+      rc = PTQ_FAIL(
+          err, PTQ_E_ARG, "item %lld of the plan: points %lld to %lld of %lld",
+          (long long)i, (long long)item->first,
+          (long long)(item->first + item->n), (long long)plan->n_order);
       goto done;
     }
     const ptq_task task = {.subject = item->subject,
@@ -98,13 +97,11 @@ static void give_up_point(ptq_board *b, int64_t index, const char *why) {
 static void give_up_task(ptq_board *b, const ptq_task *task, const char *why) {
   ptq_err err = {0};
   ptq_board_log(b, "given up: %s", why);
-  for (int64_t i = 0; i < task->n; i++)
-    give_up_point(b, task->first + i, why);
+  for (int64_t i = 0; i < task->n; i++) give_up_point(b, task->first + i, why);
   if (task->n > 0) return;
   b->subjects_failed++;
   if (b->ops->give_up_subject != NULL &&
-      b->ops->give_up_subject(b->ops->ctx, task->subject, why, &err) !=
-          PTQ_OK)
+      b->ops->give_up_subject(b->ops->ctx, task->subject, why, &err) != PTQ_OK)
     ptq_board_fail(b, err.code, err.msg);
 }
 
@@ -151,8 +148,7 @@ void ptq_board_end(ptq_board *b, const ptq_task *task,
 
 void ptq_board_vanished(ptq_board *b, const ptq_task *task, const char *who) {
   int64_t left = 0;
-  for (int64_t i = 0; i < task->n; i++)
-    left += !b->finished[task->first + i];
+  for (int64_t i = 0; i < task->n; i++) left += !b->finished[task->first + i];
   if (task->n > 0 && left == 0) {
     b->items_done++; /* it vanished between the last point and the report */
     return;

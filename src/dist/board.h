@@ -20,15 +20,15 @@ typedef struct ptq_board {
   int64_t points_done, points_failed, subjects_failed, items_done;
   int64_t n_dropped; /* tasks given back unfinished because of a stop */
   double predicted_s, measured_s; /* of finished tasks */
-  ptq_err fatal; /* code PTQ_OK while the run is in order */
+  ptq_err fatal;                  /* code PTQ_OK while the run is in order */
 } ptq_board;
 
 /** How a task ended. */
 typedef struct ptq_task_end {
-  ptq_status status;  /* of work(); PTQ_E_STOPPED: dropped */
-  bool sink_failed;   /* status is the sink's: the run cannot go on */
+  ptq_status status; /* of work(); PTQ_E_STOPPED: dropped */
+  bool sink_failed;  /* status is the sink's: the run cannot go on */
   double seconds;
-  const char *text;   /* message of a failed status; borrowed */
+  const char *text; /* message of a failed status; borrowed */
 } ptq_task_end;
 
 ptq_status ptq_board_init(ptq_board *b, const ptq_plan *plan,
@@ -44,8 +44,7 @@ bool ptq_board_next(ptq_board *b, double budget_s, ptq_task *out);
 void ptq_board_point(ptq_board *b, int64_t index, ptq_state state);
 void ptq_board_subject(ptq_board *b, ptq_state state);
 /** A task is over; its rank is free. */
-void ptq_board_end(ptq_board *b, const ptq_task *task,
-                   const ptq_task_end *end);
+void ptq_board_end(ptq_board *b, const ptq_task *task, const ptq_task_end *end);
 /** The rank that had the task is gone: its unfinished points wait again,
  * singly. `who` names it in messages. */
 void ptq_board_vanished(ptq_board *b, const ptq_task *task, const char *who);

@@ -21,17 +21,17 @@ static const double tick_s = 0.02, watch_s = 0.25;
 static const double suspended_s = 3.0;
 
 typedef struct coordinator {
-  MPI_Comm comm;                     /* borrowed */
-  const ptq_dist_options *options;   /* borrowed */
+  MPI_Comm comm;                   /* borrowed */
+  const ptq_dist_options *options; /* borrowed */
   ptq_board board;
   ptq_roster roster;
   ptq_progress progress;
-  double start_s, deadline_s;        /* of the clock; deadline or infinity */
-  double cancel_at_s;                /* drop what runs; infinity: never */
+  double start_s, deadline_s; /* of the clock; deadline or infinity */
+  double cancel_at_s;         /* drop what runs; infinity: never */
   double last_tick_s, next_watch_s;
-  int signals;                       /* seen so far */
-  bool stopping;                     /* nothing is handed out any more */
-  pid_t launcher;                    /* parent process at the start */
+  int signals;    /* seen so far */
+  bool stopping;  /* nothing is handed out any more */
+  pid_t launcher; /* parent process at the start */
 } coordinator;
 
 static void fail(coordinator *c, const ptq_err *err) {
@@ -45,8 +45,8 @@ static void show_progress(coordinator *c, double now, bool last) {
   for (int i = 1; i < c->roster.size; i++) {
     const ptq_rank *rank = &c->roster.ranks[i];
     if (rank->state == PTQ_RANK_BUSY && rank->has_task)
-      left += fmax(0.0, rank->task.seconds * correction -
-                            (now - rank->task_start_s));
+      left += fmax(
+          0.0, rank->task.seconds * correction - (now - rank->task_start_s));
   }
   const ptq_progress_state state = {.points = b->plan->n_order,
                                     .points_done = b->points_done,
@@ -81,8 +81,8 @@ static void describe(const coordinator *c, int rank, char text[96]) {
   char host[64];
   ptq_text_copy(host, sizeof host, c->roster.ranks[rank].peer.host);
   host[strcspn(host, " ")] = '\0';
-  snprintf(text, 96, "rank %d%s%s%s", rank, host[0] == '\0' ? "" : " (",
-           host, host[0] == '\0' ? "" : ")");
+  snprintf(text, 96, "rank %d%s%s%s", rank, host[0] == '\0' ? "" : " (", host,
+           host[0] == '\0' ? "" : ")");
 }
 
 static void ask_to_stop(coordinator *c, double now, const char *why,
@@ -248,8 +248,7 @@ static bool nothing_fits(const coordinator *c, double now) {
     return false;
   for (int i = 1; i < c->roster.size; i++)
     if (c->roster.ranks[i].state == PTQ_RANK_NEW) return false;
-  return ptq_queue_shortest(&c->board.queue) *
-             ptq_board_correction(&c->board) >
+  return ptq_queue_shortest(&c->board.queue) * ptq_board_correction(&c->board) >
          c->deadline_s - now;
 }
 
@@ -333,9 +332,8 @@ static void send_stop(coordinator *c, const ptq_dist_summary *out,
                             .watchable = from->watchable,
                             .peer = from->peer,
                             .request = MPI_REQUEST_NULL};
-    if (!to->lost &&
-        ptq_wire_post(c->comm, i, &e->stop, (int)sizeof e->stop, &to->request,
-                      NULL) != PTQ_OK)
+    if (!to->lost && ptq_wire_post(c->comm, i, &e->stop, (int)sizeof e->stop,
+                                   &to->request, NULL) != PTQ_OK)
       to->lost = true;
   }
 }

@@ -145,8 +145,8 @@ static void finalize_worker(MPI_Comm comm, const ptq_dist_ending *e,
     MPI_Abort(comm, failed); /* a stopped rank 0 would keep mpirun waiting */
   }
   if (e->coordinator_lost ||
-      ptq_wire_send(e->comm, 0, &bye, ptq_wire_report_size(&bye),
-                    e->patience_s, NULL) != PTQ_OK)
+      ptq_wire_send(e->comm, 0, &bye, ptq_wire_report_size(&bye), e->patience_s,
+                    NULL) != PTQ_OK)
     leave(failed);
   /* Rank 0 hears all the others before it answers. */
   const double start = ptq_nap_clock();
@@ -154,8 +154,7 @@ static void finalize_worker(MPI_Comm comm, const ptq_dist_ending *e,
   while (ptq_nap_clock() - start < 2.0 * e->patience_s) {
     ptq_wire_stop order;
     int source;
-    if (hear(e, &order, NULL, &source) &&
-        order.head.kind == PTQ_WIRE_LEAVE) {
+    if (hear(e, &order, NULL, &source) && order.head.kind == PTQ_WIRE_LEAVE) {
       if (order.leave_by_exit) leave(0); /* rank 0 gives the status */
       return;
     }
@@ -172,8 +171,7 @@ void ptq_ending_free(ptq_dist_ending *e) {
   ptq_free(e);
 }
 
-int ptq_dist_finalize(MPI_Comm comm, ptq_dist_summary *summary,
-                      int exit_code) {
+int ptq_dist_finalize(MPI_Comm comm, ptq_dist_summary *summary, int exit_code) {
   ptq_dist_ending *e = summary->ending;
   summary->ending = NULL;
   write_exit_file(comm, exit_code);

@@ -21,11 +21,11 @@ typedef struct ptq_ending_rank {
 struct ptq_dist_ending {
   MPI_Comm comm; /* owned; the run's own duplicate */
   int rank, size;
-  double patience_s;       /* for a goodbye */
-  ptq_ending_rank *ranks;  /* owned; [size], rank 0 only */
-  ptq_wire_stop stop;      /* rank 0: bytes of the messages under way */
+  double patience_s;      /* for a goodbye */
+  ptq_ending_rank *ranks; /* owned; [size], rank 0 only */
+  ptq_wire_stop stop;     /* rank 0: bytes of the messages under way */
   ptq_wire_stop leave;
-  ptq_peer coordinator;    /* workers: where rank 0 is */
+  ptq_peer coordinator; /* workers: where rank 0 is */
   bool coordinator_watchable, coordinator_lost;
   bool coordinator_silent; /* lost, but may still live */
 };

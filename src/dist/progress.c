@@ -11,8 +11,8 @@ static const double terminal_period_s = 0.25, log_period_s = 10.0;
 void ptq_progress_init(ptq_progress *p, bool on, double now_s) {
   const char *asked = getenv("PTQSWEEP_TERMINAL");
   *p = (ptq_progress){.on = on, .start_s = now_s};
-  p->terminal = asked != NULL ? strcmp(asked, "1") == 0
-                              : isatty(STDERR_FILENO) == 1;
+  p->terminal =
+      asked != NULL ? strcmp(asked, "1") == 0 : isatty(STDERR_FILENO) == 1;
   p->next_s = now_s + (p->terminal ? terminal_period_s : log_period_s);
 }
 
@@ -28,12 +28,12 @@ static void duration_text(char *text, size_t size, double seconds) {
     snprintf(text, size, "%ldd %ldh", s / 86400, s / 3600 % 24);
 }
 
-void ptq_progress_text(char *text, size_t size,
-                       const ptq_progress_state *state, double elapsed_s) {
+void ptq_progress_text(char *text, size_t size, const ptq_progress_state *state,
+                       double elapsed_s) {
   const bool points = state->points > 0;
   const int64_t all = points ? state->points : state->items;
-  const int64_t done = points ? state->points_done + state->points_failed
-                              : state->items_done;
+  const int64_t done =
+      points ? state->points_done + state->points_failed : state->items_done;
   char eta[32] = "unknown", rate[48] = "";
   if (state->ranks > 0)
     duration_text(eta, sizeof eta, state->left_s / (double)state->ranks);
@@ -46,8 +46,8 @@ void ptq_progress_text(char *text, size_t size,
   }
   snprintf(text, size, "%lld of %lld %s, %lld failed%s, ETA %s, %lld rank%s",
            (long long)done, (long long)all, points ? "points" : "items",
-           (long long)state->points_failed, rate, eta,
-           (long long)state->ranks, state->ranks == 1 ? "" : "s");
+           (long long)state->points_failed, rate, eta, (long long)state->ranks,
+           state->ranks == 1 ? "" : "s");
 }
 
 void ptq_progress_show(ptq_progress *p, const ptq_progress_state *state,

@@ -40,7 +40,7 @@ void ptq_progress_end(ptq_progress *p, const ptq_progress_state *state,
 void ptq_progress_clear(ptq_progress *p);
 
 /** The line itself, without newline; `elapsed_s` since the start. */
-void ptq_progress_text(char *text, size_t size,
-                       const ptq_progress_state *state, double elapsed_s);
+void ptq_progress_text(char *text, size_t size, const ptq_progress_state *state,
+                       double elapsed_s);
 
 #endif /* PTQ_DIST_PROGRESS_H */

@@ -10,10 +10,9 @@
 enum { WIRE_VERSION = 1 };
 
 static uint32_t version_word(void) {
-  const uint32_t sizes = (uint32_t)(sizeof(ptq_wire_report) * 31 +
-                                    sizeof(ptq_wire_work) * 7 +
-                                    sizeof(ptq_wire_pong) * 3 +
-                                    sizeof(ptq_wire_stop));
+  const uint32_t sizes =
+      (uint32_t)(sizeof(ptq_wire_report) * 31 + sizeof(ptq_wire_work) * 7 +
+                 sizeof(ptq_wire_pong) * 3 + sizeof(ptq_wire_stop));
   return 0x51000000U + (uint32_t)WIRE_VERSION * 0x10000U + (sizes & 0xffffU);
 }
 
@@ -126,8 +125,8 @@ ptq_status ptq_wire_send(MPI_Comm comm, int rank, const void *data, int size,
 ptq_status ptq_wire_receive(MPI_Comm comm, int source, void *data, int size,
                             double limit_s, ptq_err *err) {
   MPI_Request request = MPI_REQUEST_NULL;
-  const int code = MPI_Irecv(data, size, MPI_BYTE, source, PTQ_WIRE_TAG, comm,
-                             &request);
+  const int code =
+      MPI_Irecv(data, size, MPI_BYTE, source, PTQ_WIRE_TAG, comm, &request);
   if (code != MPI_SUCCESS) return ptq_wire_mpi(code, "receiving", err);
   return await(&request, limit_s, "receiving a message", source, err);
 }

@@ -56,12 +56,12 @@ typedef struct ptq_wire_head {
 /** What a worker says. */
 typedef struct ptq_wire_report {
   ptq_wire_head head;
-  int64_t index;    /* POINT: place in the plan's order */
-  double seconds;   /* DONE: took */
-  double gap_s;     /* DONE: longest time between blocks */
-  double share;     /* BEAT: of the task, done */
-  int32_t state;    /* POINT, SUBJECT: ptq_state */
-  int32_t status;   /* DONE: ptq_status */
+  int64_t index;  /* POINT: place in the plan's order */
+  double seconds; /* DONE: took */
+  double gap_s;   /* DONE: longest time between blocks */
+  double share;   /* BEAT: of the task, done */
+  int32_t state;  /* POINT, SUBJECT: ptq_state */
+  int32_t status; /* DONE: ptq_status */
   int32_t sink_failed;
   int32_t signalled;
   char text[PTQ_WIRE_TEXT_MAX]; /* DONE: message; HELLO: a ptq_peer; only
@@ -86,7 +86,7 @@ typedef struct ptq_wire_stop {
   int64_t points_done, points_failed, items_done, ranks_lost, subjects_failed;
   double seconds;
   int32_t stopped;
-  int32_t status; /* of the run */
+  int32_t status;        /* of the run */
   int32_t leave_by_exit; /* LEAVE: do not call MPI_Finalize */
   char text[PTQ_WIRE_TEXT_MAX];
 } ptq_wire_stop;

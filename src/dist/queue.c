@@ -40,10 +40,10 @@ static ptq_status make_room(ptq_queue *q, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   if (q->n < q->cap) return PTQ_OK;
   const int64_t cap = 2 * q->cap + 16;
-  PTQ_TRY(ptq_grow(&q->tasks, q->cap, cap, sizeof *q->tasks, "task queue",
-                   err));
-  PTQ_TRY(ptq_grow(&q->taken, q->cap, cap, sizeof *q->taken, "task queue",
-                   err));
+  PTQ_TRY(
+      ptq_grow(&q->tasks, q->cap, cap, sizeof *q->tasks, "task queue", err));
+  PTQ_TRY(
+      ptq_grow(&q->taken, q->cap, cap, sizeof *q->taken, "task queue", err));
   q->cap = cap;
 done:
   return rc;

@@ -90,11 +90,10 @@ ptq_status ptq_roster_give(ptq_roster *r, int rank, const ptq_task *task,
   to->longest_s = 0.0;
   to->state = PTQ_RANK_BUSY;
   r->n_busy++;
-  PTQ_TRY(make_room(to, (int64_t)(sizeof work / sizeof(int64_t)) + task->n,
-                    err));
+  PTQ_TRY(
+      make_room(to, (int64_t)(sizeof work / sizeof(int64_t)) + task->n, err));
   memcpy(to->work, &work, sizeof work);
-  if (task->n > 0)
-    memcpy((char *)to->work + sizeof work, points, points_size);
+  if (task->n > 0) memcpy((char *)to->work + sizeof work, points, points_size);
   PTQ_TRY(ptq_wire_post(r->comm, rank, to->work,
                         (int)(sizeof work + points_size), &to->work_request,
                         err));
@@ -170,8 +169,7 @@ double ptq_roster_limit(const ptq_roster *r, int rank, double correction) {
   if (it->state == PTQ_RANK_BUSY) {
     rhythm_s = fmax(rhythm_s, it->longest_s);
     if (it->has_task)
-      rhythm_s =
-          fmax(rhythm_s, r->gap_share * it->task.seconds * correction);
+      rhythm_s = fmax(rhythm_s, r->gap_share * it->task.seconds * correction);
   }
   return fmax(r->silence_min_s, r->silence_factor * rhythm_s);
 }

@@ -11,10 +11,10 @@
 #include "queue.h"
 
 typedef enum ptq_rank_state {
-  PTQ_RANK_NEW,  /* has not said hello */
+  PTQ_RANK_NEW, /* has not said hello */
   PTQ_RANK_IDLE,
   PTQ_RANK_BUSY,
-  PTQ_RANK_LOST  /* given up; may come back */
+  PTQ_RANK_LOST /* given up; may come back */
 } ptq_rank_state;
 
 /** One worker. */

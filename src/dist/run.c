@@ -19,8 +19,8 @@ static ptq_dist_options with_defaults(const ptq_dist_options *asked) {
 
 ptq_status ptq_dist_run(MPI_Comm comm, const ptq_plan *plan,
                         const ptq_dist_ops *ops,
-                        const ptq_dist_options *options,
-                        ptq_dist_summary *out, ptq_err *err) {
+                        const ptq_dist_options *options, ptq_dist_summary *out,
+                        ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_dist_options o = with_defaults(options);
   ptq_dist_ending *e = NULL;
@@ -34,8 +34,10 @@ ptq_status ptq_dist_run(MPI_Comm comm, const ptq_plan *plan,
   e->size = size;
   e->patience_s = o.silence_min_s;
   e->comm = MPI_COMM_NULL;
-  PTQ_TRY(ptq_wire_mpi(MPI_Comm_dup(comm, &e->comm), "duplicating the "
-                       "communicator", err));
+  PTQ_TRY(ptq_wire_mpi(MPI_Comm_dup(comm, &e->comm),
+                       "duplicating the "
+                       "communicator",
+                       err));
   MPI_Comm_set_errhandler(e->comm, MPI_ERRORS_RETURN);
   MPI_Comm_rank(e->comm, &e->rank);
   out->ending = e;

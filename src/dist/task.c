@@ -5,10 +5,10 @@
 
 /** The sink that work() sees: the user's, then the listener. */
 typedef struct relay {
-  const ptq_sink *user; /* borrowed */
-  const ptq_task *task; /* borrowed */
-  const int64_t *points; /* borrowed; [task->n] */
-  int64_t cursor;        /* where the next point probably is */
+  const ptq_sink *user;              /* borrowed */
+  const ptq_task *task;              /* borrowed */
+  const int64_t *points;             /* borrowed; [task->n] */
+  int64_t cursor;                    /* where the next point probably is */
   const ptq_task_listener *listener; /* borrowed */
   bool sink_failed;
 } relay;
@@ -48,8 +48,8 @@ static ptq_status relay_point(void *ctx, const ptq_point_result *result,
       return rc;
     }
   }
-  return r->listener->point(r->listener->ctx, r->task->first + i,
-                            result->state, err);
+  return r->listener->point(r->listener->ctx, r->task->first + i, result->state,
+                            err);
 }
 
 static ptq_status relay_subject(void *ctx, const ptq_subject_result *result,
@@ -80,10 +80,8 @@ static ptq_status relay_alive(void *ctx, double done, ptq_err *err) {
 void ptq_task_run(const ptq_dist_ops *ops, const ptq_task *task,
                   const int64_t *points, const ptq_task_listener *listener,
                   ptq_task_end *end, ptq_err *err) {
-  relay r = {.user = &ops->sink,
-             .task = task,
-             .points = points,
-             .listener = listener};
+  relay r = {
+      .user = &ops->sink, .task = task, .points = points, .listener = listener};
   const ptq_sink sink = {.ctx = &r,
                          .begin = relay_begin,
                          .point = relay_point,

@@ -37,12 +37,12 @@ typedef struct worker {
   order next;                      /* what was ordered since */
   int64_t cancelled_id;            /* tasks up to this one are dropped */
   bool stopped;
-  bool lost;                       /* rank 0 is gone */
+  bool lost; /* rank 0 is gone */
   double next_beat_s, next_watch_s;
-  double unanswered_s;             /* first beat without an answer; 0: none */
-  double last_alive_s, gap_s;      /* between blocks of the task */
-  int signals;                     /* told to rank 0 */
-  pid_t launcher;                  /* parent process at the start */
+  double unanswered_s;        /* first beat without an answer; 0: none */
+  double last_alive_s, gap_s; /* between blocks of the task */
+  int signals;                /* told to rank 0 */
+  pid_t launcher;             /* parent process at the start */
 } worker;
 
 /** Rank 0 may be busy with a slow file system for as long as this. */
@@ -59,11 +59,9 @@ static ptq_status send_report(worker *w, ptq_wire_kind kind, ptq_err *err) {
   return rc;
 }
 
-static ptq_status send_beat(worker *w, double share, double now,
-                            ptq_err *err) {
+static ptq_status send_beat(worker *w, double share, double now, ptq_err *err) {
   w->signals = ptq_signals_seen();
-  w->report =
-      (ptq_wire_report){.share = share, .signalled = w->signals > 0};
+  w->report = (ptq_wire_report){.share = share, .signalled = w->signals > 0};
   w->next_beat_s = now + w->options->heartbeat_s;
   if (w->unanswered_s == 0.0) w->unanswered_s = now;
   return send_report(w, PTQ_WIRE_BEAT, err);

@@ -121,8 +121,7 @@ static double row_nll(const row_state *row) {
 
 /** Sum a candidate's positions; a non-finite one makes every sum NaN. */
 static void finish_candidate(const row_state *ref, const row_state *cand,
-                             int64_t n_rows, ptq_window_score *out,
-                             float *kl) {
+                             int64_t n_rows, ptq_window_score *out, float *kl) {
   ptq_window_score sum = {0};
   for (int64_t i = 0; i < n_rows; i++) {
     const double z_r = ref[i].sums[2], z_c = cand[i].sums[2];

@@ -75,7 +75,8 @@ double ptq_quantile(float *x, int64_t n, double p) {
   const int64_t below = (int64_t)floor(at);
   if (below >= n - 1) return (double)x[n - 1];
   const double share = at - (double)below;
-  if (share == 0.0) return (double)x[below]; /* also where x[below + 1] is
-                                                infinite */
+  if (share == 0.0)
+    return (double)x[below]; /* also where x[below + 1] is
+                                infinite */
   return (double)x[below] + share * ((double)x[below + 1] - (double)x[below]);
 }

@@ -28,8 +28,8 @@ ptq_status ptq_unigram_nll(const uint32_t *calib, int64_t n_calib,
                     "scored",
                     (long long)n_windows, (long long)length);
   PTQ_TRY(check_ids(calib, n_calib, vocab, "calibration text", err));
-  PTQ_TRY(check_ids(windows, n_windows * length, vocab, "evaluation windows",
-                    err));
+  PTQ_TRY(
+      check_ids(windows, n_windows * length, vocab, "evaluation windows", err));
   PTQ_TRY(ptq_alloc(&counts, vocab, sizeof *counts, "token counts", err));
   for (int64_t i = 0; i < n_calib; i++) counts[calib[i]]++;
   double sum_ln = 0.0;

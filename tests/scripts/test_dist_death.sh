@@ -14,8 +14,7 @@ failures=0
 clean() {
   local job pid
   for pid in $(cat "$1"/rank-* 2>/dev/null | sed -n 's/^pid //p'); do
-    [ "$(readlink "/proc/$pid/exe" 2>/dev/null)" = "$(readlink -f "$program")" ] &&
-      kill -KILL "$pid"
+    [ "/proc/$pid/exe" -ef "$program" ] && kill -KILL "$pid"
   done
   job=$(cat "$1"/rank-* 2>/dev/null | sed -n 's/^job //p' | head -n 1)
   case $job in
@@ -38,7 +37,8 @@ start() {
   shift 2
   mkdir "$dir"
   began=$(date +%s)
-  PTQSWEEP_EXIT_FILE=$dir/exit timeout -k 5 40 mpirun --allow-run-as-root --oversubscribe --bind-to none \
+  PTQSWEEP_EXIT_FILE=$dir/exit timeout -k 5 40 \
+    mpirun --allow-run-as-root --oversubscribe --bind-to none \
     --enable-recovery -n "$ranks" "$program" "$dir" "$@" >"$dir/log" 2>&1 &
   run=$!
   local i n

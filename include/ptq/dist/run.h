@@ -43,19 +43,19 @@ typedef struct ptq_dist_ops {
 } ptq_dist_ops;
 
 typedef struct ptq_dist_options {
-  double heartbeat_s;      /* workers report at least this often, where their
-                              blocks are shorter; 0: 5 s */
-  double silence_factor;   /* given up after max(silence_min_s, factor x the
-                              predicted time between heartbeats); 0: 10 */
-  double silence_min_s;    /* 0: 60 s */
-  int max_attempts;        /* deaths held against a single point; 0: 2 */
-  double time_limit_s;     /* 0: none. No item starts that cannot finish, and
-                              what still runs then is dropped at its next
-                              block */
-  double grace_s;          /* after a signal, running items have this long to
-                              finish before they are dropped at the next
-                              block; a second signal ends it */
-  bool progress;           /* progress line on standard error */
+  double heartbeat_s;    /* workers report at least this often, where their
+                            blocks are shorter; 0: 5 s */
+  double silence_factor; /* given up after max(silence_min_s, factor x the
+                            predicted time between heartbeats); 0: 10 */
+  double silence_min_s;  /* 0: 60 s */
+  int max_attempts;      /* deaths held against a single point; 0: 2 */
+  double time_limit_s;   /* 0: none. No item starts that cannot finish, and
+                            what still runs then is dropped at its next
+                            block */
+  double grace_s;        /* after a signal, running items have this long to
+                            finish before they are dropped at the next
+                            block; a second signal ends it */
+  bool progress;         /* progress line on standard error */
 } ptq_dist_options;
 
 /** What ptq_dist_finalize must know of the ranks. */
@@ -91,8 +91,8 @@ bool ptq_dist_signalled(void);
  */
 ptq_status ptq_dist_run(MPI_Comm comm, const ptq_plan *plan,
                         const ptq_dist_ops *ops,
-                        const ptq_dist_options *options,
-                        ptq_dist_summary *out, ptq_err *err);
+                        const ptq_dist_options *options, ptq_dist_summary *out,
+                        ptq_err *err);
 
 /**
  * End MPI after ptq_dist_run, when this rank has closed its files (and
@@ -107,7 +107,6 @@ ptq_status ptq_dist_run(MPI_Comm comm, const ptq_plan *plan,
  * return. Where PTQSWEEP_EXIT_FILE is set, rank 0 writes `exit_code` and a
  * newline to that file; a file that stays empty means that rank 0 died.
  */
-int ptq_dist_finalize(MPI_Comm comm, ptq_dist_summary *summary,
-                      int exit_code);
+int ptq_dist_finalize(MPI_Comm comm, ptq_dist_summary *summary, int exit_code);
 
 #endif /* PTQ_DIST_RUN_H */

@@ -176,8 +176,7 @@ static ptq_status fake_init(fake *f, int64_t n_batches, int64_t width,
   p->n_items = n_batches + n_subjects;
   PTQ_TRY(ptq_alloc(&p->items, p->n_items, sizeof *p->items, "items", err));
   PTQ_TRY(ptq_alloc(&p->order, p->n_order, sizeof *p->order, "order", err));
-  for (int64_t i = 0; i < p->n_order; i++)
-    p->order[i] = p->n_order - 1 - i;
+  for (int64_t i = 0; i < p->n_order; i++) p->order[i] = p->n_order - 1 - i;
   for (int64_t i = 0; i < p->n_items; i++) {
     const double left = (double)(p->n_items - i) / (double)p->n_items;
     ptq_item *item = &p->items[i];

@@ -176,8 +176,7 @@ int main(void) {
 #define WITH_BOOKS(name) \
   cmocka_unit_test_setup_teardown(name, open_books, close_books)
   const struct CMUnitTest tests[] = {
-      WITH_BOOKS(
-          a_vanished_batch_waits_again_singly_without_what_is_finished),
+      WITH_BOOKS(a_vanished_batch_waits_again_singly_without_what_is_finished),
       WITH_BOOKS(only_deaths_alone_are_held_against_a_point),
       WITH_BOOKS(a_subject_s_item_is_given_up_too),
       WITH_BOOKS(late_results_count_and_spare_the_retry),

@@ -20,8 +20,8 @@ static void the_line_says_all_that_matters(void **state) {
                                 .ranks = 4,
                                 .left_s = 4 * 3725.0};
   ptq_progress_text(text, sizeof text, &s, 60.0);
-  assert_string_equal(
-      text, "120 of 480 points, 3 failed, 2/s, ETA 1:02:05, 4 ranks");
+  assert_string_equal(text,
+                      "120 of 480 points, 3 failed, 2/s, ETA 1:02:05, 4 ranks");
 }
 
 static void slow_runs_are_counted_by_the_minute_and_day(void **state) {
@@ -39,8 +39,7 @@ static void without_points_items_are_counted(void **state) {
   char text[160];
   const ptq_progress_state s = {.items = 7, .items_done = 2};
   ptq_progress_text(text, sizeof text, &s, 0.0);
-  assert_string_equal(text,
-                      "2 of 7 items, 0 failed, ETA unknown, 0 ranks");
+  assert_string_equal(text, "2 of 7 items, 0 failed, ETA unknown, 0 ranks");
 }
 
 static void logs_get_a_line_every_ten_seconds(void **state) {

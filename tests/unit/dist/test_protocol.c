@@ -33,8 +33,7 @@ static void a_report_travels_whole_and_no_longer_than_its_text(void **state) {
         ptq_wire_probe(MPI_COMM_WORLD, from, &source, &bytes, &err), PTQ_OK);
   assert_int_equal(source, from);
   assert_int_equal(
-      ptq_wire_receive(MPI_COMM_WORLD, source, &in, bytes, 10.0, &err),
-      PTQ_OK);
+      ptq_wire_receive(MPI_COMM_WORLD, source, &in, bytes, 10.0, &err), PTQ_OK);
   assert_int_equal(ptq_wire_check(&in.head, bytes, source, &err), PTQ_OK);
   assert_int_equal(in.head.task_id, 7);
   assert_int_equal(in.status, PTQ_E_IO);
@@ -68,8 +67,8 @@ static void waiting_for_a_silent_rank_ends(void **state) {
   static char never[8]; /* the request outlives the call */
   ptq_err err = {0};
   const double start = ptq_nap_clock();
-  assert_int_equal(
-      ptq_wire_receive(MPI_COMM_SELF, 0, never, 8, 0.1, &err), PTQ_E_PEER);
+  assert_int_equal(ptq_wire_receive(MPI_COMM_SELF, 0, never, 8, 0.1, &err),
+                   PTQ_E_PEER);
   assert_true(ptq_nap_clock() - start < 5.0);
   assert_non_null(strstr(err.msg, "fell silent"));
 }

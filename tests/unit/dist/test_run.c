@@ -7,7 +7,8 @@
  *   test_run DIR BATCHES WIDTH BLOCKS BLOCK_MS [KILLER]
  *
  * runs them and writes DIR/rank-<r>: its process number and MPI's number of
- * the job, then a line for each result. The point KILLER, unless -1, kills its rank. And
+ * the job, then a line for each result. The point KILLER, unless -1, kills
+ * its rank. And
  *
  *   test_run --empty ITEMS
  *
@@ -329,8 +330,7 @@ static int run_for_script(char **argv) {
   f.out = fopen(path, "a");
   if (f.out == NULL) return 1;
   const char *job = getenv("PMIX_NAMESPACE");
-  fprintf(f.out, "job %s\npid %ld\n", job != NULL ? job : "0",
-          (long)getpid());
+  fprintf(f.out, "job %s\npid %ld\n", job != NULL ? job : "0", (long)getpid());
   fflush(f.out);
   const ptq_dist_options options = {.heartbeat_s = 0.2,
                                     .silence_factor = 4.0,
@@ -349,9 +349,9 @@ static int run_for_script(char **argv) {
   if (rank == 0) {
     struct rusage use;
     getrusage(RUSAGE_SELF, &use);
-    const double cpu = (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
-                       1e-6 * (double)(use.ru_utime.tv_usec +
-                                       use.ru_stime.tv_usec);
+    const double cpu =
+        (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
+        1e-6 * (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec);
     fprintf(stderr,
             "done %lld failed %lld items %lld lost %lld in %.3f s: %.0f "
             "items/s, rank 0 used %.2f s of CPU\n",
@@ -365,9 +365,8 @@ static int run_for_script(char **argv) {
 }
 
 /** No work at all: what remains is the scheduler's own time. */
-static ptq_status empty_work(void *ctx, int64_t subject,
-                                  const int64_t *points, int64_t n,
-                                  const ptq_sink *sink, ptq_err *err) {
+static ptq_status empty_work(void *ctx, int64_t subject, const int64_t *points,
+                             int64_t n, const ptq_sink *sink, ptq_err *err) {
   (void)ctx;
   (void)subject;
   (void)points;
@@ -414,8 +413,7 @@ int main(int argc, char **argv) {
   MPI_Init(&argc, &argv);
   if (argc == 3 && strcmp(argv[1], "--empty") == 0) return run_empty(argv);
   if (argc > 1) return run_for_script(argv);
-  int failed =
-      cmocka_run_group_tests_name("dist/run", tests, NULL, NULL);
+  int failed = cmocka_run_group_tests_name("dist/run", tests, NULL, NULL);
   /* One rank's failure is everyone's. */
   MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
   MPI_Finalize();

@@ -182,8 +182,8 @@ static void a_nan_spoils_its_own_candidate_only(void **state) {
   double ref_nll, clean_nll;
   ptq_window_score got[2], clean;
   ptq_err err = {0};
-  assert_int_equal(ptq_score_window(f->scorer, &f->head, f->ids, TOKENS,
-                                    f->ref, cands, 2, &ref_nll, got, kl, &err),
+  assert_int_equal(ptq_score_window(f->scorer, &f->head, f->ids, TOKENS, f->ref,
+                                    cands, 2, &ref_nll, got, kl, &err),
                    PTQ_OK);
   assert_true(isnan(got[0].nll) && isnan(got[0].kl) && isnan(got[0].kl_rev));
   for (int i = 0; i < TOKENS - 1; i++)
@@ -200,9 +200,8 @@ static void per_position_kl_adds_up_to_the_window(void **state) {
   double ref_nll, sum = 0.0;
   ptq_window_score got;
   ptq_err err = {0};
-  assert_int_equal(ptq_score_window(f->scorer, &f->head, f->ids, TOKENS,
-                                    f->ref, f->cands, 1, &ref_nll, &got, kl,
-                                    &err),
+  assert_int_equal(ptq_score_window(f->scorer, &f->head, f->ids, TOKENS, f->ref,
+                                    f->cands, 1, &ref_nll, &got, kl, &err),
                    PTQ_OK);
   for (int i = 0; i < TOKENS - 1; i++) sum += (double)kl_row[i];
   assert_close("sum of positions", sum, got.kl, 1e-6); /* float32 values */

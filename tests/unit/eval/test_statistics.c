@@ -90,7 +90,7 @@ static void quantiles_interpolate_as_numpy_does(void **state) {
   (void)state;
   static const struct {
     double p, want;
-  } cases[] = {{0.0, -2.5}, {0.25, 0.875},  {0.5, 2.25},
+  } cases[] = {{0.0, -2.5},  {0.25, 0.875},   {0.5, 2.25},
                {0.9, 7.675}, {0.99, 10.6675}, {1.0, 11.0}};
   for (int i = 0; i < 6; i++) {
     float x[8] = {4.0F, -2.5F, 11.0F, 1.5F, 0.5F, 3.0F, 1.0F, 6.25F};
