@@ -159,6 +159,11 @@ static void every_zoo_model_has_the_logits_of_transformers(void **state) {
     snprintf(path, sizeof path, "%s%s", ZOO, entry->d_name);
     ptq_model *m = NULL;
     MUST(ptq_model_open(path, &m, &e_));
+    snprintf(path, sizeof path, "%s%s.nll.json", GOLDEN, entry->d_name);
+    if (!ptq_path_exists(path))
+      fail_msg("zoo model '%s' has no golden logits: run "
+               "tests/golden/logits/make_logits.py",
+               entry->d_name);
     check_logits(entry->d_name, m);
     check_nll(entry->d_name, m);
     ptq_model_close(m);
