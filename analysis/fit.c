@@ -248,10 +248,16 @@ ptq_prediction ptq_fit_predict(const ptq_fit *f, const ptq_obs *o) {
   const int64_t k = f->matrix.k;
   double eta = 0.0;
   for (int64_t j = 0; j < k; j++) eta += row[j] * f->coef[j].estimate;
-  const double *cov = f->matrix.n_clusters >= 2 ? f->cov : f->cov_classical;
-  const double noise = f->power > 0.0 ? f->scale * exp((f->power - 2.0) * eta)
-                                      : f->scale * f->scale;
-  const double half = gsl_cdf_ugaussian_Pinv(0.95) *
+  /* what a measurement of this point would scatter by, on the log scale */
+  double noise = f->power > 0.0 ? f->scale * exp((f->power - 2.0) * eta)
+                                : f->scale * f->scale;
+  if (f->noise && o->point->dnll_se > 0.0 && isfinite(o->point->dnll_se))
+    noise += pow(o->point->dnll_se * exp(-eta), 2.0);
+  const bool clustered = f->matrix.n_clusters >= 2;
+  const double *cov = clustered ? f->cov : f->cov_classical;
+  const double df = clustered ? (double)(f->matrix.n_clusters - 1)
+                              : (double)(f->matrix.n - k);
+  const double half = gsl_cdf_tdist_Pinv(0.95, df) *
                       sqrt(noise + fmax(0.0, ptq_quadratic(row, cov, k)));
   p.dnll = exp(eta);
   p.low = exp(eta - half);

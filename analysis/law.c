@@ -26,6 +26,9 @@ static const ptq_law laws[] = {
    "dnll ~ log(params_nonembedding) + bits_per_weight + log(group) + "
    "sqnr_output + method + log(params_nonembedding):sqnr_output",
    "the default, with the effect of SQNR growing with size"},
+  {"hessian",
+   "dnll ~ log(params_nonembedding) + log(err_hessian) + sqnr_output",
+   "size, the error that calibration sees, and the error on selection text"},
   {"nll",
    "dnll ~ log(params_nonembedding) + log(nll_model) + bits_per_weight + "
    "log(group) + sqnr_output + method",

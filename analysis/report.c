@@ -119,8 +119,7 @@ static void head(const ptq_report *r, const char *name, ptq_text *page) {
                "trying?</p>\n<nav><a href=\"#law\">The law</a>"
                "<a href=\"#validation\">Validation</a>");
   for (int i = 0; i < N_PLOTS; i++)
-    ptq_text_addf(page, "<a href=\"#%s\">%s</a>", plots[i]->id,
-                  plots[i]->link);
+    ptq_text_addf(page, "<a href=\"#%s\">%s</a>", plots[i]->id, plots[i]->link);
   ptq_text_add(page, "<a href=\"#left-out\">What takes part</a>"
                      "<a href=\"#models\">Models</a>"
                      "<a href=\"#words\">Words</a></nav>\n");

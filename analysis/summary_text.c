@@ -241,7 +241,8 @@ static void law_block(const ptq_law_result *r, const ptq_frame *frame,
                 (long long)f->matrix.n, f->matrix.n_clusters,
                 f->matrix.n_families);
   if (f->power > 0.0)
-    ptq_text_addf(out, "; variance = %.4g mean^%g\n", f->scale, f->power);
+    ptq_text_addf(out, "; variance = %.4g mean^%g%s\n", f->scale, f->power,
+                  f->noise ? " + dnll_se^2" : "");
   else
     ptq_text_addf(out, "; sigma of ln(dnll) = %.4g\n", f->scale);
   left_out(f, frame, out);

@@ -114,7 +114,10 @@ static json_t *fit_object(const ptq_law_result *r, const ptq_frame *frame) {
     json_array_append_new(splits, validation(&r->splits[i]));
   json_object_set_new(o, "coefficients", coefficients);
   json_object_set_new(o, "scale", number(f->scale));
-  if (f->power > 0.0) json_object_set_new(o, "power", number(f->power));
+  if (f->power > 0.0) {
+    json_object_set_new(o, "power", number(f->power));
+    json_object_set_new(o, "noise_in_variance", json_boolean(f->noise));
+  }
   json_object_set_new(o, "r2", number(f->r2));
   json_object_set_new(o, "r2_nats", number(f->r2_nats));
   json_object_set_new(o, "log_likelihood", number(f->log_likelihood));
@@ -165,6 +168,7 @@ static ptq_status fit(const ptq_args *args, int *exit_code, ptq_err *err) {
                   options.fit.power);
     goto done;
   }
+  options.fit.ignore_noise = ptq_args_has(args, "ignore-noise");
   summary = calloc(1, sizeof *summary);
   if (summary == NULL) {
     rc = PTQ_FAIL(err, PTQ_E_NOMEM, "summary of '%s'", store);
@@ -193,7 +197,8 @@ done:
 static const ptq_option options[] = {
     {"formula", 0, "TEXT", "the law's right side; default: the first named"},
     {"estimator", 0, "NAME", "quasi (default), censored or ols"},
-    {"power", 0, "P", "quasi: variance = phi mean^P (default 1)"},
+    {"power", 0, "P", "quasi: variance = phi mean^P + dnll_se^2"},
+    {"ignore-noise", 0, NULL, "quasi: leave dnll_se out of the variance"},
     {"json", 0, NULL, "print JSON"},
     {NULL, 0, NULL, NULL}};
 

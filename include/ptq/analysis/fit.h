@@ -5,7 +5,7 @@
  * all of them predict dnll = exp(x b).
  *
  *   quasi     quasi-likelihood with a log link on dnll itself, variance
- *             phi mean^p; takes zero and negative dnll as they are
+ *             phi mean^p + dnll_se^2; takes zero and negative dnll as they are
  *   censored  least squares on ln(dnll), where dnll < 2 dnll_se is known only
  *             to be below 2 dnll_se, and a collapsed point only to be above
  *             the unigram model's loss (Tobit, maximum likelihood)
@@ -56,9 +56,11 @@ typedef struct ptq_estimator ptq_estimator;
 
 /** How to fit. Zero-initialized means the defaults. */
 typedef struct ptq_fit_options {
-  double power; /* variance = phi mean^power; 0 means PTQ_POWER_DEFAULT */
+  double power;      /* quasi: variance = phi mean^power + dnll_se^2; 0 means
+                        PTQ_POWER_DEFAULT */
+  bool ignore_noise; /* quasi: leave dnll_se out of the variance */
 } ptq_fit_options;
-#define PTQ_POWER_DEFAULT 1.0
+#define PTQ_POWER_DEFAULT 2.0
 
 /** A fitted law. */
 typedef struct ptq_fit {
@@ -73,6 +75,7 @@ typedef struct ptq_fit {
   double *fitted;        /* owned; [n] predicted dnll, nats */
   double scale;          /* quasi: dispersion phi; others: sigma of ln(dnll) */
   double power;          /* quasi only */
+  bool noise;            /* quasi: the variance holds dnll_se^2 */
   double log_likelihood; /* censored only, else NaN */
   int64_t n_left, n_right; /* censored points among matrix.n */
   int64_t n_unbounded;     /* left out: dnll <= 0 and no dnll_se to bound it */
@@ -118,7 +121,8 @@ ptq_status ptq_fit_frame(const ptq_estimator *estimator,
                          ptq_fit *out, ptq_err *err);
 void ptq_fit_release(ptq_fit *f);
 
-/** A prediction for a point, and its 90 % interval for one new measurement. */
+/** A prediction for a point, and its 90 % interval for one new measurement, by
+ * Student's t with a degree of freedom less than there are models. */
 typedef struct ptq_prediction {
   double dnll, low, high; /* nats; NaN when it cannot be made */
   const char *why;        /* then: "value" or "level", else NULL */

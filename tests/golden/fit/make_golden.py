@@ -6,6 +6,8 @@ near and below zero, and collapsed points. The expected numbers come from
 
   statsmodels  OLS, and GLM (Gaussian family with power variance and log link)
                with scale X2, VIF
+  scipy        the root of the quasi-score with measurement noise in the
+               variance
   numpy        CR2 and Satterthwaite degrees of freedom, by the definition:
                n x n matrices and eigendecompositions
   scipy        the Tobit likelihood's maximum
@@ -146,6 +148,35 @@ def quasi(d, out, power):
         df, n=len(d), scale=r.scale)
 
 
+def noisy(d, out, power):
+    """Variance phi mu^p + dnll_se^2: the score and Pearson's equation as one
+    system for (b, log phi)."""
+    d = d[d.nll < d.nll_unigram]
+    x, y, se = design(d), d.dnll.to_numpy(), d.dnll_se.to_numpy()
+    n, k = x.shape
+    size = np.abs(x).max(axis=0)
+
+    def system(q):
+        mu = np.exp(x / size @ q[:-1])
+        v = np.exp(q[-1]) * mu ** power + se ** 2
+        return np.append((x / size).T @ (mu * (y - mu) / v),
+                         np.sum((y - mu) ** 2 / v) - (n - k))
+
+    start = np.linalg.lstsq(x, np.log(np.maximum(y, 0.01 * y.mean())),
+                            rcond=None)[0] * size
+    q = optimize.root(system, np.append(start, -3), tol=1e-13).x
+    q = optimize.root(system, q, tol=1e-14).x
+    assert np.abs(system(q)).max() < 1e-8
+    b, phi = q[:-1] / size, np.exp(q[-1])
+    mu = np.exp(x @ b)
+    w = phi * mu ** 2 / (phi * mu ** power + se ** 2)
+    se_b = np.sqrt(phi * np.diag(np.linalg.inv((x.T * w) @ x)))
+    v, df = cr2(np.sqrt(w)[:, None] * x, np.sqrt(w) * (y - mu) / mu,
+                d.model.to_numpy())
+    put(out, f"noisy{power:g}", NAMES, b, se_b, np.sqrt(np.diag(v)), df, n=n,
+        scale=phi)
+
+
 def censored(d, out):
     x = design(d)
     right = (d.nll >= d.nll_unigram).to_numpy()
@@ -209,6 +240,8 @@ def main():
     ols(d, out)
     quasi(d, out, 1)
     quasi(d, out, 1.5)
+    noisy(d, out, 1)
+    noisy(d, out, 2)
     censored(d, out)
     d.to_csv(HERE / "points.csv", index=False, float_format="%.17g")
     with open(HERE / "expected.csv", "w") as f:

@@ -32,17 +32,22 @@ static ptq_formula default_formula(void) {
   return formula(ptq_law_at(0)->formula);
 }
 
-static ptq_fit fit_table(const char *name, double power, const char *text,
-                         ptq_frame *frame) {
+static ptq_fit fit_with(const char *name, const ptq_fit_options *options,
+                        const char *text, ptq_frame *frame) {
   ptq_fit fit;
   ptq_err err = {0};
   const ptq_formula f = formula(text);
-  const ptq_fit_options options = {.power = power};
   const ptq_frame_source source = tables_source(&table);
   assert_int_equal(ptq_frame_build(&source, frame, &err), PTQ_OK);
-  if (ptq_fit_frame(estimator(name), &f, &options, frame, &fit, &err) != PTQ_OK)
+  if (ptq_fit_frame(estimator(name), &f, options, frame, &fit, &err) != PTQ_OK)
     fail_msg("%s: %s", name, err.msg);
   return fit;
+}
+
+static ptq_fit fit_table(const char *name, double power, const char *text,
+                         ptq_frame *frame) {
+  const ptq_fit_options options = {.power = power};
+  return fit_with(name, &options, text, frame);
 }
 
 static double actual(const ptq_fit *f, const char *column, const char *what) {
@@ -81,8 +86,9 @@ static double actual(const ptq_fit *f, const char *column, const char *what) {
 
 /* Every expected number of one fit within a relative tolerance. */
 static void check_golden(const char *file, const char *name,
-                         const char *estimator_name, double power,
-                         double tolerance, int at_least) {
+                         const char *estimator_name,
+                         const ptq_fit_options *options, double tolerance,
+                         int at_least) {
   char path[512];
   ptq_frame frame;
   (void)snprintf(path, sizeof path, "%s/tests/golden/fit/%s", PTQ_SOURCE_DIR,
@@ -90,7 +96,7 @@ static void check_golden(const char *file, const char *name,
   csv_read(&expected, path);
   tables_golden(&table);
   ptq_fit fit =
-      fit_table(estimator_name, power, ptq_law_at(0)->formula, &frame);
+      fit_with(estimator_name, options, ptq_law_at(0)->formula, &frame);
   int seen = 0;
   for (int i = 0; i < expected.rows; i++) {
     if (strcmp(csv_text(&expected, i, "fit"), name) != 0) continue;
@@ -108,32 +114,43 @@ static void check_golden(const char *file, const char *name,
   ptq_frame_release(&frame);
 }
 
+static const ptq_fit_options plain_1 = {.power = 1.0, .ignore_noise = true};
+static const ptq_fit_options plain_15 = {.power = 1.5, .ignore_noise = true};
+static const ptq_fit_options noisy_1 = {.power = 1.0};
+static const ptq_fit_options noisy_2 = {.power = 2.0};
+
 /* The columns' condition is 230, double has 16 digits: 1e-8 leaves room for
  * both sides' rounding and none for another formula. */
 static void ols_equals_statsmodels_and_the_definition_of_cr2(void **state) {
   (void)state;
-  check_golden("expected.csv", "ols", "ols", 0.0, 1e-8, 37);
+  check_golden("expected.csv", "ols", "ols", &plain_1, 1e-8, 37);
 }
 
 static void clustered_errors_equal_an_independent_package(void **state) {
   (void)state;
-  check_golden("clubsandwich.csv", "ols", "ols", 0.0, 1e-8, 18);
+  check_golden("clubsandwich.csv", "ols", "ols", &plain_1, 1e-8, 18);
 }
 
 static void quasi_poisson_equals_statsmodels(void **state) {
   (void)state;
-  check_golden("expected.csv", "quasi1", "quasi", 1.0, 1e-8, 26);
+  check_golden("expected.csv", "quasi1", "quasi", &plain_1, 1e-8, 26);
 }
 
 static void variance_power_between_equals_statsmodels(void **state) {
   (void)state;
-  check_golden("expected.csv", "quasi1.5", "quasi", 1.5, 1e-8, 26);
+  check_golden("expected.csv", "quasi1.5", "quasi", &plain_15, 1e-8, 26);
+}
+
+static void noise_in_the_variance_equals_the_root_of_the_score(void **state) {
+  (void)state;
+  check_golden("expected.csv", "noisy1", "quasi", &noisy_1, 1e-8, 26);
+  check_golden("expected.csv", "noisy2", "quasi", &noisy_2, 1e-8, 26);
 }
 
 /* The golden's Hessian is a finite difference of its gradient. */
 static void censored_fit_equals_the_maximum_that_scipy_finds(void **state) {
   (void)state;
-  check_golden("expected.csv", "censored", "censored", 0.0, 1e-6, 29);
+  check_golden("expected.csv", "censored", "censored", &plain_1, 1e-6, 29);
 }
 
 static const synthetic_law known = {.intercept = 6.0,
@@ -317,6 +334,7 @@ int main(void) {
       cmocka_unit_test(clustered_errors_equal_an_independent_package),
       cmocka_unit_test(quasi_poisson_equals_statsmodels),
       cmocka_unit_test(variance_power_between_equals_statsmodels),
+      cmocka_unit_test(noise_in_the_variance_equals_the_root_of_the_score),
       cmocka_unit_test(censored_fit_equals_the_maximum_that_scipy_finds),
       cmocka_unit_test(known_law_comes_back_within_its_errors),
       cmocka_unit_test(negative_and_collapsed_points_are_counted_not_dropped),
