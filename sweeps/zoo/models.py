@@ -30,23 +30,24 @@ class Shape:
     kv_heads: int
     d_ff: int
     epochs: int
+    chunks: int  # of 512 tokens a step
     lr: float  # peak learning rate
     dropout: float  # on the embeddings and on what each half block adds
     seed: int
 
 
 SHAPES = {
-    #                     width L  heads kv d_ff ep  lr    drop seed
-    "llama-25k":  Shape("llama", 32, 2, 2, 1, 96, 20, 1.2e-2, 0.0, 1),
-    "llama-85k":  Shape("llama", 64, 2, 4, 2, 160, 14, 8e-3, 0.0, 2),
-    "llama-300k": Shape("llama", 96, 3, 6, 2, 256, 10, 5e-3, 0.0, 3),
-    "llama-1m":   Shape("llama", 160, 4, 5, 1, 416, 8, 3e-3, 0.05, 4),
-    "llama-3m":   Shape("llama", 256, 4, 8, 2, 768, 5, 2e-3, 0.05, 5),
-    "opt-25k":    Shape("opt", 32, 2, 2, 2, 128, 20, 1.2e-2, 0.0, 11),
-    "opt-85k":    Shape("opt", 64, 2, 4, 4, 192, 14, 8e-3, 0.0, 12),
-    "opt-300k":   Shape("opt", 96, 3, 6, 6, 320, 10, 5e-3, 0.0, 13),
-    "opt-1m":     Shape("opt", 160, 4, 5, 5, 480, 9, 3e-3, 0.05, 14),
-    "opt-3m":     Shape("opt", 256, 4, 8, 8, 1024, 6, 2e-3, 0.05, 15),
+    #              width layers heads kv d_ff passes chunks lr dropout seed
+    "llama-25k":  Shape("llama", 32, 2, 2, 1, 96, 20, 8, 1.2e-2, 0.0, 1),
+    "llama-85k":  Shape("llama", 64, 2, 4, 2, 160, 14, 8, 8e-3, 0.0, 2),
+    "llama-300k": Shape("llama", 96, 3, 6, 2, 256, 10, 8, 5e-3, 0.0, 3),
+    "llama-1m":   Shape("llama", 160, 4, 5, 1, 416, 8, 8, 3e-3, 0.05, 4),
+    "llama-3m":   Shape("llama", 256, 4, 8, 2, 768, 5, 4, 2e-3, 0.0, 5),
+    "opt-25k":    Shape("opt", 32, 2, 2, 2, 128, 20, 8, 1.2e-2, 0.0, 11),
+    "opt-85k":    Shape("opt", 64, 2, 4, 4, 192, 14, 8, 8e-3, 0.0, 12),
+    "opt-300k":   Shape("opt", 96, 3, 6, 6, 320, 10, 8, 5e-3, 0.0, 13),
+    "opt-1m":     Shape("opt", 160, 4, 5, 5, 480, 9, 8, 3e-3, 0.05, 14),
+    "opt-3m":     Shape("opt", 256, 4, 8, 8, 1024, 5, 4, 2e-3, 0.0, 15),
 }
 
 

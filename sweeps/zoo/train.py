@@ -37,8 +37,7 @@ from torch.nn import functional as F
 
 import models
 
-CHUNK = 512  # tokens a chunk; a step takes 8 of them
-CHUNKS_PER_STEP = 8
+CHUNK = 512  # tokens a chunk
 WINDOW = 256  # context of three steps in four, and of every evaluation
 LOG_EVERY = 50  # steps
 WEIGHT_DECAY = 0.1
@@ -81,23 +80,23 @@ def encode(tok, text):
     return torch.from_numpy(np.array(tok.encode(text).ids, dtype=np.int64))
 
 
-def batches(ids, steps, rng):
+def batches(ids, chunks, steps, rng):
     """Yield (inputs, targets) of `steps` steps.
 
     Every pass cuts the text at a new random phase into chunks of 512 tokens
-    in a new random order. A step sees 8 chunks: as 8 x 512 in every fourth
-    step, else as 16 x 256, since contexts of 256 are what is evaluated.
+    in a new random order. Every fourth step sees `chunks` of them whole, the
+    others see them halved, since contexts of 256 are what is evaluated.
     """
     done = 0
     while done < steps:
         phase = int(rng.integers(CHUNK))
         count = (len(ids) - 1 - phase) // CHUNK
         order = rng.permutation(count)
-        for at in range(0, count - CHUNKS_PER_STEP + 1, CHUNKS_PER_STEP):
+        for at in range(0, count - chunks + 1, chunks):
             if done == steps:
                 return
             rows = [phase + CHUNK * int(i)
-                    for i in order[at:at + CHUNKS_PER_STEP]]
+                    for i in order[at:at + chunks]]
             x = torch.stack([ids[r:r + CHUNK] for r in rows])
             y = torch.stack([ids[r + 1:r + CHUNK + 1] for r in rows])
             length = CHUNK if done % 4 == 3 else WINDOW
@@ -144,14 +143,14 @@ def optimizer_of(model):
 
 def fit(name, shape, model, ids, select, log):
     """Train `model`; returns (tokens seen, mean loss of the last 2 %)."""
-    per_pass = (len(ids) - 1) // (CHUNK * CHUNKS_PER_STEP)
+    per_pass = (len(ids) - 1) // (CHUNK * shape.chunks)
     steps = shape.epochs * per_pass
     optimizer = optimizer_of(model)
     rng = np.random.default_rng(shape.seed)
     writer = csv.writer(log)
     writer.writerow(["step", "tokens", "lr", "train_loss", "select_nll"])
     losses, seen, start = [], 0, time.monotonic()
-    for step, (x, y) in enumerate(batches(ids, steps, rng)):
+    for step, (x, y) in enumerate(batches(ids, shape.chunks, steps, rng)):
         lr = learning_rate(shape, step, steps)
         for group in optimizer.param_groups:
             group["lr"] = lr

@@ -77,7 +77,7 @@ class Train(unittest.TestCase):
     def test_batches_are_chunks_of_the_text_each_once_a_pass(self):
         ids = torch.arange(40 * 512 + 300)
         seen = []
-        steps = list(train.batches(ids, 6, np.random.default_rng(0)))
+        steps = list(train.batches(ids, 8, 6, np.random.default_rng(0)))
         for number, (x, y) in enumerate(steps):
             self.assertEqual(tuple(x.shape),
                              (8, 512) if number % 4 == 3 else (16, 256))
