@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "plot.h"
+#include "ptq/base/mem.h"
 
 void ptq_html_text(ptq_text *out, const char *text) {
   for (const char *c = text; *c != '\0'; c++) {
@@ -188,7 +189,11 @@ void ptq_page_left_out(const ptq_report *r, ptq_text *out) {
   failures(r, out);
 }
 
-void ptq_page_models(const ptq_report *r, ptq_text *out) {
+ptq_status ptq_page_models(const ptq_report *r, ptq_text *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  int64_t *order = NULL;
+  PTQ_TRY(ptq_alloc(&order, r->frame->n_models, sizeof *order, "models", err));
+  ptq_models_by_size(r->frame, order);
   ptq_text_add(
       out,
       "<h2 id=\"models\">Models</h2>\n<div class=\"scroll\"><table><thead><tr>"
@@ -197,7 +202,7 @@ void ptq_page_models(const ptq_report *r, ptq_text *out) {
       "<th>blocks</th><th>NLL,<br>nats/token</th><th>NLL,<br>nats/byte</th>"
       "<th>unigram<br>NLL</th></tr></thead><tbody>\n");
   for (int64_t i = 0; i < r->frame->n_models; i++) {
-    const ptq_model_row *m = &r->frame->models[i];
+    const ptq_model_row *m = &r->frame->models[order[i]];
     ptq_text_add(out, "<tr><th scope=\"row\">");
     ptq_html_text(out, m->model);
     if (strcmp(m->provenance, "native") != 0) {
@@ -219,6 +224,9 @@ void ptq_page_models(const ptq_report *r, ptq_text *out) {
     ptq_text_add(out, "</tr>\n");
   }
   ptq_text_add(out, "</tbody></table></div>\n");
+done:
+  ptq_free(order);
+  return rc;
 }
 
 void ptq_page_words(ptq_text *out) {

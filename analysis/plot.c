@@ -71,6 +71,27 @@ void ptq_plot_data_init(ptq_plot_data *d, const ptq_frame *frame,
   }
 }
 
+/* Does model `a` stand before `b`? `rank` is a family's first row. */
+static bool before(const ptq_frame *f, int64_t a, int64_t b) {
+  const ptq_model_row *p = &f->models[a], *q = &f->models[b];
+  int64_t rank_a = 0, rank_b = 0;
+  while (strcmp(f->models[rank_a].family, p->family) != 0) rank_a++;
+  while (strcmp(f->models[rank_b].family, q->family) != 0) rank_b++;
+  if (rank_a != rank_b) return rank_a < rank_b;
+  if (p->params_nonembedding != q->params_nonembedding)
+    return p->params_nonembedding < q->params_nonembedding;
+  return a < b;
+}
+
+void ptq_models_by_size(const ptq_frame *f, int64_t *order) {
+  for (int64_t i = 0; i < f->n_models; i++) {
+    int64_t at = i;
+    for (; at > 0 && before(f, i, order[at - 1]); at--)
+      order[at] = order[at - 1];
+    order[at] = i;
+  }
+}
+
 const char *ptq_plot_color(int i) {
   static const char *const colors[] = {"#0072B2", "#E69F00", "#009E73",
                                        "#CC79A7", "#D55E00", "#56B4E9",
@@ -113,11 +134,11 @@ void ptq_plot_sizes(const ptq_plot_data *d, ptq_text *s) {
 
 void ptq_plot_panels(ptq_text *s, int rows, int columns, double gap,
                      double right) {
-  const double bottom = rows > 1 ? 0.2 / (double)rows : 0.15;
+  const double bottom = rows > 1 ? 0.22 / (double)rows : 0.15;
   ptq_text_addf(s,
                 "set multiplot layout %d,%d margins screen 0.085,%.4g,%.4g,"
                 "%.4g spacing screen %.4g,%.4g\n",
-                rows, columns, 1.0 - right, bottom, 1.0 - 0.11 / (double)rows,
+                rows, columns, 1.0 - right, bottom, 1.0 - 0.13 / (double)rows,
                 columns > 1 ? gap : 0.0, rows > 1 ? 0.24 / (double)rows : 0.0);
 }
 

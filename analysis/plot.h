@@ -59,6 +59,10 @@ int ptq_method_of(const ptq_plot_data *d, const ptq_obs *o);
 /** Was the point finished, with a loss to show? */
 bool ptq_obs_shown(const ptq_obs *o);
 
+/** Rows of frame->models by family in order of appearance, then by size:
+ * order[n_models]. */
+void ptq_models_by_size(const ptq_frame *f, int64_t *order);
+
 /** Okabe and Ito's colours, for what has no order. */
 const char *ptq_plot_color(int i);
 /** Filled point types by number. */

@@ -49,10 +49,22 @@ done:
   return rc;
 }
 
+/* Names of the models in the order they are drawn. */
+static ptq_status name_models(const ptq_plot_data *d, ptq_labels *models,
+                              ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  int64_t *order = NULL;
+  PTQ_TRY(ptq_alloc(&order, d->frame->n_models, sizeof *order, "models", err));
+  ptq_models_by_size(d->frame, order);
+  for (int64_t i = 0; i < d->frame->n_models; i++)
+    (void)ptq_label(models, d->frame->models[order[i]].model);
+done:
+  ptq_free(order);
+  return rc;
+}
+
 static void write_data(const ptq_plot_data *d, const ptq_fit *f,
                        ptq_labels *models, ptq_picture *p) {
-  for (int64_t i = 0; i < f->matrix.n; i++)
-    (void)ptq_label(models, f->matrix.obs[i]->point->model);
   for (int k = 0; k < d->families.n; k++) {
     ptq_text_addf(&p->script, "$r%d << EOD\n", k);
     for (int64_t i = 0; i < f->matrix.n; i++) {
@@ -89,8 +101,8 @@ static void points(const ptq_plot_data *d, const char *columns, bool key,
 static void panels(const ptq_plot_data *d, const ptq_labels *models,
                    ptq_picture *p) {
   ptq_text *s = &p->script;
-  ptq_text_add(s, "set multiplot\nset tmargin screen 0.92\n"
-                  "set bmargin screen 0.24\n"
+  ptq_text_add(s, "set multiplot\nset tmargin screen 0.91\n"
+                  "set bmargin screen 0.22\n"
                   "set lmargin screen 0.07\nset rmargin screen 0.32\n"
                   "set title 'against the prediction'\n"
                   "set logscale x\nset format x '10^{%L}'\n"
@@ -133,6 +145,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
   p->width = 960;
   p->height = 400;
   ptq_plot_style(&p->script);
+  PTQ_TRY(name_models(d, &models, err));
   write_data(d, f, &models, p);
   PTQ_TRY(quantiles(f, p, err));
   panels(d, &models, p);

@@ -165,7 +165,7 @@ ptq_status ptq_report_write(const ptq_report *report, const char *dir,
   for (int i = 0; i < N_PLOTS; i++)
     PTQ_TRY(add_plot(plots[i], &data, dir, &page, err));
   ptq_page_left_out(report, &page);
-  ptq_page_models(report, &page);
+  PTQ_TRY(ptq_page_models(report, &page, err));
   ptq_page_words(&page);
   foot(report, &page);
   PTQ_TRY(write_file(dir, "index", ".html", &page, err));
