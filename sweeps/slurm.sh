@@ -15,16 +15,22 @@
 set -u
 program=${PTQSWEEP:-build/ptqsweep}
 
-mpirun --enable-recovery -n "$SLURM_NTASKS" "$program" run "$@" &
+# With --enable-recovery, which lets the survivors of a dead rank finish, mpirun
+# always ends with 0; rank 0 leaves the program's status in a file.
+export PTQSWEEP_EXIT_FILE=$PWD/ptqsweep-$SLURM_JOB_ID.exit
+rm -f "$PTQSWEEP_EXIT_FILE"
+mpirun --enable-recovery -x PTQSWEEP_EXIT_FILE -n "$SLURM_NTASKS" \
+  "$program" run "$@" &
 launcher=$!
 trap 'kill -USR1 $launcher' USR1 TERM
 # `wait` returns when a trap runs: wait until the launcher is gone.
-while :; do
+while kill -0 $launcher 2>/dev/null; do
   wait $launcher
-  status=$?
-  kill -0 $launcher 2>/dev/null || break
 done
-if [ $status -eq 75 ]; then
+status=$(cat "$PTQSWEEP_EXIT_FILE" 2>/dev/null)
+status=${status:-1}
+rm -f "$PTQSWEEP_EXIT_FILE"
+if [ "$status" -eq 75 ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi
-exit $status
+exit "$status"

@@ -5,15 +5,18 @@
 set -euo pipefail
 : "${PTQSWEEP:?}" "${PTQ_SOURCE_DIR:?}" "${PTQ_PYTHON:?}"
 scratch=$(mktemp -d)
-segments_before=$(ls /dev/shm 2>/dev/null | sort)
 
 cleanup() {
+  # Killed ranks leave their shared memory behind; ours are
+  # younger than this test, and no process maps them any more.
+  local segment
+  for segment in /dev/shm/vader_segment.*; do
+    [ -e "$segment" ] && [ "$segment" -nt "$scratch/started" ] &&
+      ! grep -qsF "$segment" /proc/[0-9]*/maps && rm -f "$segment"
+  done
   rm -rf "$scratch"
-  # Killed ranks leave their shared memory behind.
-  comm -13 <(echo "$segments_before") <(ls /dev/shm 2>/dev/null | sort) |
-    grep -E '^(vader_segment|psm|sm_segment)' |
-    sed 's,^,/dev/shm/,' | xargs -r rm -f
 }
+touch "$scratch/started"
 trap cleanup EXIT
 cd "$scratch"
 
