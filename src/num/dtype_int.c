@@ -58,9 +58,14 @@ static ptq_group_params settle_tie(const ptq_dtype *dt, const float *x,
                                    ptq_group_params p) {
   float lo, hi;
   ptq_lanes_range(x, n, inc, &lo, &hi);
-  /* on the positive side both neighbours saturate to the same code */
-  if (is_asym(dt) || !(lo < 0.0F) || -lo < hi) return p;
   const double top = (double)top_code(dt), most = -(double)lo;
+  if (is_asym(dt)) { /* where lo = -hi the zero point itself is a tie */
+    if (exact && lo < 0.0F && hi > 0.0F)
+      p.zero = (float)rint(most / (((double)hi + most) / top));
+    return p;
+  }
+  /* on the positive side both neighbours saturate to the same code */
+  if (!(lo < 0.0F) || -lo < hi) return p;
   const double scale = (most + most) / top;
   const double wanted = exact ? rint(most / scale) : (top + 1.0) / 2.0;
   ptq_group_params settled = p;

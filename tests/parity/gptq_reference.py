@@ -8,9 +8,11 @@
 DIR is a checkout of IST-DASLab/gptq; its own classes run here, on the CPU, in
 float64 and in float32. `compare` prints a row a configuration and exits with
 1 when one misses a bound: 99.9 % of the codes and tr(E H E') within 0.1 %
-against float64, 99.5 % and 0.3 % against float32. MX formats, which the
-reference does not have, are compared with a float64 model in numpy
-(mx_model). `bench` prints the seconds the reference takes.
+against float64, 99.5 % and 0.3 % against float32. Where the reference's two
+precisions agree on fewer codes than that (ties: docs/quantization.md), as many
+as they agree on will do. MX formats, which the reference does not have, are
+compared with a float64 model in numpy (mx_model). `bench` prints the seconds
+the reference takes.
 """
 import argparse
 import contextlib
@@ -234,20 +236,20 @@ def compare(args):
             for precision in BOUNDS:
                 rivals[precision] = run_reference(classes, w, h, dtype, group,
                                                   options, precision)
-        itself = None
+        itself = 1.0
+        if "float32" in rivals:
+            itself = same_codes(rivals["float64"], rivals["float32"], scale)
         for precision, theirs in rivals.items():
             codes = same_codes(y, theirs, scale)
             ratio = trace_error(w, y, h) / trace_error(w, theirs, h) - 1.0
             least, most = BOUNDS[precision]
-            bad = codes < least or abs(ratio) > most
+            bad = codes < min(least, itself) or abs(ratio) > most
             failed += bad
-            if precision == "float64" and "float32" in rivals:
-                itself = same_codes(theirs, rivals["float32"], scale)
             text = ",".join(f"{k}={v}" for k, v in options.items())
             print(f"{dtype:10} {group:>6} {text:40} {precision:8} "
                   f"{100 * codes:8.3f}% {100 * ratio:+8.4f}%"
-                  f"{'  MISSED' if bad else ''}"
-                  + (f"  (itself {100 * itself:.3f}%)" if itself else ""))
+                  f"  (itself {100 * itself:.3f}%)"
+                  f"{'  MISSED' if bad else ''}")
     print(f"{failed} missed" if failed else "all within bounds")
     return 1 if failed else 0
 
@@ -277,8 +279,8 @@ def main():
         sub.add_argument("--gptq", required=True, type=pathlib.Path)
         if name == "compare":
             sub.add_argument("--tool", required=True)
-            sub.add_argument("--rows", type=int, default=256)
-            sub.add_argument("--cols", type=int, default=512)
+            sub.add_argument("--rows", type=int, default=576)
+            sub.add_argument("--cols", type=int, default=576)
         else:
             sub.add_argument("--n", type=int, default=4096)
             sub.add_argument("--threads", type=int, default=2)

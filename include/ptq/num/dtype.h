@@ -67,7 +67,8 @@ struct ptq_dtype_family {
    * of the scale decides which one a negative one gets. Returns p with the
    * scale moved by a few ulps at most, so that it gets the code that float64
    * arithmetic on the same numbers gives (`exact`), or the one that float64
-   * gives most numbers (not `exact`). For methods that spread errors, where
+   * gives most numbers (not `exact`). The zero point of an asymmetric group
+   * from -v to v is such a tie too (`exact` only). For methods that spread errors, where
    * one code decides over many; rounding to nearest takes p as it is.
    */
   ptq_group_params (*settle_tie)(const ptq_dtype *dt, const float *x,

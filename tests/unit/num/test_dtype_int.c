@@ -130,6 +130,26 @@ static void the_tie_of_the_maximum_is_settled_as_in_float64(void **state) {
   }
 }
 
+static void the_tie_of_a_zero_point_is_settled_as_in_float64(void **state) {
+  (void)state;
+  ptq_rng r;
+  ptq_rng_init(&r, 6);
+  const ptq_dtype dt = parsed("int4:asym");
+  int unlike = 0;
+  for (int i = 0; i < 2000; i++) {
+    const float v = 0.1F + (float)ptq_rng_unit(&r), x[] = {v, -v};
+    const double scale = ((double)v + (double)v) / 15.0;
+    const ptq_group_params p = dt.family->fit(&dt, x, 2, 1);
+    const ptq_group_params exact =
+        dt.family->settle_tie(&dt, x, 2, 1, true, p);
+    assert_true((double)exact.zero == rint((double)v / scale));
+    assert_true(exact.scale == p.scale);
+    assert_true(dt.family->settle_tie(&dt, x, 2, 1, false, p).zero == p.zero);
+    unlike += exact.zero != p.zero;
+  }
+  assert_in_range(unlike, 100, 800);
+}
+
 static void other_groups_are_not_settled(void **state) {
   (void)state;
   const float positive[] = {3.3F, -1.1F}, negative[] = {-3.3F, 1.1F};
@@ -153,6 +173,7 @@ int main(void) {
       cmocka_unit_test(ties_go_to_even_before_zero_is_added),
       cmocka_unit_test(values_beyond_the_range_saturate),
       cmocka_unit_test(the_tie_of_the_maximum_is_settled_as_in_float64),
+      cmocka_unit_test(the_tie_of_a_zero_point_is_settled_as_in_float64),
       cmocka_unit_test(other_groups_are_not_settled),
   };
   return cmocka_run_group_tests_name("num/dtype_int", tests, NULL, NULL);
