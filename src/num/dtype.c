@@ -30,9 +30,9 @@ static void known_spellings(char *text, size_t size) {
   text[0] = '\0';
   for (int i = 0; families[i] != NULL && len < size; i++) {
     const ptq_dtype_family *f = families[i];
-    const int n = snprintf(text + len, size - len, "%s%s%d..%s%d",
-                           i > 0 ? ", " : "", f->name, f->min_bits, f->name,
-                           f->max_bits);
+    const int n =
+        snprintf(text + len, size - len, "%s%s%d..%s%d", i > 0 ? ", " : "",
+                 f->name, f->min_bits, f->name, f->max_bits);
     len += n > 0 ? (size_t)n : 0;
   }
 }
@@ -55,8 +55,7 @@ static ptq_status unknown_dtype(const char *text, ptq_err *err) {
   const char *near = ptq_text_nearest(text, names, n);
   return PTQ_FAIL(err, PTQ_E_ARG, "unknown dtype '%.40s'%s%s%s; known: %s",
                   text, near != NULL ? ", did you mean '" : none,
-                  near != NULL ? near : none, near != NULL ? "'" : none,
-                  known);
+                  near != NULL ? near : none, near != NULL ? "'" : none, known);
 }
 
 ptq_status ptq_dtype_parse(const char *text, ptq_dtype *out, ptq_err *err) {
@@ -84,8 +83,7 @@ ptq_status ptq_dtype_parse(const char *text, ptq_dtype *out, ptq_err *err) {
                     text);
   ptq_dtype dt = {.family = f, .bits = (int)bits};
   snprintf(dt.name, sizeof dt.name, "%s%ld", f->name, bits);
-  const ptq_status rc =
-      f->parse_options(&dt, *end == ':' ? end + 1 : end, err);
+  const ptq_status rc = f->parse_options(&dt, *end == ':' ? end + 1 : end, err);
   if (rc == PTQ_OK) *out = dt;
   return rc;
 }

@@ -16,8 +16,7 @@ static float top_code(const ptq_dtype *dt) {
   return (float)((1 << dt->bits) - 1);
 }
 
-static ptq_status parse_options(ptq_dtype *dt, const char *text,
-                                ptq_err *err) {
+static ptq_status parse_options(ptq_dtype *dt, const char *text, ptq_err *err) {
   if (strcmp(text, "") == 0 || strcmp(text, "sym") == 0) return PTQ_OK;
   if (strcmp(text, "asym") != 0)
     return PTQ_FAIL(err, PTQ_E_ARG,

@@ -18,8 +18,7 @@
 
 #include "dtype_lanes.h"
 
-static ptq_status parse_options(ptq_dtype *dt, const char *text,
-                                ptq_err *err) {
+static ptq_status parse_options(ptq_dtype *dt, const char *text, ptq_err *err) {
   if (strcmp(text, "") == 0) return PTQ_OK;
   return PTQ_FAIL(err, PTQ_E_ARG, "dtype '%s' has no option '%s'; it has none",
                   dt->name, text);
@@ -27,8 +26,8 @@ static ptq_status parse_options(ptq_dtype *dt, const char *text,
 
 /* 2^e for -149 <= e <= 127. */
 static float power_of_two(int e) {
-  const uint32_t bits = e >= -126 ? (uint32_t)(e + 127) << 23
-                                  : (uint32_t)1 << (e + 149);
+  const uint32_t bits =
+      e >= -126 ? (uint32_t)(e + 127) << 23 : (uint32_t)1 << (e + 149);
   float v;
   memcpy(&v, &bits, sizeof v);
   return v;

@@ -8,7 +8,7 @@ typedef struct entry {
   int site;
   double damp; /* as asked for */
   bool act_order;
-  double trace; /* of the H it was made from */
+  double trace;            /* of the H it was made from */
   ptq_gptq_factor *factor; /* owned */
 } entry;
 
@@ -58,10 +58,10 @@ ptq_status ptq_factor_cache_get(ptq_factor_cache *cache, int site,
     return PTQ_OK;
   }
   PTQ_TRY(ptq_alloc(&e, 1, sizeof *e, "a factor cache's entry", err));
-  *e = (entry){.site = site, .damp = damp, .act_order = act_order,
-               .trace = sum};
-  PTQ_TRY(ptq_gptq_factor_create(h, n, damp, act_order, threads, &e->factor,
-                                 err));
+  *e =
+      (entry){.site = site, .damp = damp, .act_order = act_order, .trace = sum};
+  PTQ_TRY(
+      ptq_gptq_factor_create(h, n, damp, act_order, threads, &e->factor, err));
   e->next = cache->first;
   cache->first = e;
   *out = e->factor;

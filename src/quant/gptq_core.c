@@ -28,13 +28,13 @@ enum {
 };
 
 typedef struct tile {
-  const ptq_gptq_job *job; /* borrowed */
-  int64_t row, rows;       /* first row and their number */
-  int64_t lanes;           /* rows padded */
-  int64_t width, n_groups; /* columns of a group */
-  float *w;                /* owned; [cols, lanes], by position */
-  float *e, *y;            /* owned; [block, lanes] */
-  int16_t *q;              /* owned; [block, lanes] */
+  const ptq_gptq_job *job;  /* borrowed */
+  int64_t row, rows;        /* first row and their number */
+  int64_t lanes;            /* rows padded */
+  int64_t width, n_groups;  /* columns of a group */
+  float *w;                 /* owned; [cols, lanes], by position */
+  float *e, *y;             /* owned; [block, lanes] */
+  int16_t *q;               /* owned; [block, lanes] */
   ptq_group_params *params; /* owned; [n_groups, lanes] */
   float *group;             /* owned; [LANES, cols]: rows of a group */
 } tile;
@@ -75,10 +75,9 @@ static ptq_status tile_init(tile *t, const ptq_gptq_job *job, int64_t index,
   PTQ_TRY(ptq_alloc(&t->e, block, sizeof *t->e, what, err));
   PTQ_TRY(ptq_alloc(&t->y, block, sizeof *t->y, what, err));
   PTQ_TRY(ptq_alloc(&t->q, block, sizeof *t->q, what, err));
-  PTQ_TRY(ptq_alloc(&t->params, t->n_groups * t->lanes, sizeof *t->params,
-                    what, err));
-  PTQ_TRY(ptq_alloc(&t->group, LANES * job->cols, sizeof *t->group, what,
+  PTQ_TRY(ptq_alloc(&t->params, t->n_groups * t->lanes, sizeof *t->params, what,
                     err));
+  PTQ_TRY(ptq_alloc(&t->group, LANES * job->cols, sizeof *t->group, what, err));
   for (int64_t i = 0; i < t->n_groups * t->lanes; i++)
     t->params[i] = (ptq_group_params){.scale = 1.0F, .zero = 0.0F};
 done:
@@ -114,8 +113,7 @@ static void store(const tile *t, int64_t first, int64_t n) {
   for (int64_t i0 = 0; i0 < n; i0 += LANES)
     for (int64_t r = 0; r < t->rows; r++)
       for (int64_t i = i0; i < i0 + LANES && i < n; i++) {
-        const int64_t at =
-            (t->row + r) * job->cols + column_at(job, first + i);
+        const int64_t at = (t->row + r) * job->cols + column_at(job, first + i);
         job->y[at] = t->y[i * t->lanes + r];
         job->q[at] = t->q[i * t->lanes + r];
       }
@@ -129,8 +127,7 @@ static ptq_status fit(const ptq_gptq_job *job, const float *x, int64_t n,
                       bool untouched, int64_t row, int64_t col,
                       ptq_group_params *out, ptq_err *err) {
   const ptq_dtype_family *family = job->dtype->family;
-  const ptq_status rc =
-      ptq_dtype_fit(job->dtype, x, n, 1, row, col, out, err);
+  const ptq_status rc = ptq_dtype_fit(job->dtype, x, n, 1, row, col, out, err);
   if (rc == PTQ_OK && family->settle_tie != NULL && job->factor->coupled)
     *out = family->settle_tie(job->dtype, x, n, 1, untouched, *out);
   return rc;
@@ -174,8 +171,8 @@ static ptq_status fit_static(tile *t, const shared *s, ptq_err *err) {
       t->group[c] = job->factor->dead[c] ? 0.0F : row[c];
     for (int64_t g = 0; g < t->n_groups && rc == PTQ_OK; g++) {
       const int64_t c = g * t->width;
-      rc = fit(job, t->group + c, least(t->width, cols - c), true,
-               t->row + r, c, &t->params[g * t->lanes + r], err);
+      rc = fit(job, t->group + c, least(t->width, cols - c), true, t->row + r,
+               c, &t->params[g * t->lanes + r], err);
     }
   }
   return rc;
@@ -231,8 +228,8 @@ static void update(tile *t, int64_t block, int64_t first, int64_t last,
   const int64_t lanes = t->lanes, ld = t->job->cols;
   ptq_sgemm_tn(to - from, lanes, last - first, -1.0F,
                t->job->factor->u + first * ld + from, ld,
-               t->e + (first - block) * lanes, lanes, 1.0F,
-               t->w + from * lanes, lanes);
+               t->e + (first - block) * lanes, lanes, 1.0F, t->w + from * lanes,
+               lanes);
 }
 
 static ptq_status diverged(const tile *t, int64_t block, int64_t n,
@@ -297,8 +294,8 @@ done:
 ptq_status ptq_gptq_run(const ptq_gptq_job *job, ptq_err *err) {
   shared s = {.job = job};
   if (job->group == PTQ_GROUP_TENSOR) {
-    const ptq_status rc = fit(job, job->w, job->rows * job->cols, true, 0, 0,
-                              &s.tensor, err);
+    const ptq_status rc =
+        fit(job, job->w, job->rows * job->cols, true, 0, 0, &s.tensor, err);
     if (rc != PTQ_OK) return rc;
     *job->params = s.tensor;
   }

@@ -17,8 +17,8 @@ typedef struct ptq_gptq_job {
   int64_t rows, cols;
   const ptq_dtype *dtype; /* borrowed */
   int64_t group;          /* > 0, PTQ_GROUP_ROW or PTQ_GROUP_TENSOR */
-  int64_t block; /* columns between two updates of all the rest */
-  bool static_groups; /* parameters of original groups, from w untouched */
+  int64_t block;          /* columns between two updates of all the rest */
+  bool static_groups;     /* parameters of original groups, from w untouched */
   const ptq_gptq_factor *factor; /* borrowed; of order cols */
   int threads;                   /* bits do not depend on it */
   float *y;                      /* borrowed; [rows, cols], may be w */

@@ -25,8 +25,8 @@ static ptq_status order_columns(ptq_gptq_factor *f, const double *diag,
   ptq_status rc = PTQ_OK;
   ranked *list = NULL;
   PTQ_TRY(ptq_alloc(&list, f->n, sizeof *list, "ranks of columns", err));
-  PTQ_TRY(ptq_alloc(&f->order, f->n, sizeof *f->order, "order of columns",
-                    err));
+  PTQ_TRY(
+      ptq_alloc(&f->order, f->n, sizeof *f->order, "order of columns", err));
   for (int64_t i = 0; i < f->n; i++)
     list[i] = (ranked){.diagonal = diag[i], .column = i};
   qsort(list, (size_t)f->n, sizeof *list, by_descending_diagonal);
@@ -39,8 +39,8 @@ done:
 /* Copying H in the order of the columns. The power of two brings the mean of
  * the diagonal near 1, exactly, so that U fits float32 whatever H's unit. */
 typedef struct copy {
-  const double *h;    /* borrowed; [n, n] */
-  const double *diag; /* borrowed; [n], repaired and damped */
+  const double *h;      /* borrowed; [n, n] */
+  const double *diag;   /* borrowed; [n], repaired and damped */
   const int64_t *order; /* borrowed, nullable */
   int64_t n;
   double unit;

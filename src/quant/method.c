@@ -37,9 +37,8 @@ static ptq_status unknown_method(const char *name, ptq_err *err) {
                   near != NULL ? near : "", near != NULL ? "'" : "", known);
 }
 
-ptq_status ptq_method_parse(const char *name,
-                            const ptq_method_option *options, size_t n,
-                            ptq_method *out, ptq_err *err) {
+ptq_status ptq_method_parse(const char *name, const ptq_method_option *options,
+                            size_t n, ptq_method *out, ptq_err *err) {
   *out = (ptq_method){0};
   const ptq_method_family *f = NULL;
   for (int i = 0; families[i] != NULL && f == NULL; i++)

@@ -38,8 +38,8 @@ static gptq_options options_of(const ptq_method *m) {
 static ptq_status parse_one(const char *method, const ptq_method_option *o,
                             gptq_options *to, ptq_err *err) {
   static const char *const known[] = {
-      "act_order", "block",         "damp",            "group_params",
-      "hessian",   "static_groups", "true_sequential", NULL};
+      "act_order",     "block",           "damp", "group_params", "hessian",
+      "static_groups", "true_sequential", NULL};
   if (strcmp(o->key, "act_order") == 0)
     return ptq_option_bool(o, &to->act_order, err);
   if (strcmp(o->key, "block") == 0)
@@ -74,8 +74,7 @@ static ptq_status check_together(const gptq_options *o, ptq_err *err) {
 /* In the order of the keys; defaults are left out. */
 static ptq_status spell(ptq_method *m, const gptq_options *o, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  if (o->act_order)
-    PTQ_TRY(ptq_method_add_option(m, "act_order", "true", err));
+  if (o->act_order) PTQ_TRY(ptq_method_add_option(m, "act_order", "true", err));
   if (o->block != defaults.block)
     PTQ_TRY(ptq_method_add_number(m, "block", (double)o->block, err));
   if (o->damp != defaults.damp)
@@ -110,8 +109,7 @@ done:
 static ptq_calibration_mode mode(const ptq_method *m) {
   const gptq_options o = options_of(m);
   if (o.hessian == STATIC) return PTQ_CALIB_STATIC;
-  return o.true_sequential ? PTQ_CALIB_TRUE_SEQUENTIAL
-                           : PTQ_CALIB_SEQUENTIAL;
+  return o.true_sequential ? PTQ_CALIB_TRUE_SEQUENTIAL : PTQ_CALIB_SEQUENTIAL;
 }
 
 static ptq_status accepts(const ptq_method *m, const ptq_dtype *dt,

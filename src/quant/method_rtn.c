@@ -28,8 +28,8 @@ static ptq_status quantize(const ptq_method *m, const ptq_quant_input *in,
   out->damp = NAN;
   out->storage_bits =
       ptq_dtype_storage_bits(in->dtype, in->rows, in->cols, in->group);
-  return ptq_dtype_round_matrix(in->dtype, in->w, in->rows, in->cols,
-                                in->group, out->y, out->q, out->params, err);
+  return ptq_dtype_round_matrix(in->dtype, in->w, in->rows, in->cols, in->group,
+                                out->y, out->q, out->params, err);
 }
 
 /* A division, a rounding and a range a weight, in units of the cost model. */

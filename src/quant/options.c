@@ -56,8 +56,7 @@ static void join(const char *const *names, char *text, size_t size) {
 }
 
 ptq_status ptq_option_choice(const ptq_method_option *o,
-                             const char *const *names, int *out,
-                             ptq_err *err) {
+                             const char *const *names, int *out, ptq_err *err) {
   for (int i = 0; names[i] != NULL; i++) {
     if (strcmp(o->value, names[i]) != 0) continue;
     *out = i;
@@ -90,8 +89,8 @@ ptq_status ptq_method_add_option(ptq_method *m, const char *key,
                                  const char *value, ptq_err *err) {
   const size_t len = strlen(m->options);
   const size_t room = sizeof m->options - len;
-  const int n = snprintf(m->options + len, room, "%s%s=%s",
-                         len > 0 ? "," : "", key, value);
+  const int n = snprintf(m->options + len, room, "%s%s=%s", len > 0 ? "," : "",
+                         key, value);
   if (n >= 0 && (size_t)n < room) return PTQ_OK;
   return PTQ_FAIL(err, PTQ_E_ARG,
                   "the options of method '%s' are longer than %d characters "

@@ -13,8 +13,7 @@
 
 /** Values of one option. PTQ_E_ARG names the option, its value and what is
  * allowed; *out is untouched then. Bounds are inclusive. */
-ptq_status ptq_option_bool(const ptq_method_option *o, bool *out,
-                           ptq_err *err);
+ptq_status ptq_option_bool(const ptq_method_option *o, bool *out, ptq_err *err);
 ptq_status ptq_option_int(const ptq_method_option *o, int64_t least,
                           int64_t most, int64_t *out, ptq_err *err);
 ptq_status ptq_option_double(const ptq_method_option *o, double least,

@@ -28,8 +28,7 @@ static void *member(void *arg) {
 ptq_status ptq_tiles_run(int64_t n, int threads, ptq_tile_fn *fn, void *ctx,
                          ptq_err *err) {
   crew c = {.fn = fn, .ctx = ctx, .n = n};
-  ptq_status rc =
-      ptq_alloc(&c.errs, n, sizeof *c.errs, "errors of tiles", err);
+  ptq_status rc = ptq_alloc(&c.errs, n, sizeof *c.errs, "errors of tiles", err);
   if (rc != PTQ_OK) return rc;
   pthread_t ids[MAX_THREADS];
   int started = 0;

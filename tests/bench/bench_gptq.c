@@ -19,9 +19,9 @@
 typedef struct bench {
   int64_t n;
   int threads, repetitions;
-  float *w, *y, *a; /* owned; [n, n] */
-  double *h, *copy; /* owned; [n, n] */
-  int16_t *q;       /* owned; [n, n] */
+  float *w, *y, *a;         /* owned; [n, n] */
+  double *h, *copy;         /* owned; [n, n] */
+  int16_t *q;               /* owned; [n, n] */
   ptq_group_params *params; /* owned; [n, n / 16 + 1] */
 } bench;
 
@@ -53,8 +53,7 @@ static void make_moment(bench *b, ptq_rng *r) {
   if (ptq_alloc(&x, m * n, sizeof *x, "inputs", &err) != PTQ_OK) exit(1);
   for (int64_t i = 0; i < m; i++)
     for (int64_t j = 0; j < n; j++)
-      x[i * n + j] =
-          gaussian(r) * powf(10.0F, -3.0F * (float)j / (float)n);
+      x[i * n + j] = gaussian(r) * powf(10.0F, -3.0F * (float)j / (float)n);
   ptq_sgemm_tn(n, n, m, 1.0F / (float)m, x, n, x, n, 0.0F, b->a, n);
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j <= i; j++)
@@ -149,9 +148,9 @@ static ptq_status run(bench *b, ptq_err *err) {
   static const struct {
     const char *method, *dtype;
     int64_t group;
-  } cases[] = {{"gptq", "int4", 128}, {"gptq", "int4", 64},
+  } cases[] = {{"gptq", "int4", 128},  {"gptq", "int4", 64},
                {"gptq", "mxint4", 32}, {"rtn", "int4", 128},
-               {"rtn", "int4", 32},   {"rtn", "mxint4", 32}};
+               {"rtn", "int4", 32},    {"rtn", "mxint4", 32}};
   ptq_status rc = PTQ_OK;
   double factor_s = 0.0, seconds = 0.0, cpu_s = 0.0;
   const double product_s = time_product(b), copy_s = time_copy(b);

@@ -85,8 +85,8 @@ static ptq_status run(int argc, char **argv, ptq_err *err) {
     PTQ_TRY(read_array(argv[7], cols * cols, sizeof *h, &h, err));
   PTQ_TRY(ptq_alloc(&out.y, n, sizeof *out.y, "weights", err));
   PTQ_TRY(ptq_alloc(&out.q, n, sizeof *out.q, "codes", err));
-  PTQ_TRY(ptq_alloc(&out.params, groups, sizeof *out.params, "parameters",
-                    err));
+  PTQ_TRY(
+      ptq_alloc(&out.params, groups, sizeof *out.params, "parameters", err));
   const ptq_quant_input in = {.w = w,
                               .rows = rows,
                               .cols = cols,
@@ -97,8 +97,8 @@ static ptq_status run(int argc, char **argv, ptq_err *err) {
   PTQ_TRY(m.family->quantize(&m, &in, &out, err));
   PTQ_TRY(write_array(argv[8], "y", out.y, n, sizeof *out.y, err));
   PTQ_TRY(write_array(argv[8], "q", out.q, n, sizeof *out.q, err));
-  PTQ_TRY(write_array(argv[8], "params", out.params, groups,
-                      sizeof *out.params, err));
+  PTQ_TRY(write_array(argv[8], "params", out.params, groups, sizeof *out.params,
+                      err));
   printf("damp %.17g\nstorage_bits %.17g\n", out.damp, out.storage_bits);
 done:
   ptq_free(w);

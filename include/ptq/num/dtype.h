@@ -68,12 +68,12 @@ struct ptq_dtype_family {
    * scale moved by a few ulps at most, so that it gets the code that float64
    * arithmetic on the same numbers gives (`exact`), or the one that float64
    * gives most numbers (not `exact`). The zero point of an asymmetric group
-   * from -v to v is such a tie too (`exact` only). For methods that spread errors, where
-   * one code decides over many; rounding to nearest takes p as it is.
+   * from -v to v is such a tie too (`exact` only). For methods that spread
+   * errors, where one code decides over many; rounding to nearest takes p as it
+   * is.
    */
-  ptq_group_params (*settle_tie)(const ptq_dtype *dt, const float *x,
-                                 int64_t n, int64_t inc, bool exact,
-                                 ptq_group_params p);
+  ptq_group_params (*settle_tie)(const ptq_dtype *dt, const float *x, int64_t n,
+                                 int64_t inc, bool exact, ptq_group_params p);
   /**
    * Round n values: codes q and dequantized y (either may be NULL; y may be
    * x). Value i uses params[i * params_inc]; params_inc is 0 (one group) or 1

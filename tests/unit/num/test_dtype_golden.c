@@ -83,8 +83,8 @@ static uint32_t twister_next(twister *t) {
     for (int i = 0; i < 624; i++) {
       const uint32_t v =
           (t->s[i] & 0x80000000U) | (t->s[(i + 1) % 624] & 0x7FFFFFFFU);
-      t->s[i] = t->s[(i + 397) % 624] ^ (v >> 1) ^
-                ((v & 1U) != 0 ? 0x9908B0DFU : 0U);
+      t->s[i] =
+          t->s[(i + 397) % 624] ^ (v >> 1) ^ ((v & 1U) != 0 ? 0x9908B0DFU : 0U);
     }
     t->at = 0;
   }

@@ -140,8 +140,7 @@ static void the_tie_of_a_zero_point_is_settled_as_in_float64(void **state) {
     const float v = 0.1F + (float)ptq_rng_unit(&r), x[] = {v, -v};
     const double scale = ((double)v + (double)v) / 15.0;
     const ptq_group_params p = dt.family->fit(&dt, x, 2, 1);
-    const ptq_group_params exact =
-        dt.family->settle_tie(&dt, x, 2, 1, true, p);
+    const ptq_group_params exact = dt.family->settle_tie(&dt, x, 2, 1, true, p);
     assert_true((double)exact.zero == rint((double)v / scale));
     assert_true(exact.scale == p.scale);
     assert_true(dt.family->settle_tie(&dt, x, 2, 1, false, p).zero == p.zero);
@@ -155,12 +154,11 @@ static void other_groups_are_not_settled(void **state) {
   const float positive[] = {3.3F, -1.1F}, negative[] = {-3.3F, 1.1F};
   const ptq_dtype dt = parsed("int4"), asym = parsed("int4:asym");
   ptq_group_params p = dt.family->fit(&dt, positive, 2, 1);
-  assert_true(
-      dt.family->settle_tie(&dt, positive, 2, 1, true, p).scale == p.scale);
+  assert_true(dt.family->settle_tie(&dt, positive, 2, 1, true, p).scale ==
+              p.scale);
   p = asym.family->fit(&asym, negative, 2, 1);
-  assert_true(
-      asym.family->settle_tie(&asym, negative, 2, 1, false, p).scale ==
-      p.scale);
+  assert_true(asym.family->settle_tie(&asym, negative, 2, 1, false, p).scale ==
+              p.scale);
 }
 
 int main(void) {

@@ -116,8 +116,8 @@ static void check_equivariant(const ptq_dtype *dt, ptq_rng *r) {
   dt->family->round(dt, x, n, &p, 0, z, NULL);
   for (int64_t i = 0; i < n; i++)
     if (z[i] != by * y[i])
-      fail_msg("%s: scaled by %a, %a -> %a instead of %a", dt->name,
-               (double)by, (double)x[i], (double)z[i], (double)(by * y[i]));
+      fail_msg("%s: scaled by %a, %a -> %a instead of %a", dt->name, (double)by,
+               (double)x[i], (double)z[i], (double)(by * y[i]));
 }
 
 /* The step is the scale. Inside the outermost codes the error is half a step:
@@ -138,8 +138,8 @@ static void check_error_bound(const ptq_dtype *dt, ptq_rng *r) {
   for (int64_t i = 0; i < n; i++) {
     const double at = (double)x[i] / step;
     const bool inside = at >= lo && at <= hi;
-    const double bound = inside || (!is_mx(dt) && dt->options == 0)
-                             ? step / 2.0 : step;
+    const double bound =
+        inside || (!is_mx(dt) && dt->options == 0) ? step / 2.0 : step;
     const double e = fabs((double)x[i] - (double)y[i]);
     if (e > bound + slack)
       fail_msg("%s: %a -> %a, more than %g steps", dt->name, (double)x[i],
@@ -211,10 +211,10 @@ static void check_random_bits(const ptq_dtype *dt, ptq_rng *r) {
   }
 }
 
-#define FOR_EACH(name, check) \
+#define FOR_EACH(name, check)      \
   static void name(void **state) { \
-    (void)state; \
-    for_each_dtype(check); \
+    (void)state;                   \
+    for_each_dtype(check);         \
   }
 FOR_EACH(rounding_twice_changes_nothing, check_idempotent)
 FOR_EACH(rounding_is_monotone, check_monotone)
@@ -236,6 +236,5 @@ int main(void) {
       cmocka_unit_test(strided_groups_are_fitted_like_adjacent_ones),
       cmocka_unit_test(any_bits_give_codes_or_a_named_failure),
   };
-  return cmocka_run_group_tests_name("num/dtype_properties", tests, NULL,
-                                     NULL);
+  return cmocka_run_group_tests_name("num/dtype_properties", tests, NULL, NULL);
 }

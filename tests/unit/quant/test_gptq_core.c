@@ -95,9 +95,8 @@ static void plain_gptq(const layer *l, const plan *p, double damp,
     for (int64_t i = 0; i < n; i++) w[i] = (double)row[order[i]];
     for (int64_t i = 0; i < n; i++) original[i] = (double)row[i];
     const ptq_group_params whole =
-        p->group == PTQ_GROUP_TENSOR
-            ? dt.family->fit(&dt, l->w, l->rows * n, 1)
-            : dt.family->fit(&dt, row, n, 1);
+        p->group == PTQ_GROUP_TENSOR ? dt.family->fit(&dt, l->w, l->rows * n, 1)
+                                     : dt.family->fit(&dt, row, n, 1);
     plain_row(&dt, p, u, order, original, whole, n, w, w + n, y + r * n);
   }
   ptq_free(h);
@@ -157,12 +156,12 @@ static void check(layer *l, const plan *p) {
 
 static void every_shape_agrees_with_a_plain_loop(void **state) {
   (void)state;
-  static const int64_t rows[] = {1, 17, 40}, cols[] = {1, 16, 33, 70, 129};
-  static const int64_t groups[] = {1, 16, 24, 100, 256, PTQ_GROUP_ROW,
-                                   PTQ_GROUP_TENSOR};
+  static const int64_t rows[] = {1, 40}, cols[] = {1, 16, 33, 70, 129};
+  static const int64_t groups[] = {
+      1, 16, 24, 100, 256, PTQ_GROUP_ROW, PTQ_GROUP_TENSOR};
   static const int64_t blocks[] = {1, 7, 32, 48, 128};
   static const char *const dtypes[] = {"int4:asym", "mxint4"};
-  for (size_t r = 0; r < 3; r++)
+  for (size_t r = 0; r < 2; r++)
     for (size_t c = 0; c < 5; c++) {
       layer l = layer_random(rows[r], cols[c], 100 + 5 * r + c);
       for (int k = 0; k < 2 * 7 * 5 * 3; k++) {

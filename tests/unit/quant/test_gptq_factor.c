@@ -18,9 +18,9 @@ static void the_factor_inverts_the_damped_moment(void **state) {
   layer l = layer_random(1, N, 1);
   for (int act_order = 0; act_order < 2; act_order++) {
     ptq_gptq_factor *f = NULL;
-    assert_int_equal(ptq_gptq_factor_create(l.h, N, 0.1, act_order != 0, 2, &f,
-                                            NULL),
-                     PTQ_OK);
+    assert_int_equal(
+        ptq_gptq_factor_create(l.h, N, 0.1, act_order != 0, 2, &f, NULL),
+        PTQ_OK);
     double mean = 0.0, unit = 0.0;
     for (int i = 0; i < N; i++) mean += l.h[i * N + i] / N;
     for (int i = 0; i < N; i++)
@@ -63,8 +63,11 @@ static void damping_grows_until_it_helps_and_is_reported(void **state) {
   /* eigenvalues 1 + c and 1 - c, mean diagonal 1 */
   static const struct {
     double off, damp, used;
-  } cases[] = {{0.5, 0.01, 0.01}, {1.05, 0.01, 0.1}, {1.5, 0.01, 1.0},
-               {1.0005, 0.0, 1e-3}, {1.7, 0.3, 1.0}};
+  } cases[] = {{0.5, 0.01, 0.01},
+               {1.05, 0.01, 0.1},
+               {1.5, 0.01, 1.0},
+               {1.0005, 0.0, 1e-3},
+               {1.7, 0.3, 1.0}};
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     const double c = cases[i].off, h[4] = {1.0, c, c, 1.0};
     ptq_gptq_factor *f = NULL;
@@ -79,9 +82,8 @@ static void damping_grows_until_it_helps_and_is_reported(void **state) {
 
 static void a_moment_beyond_damping_fails_by_name(void **state) {
   (void)state;
-  const double h[3][4] = {{1.0, 2.5, 2.5, 1.0},
-                          {1.0, NAN, NAN, 1.0},
-                          {1.0, 0.0, 0.0, INFINITY}};
+  const double h[3][4] = {
+      {1.0, 2.5, 2.5, 1.0}, {1.0, NAN, NAN, 1.0}, {1.0, 0.0, 0.0, INFINITY}};
   for (int i = 0; i < 3; i++) {
     ptq_gptq_factor *f = NULL;
     ptq_err err = {0};
@@ -105,20 +107,20 @@ static void a_cache_gives_the_same_codes_and_forgets_when_told(void **state) {
     layer_quantize(&l, "gptq", "damp=0.5", "int4", 32);
     assert_memory_not_equal(l.q, l.kept_q, (size_t)(l.rows * l.cols) * 2);
   }
-  assert_int_equal(ptq_factor_cache_get(l.cache, 0, l.h, 64, 0.01, false, 1,
-                                        &first, NULL),
-                   PTQ_OK);
-  assert_int_equal(ptq_factor_cache_get(l.cache, 0, l.h, 64, 0.01, false, 1,
-                                        &again, NULL),
-                   PTQ_OK);
+  assert_int_equal(
+      ptq_factor_cache_get(l.cache, 0, l.h, 64, 0.01, false, 1, &first, NULL),
+      PTQ_OK);
+  assert_int_equal(
+      ptq_factor_cache_get(l.cache, 0, l.h, 64, 0.01, false, 1, &again, NULL),
+      PTQ_OK);
   assert_ptr_equal(first, again);
-  assert_int_equal(ptq_factor_cache_get(l.cache, 0, l.h, 64, 0.01, true, 1,
-                                        &other, NULL),
-                   PTQ_OK);
+  assert_int_equal(
+      ptq_factor_cache_get(l.cache, 0, l.h, 64, 0.01, true, 1, &other, NULL),
+      PTQ_OK);
   assert_ptr_not_equal(first, other);
-  assert_int_equal(ptq_factor_cache_get(l.cache, 1, l.h, 64, 0.01, false, 1,
-                                        &other, NULL),
-                   PTQ_OK);
+  assert_int_equal(
+      ptq_factor_cache_get(l.cache, 1, l.h, 64, 0.01, false, 1, &other, NULL),
+      PTQ_OK);
   assert_ptr_not_equal(first, other);
   /* another H behind the site, allowed once everything is forgotten */
   ptq_factor_cache_reset(l.cache);

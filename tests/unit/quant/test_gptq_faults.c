@@ -27,13 +27,19 @@ static int quantize_with_fault(int nth) {
   static double h[24 * 24];
   for (int i = 0; i < 300 * 24; i++) w[i] = (float)(i % 37) - 18.0F;
   for (int i = 0; i < 24 * 24; i++) h[i] = i % 25 == 0 ? 1.0 : 0.5;
-  layer l = {.rows = 300, .cols = 24, .w = w, .y = y, .q = q,
-             .params = params, .h = h, .threads = 2};
+  layer l = {.rows = 300,
+             .cols = 24,
+             .w = w,
+             .y = y,
+             .q = q,
+             .params = params,
+             .h = h,
+             .threads = 2};
   ptq_err err = {0};
   ptq_status rc = ptq_factor_cache_create(&l.cache, &err);
   for (int i = 0; i < 2 && rc == PTQ_OK; i++)
-    rc = layer_try(&l, "gptq", i == 0 ? "" : "act_order=true", "int4", 16,
-                   &err);
+    rc =
+        layer_try(&l, "gptq", i == 0 ? "" : "act_order=true", "int4", 16, &err);
   ptq_factor_cache_free(l.cache);
   if (rc == PTQ_OK) return ALL_WELL;
   return rc == PTQ_E_NOMEM && strlen(err.msg) > 0 ? NO_MEMORY : WRONG;

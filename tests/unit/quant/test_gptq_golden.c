@@ -64,8 +64,8 @@ static double share_of_equal_codes(const layer *l, int64_t group,
                                    const float *theirs) {
   int64_t equal = 0;
   for (int64_t i = 0; i < l->rows * l->cols; i++)
-    equal += fabsf(l->y[i] - theirs[i]) <=
-             0.5F * least_scale(l, i / l->cols, group);
+    equal +=
+        fabsf(l->y[i] - theirs[i]) <= 0.5F * least_scale(l, i / l->cols, group);
   return (double)equal / (double)(l->rows * l->cols);
 }
 
@@ -103,12 +103,12 @@ static void codes_are_the_references(void **state) {
     assert_true(g.l.damp == (strstr(options, "damp") ? 0.05 : 0.01));
     snprintf(name, sizeof name, "%s %s %s against float64", dtype, group,
              options);
-    check(name, &g.l, group_of(group),
-          (const float *)g.float64.data + n * size, error64, 0.999, 0.001);
+    check(name, &g.l, group_of(group), (const float *)g.float64.data + n * size,
+          error64, 0.999, 0.001);
     snprintf(name, sizeof name, "%s %s %s against float32", dtype, group,
              options);
-    check(name, &g.l, group_of(group),
-          (const float *)g.float32.data + n * size, error32, 0.995, 0.003);
+    check(name, &g.l, group_of(group), (const float *)g.float32.data + n * size,
+          error32, 0.995, 0.003);
   }
   fclose(f);
   assert_int_equal(n, g.float64.dims[0]);

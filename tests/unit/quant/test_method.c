@@ -52,8 +52,10 @@ static void options_are_sorted_and_defaults_left_out(void **state) {
       {{{"damp", "0.1"}}, "damp=0.1"},
       {{{"damp", "0.012345678901234567"}}, "damp=0.012345678901234567"},
       {{{"damp", "0"}, {"act_order", "false"}}, "damp=0"},
-      {{{"act_order", "true"}, {"block", "65536"},
-        {"damp", "0.012345678901234567"}, {"static_groups", "true"},
+      {{{"act_order", "true"},
+        {"block", "65536"},
+        {"damp", "0.012345678901234567"},
+        {"static_groups", "true"},
         {"hessian", "static"}},
        "act_order=true,block=65536,damp=0.012345678901234567,"
        "hessian=static,static_groups=true"},

@@ -199,8 +199,7 @@ static void a_scale_that_overflows_names_its_row(void **state) {
   layer l = layer_random(300, 40, 12);
   l.w[270 * 40 + 20] = 3e38F;
   ptq_err err = {0};
-  assert_int_equal(layer_try(&l, "gptq", "", "int4", 16, &err),
-                   PTQ_E_NUMERIC);
+  assert_int_equal(layer_try(&l, "gptq", "", "int4", 16, &err), PTQ_E_NUMERIC);
   assert_non_null(strstr(err.msg, "row 270, column 16 overflows"));
   layer_release(&l);
 }
@@ -220,6 +219,6 @@ int main(void) {
       cmocka_unit_test(weights_may_be_overwritten),
       cmocka_unit_test(a_scale_that_overflows_names_its_row),
   };
-  return cmocka_run_group_tests_name("quant/method_gptq", tests,
-                                     layer_set_up, NULL);
+  return cmocka_run_group_tests_name("quant/method_gptq", tests, layer_set_up,
+                                     NULL);
 }

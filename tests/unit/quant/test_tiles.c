@@ -41,8 +41,7 @@ static void the_first_failure_by_index_is_the_one_told(void **state) {
   for (int threads = 1; threads < 6; threads++) {
     work w = {.bad_from = 123};
     ptq_err err = {0};
-    assert_int_equal(ptq_tiles_run(N, threads, piece, &w, &err),
-                     PTQ_E_NUMERIC);
+    assert_int_equal(ptq_tiles_run(N, threads, piece, &w, &err), PTQ_E_NUMERIC);
     assert_string_equal(err.msg, "piece 123");
     for (int i = 0; i < N; i++) assert_int_equal(w.done[i], 1);
   }
