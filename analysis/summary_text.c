@@ -210,7 +210,7 @@ static void validation(const ptq_validation *v, ptq_text *out) {
   }
   accuracy_row("all", &v->all, out);
   for (int b = 0; b < PTQ_BITS_MAX; b++) {
-    char what[16];
+    char what[24];
     (void)snprintf(what, sizeof what, "%d bits", b);
     if (v->by_bits[b].n > 0) accuracy_row(what, &v->by_bits[b], out);
   }

@@ -9,7 +9,7 @@ DIR is a checkout of IST-DASLab/gptq; its own classes run here, on the CPU, in
 float64 and in float32. `compare` prints a row a configuration and exits with
 1 when one misses a bound: 99.9 % of the codes and tr(E H E') within 0.1 %
 against float64, 99.5 % and 0.3 % against float32. Where the reference's two
-precisions agree on fewer codes than that (ties: docs/quantization.md), as many
+precisions agree on fewer codes than that (ties: src/quant/README.md), as many
 as they agree on will do. MX formats, which the reference does not have, are
 compared with a float64 model in numpy (mx_model). `bench` prints the seconds
 the reference takes.
