@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "ptq/analysis/validate.h"
 #include "ptq/base/text.h"
 #include "ptq/model/model.h"
 #include "ptq/num/dtype.h"
@@ -79,12 +80,23 @@ static void list_metrics(listing *l) {
   }
 }
 
+static void list_laws(listing *l) {
+  const ptq_law *law = NULL;
+  for (size_t i = 0; (law = ptq_law_at(i)) != NULL; i++) {
+    const cell row[] = {{"name", law->name, 12},
+                        {"text", law->text, 78},
+                        {"formula", law->formula, 0}};
+    add_row(l, row, 3);
+  }
+}
+
 /* clang-format off */
 static const struct { const char *name; void (*list)(listing *l); } lists[] = {
   {"dtypes", list_dtypes},
   {"methods", list_methods},
   {"architectures", list_architectures},
   {"metrics", list_metrics},
+  {"laws", list_laws},
 };
 /* clang-format on */
 enum { N_LISTS = sizeof lists / sizeof lists[0] };
@@ -101,7 +113,7 @@ static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
     const char *near = ptq_text_nearest(what, names, N_LISTS);
     return PTQ_FAIL(err, PTQ_E_ARG,
                     "there is no list of '%s'%s%s%s; known: dtypes, methods, "
-                    "architectures, metrics",
+                    "architectures, metrics, laws",
                     what, near != NULL ? ", did you mean '" : "",
                     near != NULL ? near : "", near != NULL ? "'?" : "");
   }
@@ -123,13 +135,13 @@ static const ptq_option options[] = {
 
 const ptq_command ptq_cmd_list = {
     .name = "list",
-    .args = "dtypes|methods|architectures|metrics [options]",
-    .summary = "list number formats, methods, architectures or result columns",
+    .args = "dtypes|methods|architectures|metrics|laws [options]",
+    .summary = "list number formats, methods, architectures, columns or laws",
     .details =
         "Prints a table of what this program knows: number formats and\n"
         "methods as they are spelled in a sweep file, architectures as\n"
         "config.json names them, and every column of the store's tables with\n"
-        "its unit and meaning.\n\n"
+        "its unit and meaning; and the laws that `fit` compares.\n\n"
         "  ptqsweep list dtypes\n",
     .options = options,
     .min_args = 1,
