@@ -113,6 +113,14 @@ void ptq_sgemm_tn(int64_t m, int64_t n, int64_t k, float alpha, const float *a,
               ptq_int(ldc));
 }
 
+void ptq_dgemm_tn(int64_t m, int64_t n, int64_t k, double alpha,
+                  const double *a, int64_t lda, const double *b, int64_t ldb,
+                  double beta, double *c, int64_t ldc) {
+  cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, ptq_int(m), ptq_int(n),
+              ptq_int(k), alpha, a, ptq_int(lda), b, ptq_int(ldb), beta, c,
+              ptq_int(ldc));
+}
+
 void ptq_ssyrk_upper(int64_t n, int64_t k, const float *x, int64_t ldx,
                      float *c, int64_t ldc) {
   cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, ptq_int(n), ptq_int(k),

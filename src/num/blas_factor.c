@@ -31,7 +31,6 @@ typedef struct factor {
   double *h;    /* borrowed; [n, n] */
   double *diag; /* owned; [n_tiles, TILE, TILE]: transposed inverses of R's
                    diagonal tiles */
-  float *u;     /* borrowed; [n, n] */
   int64_t n, n_tiles;
   int64_t step; /* tile column of the current phase */
 } factor;
@@ -168,28 +167,36 @@ static void inverse_task(const factor *f, int64_t task) {
   }
 }
 
-/* Rows of u in tile row `task`: zeros, the diagonal tile, transposed V. */
-static void output_task(const factor *f, int64_t task) {
-  const int64_t n = f->n, r0 = task * TILE, rows = tile_size(f, task);
-  const double *diag = f->diag + task * TILE * TILE;
-  for (int64_t i = 0; i < rows; i++) {
-    float *u = f->u + (r0 + i) * n;
-    memset(u, 0, (size_t)(r0 + i) * sizeof *u);
-    for (int64_t j = i; j < rows; j++) u[r0 + j] = (float)diag[j * rows + i];
-  }
+/* to[rows, cols] = from[cols, rows]', which becomes 0; both in h. */
+static void move_transposed(const factor *f, double *to, double *from,
+                            int64_t rows, int64_t cols) {
   enum { STRIP = 16 }; /* rows and columns of a transposed piece */
-  for (int64_t j0 = r0 + rows; j0 < n; j0 += STRIP)
-    for (int64_t i0 = r0; i0 < r0 + rows; i0 += STRIP)
-      for (int64_t i = i0; i < i0 + STRIP && i < r0 + rows; i++)
-        for (int64_t j = j0; j < j0 + STRIP && j < n; j++)
-          f->u[i * n + j] = (float)f->h[j * n + i];
+  for (int64_t j0 = 0; j0 < cols; j0 += STRIP)
+    for (int64_t i0 = 0; i0 < rows; i0 += STRIP)
+      for (int64_t j = j0; j < j0 + STRIP && j < cols; j++)
+        for (int64_t i = i0; i < i0 + STRIP && i < rows; i++) {
+          to[i * f->n + j] = from[j * f->n + i];
+          from[j * f->n + i] = 0.0;
+        }
 }
 
-ptq_status ptq_inverse_factor(double *h, int64_t n, float *u, int threads,
-                              ptq_err *err) {
+/* Tile row `task` of U from diag and the tiles of V in that tile column. */
+static void output_task(const factor *f, int64_t task) {
+  const int64_t n = f->n, rows = tile_size(f, task);
+  const double *diag = f->diag + task * TILE * TILE;
+  double *u = tile(f, task, task);
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j < rows; j++)
+      u[i * n + j] = j < i ? 0.0 : diag[j * rows + i];
+  for (int64_t j = task + 1; j < f->n_tiles; j++)
+    move_transposed(f, tile(f, task, j), tile(f, j, task), rows,
+                    tile_size(f, j));
+}
+
+ptq_status ptq_inverse_factor(double *h, int64_t n, int threads, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   double *buf = NULL;
-  factor f = {.h = h, .u = u, .n = n, .n_tiles = (n + TILE - 1) / TILE};
+  factor f = {.h = h, .n = n, .n_tiles = (n + TILE - 1) / TILE};
   PTQ_TRY(ptq_alloc(&f.diag, f.n_tiles * TILE * TILE, sizeof *f.diag,
                     "diagonal tiles of a factor", err));
   PTQ_TRY(ptq_alloc(&buf, TILE * TILE, sizeof *buf, "tile of a factor", err));

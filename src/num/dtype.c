@@ -103,6 +103,16 @@ double ptq_dtype_storage_bits(const ptq_dtype *dt, int64_t rows, int64_t cols,
          groups * dt->family->param_bits(dt);
 }
 
+static ptq_status overflow(const ptq_dtype *dt, double lo, double hi, int64_t n,
+                           int64_t row, int64_t col, ptq_err *err) {
+  return PTQ_FAIL(err, PTQ_E_NUMERIC,
+                  "the scale of the group at row %lld, column %lld overflows "
+                  "as %s: its %lld weights range from %g to %g; rescale the "
+                  "layer or leave it out",
+                  (long long)row, (long long)col, dt->name, (long long)n, lo,
+                  hi);
+}
+
 ptq_status ptq_dtype_fit(const ptq_dtype *dt, const float *x, int64_t n,
                          int64_t inc, int64_t row, int64_t col,
                          ptq_group_params *out, ptq_err *err) {
@@ -110,12 +120,15 @@ ptq_status ptq_dtype_fit(const ptq_dtype *dt, const float *x, int64_t n,
   if (isfinite(out->scale)) return PTQ_OK;
   float lo, hi;
   ptq_lanes_range(x, n, inc, &lo, &hi);
-  return PTQ_FAIL(err, PTQ_E_NUMERIC,
-                  "the scale of the group at row %lld, column %lld overflows "
-                  "as %s: its %lld weights range from %g to %g; rescale the "
-                  "layer or leave it out",
-                  (long long)row, (long long)col, dt->name, (long long)n,
-                  (double)lo, (double)hi);
+  return overflow(dt, (double)lo, (double)hi, n, row, col, err);
+}
+
+ptq_status ptq_dtype_fit64(const ptq_dtype *dt, double lo, double hi, int64_t n,
+                           bool given, int64_t row, int64_t col,
+                           ptq_group_params64 *out, ptq_err *err) {
+  *out = dt->family->fit64(dt, lo, hi, given);
+  if (isfinite(out->scale)) return PTQ_OK;
+  return overflow(dt, lo, hi, n, row, col, err);
 }
 
 ptq_status ptq_dtype_check_finite(const float *w, int64_t rows, int64_t cols,

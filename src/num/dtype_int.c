@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Integers with a float32 scale a group, as GPTQ's reference quantizer has
  * them: codes 0 .. 2^b - 1, value = scale * (code - zero). */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "dtype_lanes.h"
 
 enum { ASYMMETRIC = 1U };
+
+/* 1.5 * 2^52: PTQ_ROUND_MAGIC of float64. */
+#define ROUND_MAGIC64 6755399441055744.0
 
 static bool is_asym(const ptq_dtype *dt) {
   return (dt->options & ASYMMETRIC) != 0;
@@ -52,26 +56,28 @@ static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
   return p;
 }
 
-static ptq_group_params settle_tie(const ptq_dtype *dt, const float *x,
-                                   int64_t n, int64_t inc, bool exact,
-                                   ptq_group_params p) {
-  float lo, hi;
-  ptq_lanes_range(x, n, inc, &lo, &hi);
-  const double top = (double)top_code(dt), most = -(double)lo;
-  if (is_asym(dt)) { /* where lo = -hi the zero point itself is a tie */
-    if (exact && lo < 0.0F && hi > 0.0F)
-      p.zero = (float)rint(most / (((double)hi + most) / top));
-    return p;
+static ptq_group_params64 fit64(const ptq_dtype *dt, double lo, double hi,
+                                bool given) {
+  if (lo > 0.0) lo = 0.0;
+  if (hi < 0.0) hi = 0.0;
+  if (!is_asym(dt)) {
+    if (-lo > hi) hi = -lo;
+    if (lo < 0.0) lo = -hi;
   }
-  /* on the positive side both neighbours saturate to the same code */
-  if (!(lo < 0.0F) || -lo < hi) return p;
-  const double scale = (most + most) / top;
-  const double wanted = exact ? rint(most / scale) : (top + 1.0) / 2.0;
-  ptq_group_params settled = p;
-  for (int ulps = 0; ulps < 4; ulps++) {
-    const double k = (double)rintf(-lo / settled.scale);
-    if (k == wanted) return settled;
-    settled.scale = nextafterf(settled.scale, k < wanted ? 0.0F : INFINITY);
+  const double top = (double)top_code(dt);
+  double scale = (hi - lo) / top;
+  if (!((float)(hi - lo) <= FLT_MAX)) scale = (double)INFINITY;
+  if ((float)scale == 0.0F) {
+    lo = -1.0;
+    hi = 1.0;
+    scale = (hi - lo) / top;
+  }
+  ptq_group_params64 p = {.scale = scale, .zero = (top + 1.0) / 2.0};
+  if (is_asym(dt)) {
+    p.zero = rint(-lo / scale) + 0.0;
+  } else if (!given && lo < 0.0) {
+    /* lo / scale is -top / 2 but for three roundings of 2^-53 at most */
+    p.scale *= 1.0 - 0x1p-50;
   }
   return p;
 }
@@ -98,6 +104,44 @@ static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
   ptq_lanes_round(round_lanes, dt, x, n, params, params_inc, y, q);
 }
 
+/* As round_lanes, which gcc and clang vectorize in this form. */
+static void round_chunk64(double top, const double *restrict x,
+                          const double *restrict scale,
+                          const double *restrict zero, double *restrict y,
+                          int16_t *restrict q) {
+  double code[PTQ_LANES];
+  for (int j = 0; j < PTQ_LANES; j++) {
+    const double lo = -zero[j], hi = top - zero[j];
+    double v = x[j] / scale[j];
+    v = v > lo ? v : lo;
+    v = v < hi ? v : hi;
+    const double k = (v + ROUND_MAGIC64) - ROUND_MAGIC64;
+    y[j] = scale[j] * k;
+    code[j] = k + zero[j];
+  }
+  for (int j = 0; j < PTQ_LANES; j++) q[j] = (int16_t)code[j];
+}
+
+static void round64(const ptq_dtype *dt, const double *x, int64_t n,
+                    const double *scale, const double *zero, double *y,
+                    int16_t *q) {
+  const double top = (double)top_code(dt);
+  int64_t i = 0;
+  for (; i + PTQ_LANES <= n; i += PTQ_LANES)
+    round_chunk64(top, x + i, scale + i, zero + i, y + i, q + i);
+  if (i == n) return;
+  double in[3][PTQ_LANES] = {{0.0}}, out[PTQ_LANES];
+  int16_t code[PTQ_LANES];
+  for (int j = 0; j < PTQ_LANES; j++) in[1][j] = 1.0;
+  const size_t rest = (size_t)(n - i);
+  memcpy(in[0], x + i, rest * sizeof *x);
+  memcpy(in[1], scale + i, rest * sizeof *scale);
+  memcpy(in[2], zero + i, rest * sizeof *zero);
+  round_chunk64(top, in[0], in[1], in[2], out, code);
+  memcpy(y + i, out, rest * sizeof *y);
+  memcpy(q + i, code, rest * sizeof *q);
+}
+
 static double param_bits(const ptq_dtype *dt) {
   return is_asym(dt) ? 32.0 + dt->bits : 32.0;
 }
@@ -116,8 +160,9 @@ const ptq_dtype_family ptq_dtype_int = {
     .pads_groups = false,
     .parse_options = parse_options,
     .fit = fit,
-    .settle_tie = settle_tie,
     .round = round_values,
+    .fit64 = fit64,
+    .round64 = round64,
     .param_bits = param_bits,
     .levels = levels,
 };

@@ -4,6 +4,10 @@
  * tile is worked on transposed: a column is contiguous, and rounding and
  * feedback vectorize over its rows.
  *
+ * Everything in the loop is float64; parameters and weights are rounded to
+ * float32 where they leave it. A format without rounding in float64 sees
+ * working weights rounded to float32.
+ *
  * With U the factor (H^-1 = U' U), w the current column i and e = (w - y) /
  * U_ii, every later column j loses e U_ij. That is done at three distances:
  * within a strip of STRIP columns when the column comes up (in the order of
@@ -13,12 +17,12 @@
  */
 #include "gptq_core.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
 #include "ptq/base/mem.h"
 #include "ptq/num/blas.h"
-#include "ptq/num/vec.h"
 #include "tiles.h"
 
 enum {
@@ -32,16 +36,20 @@ typedef struct tile {
   int64_t row, rows;        /* first row and their number */
   int64_t lanes;            /* rows padded */
   int64_t width, n_groups;  /* columns of a group */
-  float *w;                 /* owned; [cols, lanes], by position */
-  float *e, *y;             /* owned; [block, lanes] */
+  double *w;                /* owned; [cols, lanes], by position */
+  double *e;                /* owned; [block, lanes] */
+  double *y64;              /* owned; [lanes]: the column at hand */
+  float *y;                 /* owned; [block, lanes] */
   int16_t *q;               /* owned; [block, lanes] */
-  ptq_group_params *params; /* owned; [n_groups, lanes] */
+  double *scale, *zero;     /* owned; [n_groups, lanes] */
+  ptq_group_params *params; /* owned; [n_groups, lanes]: rounded */
   float *group;             /* owned; [LANES, cols]: rows of a group */
 } tile;
 
 typedef struct shared {
   const ptq_gptq_job *job; /* borrowed */
   ptq_group_params tensor; /* parameters of PTQ_GROUP_TENSOR */
+  ptq_group_params64 tensor64;
 } shared;
 
 static int64_t least(int64_t a, int64_t b) {
@@ -51,6 +59,11 @@ static int64_t least(int64_t a, int64_t b) {
 static int64_t column_at(const ptq_gptq_job *job, int64_t position) {
   const int64_t *order = job->factor->order;
   return order != NULL ? order[position] : position;
+}
+
+/* Where no two columns are coupled GPTQ is rounding to nearest, to the bit. */
+static bool in_float64(const ptq_gptq_job *job) {
+  return job->dtype->family->round64 != NULL && job->factor->coupled;
 }
 
 /* The group of a position: static groups go by original column. */
@@ -70,16 +83,21 @@ static ptq_status tile_init(tile *t, const ptq_gptq_job *job, int64_t index,
   t->width = job->group > 0 ? least(job->group, job->cols) : job->cols;
   t->n_groups = ptq_dtype_groups(job->cols, job->group);
   const int64_t block = least(job->block, job->cols) * t->lanes;
+  const int64_t n_params = t->n_groups * t->lanes;
   const char *what = "GPTQ's working rows";
   PTQ_TRY(ptq_alloc(&t->w, job->cols * t->lanes, sizeof *t->w, what, err));
   PTQ_TRY(ptq_alloc(&t->e, block, sizeof *t->e, what, err));
+  PTQ_TRY(ptq_alloc(&t->y64, t->lanes, sizeof *t->y64, what, err));
   PTQ_TRY(ptq_alloc(&t->y, block, sizeof *t->y, what, err));
   PTQ_TRY(ptq_alloc(&t->q, block, sizeof *t->q, what, err));
-  PTQ_TRY(ptq_alloc(&t->params, t->n_groups * t->lanes, sizeof *t->params, what,
-                    err));
+  PTQ_TRY(ptq_alloc(&t->scale, n_params, sizeof *t->scale, what, err));
+  PTQ_TRY(ptq_alloc(&t->zero, n_params, sizeof *t->zero, what, err));
+  PTQ_TRY(ptq_alloc(&t->params, n_params, sizeof *t->params, what, err));
   PTQ_TRY(ptq_alloc(&t->group, LANES * job->cols, sizeof *t->group, what, err));
-  for (int64_t i = 0; i < t->n_groups * t->lanes; i++)
+  for (int64_t i = 0; i < n_params; i++) { /* also of lanes without a row */
+    t->scale[i] = 1.0;
     t->params[i] = (ptq_group_params){.scale = 1.0F, .zero = 0.0F};
+  }
 done:
   return rc;
 }
@@ -87,8 +105,11 @@ done:
 static void tile_release(tile *t) {
   ptq_free(t->w);
   ptq_free(t->e);
+  ptq_free(t->y64);
   ptq_free(t->y);
   ptq_free(t->q);
+  ptq_free(t->scale);
+  ptq_free(t->zero);
   ptq_free(t->params);
   ptq_free(t->group);
 }
@@ -103,7 +124,7 @@ static void load(tile *t) {
         if (job->factor->dead[c]) continue; /* already 0 */
         const float *from = job->w + t->row * job->cols + c;
         for (int64_t r = r0; r < r0 + LANES && r < t->rows; r++)
-          t->w[i * t->lanes + r] = from[r * job->cols];
+          t->w[i * t->lanes + r] = (double)from[r * job->cols];
       }
 }
 
@@ -119,33 +140,83 @@ static void store(const tile *t, int64_t first, int64_t n) {
       }
 }
 
-/* Parameters of one row's group x[0..n) that starts at column col. Where
- * errors are fed back, one code decides over all that follow in its row, and
- * a column that no feedback reached since its group was fitted may be exactly
- * the tie between two: it gets the code that it gets in float64. */
-static ptq_status fit(const ptq_gptq_job *job, const float *x, int64_t n,
-                      bool untouched, int64_t row, int64_t col,
-                      ptq_group_params *out, ptq_err *err) {
-  const ptq_dtype_family *family = job->dtype->family;
-  const ptq_status rc = ptq_dtype_fit(job->dtype, x, n, 1, row, col, out, err);
-  if (rc == PTQ_OK && family->settle_tie != NULL && job->factor->coupled)
-    *out = family->settle_tie(job->dtype, x, n, 1, untouched, *out);
+/* Parameters in float64 of given weights x[0..n). */
+static ptq_status fit_floats(const ptq_dtype *dt, const float *x, int64_t n,
+                             int64_t row, int64_t col, ptq_group_params64 *out,
+                             ptq_err *err) {
+  float lo = x[0], hi = x[0];
+  for (int64_t i = 1; i < n; i++) {
+    if (x[i] < lo) lo = x[i];
+    if (x[i] > hi) hi = x[i];
+  }
+  return ptq_dtype_fit64(dt, (double)lo, (double)hi, n, true, row, col, out,
+                         err);
+}
+
+/* Parameter k of the tile, as used and as it leaves the loop. */
+static void put_params(tile *t, int64_t k, ptq_group_params64 p) {
+  t->scale[k] = p.scale;
+  t->zero[k] = p.zero;
+  t->params[k] =
+      (ptq_group_params){.scale = (float)p.scale, .zero = (float)p.zero};
+}
+
+/* Parameters of group g of the tile's r-th row from given weights x[0..n),
+ * which start at column col. */
+static ptq_status fit_given(tile *t, int64_t g, int64_t r, const float *x,
+                            int64_t n, int64_t col, ptq_err *err) {
+  const ptq_gptq_job *job = t->job;
+  const int64_t k = g * t->lanes + r;
+  if (!in_float64(job))
+    return ptq_dtype_fit(job->dtype, x, n, 1, t->row + r, col, &t->params[k],
+                         err);
+  ptq_group_params64 p;
+  const ptq_status rc = fit_floats(job->dtype, x, n, t->row + r, col, &p, err);
+  if (rc == PTQ_OK) put_params(t, k, p);
   return rc;
 }
 
 /* Parameters of group g at positions [first, first + n) from the working
- * weights, LANES rows at a time through a transposed copy. */
-static ptq_status fit_group(tile *t, int64_t g, int64_t first, int64_t n,
-                            ptq_err *err) {
+ * weights. */
+static ptq_status fit_group64(tile *t, int64_t g, int64_t first, int64_t n,
+                              ptq_err *err) {
+  const ptq_gptq_job *job = t->job;
+  for (int64_t r0 = 0; r0 < t->rows; r0 += LANES) {
+    double lo[LANES], hi[LANES];
+    const double *w = t->w + first * t->lanes + r0;
+    memcpy(lo, w, sizeof lo);
+    memcpy(hi, w, sizeof hi);
+    for (int64_t i = 1; i < n; i++) {
+      w += t->lanes;
+      for (int j = 0; j < LANES; j++) {
+        lo[j] = w[j] < lo[j] ? w[j] : lo[j];
+        hi[j] = w[j] > hi[j] ? w[j] : hi[j];
+      }
+    }
+    for (int64_t r = r0; r < r0 + LANES && r < t->rows; r++) {
+      ptq_group_params64 p;
+      const ptq_status rc = ptq_dtype_fit64(job->dtype, lo[r - r0], hi[r - r0],
+                                            n, first < job->block, t->row + r,
+                                            column_at(job, first), &p, err);
+      if (rc != PTQ_OK) return rc;
+      put_params(t, g * t->lanes + r, p);
+    }
+  }
+  return PTQ_OK;
+}
+
+/* The same in float32, LANES rows at a time through a transposed copy. */
+static ptq_status fit_group32(tile *t, int64_t g, int64_t first, int64_t n,
+                              ptq_err *err) {
   const ptq_gptq_job *job = t->job;
   for (int64_t r0 = 0; r0 < t->rows; r0 += LANES) {
     for (int64_t i = 0; i < n; i++)
       for (int64_t r = 0; r < LANES; r++)
-        t->group[r * n + i] = t->w[(first + i) * t->lanes + r0 + r];
+        t->group[r * n + i] = (float)t->w[(first + i) * t->lanes + r0 + r];
     for (int64_t r = r0; r < r0 + LANES && r < t->rows; r++) {
-      const ptq_status rc =
-          fit(job, t->group + (r - r0) * n, n, first < job->block, t->row + r,
-              column_at(job, first), &t->params[g * t->lanes + r], err);
+      const ptq_status rc = ptq_dtype_fit(
+          job->dtype, t->group + (r - r0) * n, n, 1, t->row + r,
+          column_at(job, first), &t->params[g * t->lanes + r], err);
       if (rc != PTQ_OK) return rc;
     }
   }
@@ -160,47 +231,70 @@ static ptq_status fit_static(tile *t, const shared *s, ptq_err *err) {
   for (int64_t r = 0; r < t->rows && rc == PTQ_OK; r++) {
     const float *row = job->w + (t->row + r) * cols;
     if (job->group == PTQ_GROUP_TENSOR) {
+      if (in_float64(job)) put_params(t, r, s->tensor64);
       t->params[r] = s->tensor;
       continue;
     }
     if (job->group == PTQ_GROUP_ROW) {
-      rc = fit(job, row, cols, true, t->row + r, 0, &t->params[r], err);
+      rc = fit_given(t, 0, r, row, cols, 0, err);
       continue;
     }
     for (int64_t c = 0; c < cols; c++)
       t->group[c] = job->factor->dead[c] ? 0.0F : row[c];
     for (int64_t g = 0; g < t->n_groups && rc == PTQ_OK; g++) {
       const int64_t c = g * t->width;
-      rc = fit(job, t->group + c, least(t->width, cols - c), true, t->row + r,
-               c, &t->params[g * t->lanes + r], err);
+      rc = fit_given(t, g, r, t->group + c, least(t->width, cols - c), c, err);
     }
   }
   return rc;
 }
 
 /* w -= sum over k < n of e_k u_k, one after the other; u_k is `ld` apart. */
-static void feed_back(float *w, const float *e, const float *u, int64_t ld,
+static void feed_back(double *w, const double *e, const double *u, int64_t ld,
                       int64_t n, int64_t lanes) {
-  for (int64_t r = 0; r < lanes; r += LANES) {
-    float sum[LANES];
+  enum { CHUNK = 8 }; /* which the compiler keeps in registers */
+  for (int64_t r = 0; r < lanes; r += CHUNK) {
+    double sum[CHUNK];
     memcpy(sum, w + r, sizeof sum);
     for (int64_t k = 0; k < n; k++) {
-      const float *from = e + k * lanes + r;
-      const float by = u[k * ld];
-      for (int j = 0; j < LANES; j++) sum[j] -= from[j] * by;
+      const double *from = e + k * lanes + r;
+      const double by = u[k * ld];
+      for (int j = 0; j < CHUNK; j++) sum[j] -= from[j] * by;
     }
     memcpy(w + r, sum, sizeof sum);
   }
 }
 
 /* e = (w - y) / d. */
-static void error_of(const float *w, const float *y, float d, float *e,
+static void error_of(const double *w, const double *y, double d, double *e,
                      int64_t lanes) {
   for (int64_t r = 0; r < lanes; r += LANES) {
-    float chunk[LANES]; /* so that e may not seem to overlap w and y */
+    double chunk[LANES]; /* so that e may not seem to overlap w and y */
     for (int j = 0; j < LANES; j++) chunk[j] = (w[r + j] - y[r + j]) / d;
     memcpy(e + r, chunk, sizeof chunk);
   }
+}
+
+/* y = scale * (code - zero) in float32. */
+static void restore(const ptq_group_params *params, const int16_t *q, float *y,
+                    int64_t lanes) {
+  for (int64_t r = 0; r < lanes; r++)
+    y[r] = params[r].scale * ((float)q[r] - params[r].zero);
+}
+
+/* Column w of group g: codes q, weights y, and y64 for the error. */
+static void round_column(tile *t, int64_t g, const double *w, float *y,
+                         int16_t *q) {
+  const ptq_dtype *dt = t->job->dtype;
+  const int64_t lanes = t->lanes, at = g * lanes;
+  if (in_float64(t->job)) {
+    dt->family->round64(dt, w, lanes, t->scale + at, t->zero + at, t->y64, q);
+    restore(t->params + at, q, y, lanes);
+    return;
+  }
+  for (int64_t r = 0; r < lanes; r++) y[r] = (float)w[r];
+  dt->family->round(dt, y, lanes, t->params + at, 1, y, q);
+  for (int64_t r = 0; r < lanes; r++) t->y64[r] = (double)y[r];
 }
 
 /* Columns [first, last) of the block that starts at `block`. */
@@ -208,16 +302,14 @@ static void quantize_strip(tile *t, int64_t block, int64_t first,
                            int64_t last) {
   const ptq_gptq_job *job = t->job;
   const int64_t lanes = t->lanes, ld = job->cols;
-  const float *u = job->factor->u;
+  const double *u = job->factor->u;
   for (int64_t i = first; i < last; i++) {
-    float *w = t->w + i * lanes, *e = t->e + (i - block) * lanes;
-    float *y = t->y + (i - block) * lanes;
+    const int64_t at = (i - block) * lanes;
+    double *w = t->w + i * lanes;
     feed_back(w, t->e + (first - block) * lanes, u + first * ld + i, ld,
               i - first, lanes);
-    job->dtype->family->round(job->dtype, w, lanes,
-                              t->params + group_at(t, i) * lanes, 1, y,
-                              t->q + (i - block) * lanes);
-    error_of(w, y, u[i * ld + i], e, lanes);
+    round_column(t, group_at(t, i), w, t->y + at, t->q + at);
+    error_of(w, t->y64, u[i * ld + i], t->e + at, lanes);
   }
 }
 
@@ -226,16 +318,23 @@ static void update(tile *t, int64_t block, int64_t first, int64_t last,
                    int64_t from, int64_t to) {
   if (from >= to) return;
   const int64_t lanes = t->lanes, ld = t->job->cols;
-  ptq_sgemm_tn(to - from, lanes, last - first, -1.0F,
+  ptq_dgemm_tn(to - from, lanes, last - first, -1.0,
                t->job->factor->u + first * ld + from, ld,
-               t->e + (first - block) * lanes, lanes, 1.0F, t->w + from * lanes,
+               t->e + (first - block) * lanes, lanes, 1.0, t->w + from * lanes,
                lanes);
+}
+
+/* NaN does not fit either. */
+static bool fit_float32(const double *e, int64_t n) {
+  int64_t bad = 0;
+  for (int64_t i = 0; i < n; i++) bad += !(fabs(e[i]) <= FLT_MAX);
+  return bad == 0;
 }
 
 static ptq_status diverged(const tile *t, int64_t block, int64_t n,
                            ptq_err *err) {
   int64_t k = 0;
-  while (k < n * t->lanes && isfinite(t->e[k])) k++;
+  while (k < n * t->lanes && fabs(t->e[k]) <= FLT_MAX) k++;
   return PTQ_FAIL(err, PTQ_E_NUMERIC,
                   "GPTQ's feedback overflows float32 at row %lld, column "
                   "%lld; more damping helps",
@@ -251,7 +350,9 @@ static ptq_status quantize_block(tile *t, int64_t block, ptq_err *err) {
     int64_t first = (block + width - 1) / width * width;
     for (; first < end; first += width) {
       const int64_t n = least(width, job->cols - first);
-      const ptq_status rc = fit_group(t, first / width, first, n, err);
+      const ptq_status rc = in_float64(job)
+                                ? fit_group64(t, first / width, first, n, err)
+                                : fit_group32(t, first / width, first, n, err);
       if (rc != PTQ_OK) return rc;
     }
   }
@@ -260,7 +361,7 @@ static ptq_status quantize_block(tile *t, int64_t block, ptq_err *err) {
     quantize_strip(t, block, first, last);
     update(t, block, first, last, last, end);
   }
-  if (!ptq_vec_all_finite(t->e, (end - block) * t->lanes))
+  if (!fit_float32(t->e, (end - block) * t->lanes))
     return diverged(t, block, end - block, err);
   store(t, block, end - block);
   update(t, block, block, end, end, job->cols);
@@ -291,13 +392,27 @@ done:
   return rc;
 }
 
+/* Parameters of the whole matrix. */
+static ptq_status fit_tensor(shared *s, ptq_err *err) {
+  const ptq_gptq_job *job = s->job;
+  const int64_t n = job->rows * job->cols;
+  ptq_status rc = PTQ_OK;
+  if (!in_float64(job)) {
+    rc = ptq_dtype_fit(job->dtype, job->w, n, 1, 0, 0, &s->tensor, err);
+  } else {
+    rc = fit_floats(job->dtype, job->w, n, 0, 0, &s->tensor64, err);
+    s->tensor = (ptq_group_params){.scale = (float)s->tensor64.scale,
+                                   .zero = (float)s->tensor64.zero};
+  }
+  *job->params = s->tensor;
+  return rc;
+}
+
 ptq_status ptq_gptq_run(const ptq_gptq_job *job, ptq_err *err) {
   shared s = {.job = job};
   if (job->group == PTQ_GROUP_TENSOR) {
-    const ptq_status rc =
-        fit(job, job->w, job->rows * job->cols, true, 0, 0, &s.tensor, err);
+    const ptq_status rc = fit_tensor(&s, err);
     if (rc != PTQ_OK) return rc;
-    *job->params = s.tensor;
   }
   return ptq_tiles_run((job->rows + TILE - 1) / TILE, job->threads, run_tile,
                        &s, err);

@@ -37,7 +37,7 @@ done:
 }
 
 /* Copying H in the order of the columns. The power of two brings the mean of
- * the diagonal near 1, exactly, so that U fits float32 whatever H's unit. */
+ * the diagonal near 1, exactly: U's squares fit float64 whatever H's unit. */
 typedef struct copy {
   const double *h;      /* borrowed; [n, n] */
   const double *diag;   /* borrowed; [n], repaired and damped */
@@ -102,7 +102,7 @@ static ptq_status factorize(ptq_gptq_factor *f, copy *c, const double *diag,
     PTQ_TRY(ptq_tiles_run((f->n + COPY_ROWS - 1) / COPY_ROWS, threads,
                           copy_rows, c, err));
     ptq_err attempt = {0};
-    rc = ptq_inverse_factor(c->out, f->n, f->u, threads, &attempt);
+    rc = ptq_inverse_factor(f->u, f->n, threads, &attempt);
     if (rc != PTQ_E_NUMERIC) {
       if (rc != PTQ_OK && err != NULL) *err = attempt;
       goto done;
@@ -147,14 +147,13 @@ ptq_status ptq_gptq_factor_create(const double *h, int64_t n, double damp,
   if (act_order) PTQ_TRY(order_columns(f, diag, err));
   c.order = f->order;
   PTQ_TRY(ptq_alloc(&f->u, n * n, sizeof *f->u, "a GPTQ factor", err));
-  PTQ_TRY(ptq_alloc(&c.out, n * n, sizeof *c.out, "a damped moment", err));
+  c.out = f->u;
   PTQ_TRY(factorize(f, &c, diag, mean, threads, err));
   f->coupled = atomic_load(&c.coupled);
   *out = f;
   f = NULL;
 done:
   ptq_gptq_factor_free(f);
-  ptq_free(c.out);
   ptq_free(diag);
   return rc;
 }

@@ -19,7 +19,7 @@ typedef struct ptq_gptq_factor {
   int64_t *order;      /* owned; column at position i, NULL: i itself */
   unsigned char *dead; /* owned; [n] by column: no input ever */
   bool coupled;        /* some two columns are correlated */
-  float *u;            /* owned; [n, n] upper triangular, of H in that order */
+  double *u;           /* owned; [n, n] upper triangular, of H in that order */
 } ptq_gptq_factor;
 
 /**

@@ -165,11 +165,11 @@ done:
 }
 
 /* Feedback rows * cols^2; Cholesky factorization and inverse of a triangle a
- * third of cols^3 each, in float64 at half the speed; rounding. */
+ * third of cols^3 each; all in float64 at half the speed; rounding. */
 static double flops(const ptq_method *m, int64_t rows, int64_t cols) {
   (void)m;
   const double r = (double)rows, c = (double)cols;
-  return r * c * c + 4.0 / 3.0 * c * c * c + 100.0 * r * c;
+  return 2.0 * r * c * c + 4.0 / 3.0 * c * c * c + 100.0 * r * c;
 }
 
 const ptq_method_family ptq_method_gptq = {

@@ -84,11 +84,11 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, int64_t n_points,
       s.squares * (DOUBLE + FLOAT + DOUBLE + FLOAT + FLOAT) +
       FLOAT * s.select_tokens * s.outputs + FLOAT * s.largest;
   /* The workbench: quantized weights, error, codes, parameters (at most one
-   * pair of floats a weight), and inside a method a copy of the weights and
-   * of their feedback, H, and factors of H shared and own. */
+   * pair of floats a weight), and inside a method a copy of the weights in
+   * double and their feedback, H, and factors of H shared and own. */
   const int64_t bench = FLOAT * (s.weights + s.largest) + 2 * s.largest +
-                        8 * s.largest + 2 * FLOAT * s.largest +
-                        2 * DOUBLE * s.widest_square + 2 * FLOAT * s.squares;
+                        8 * s.largest + (DOUBLE + FLOAT) * s.largest +
+                        DOUBLE * s.widest_square + 2 * DOUBLE * s.squares;
   const int64_t sequential =
       n_sequential > 0 ? s.squares * DOUBLE + FLOAT * s.calib : 0;
   /* A point: streams, layer rows, scores a window, KL a position. */

@@ -136,8 +136,7 @@ static ptq_status time_factor(bench *b, double *best_s, ptq_err *err) {
     memcpy(b->copy, b->h, bytes);
     for (int64_t j = 0; j < b->n; j++) b->copy[j * b->n + j] += 0.01;
     const double start = now();
-    const ptq_status rc =
-        ptq_inverse_factor(b->copy, b->n, b->a, b->threads, err);
+    const ptq_status rc = ptq_inverse_factor(b->copy, b->n, b->threads, err);
     if (rc != PTQ_OK) return rc;
     *best_s = fmin(*best_s, now() - start);
   }

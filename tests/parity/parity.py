@@ -24,6 +24,9 @@ ZOO = TOP / "sweeps" / "zoo"
 WIKITEXT = {"unquantized": (3.215735, 1e-4), "rtn": (3.574883, 1e-4),
             "gptq": (3.492, 0.02)}
 
+# Layers on which GPTQ is compared with its reference: rows, columns.
+GPTQ_LAYERS = [(64, 128), (256, 512)]
+
 
 class Table:
     """Rows of comparisons, printed as they come."""
@@ -130,11 +133,36 @@ def wikitext(table, build, model, text):
             table.not_run(label, "the sweep has no such row")
 
 
+def gptq(table, build, checkout):
+    """The worst configuration of each layer and precision of the reference:
+    its codes (rows without a tie) and tr(E H E') over the reference's."""
+    import gptq_reference as reference
+    tool = f"{build}/tests/parity/quantize_layer"
+    classes = reference.load_reference(checkout)
+    for rows, cols in GPTQ_LAYERS:
+        w, h = reference.correlated(rows, cols, 4 * cols, 7, dead=2)
+        found = {precision: [] for precision in reference.BOUNDS}
+        for dtype, group, options in reference.CASES:
+            name = ",".join([dtype, group, *options])
+            for precision, codes, _, _, ratio, _ in reference.compare_case(
+                    classes, tool, w, h, dtype, group, options):
+                found[precision].append((codes, ratio, name))
+        for precision, results in found.items():
+            least, most = reference.BOUNDS[precision]
+            codes, _, name = min(results)
+            what = f"GPTQ {rows}x{cols}, {precision}"
+            table.row(f"{what}, codes", codes, 1.0, 1.0 - codes, 1.0 - least)
+            _, ratio, worst = max(results, key=lambda r: abs(r[1]))
+            table.row(f"{what}, tr(E H E')", 1.0 + ratio, 1.0, abs(ratio), most)
+            print(f"  of {len(results)}; worst: {name}; {worst}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", required=True)
     parser.add_argument("--model", required=True, help="SmolLM2-135M")
     parser.add_argument("--wikitext", help="directory of test.txt and valid.txt")
+    parser.add_argument("--gptq", help="checkout of IST-DASLab/gptq")
     args = parser.parse_args()
     table = Table()
     zoo(table, args.build)
@@ -147,6 +175,11 @@ def main():
         for what in WIKITEXT:
             table.not_run(f"SmolLM2 on WikiText-2, {what}",
                           "give --wikitext DIR (test.txt, valid.txt)")
+    if args.gptq:
+        gptq(table, args.build, args.gptq)
+    else:
+        table.not_run("GPTQ with the same H, layer by layer",
+                      "give --gptq DIR, a checkout of IST-DASLab/gptq")
     return 1 if table.failed else 0
 
 

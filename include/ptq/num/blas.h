@@ -5,7 +5,7 @@
  * its LAPACK: the only callers of either. Matrices are row-major.
  *
  * Every call is single-threaded (ptq_blas_init) and its result depends only
- * on shape and contents: cutting M or N of an sgemm, or a second thread,
+ * on shape and contents: cutting M or N of a product, or a second thread,
  * would change last bits, so callers fix shapes by model and window alone.
  */
 #ifndef PTQ_NUM_BLAS_H
@@ -39,6 +39,10 @@ void ptq_sgemm_nn(int64_t m, int64_t n, int64_t k, float alpha, const float *a,
 void ptq_sgemm_tn(int64_t m, int64_t n, int64_t k, float alpha, const float *a,
                   int64_t lda, const float *b, int64_t ldb, float beta,
                   float *c, int64_t ldc);
+/** c[m, n] = alpha * a[k, m]' * b[k, n] + beta * c in float64. */
+void ptq_dgemm_tn(int64_t m, int64_t n, int64_t k, double alpha,
+                  const double *a, int64_t lda, const double *b, int64_t ldb,
+                  double beta, double *c, int64_t ldc);
 /** Upper triangle of c[n, n] = x[k, n]' * x[k, n] (ssyrk); the strict lower
  * triangle is not touched. */
 void ptq_ssyrk_upper(int64_t n, int64_t k, const float *x, int64_t ldx,
@@ -46,16 +50,15 @@ void ptq_ssyrk_upper(int64_t n, int64_t k, const float *x, int64_t ldx,
 
 /**
  * The GPTQ factor: upper-triangular U[n, n] with H^-1 = U' U, for symmetric
- * positive definite h[n, n] (full storage, float64, overwritten). Computed
- * without forming the inverse: H = R R' with R upper triangular (a Cholesky
- * factorization from the last column to the first), then U = R^-1.
- * @param[out] u  float32 [n, n], zeros below the diagonal
+ * positive definite h[n, n] (full storage, float64), in its place, with zeros
+ * below the diagonal. Computed without forming the inverse: H = R R' with R
+ * upper triangular (a Cholesky factorization from the last column to the
+ * first), then U = R^-1.
  * @param threads OpenMP-free worker threads for tiles; bits do not depend on
  *                it
- * @return PTQ_E_NUMERIC when h is not positive definite (u undefined)
+ * @return PTQ_E_NUMERIC when h is not positive definite (h undefined)
  */
-ptq_status ptq_inverse_factor(double *h, int64_t n, float *u, int threads,
-                              ptq_err *err);
+ptq_status ptq_inverse_factor(double *h, int64_t n, int threads, ptq_err *err);
 
 /** Eigenvalues of symmetric a[n, n] (float64, upper triangle read,
  * overwritten), descending into w[n] (LAPACK dsyevr). */

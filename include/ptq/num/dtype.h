@@ -46,6 +46,12 @@ typedef struct ptq_group_params {
   float zero;
 } ptq_group_params;
 
+/** The same in float64, for methods that spread errors. */
+typedef struct ptq_group_params64 {
+  double scale;
+  double zero;
+} ptq_group_params64;
+
 struct ptq_dtype_family {
   const char *name;    /* prefix of the spelling: "int", "mxint" */
   const char *summary; /* one line for `ptqsweep list dtypes` */
@@ -62,19 +68,6 @@ struct ptq_dtype_family {
   ptq_group_params (*fit)(const ptq_dtype *dt, const float *x, int64_t n,
                           int64_t inc);
   /**
-   * NULL where the family has no such tie. The largest magnitude of a
-   * symmetric integer group lies halfway between two codes, so the last bit
-   * of the scale decides which one a negative one gets. Returns p with the
-   * scale moved by a few ulps at most, so that it gets the code that float64
-   * arithmetic on the same numbers gives (`exact`), or the one that float64
-   * gives most numbers (not `exact`). The zero point of an asymmetric group
-   * from -v to v is such a tie too (`exact` only). For methods that spread
-   * errors, where one code decides over many; rounding to nearest takes p as it
-   * is.
-   */
-  ptq_group_params (*settle_tie)(const ptq_dtype *dt, const float *x, int64_t n,
-                                 int64_t inc, bool exact, ptq_group_params p);
-  /**
    * Round n values: codes q and dequantized y (either may be NULL; y may be
    * x). Value i uses params[i * params_inc]; params_inc is 0 (one group) or 1
    * (a column of a matrix: one group a row). Values beyond the range
@@ -83,6 +76,27 @@ struct ptq_dtype_family {
   void (*round)(const ptq_dtype *dt, const float *x, int64_t n,
                 const ptq_group_params *params, int64_t params_inc, float *y,
                 int16_t *q);
+  /**
+   * fit and round in float64, for methods that spread errors: one code then
+   * decides over many, and none should hang on a rounding to float32. Both
+   * NULL: such a method takes fit and round on values rounded to float32,
+   * which is right where a scale is a power of two.
+   *
+   * fit64 takes the least and the largest value of the group. A value that
+   * lies exactly between two codes by construction (in a symmetric integer
+   * group the largest magnitude) gets, where `given`, the code of float64
+   * arithmetic on these very values; else, where their last bits are noise of
+   * a computation, the even code. The scale is not finite where the group's
+   * range overflows float32, and not 0 when rounded to float32: call
+   * ptq_dtype_fit64.
+   */
+  ptq_group_params64 (*fit64)(const ptq_dtype *dt, double lo, double hi,
+                              bool given);
+  /** Round a column of n values, value i by scale[i] and zero[i]: codes q and
+   * dequantized y, which overlaps none of the others. As `round` else. */
+  void (*round64)(const ptq_dtype *dt, const double *x, int64_t n,
+                  const double *scale, const double *zero, double *y,
+                  int16_t *q);
   /** Bits that one group's parameters take in storage. */
   double (*param_bits)(const ptq_dtype *dt);
   /** Number of distinct codes. */
@@ -110,6 +124,11 @@ double ptq_dtype_storage_bits(const ptq_dtype *dt, int64_t rows, int64_t cols,
 ptq_status ptq_dtype_fit(const ptq_dtype *dt, const float *x, int64_t n,
                          int64_t inc, int64_t row, int64_t col,
                          ptq_group_params *out, ptq_err *err);
+
+/** The same of family->fit64, for a group of n values from lo to hi. */
+ptq_status ptq_dtype_fit64(const ptq_dtype *dt, double lo, double hi, int64_t n,
+                           bool given, int64_t row, int64_t col,
+                           ptq_group_params64 *out, ptq_err *err);
 
 /** PTQ_E_NUMERIC with row and column of the first NaN or Inf in w[rows,
  * cols]. */

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <math.h>
+#include <string.h>
 
 #include "ptq/base/rng.h"
 #include "ptq/num/dtype.h"
@@ -98,67 +99,102 @@ static void values_beyond_the_range_saturate(void **state) {
   assert_int_equal(q[3], 0);
 }
 
-/* The code of -most in float64, counted from zero. */
-static double code_in_float64(float most, double top) {
-  const double scale = ((double)most + (double)most) / top;
-  return rint(-(double)most / scale);
+/* Codes of x in float64, as the reference writes it. */
+static double reference_code(double x, double scale, double zero, double top) {
+  const double code = rint(x / scale) + zero;
+  return code < 0.0 ? 0.0 : code > top ? top : code;
 }
 
-static void the_tie_of_the_maximum_is_settled_as_in_float64(void **state) {
+static void float64_is_the_references_arithmetic(void **state) {
+  (void)state;
+  static const char *const names[] = {"int2", "int4", "int8", "int3:asym",
+                                      "int8:asym"};
+  enum { N = 37 }; /* two chunks and a rest */
+  ptq_rng r;
+  ptq_rng_init(&r, 7);
+  for (size_t d = 0; d < sizeof names / sizeof names[0]; d++) {
+    const ptq_dtype dt = parsed(names[d]);
+    const double top = (double)((1 << dt.bits) - 1);
+    double x[N], scale[N], zero[N], y[N];
+    int16_t q[N];
+    for (int i = 0; i < N; i++) {
+      const double lo = 0.3 - ptq_rng_unit(&r), hi = ptq_rng_unit(&r);
+      const ptq_group_params64 p = dt.family->fit64(&dt, lo, hi, true);
+      const bool asym = strchr(names[d], ':') != NULL;
+      const double most = fmax(-lo, hi), under = fmin(lo, 0.0);
+      const double width = asym ? hi - under : lo < 0.0 ? most + most : hi;
+      assert_true(p.scale == width / top);
+      assert_true(p.zero == (asym ? rint(-under / p.scale) : (top + 1) / 2));
+      x[i] = 3.0 * ptq_rng_unit(&r) - 1.5;
+      if (i % 3 == 0) x[i] = ((double)(i % 8) - 3.5) * p.scale;
+      scale[i] = p.scale;
+      zero[i] = p.zero;
+    }
+    dt.family->round64(&dt, x, N, scale, zero, y, q);
+    for (int i = 0; i < N; i++) {
+      const double code = reference_code(x[i], scale[i], zero[i], top);
+      assert_int_equal(q[i], (int)code);
+      assert_true(y[i] == scale[i] * (code - zero[i]));
+    }
+  }
+}
+
+static int16_t round_one64(const ptq_dtype *dt, double x,
+                           ptq_group_params64 p) {
+  double y;
+  int16_t q;
+  dt->family->round64(dt, &x, 1, &p.scale, &p.zero, &y, &q);
+  return q;
+}
+
+static void the_maximum_is_a_tie_that_goes_to_even_unless_given(void **state) {
   (void)state;
   ptq_rng r;
   ptq_rng_init(&r, 5);
   for (int b = 2; b <= 8; b++) {
     const char name[] = {'i', 'n', 't', (char)('0' + b), '\0'};
     const ptq_dtype dt = parsed(name);
-    const double top = (double)((1 << b) - 1);
-    int unlike = 0;
+    int odd = 0;
     for (int i = 0; i < 2000; i++) {
-      const float x[] = {-0.1F - (float)ptq_rng_unit(&r), 0.05F};
-      const ptq_group_params p = dt.family->fit(&dt, x, 2, 1);
-      const ptq_group_params exact =
-          dt.family->settle_tie(&dt, x, 2, 1, true, p);
-      const ptq_group_params even =
-          dt.family->settle_tie(&dt, x, 2, 1, false, p);
-      assert_true((double)rintf(x[0] / exact.scale) ==
-                  code_in_float64(-x[0], top));
-      assert_true((double)rintf(x[0] / even.scale) == -(top + 1.0) / 2.0);
-      assert_true(fabsf(exact.scale / p.scale - 1.0F) < 1e-6F);
-      unlike += exact.scale != p.scale;
+      const double most = 0.1 + ptq_rng_unit(&r);
+      const ptq_group_params64 given = dt.family->fit64(&dt, -most, 0.05, true);
+      const ptq_group_params64 noisy =
+          dt.family->fit64(&dt, -most, 0.05, false);
+      assert_true(fabs(noisy.scale / given.scale - 1.0) < 0x1p-49);
+      assert_int_equal(round_one64(&dt, -most, noisy), 0);
+      assert_int_equal(round_one64(&dt, most, noisy), (1 << b) - 1);
+      odd += round_one64(&dt, -most, given);
     }
-    if (b > 2) assert_in_range(unlike, 100, 800); /* about a fifth */
+    if (b > 2) assert_in_range(odd, 60, 800); /* a tenth or a fifth */
   }
 }
 
-static void the_tie_of_a_zero_point_is_settled_as_in_float64(void **state) {
+static void other_groups_do_not_care_whether_they_are_given(void **state) {
   (void)state;
-  ptq_rng r;
-  ptq_rng_init(&r, 6);
-  const ptq_dtype dt = parsed("int4:asym");
-  int unlike = 0;
-  for (int i = 0; i < 2000; i++) {
-    const float v = 0.1F + (float)ptq_rng_unit(&r), x[] = {v, -v};
-    const double scale = ((double)v + (double)v) / 15.0;
-    const ptq_group_params p = dt.family->fit(&dt, x, 2, 1);
-    const ptq_group_params exact = dt.family->settle_tie(&dt, x, 2, 1, true, p);
-    assert_true((double)exact.zero == rint((double)v / scale));
-    assert_true(exact.scale == p.scale);
-    assert_true(dt.family->settle_tie(&dt, x, 2, 1, false, p).zero == p.zero);
-    unlike += exact.zero != p.zero;
-  }
-  assert_in_range(unlike, 100, 800);
-}
-
-static void other_groups_are_not_settled(void **state) {
-  (void)state;
-  const float positive[] = {3.3F, -1.1F}, negative[] = {-3.3F, 1.1F};
   const ptq_dtype dt = parsed("int4"), asym = parsed("int4:asym");
-  ptq_group_params p = dt.family->fit(&dt, positive, 2, 1);
-  assert_true(dt.family->settle_tie(&dt, positive, 2, 1, true, p).scale ==
-              p.scale);
-  p = asym.family->fit(&asym, negative, 2, 1);
-  assert_true(asym.family->settle_tie(&asym, negative, 2, 1, false, p).scale ==
-              p.scale);
+  assert_true(dt.family->fit64(&dt, 0.1, 3.3, false).scale == 3.3 / 15.0);
+  assert_true(asym.family->fit64(&asym, -3.3, 1.1, false).scale ==
+              (1.1 + 3.3) / 15.0);
+}
+
+static void float64_has_the_range_of_float32(void **state) {
+  (void)state;
+  const ptq_dtype dt = parsed("int4");
+  ptq_group_params64 p;
+  ptq_err err = {0};
+  assert_int_equal(ptq_dtype_fit64(&dt, -1e38, 2e38, 32, true, 5, 64, &p, &err),
+                   PTQ_E_NUMERIC);
+  assert_non_null(strstr(err.msg, "row 5, column 64 overflows as int4"));
+  assert_non_null(strstr(err.msg, "32 weights range from -1e+38 to 2e+38"));
+  assert_int_equal(ptq_dtype_fit64(&dt, 0.0, 0.0, 1, true, 0, 0, &p, NULL),
+                   PTQ_OK);
+  assert_true(p.scale == 2.0 / 15.0 && p.zero == 8.0);
+  /* too small for a scale in float32 */
+  assert_int_equal(ptq_dtype_fit64(&dt, -1e-45, 1e-45, 1, true, 0, 0, &p, NULL),
+                   PTQ_OK);
+  assert_true(p.scale == 2.0 / 15.0);
+  assert_int_equal(round_one64(&dt, (double)NAN, p), 0);
+  assert_int_equal(round_one64(&dt, (double)INFINITY, p), 15);
 }
 
 int main(void) {
@@ -170,9 +206,10 @@ int main(void) {
       cmocka_unit_test(what_is_too_small_to_divide_counts_as_zero),
       cmocka_unit_test(ties_go_to_even_before_zero_is_added),
       cmocka_unit_test(values_beyond_the_range_saturate),
-      cmocka_unit_test(the_tie_of_the_maximum_is_settled_as_in_float64),
-      cmocka_unit_test(the_tie_of_a_zero_point_is_settled_as_in_float64),
-      cmocka_unit_test(other_groups_are_not_settled),
+      cmocka_unit_test(float64_is_the_references_arithmetic),
+      cmocka_unit_test(the_maximum_is_a_tie_that_goes_to_even_unless_given),
+      cmocka_unit_test(other_groups_do_not_care_whether_they_are_given),
+      cmocka_unit_test(float64_has_the_range_of_float32),
   };
   return cmocka_run_group_tests_name("num/dtype_int", tests, NULL, NULL);
 }

@@ -47,32 +47,67 @@ static void plain_factor(double *h, int64_t n, double *u) {
     }
 }
 
-static ptq_group_params fit_columns(const ptq_dtype *dt, const double *row,
-                                    int64_t first, int64_t n) {
+static bool in_float64(const ptq_dtype *dt) {
+  return dt->family->round64 != NULL;
+}
+
+static ptq_group_params64 fit_columns(const ptq_dtype *dt, const double *row,
+                                      int64_t first, int64_t n, bool given) {
   float x[512];
-  for (int64_t j = 0; j < n; j++) x[j] = (float)row[first + j];
-  return dt->family->fit(dt, x, n, 1);
+  double lo = row[first], hi = lo;
+  for (int64_t j = 0; j < n; j++) {
+    x[j] = (float)row[first + j];
+    lo = fmin(lo, row[first + j]);
+    hi = fmax(hi, row[first + j]);
+  }
+  if (in_float64(dt)) return dt->family->fit64(dt, lo, hi, given);
+  const ptq_group_params p = dt->family->fit(dt, x, n, 1);
+  return (ptq_group_params64){(double)p.scale, (double)p.zero};
+}
+
+/* The extremes of a matrix have the parameters of all of it. */
+static ptq_group_params64 fit_matrix(const ptq_dtype *dt, const layer *l) {
+  double ends[2] = {(double)l->w[0], (double)l->w[0]};
+  for (int64_t i = 1; i < l->rows * l->cols; i++) {
+    ends[0] = fmin(ends[0], (double)l->w[i]);
+    ends[1] = fmax(ends[1], (double)l->w[i]);
+  }
+  return fit_columns(dt, ends, 0, 2, true);
+}
+
+static double round_one(const ptq_dtype *dt, double x, ptq_group_params64 p) {
+  double y = 0.0;
+  int16_t q = 0;
+  if (in_float64(dt)) {
+    dt->family->round64(dt, &x, 1, &p.scale, &p.zero, &y, &q);
+    return y;
+  }
+  const ptq_group_params now = {(float)p.scale, (float)p.zero};
+  float v = (float)x;
+  dt->family->round(dt, &v, 1, &now, 0, &v, NULL);
+  return (double)v;
 }
 
 /* One row, w in the order of quantization. `stale` lags a block behind. */
 static void plain_row(const ptq_dtype *dt, const plan *p, const double *u,
                       const int64_t *order, const double *original,
-                      ptq_group_params whole, int64_t n, double *w,
+                      ptq_group_params64 whole, int64_t n, double *w,
                       double *stale, float *y) {
   const int64_t width = p->group > 0 ? p->group : n;
-  ptq_group_params now = whole;
+  ptq_group_params64 now = whole;
   for (int64_t i = 0; i < n; i++) {
     if (i % p->block == 0) memcpy(stale, w, (size_t)n * sizeof *w);
     if (p->group > 0 && p->static_groups) {
       const int64_t first = order[i] / width * width;
       const int64_t size = n - first < width ? n - first : width;
-      now = fit_columns(dt, original, first, size);
+      now = fit_columns(dt, original, first, size, true);
     } else if (p->group > 0 && i % width == 0) {
-      now = fit_columns(dt, stale, i, n - i < width ? n - i : width);
+      now = fit_columns(dt, stale, i, n - i < width ? n - i : width,
+                        i < p->block);
     }
-    const float x = (float)w[i];
-    dt->family->round(dt, &x, 1, &now, 0, &y[order[i]], NULL);
-    const double e = (w[i] - (double)y[order[i]]) / u[i * n + i];
+    const double rounded = round_one(dt, w[i], now);
+    const double e = (w[i] - rounded) / u[i * n + i];
+    y[order[i]] = (float)rounded;
     for (int64_t j = i + 1; j < n; j++) w[j] -= e * u[i * n + j];
   }
 }
@@ -89,14 +124,15 @@ static void plain_gptq(const layer *l, const plan *p, double damp,
     for (int64_t j = 0; j < n; j++)
       h[i * n + j] = l->h[order[i] * n + order[j]] + (i == j ? damp * mean : 0);
   plain_factor(h, n, u);
+  const ptq_group_params64 tensor = fit_matrix(&dt, l);
   for (int64_t r = 0; r < l->rows; r++) {
     const float *row = l->w + r * n;
     double *original = w + 2 * n;
     for (int64_t i = 0; i < n; i++) w[i] = (double)row[order[i]];
     for (int64_t i = 0; i < n; i++) original[i] = (double)row[i];
-    const ptq_group_params whole =
-        p->group == PTQ_GROUP_TENSOR ? dt.family->fit(&dt, l->w, l->rows * n, 1)
-                                     : dt.family->fit(&dt, row, n, 1);
+    const ptq_group_params64 whole =
+        p->group == PTQ_GROUP_TENSOR ? tensor
+                                     : fit_columns(&dt, original, 0, n, true);
     plain_row(&dt, p, u, order, original, whole, n, w, w + n, y + r * n);
   }
   ptq_free(h);
@@ -183,7 +219,7 @@ static void feedback_that_overflows_is_named(void **state) {
   l.w[3] = 1e38F;
   ptq_dtype dt;
   assert_int_equal(ptq_dtype_parse("int2:asym", &dt, NULL), PTQ_OK);
-  float u[9] = {1e-10F, 1.0F, 0.0F, 0.0F, 1.0F, 0.0F, 0.0F, 0.0F, 1.0F};
+  double u[9] = {1e-10, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0};
   unsigned char dead[3] = {0};
   const ptq_gptq_factor f = {.n = 3, .dead = dead, .u = u, .coupled = true};
   l.w[4] = 0.3e38F; /* so that column 0 keeps an error */

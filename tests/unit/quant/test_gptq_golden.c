@@ -104,7 +104,7 @@ static void codes_are_the_references(void **state) {
     snprintf(name, sizeof name, "%s %s %s against float64", dtype, group,
              options);
     check(name, &g.l, group_of(group), (const float *)g.float64.data + n * size,
-          error64, 0.999, 0.001);
+          error64, 1.0, 1e-5);
     snprintf(name, sizeof name, "%s %s %s against float32", dtype, group,
              options);
     check(name, &g.l, group_of(group), (const float *)g.float32.data + n * size,

@@ -112,7 +112,7 @@ static void dead_columns_become_zero(void **state) {
 
 /* The largest magnitude of a symmetric group is a tie where no feedback has
  * reached it: as in float64 in the first block, whose weights are untouched,
- * and to even behind it (dtype.h: settle_tie). */
+ * and to even behind it (dtype.h: fit64). */
 static void ties_of_untouched_columns_are_settled(void **state) {
   (void)state;
   enum { ROWS = 400, COLS = 64, FIRST = 8, LATER = 40 };
