@@ -38,13 +38,32 @@ static void add_row(listing *l, const cell *cells, size_t n) {
 static void list_dtypes(listing *l) {
   const ptq_dtype_family *const *f = ptq_dtype_families();
   for (; *f != NULL; f++) {
-    char spelling[64];
-    snprintf(spelling, sizeof spelling, "%s%d..%s%d", (*f)->name,
-             (*f)->min_bits, (*f)->name, (*f)->max_bits);
+    char least[PTQ_DTYPE_NAME_MAX], most[PTQ_DTYPE_NAME_MAX];
+    char spelling[2 * PTQ_DTYPE_NAME_MAX + 4], levels[24], scale[24];
+    ptq_dtype small, large;
+    ptq_dtype_spelling(*f, (*f)->min_bits, least);
+    ptq_dtype_spelling(*f, (*f)->max_bits, most);
+    const bool one = (*f)->min_bits == (*f)->max_bits;
+    snprintf(spelling, sizeof spelling, "%s%s%s", least, one ? "" : "..",
+             one ? "" : most);
+    if (ptq_dtype_parse(least, &small, NULL) != PTQ_OK ||
+        ptq_dtype_parse(most, &large, NULL) != PTQ_OK)
+      continue; /* a family takes its own spelling */
+    const int n = (*f)->levels(&small), m = (*f)->levels(&large);
+    if (one)
+      snprintf(levels, sizeof levels, "%d", n);
+    else
+      snprintf(levels, sizeof levels, "%d..%d", n, m);
+    snprintf(scale, sizeof scale, "%g", (*f)->param_bits(&small));
     const cell row[] = {{"dtype", spelling, 16},
-                        {"summary", (*f)->summary, 56},
+                        {"levels", levels, 8},
+                        {"group_bits", scale, 4},
+                        {"summary", (*f)->summary, 60},
+                        {"options", (*f)->options, 52},
+                        {"last_group",
+                         (*f)->pads_groups ? "padded" : "short", 6},
                         {"source", (*f)->source, 0}};
-    add_row(l, row, 3);
+    add_row(l, row, sizeof row / sizeof row[0]);
   }
 }
 

@@ -13,10 +13,20 @@
 
 extern const ptq_dtype_family ptq_dtype_int;
 extern const ptq_dtype_family ptq_dtype_mxint;
+extern const ptq_dtype_family ptq_dtype_mxfp4;
+extern const ptq_dtype_family ptq_dtype_mxfp6_e2m3;
+extern const ptq_dtype_family ptq_dtype_mxfp6_e3m2;
+extern const ptq_dtype_family ptq_dtype_mxfp8_e4m3;
+extern const ptq_dtype_family ptq_dtype_mxfp8_e5m2;
 
 static const ptq_dtype_family *const families[] = {
     &ptq_dtype_int,
     &ptq_dtype_mxint,
+    &ptq_dtype_mxfp4,
+    &ptq_dtype_mxfp6_e2m3,
+    &ptq_dtype_mxfp6_e3m2,
+    &ptq_dtype_mxfp8_e4m3,
+    &ptq_dtype_mxfp8_e5m2,
     NULL,
 };
 
@@ -24,33 +34,42 @@ const ptq_dtype_family *const *ptq_dtype_families(void) {
   return families;
 }
 
-/* "int2..int8, mxint2..mxint8" */
+void ptq_dtype_spelling(const ptq_dtype_family *f, int bits,
+                        char out[PTQ_DTYPE_NAME_MAX]) {
+  snprintf(out, PTQ_DTYPE_NAME_MAX, "%s%d%s", f->name, bits, f->suffix);
+}
+
+/* "int2..int8, mxint2..mxint8, mxfp4" */
 static void known_spellings(char *text, size_t size) {
   size_t len = 0;
   text[0] = '\0';
   for (int i = 0; families[i] != NULL && len < size; i++) {
     const ptq_dtype_family *f = families[i];
-    const int n =
-        snprintf(text + len, size - len, "%s%s%d..%s%d", i > 0 ? ", " : "",
-                 f->name, f->min_bits, f->name, f->max_bits);
+    char least[PTQ_DTYPE_NAME_MAX], most[PTQ_DTYPE_NAME_MAX];
+    ptq_dtype_spelling(f, f->min_bits, least);
+    ptq_dtype_spelling(f, f->max_bits, most);
+    const bool one = f->min_bits == f->max_bits;
+    const int n = snprintf(text + len, size - len, "%s%s%s%s",
+                           i > 0 ? ", " : "", least, one ? "" : "..",
+                           one ? "" : most);
     len += n > 0 ? (size_t)n : 0;
   }
 }
 
 static ptq_status unknown_dtype(const char *text, ptq_err *err) {
-  enum { MAX = 128, LENGTH = 24 };
+  enum { MAX = 128 };
   static const char *const none = "";
-  char spelled[MAX][LENGTH];
+  char spelled[MAX][PTQ_DTYPE_NAME_MAX];
   const char *names[MAX];
   size_t n = 0;
   for (int i = 0; families[i] != NULL; i++)
     for (int b = families[i]->min_bits; b <= families[i]->max_bits; b++) {
       if (n == MAX) break;
-      snprintf(spelled[n], LENGTH, "%s%d", families[i]->name, b);
+      ptq_dtype_spelling(families[i], b, spelled[n]);
       names[n] = spelled[n];
       n++;
     }
-  char known[200];
+  char known[256];
   known_spellings(known, sizeof known);
   const char *near = ptq_text_nearest(text, names, n);
   return PTQ_FAIL(err, PTQ_E_ARG, "unknown dtype '%.40s'%s%s%s; known: %s",
@@ -58,34 +77,53 @@ static ptq_status unknown_dtype(const char *text, ptq_err *err) {
                   near != NULL ? near : none, near != NULL ? "'" : none, known);
 }
 
+/* True when text is the family's name, digits, its suffix and then the end or
+ * options, which *rest is set to. */
+static bool spells(const ptq_dtype_family *f, const char *text, long *bits,
+                   const char **rest) {
+  const size_t n = strlen(f->name), tail = strlen(f->suffix);
+  if (strncmp(text, f->name, n) != 0 || !isdigit((unsigned char)text[n]))
+    return false;
+  char *end = NULL;
+  *bits = text[n] == '0' ? 0 : strtol(text + n, &end, 10);
+  if (end == NULL) end = (char *)text + n + strspn(text + n, "0123456789");
+  if (strncmp(end, f->suffix, tail) != 0) return false;
+  *rest = end + tail;
+  return **rest == '\0' || **rest == ':';
+}
+
 ptq_status ptq_dtype_parse(const char *text, ptq_dtype *out, ptq_err *err) {
   *out = (ptq_dtype){0};
-  const ptq_dtype_family *f = NULL;
-  const char *digits = NULL;
+  const ptq_dtype_family *f = NULL, *ranged = NULL;
+  const char *rest = NULL;
+  long bits = 0;
   for (int i = 0; families[i] != NULL && f == NULL; i++) {
-    const size_t n = strlen(families[i]->name);
-    if (strncmp(text, families[i]->name, n) == 0 &&
-        isdigit((unsigned char)text[n])) {
+    if (!spells(families[i], text, &bits, &rest)) continue;
+    if (bits >= families[i]->min_bits && bits <= families[i]->max_bits)
       f = families[i];
-      digits = text + n;
-    }
+    else if (families[i]->min_bits < families[i]->max_bits)
+      ranged = families[i];
   }
-  if (f == NULL) return unknown_dtype(text, err);
-  char *end = NULL;
-  const long bits = strtol(digits, &end, 10);
-  if (*end != '\0' && *end != ':') return unknown_dtype(text, err);
-  if (bits < f->min_bits || bits > f->max_bits || digits[0] == '0')
+  if (f == NULL && ranged != NULL)
     return PTQ_FAIL(err, PTQ_E_ARG,
                     "dtype '%.40s': %s has widths of %d to %d bits", text,
-                    f->name, f->min_bits, f->max_bits);
-  if (*end == ':' && end[1] == '\0')
+                    ranged->name, ranged->min_bits, ranged->max_bits);
+  if (f == NULL) return unknown_dtype(text, err);
+  if (*rest == ':' && rest[1] == '\0')
     return PTQ_FAIL(err, PTQ_E_ARG, "dtype '%.40s': no option after the colon",
                     text);
   ptq_dtype dt = {.family = f, .bits = (int)bits};
-  snprintf(dt.name, sizeof dt.name, "%s%ld", f->name, bits);
-  const ptq_status rc = f->parse_options(&dt, *end == ':' ? end + 1 : end, err);
+  ptq_dtype_spelling(f, dt.bits, dt.name);
+  const ptq_status rc =
+      f->parse_options(&dt, *rest == ':' ? rest + 1 : rest, err);
   if (rc == PTQ_OK) *out = dt;
   return rc;
+}
+
+float ptq_dtype_value(const ptq_dtype *dt, const ptq_group_params *p,
+                      int code) {
+  if (dt->family->value != NULL) return dt->family->value(dt, p, code);
+  return p->scale * ((float)code - p->zero);
 }
 
 int64_t ptq_dtype_groups(int64_t cols, int64_t group) {

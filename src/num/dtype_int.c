@@ -152,6 +152,8 @@ static int levels(const ptq_dtype *dt) {
 
 const ptq_dtype_family ptq_dtype_int = {
     .name = "int",
+    .suffix = "",
+    .options = "asym, sym",
     .summary = "integers with a float32 scale a group; symmetric, or asym "
                "with a zero point",
     .source = "IST-DASLab/gptq 2d65066 quant.py",

@@ -106,6 +106,9 @@ static int levels(const ptq_dtype *dt) {
 
 const ptq_dtype_family ptq_dtype_mxint = {
     .name = "mxint",
+    .suffix = "",
+    .options = "",
+    .signed_codes = true,
     .summary = "integers that share a power-of-two scale a block (OCP MX "
                "with integer elements)",
     .source = "dmx-compressor 0.1.11, MXINT = BFP[b|8]{k}(SN)",

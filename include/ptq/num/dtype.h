@@ -9,10 +9,14 @@
  * such as `int4`, `int4:asym` or `mxint3`.
  *
  * A group is `n` consecutive weights of one row that share parameters. The
- * parameters of a group are two floats, and every family dequantizes a code as
- * scale * (code - zero): for integers the codes are 0 .. 2^b - 1 with a zero
- * point (2^(b-1) where symmetric); for MX formats they are signed, the scale
- * is the step 2^(E-(b-2)) and zero is 0.
+ * parameters of a group are two floats, and a family without a `value` member
+ * dequantizes a code as scale * (code - zero): for integers the codes are
+ * 0 .. 2^b - 1 with a zero point (2^(b-1) where symmetric); for MXINT they are
+ * signed, the scale is the step 2^(E-(b-2)) and zero is 0. Floats number their
+ * values instead; ptq_dtype_value dequantizes any code.
+ *
+ * Families of one name differ by a suffix: mxfp6_e2m3, mxfp6_e3m2. Options
+ * follow in any order, `mxfp4:scale=rceil:round=away`.
  *
  * Kernels are bitwise the same on every instruction set.
  */
@@ -52,13 +56,24 @@ typedef struct ptq_group_params64 {
   double zero;
 } ptq_group_params64;
 
+/** A small float: sign, exponent, mantissa, no infinities in use. */
+typedef struct ptq_element {
+  int mantissa;   /* explicit bits */
+  int emin, emax; /* exponents of the least and the largest normal value */
+  int max_code;   /* encoding of the largest magnitude */
+} ptq_element;
+
 struct ptq_dtype_family {
   const char *name;    /* prefix of the spelling: "int", "mxint" */
+  const char *suffix;  /* what follows the width, "_e4m3"; "" if nothing */
   const char *summary; /* one line for `ptqsweep list dtypes` */
   const char *source;  /* reference implementation and version */
+  const char *options; /* as parse_options takes them; "" if none */
   int min_bits, max_bits;
   bool pads_groups; /* true: a short last group is padded with zeros (MX);
                        false: it stands alone (GPTQ reference) */
+  bool signed_codes;   /* codes mirror each other around 0 */
+  ptq_element element; /* of floats only */
   /** Parse what follows the colon ("asym", "" if none) into dt->options and
    * append the canonical form to dt->name; PTQ_E_ARG names what is known. */
   ptq_status (*parse_options)(ptq_dtype *dt, const char *text, ptq_err *err);
@@ -97,6 +112,8 @@ struct ptq_dtype_family {
   void (*round64)(const ptq_dtype *dt, const double *x, int64_t n,
                   const double *scale, const double *zero, double *y,
                   int16_t *q);
+  /** Value of a code; NULL where it is scale * (code - zero). */
+  float (*value)(const ptq_dtype *dt, const ptq_group_params *p, int code);
   /** Bits that one group's parameters take in storage. */
   double (*param_bits)(const ptq_dtype *dt);
   /** Number of distinct codes. */
@@ -109,6 +126,14 @@ const ptq_dtype_family *const *ptq_dtype_families(void);
 /** Parse a spelling. PTQ_E_ARG: unknown family (with a suggestion), width out
  * of range, unknown option. */
 ptq_status ptq_dtype_parse(const char *text, ptq_dtype *out, ptq_err *err);
+
+/** Canonical spelling of a family's width without options, "mxfp6_e2m3". */
+void ptq_dtype_spelling(const ptq_dtype_family *f, int bits,
+                        char out[PTQ_DTYPE_NAME_MAX]);
+
+/** What a code of a group stands for. */
+float ptq_dtype_value(const ptq_dtype *dt, const ptq_group_params *p,
+                      int code);
 
 /** Number of groups in a row of `cols` weights: 1 for ROW and TENSOR, else
  * ceil(cols / group). */

@@ -23,6 +23,8 @@ static void every_family_is_complete(void **state) {
   int n = 0;
   for (const ptq_dtype_family *const *f = ptq_dtype_families(); *f; f++, n++) {
     assert_non_null((*f)->name);
+    assert_non_null((*f)->suffix);
+    assert_non_null((*f)->options);
     assert_true(strlen((*f)->summary) > 0 && strlen((*f)->source) > 0);
     assert_true((*f)->min_bits >= 1 && (*f)->min_bits <= (*f)->max_bits);
     assert_non_null((*f)->parse_options);
@@ -31,15 +33,15 @@ static void every_family_is_complete(void **state) {
     assert_non_null((*f)->param_bits);
     assert_non_null((*f)->levels);
   }
-  assert_int_equal(n, 2);
+  assert_int_equal(n, 7);
 }
 
 static void every_spelling_is_its_own_canonical_form(void **state) {
   (void)state;
   for (const ptq_dtype_family *const *f = ptq_dtype_families(); *f; f++)
     for (int b = (*f)->min_bits; b <= (*f)->max_bits; b++) {
-      char text[32];
-      snprintf(text, sizeof text, "%s%d", (*f)->name, b);
+      char text[PTQ_DTYPE_NAME_MAX];
+      ptq_dtype_spelling(*f, b, text);
       const ptq_dtype dt = parsed(text);
       assert_ptr_equal(dt.family, *f);
       assert_int_equal(dt.bits, b);
@@ -51,6 +53,9 @@ static void defaults_are_left_out_of_the_canonical_form(void **state) {
   (void)state;
   assert_string_equal(parsed("int4:sym").name, "int4");
   assert_string_equal(parsed("int4:asym").name, "int4:asym");
+  assert_string_equal(parsed("mxfp4:scale=floor:round=even").name, "mxfp4");
+  assert_string_equal(parsed("mxfp6_e3m2:exp=log2f:scale=rceil").name,
+                      "mxfp6_e3m2:scale=rceil:exp=log2f");
 }
 
 static void bad_spellings_name_what_is_known(void **state) {
@@ -70,6 +75,14 @@ static void bad_spellings_name_what_is_known(void **state) {
       {"mxint16", "2 to 8 bits"},
       {"int4:", "no option after the colon"},
       {"int4:zero", "no option 'zero'; known: asym"},
+      {"mxfp5", "unknown dtype 'mxfp5'"},
+      {"mxfp6", "did you mean 'mxfp"},
+      {"mxfp8_e3m4", "did you mean 'mxfp6_e3m2'"},
+      {"mxfp4:scale=up", "no option 'scale=up'; known: scale=floor|ceil"},
+      {"mxfp4:scale=", "no option 'scale='"},
+      {"mxfp4:scale=ceil:scale=even", "'scale=even' repeats an option"},
+      {"mxfp4:scale=ceil:", "no option after the colon"},
+      {"mxfp4:asym", "no option 'asym'"},
       {"mxint4:asym", "no option 'asym'; it has none"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -105,6 +118,9 @@ static void storage_counts_codes_and_parameters(void **state) {
   assert_true(bits("int8", 2, 64, PTQ_GROUP_TENSOR) == 2 * 64 * 8 + 32);
   assert_true(bits("mxint3", 1, 128, 128) / 128 == 3.0625);
   assert_true(bits("mxint4", 1, 16, 16) / 16 == 4.5);
+  assert_true(bits("mxfp4", 1, 32, 32) / 32 == 4.25);
+  assert_true(bits("mxfp6_e2m3", 1, 32, 32) / 32 == 6.25);
+  assert_true(bits("mxfp8_e5m2", 1, 32, 32) / 32 == 8.25);
   /* int64 would overflow */
   assert_true(bits("int4", 3000000000, 3000000000, PTQ_GROUP_TENSOR) > 3e19);
 }
@@ -120,8 +136,8 @@ static void nan_and_inf_are_named_with_row_and_column(void **state) {
                {-INFINITY, 59, "row 2, column 19 is Inf"}};
   for (const ptq_dtype_family *const *f = ptq_dtype_families(); *f; f++)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-      char text[32];
-      snprintf(text, sizeof text, "%s4", (*f)->name);
+      char text[PTQ_DTYPE_NAME_MAX];
+      ptq_dtype_spelling(*f, (*f)->max_bits, text);
       const ptq_dtype dt = parsed(text);
       float w[60] = {0}, y[60];
       w[cases[i].at] = cases[i].value;
@@ -143,7 +159,10 @@ static void an_overflowing_scale_is_named(void **state) {
                {"int4", 3.0e38F, PTQ_E_NUMERIC},
                {"int4:asym", 3.0e38F, PTQ_OK},
                {"mxint4", 0x1.fffffep125F, PTQ_OK},
-               {"mxint4", 0x1p126F, PTQ_E_NUMERIC}};
+               {"mxint4", 0x1p126F, PTQ_E_NUMERIC},
+               {"mxfp4", 0x1.fffffep127F, PTQ_OK},
+               {"mxfp4:scale=ceil", 0x1.fffffep127F, PTQ_E_NUMERIC},
+               {"mxfp4:exp=log2f", 0x1.fffffep127F, PTQ_E_NUMERIC}};
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     const ptq_dtype dt = parsed(cases[i].dtype);
     float w[2 * 40] = {0}, y[2 * 40];

@@ -31,19 +31,18 @@ static int64_t group_of(const char *text) {
   return strtoll(text, NULL, 10);
 }
 
-static void values_are_the_tools_bit_for_bit(void **state) {
-  (void)state;
+static void check_cases(const char *cases, const char *values) {
   ptq_npy x = load(GOLDEN "input.npy", 2);
-  ptq_npy expected = load(GOLDEN "expected.npy", 3);
+  ptq_npy expected = load(values, 3);
   const int64_t rows = x.dims[0], cols = x.dims[1];
   float *y = NULL;
   ptq_err err = {0};
   assert_int_equal(ptq_alloc(&y, x.n, sizeof *y, "y", &err), PTQ_OK);
-  FILE *f = fopen(GOLDEN "cases.txt", "r");
+  FILE *f = fopen(cases, "r");
   assert_non_null(f);
-  char dtype[32], group[32];
+  char dtype[48], group[32];
   int64_t n = 0;
-  for (; fscanf(f, "%31s %31s", dtype, group) == 2; n++) {
+  for (; fscanf(f, "%47s %31s", dtype, group) == 2; n++) {
     assert_true(n < expected.dims[0]);
     const float *theirs = (const float *)expected.data + n * x.n;
     ptq_dtype dt;
@@ -63,6 +62,17 @@ static void values_are_the_tools_bit_for_bit(void **state) {
   ptq_free(y);
   ptq_npy_release(&x);
   ptq_npy_release(&expected);
+}
+
+static void values_are_the_tools_bit_for_bit(void **state) {
+  (void)state;
+  check_cases(GOLDEN "cases.txt", GOLDEN "expected.npy");
+}
+
+/* tests/golden/formats/make_mx.py */
+static void microscaling_floats_are_microxcalings_and_torchaos(void **state) {
+  (void)state;
+  check_cases(GOLDEN "mx_cases.txt", GOLDEN "mx_expected.npy");
 }
 
 /* MT19937 (Matsumoto and Nishimura 1998), the generator behind PyTorch's. */
@@ -161,6 +171,7 @@ static void sqnr_of_gaussian_weights_is_dmx_compressors(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(microscaling_floats_are_microxcalings_and_torchaos),
       cmocka_unit_test(values_are_the_tools_bit_for_bit),
       cmocka_unit_test(sqnr_of_gaussian_weights_is_dmx_compressors),
   };

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Microscaling floats (OCP MX 1.0): small floats that share a power of two a
+ * block. A code is the element's magnitude as the format encodes it, with the
+ * weight's sign: -levels/2 .. levels/2.
+ *
+ * The scale is 2^(E - emax), E taken from the block's largest magnitude:
+ *   scale=floor  its exponent (OCP, microxcaling)
+ *   scale=even   its exponent after rounding to the element's mantissa
+ *   scale=ceil   the least E with 2^E at least as large
+ *   scale=rceil  the least with scale * largest element at least as large
+ * exp=log2f is the arithmetic of tools that take floor(log2(x)) in float32,
+ * which is one too many just below 2^k for k >= 4 and k <= -20, and that round
+ * by floor(x + 0.5) in float32, which turns 0.5 - 2^-25 into 1. exp=bits has
+ * neither fault. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "dtype_lanes.h"
+
+enum { /* options */
+  SCALE = 3U,
+  FLOOR = 0U,
+  CEIL = 1U,
+  EVEN = 2U,
+  RCEIL = 3U,
+  AWAY = 4U,
+  LOG2F = 8U
+};
+
+/* clang-format off */
+static const struct option { const char *text; unsigned mask, value; }
+options[] = {
+  {"scale=floor", SCALE, FLOOR}, {"scale=ceil", SCALE, CEIL},
+  {"scale=even", SCALE, EVEN},   {"scale=rceil", SCALE, RCEIL},
+  {"round=even", AWAY, 0},       {"round=away", AWAY, AWAY},
+  {"exp=bits", LOG2F, 0},        {"exp=log2f", LOG2F, LOG2F},
+};
+/* clang-format on */
+enum { N_OPTIONS = sizeof options / sizeof options[0] };
+
+static ptq_status parse_one(ptq_dtype *dt, const char *text, size_t n,
+                            unsigned *seen, ptq_err *err) {
+  for (size_t i = 0; i < N_OPTIONS; i++) {
+    const struct option *o = &options[i];
+    if (strlen(o->text) != n || strncmp(o->text, text, n) != 0) continue;
+    if ((*seen & o->mask) != 0)
+      return PTQ_FAIL(err, PTQ_E_ARG, "dtype '%s': '%.*s' repeats an option",
+                      dt->name, (int)n, text);
+    *seen |= o->mask;
+    dt->options |= o->value;
+    return PTQ_OK;
+  }
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "dtype '%s' has no option '%.*s'; known: %s", dt->name,
+                  n < 40 ? (int)n : 40, text, dt->family->options);
+}
+
+static ptq_status parse_options(ptq_dtype *dt, const char *text,
+                                ptq_err *err) {
+  unsigned seen = 0;
+  while (*text != '\0') {
+    const size_t n = strcspn(text, ":");
+    const ptq_status rc = parse_one(dt, text, n, &seen, err);
+    if (rc != PTQ_OK) return rc;
+    text += n;
+    if (*text == ':' && *++text == '\0')
+      return PTQ_FAIL(err, PTQ_E_ARG, "dtype '%s': no option after the colon",
+                      dt->name);
+  }
+  for (size_t i = 0; i < N_OPTIONS; i++) {
+    const struct option *o = &options[i];
+    if (o->value == 0 || (dt->options & o->mask) != o->value) continue;
+    const size_t at = strlen(dt->name);
+    snprintf(dt->name + at, sizeof dt->name - at, ":%s", o->text);
+  }
+  return PTQ_OK;
+}
+
+static int levels(const ptq_dtype *dt) {
+  return 2 * dt->family->element.max_code + 1;
+}
+
+/* Value of a magnitude's code. */
+static float magnitude(const ptq_element *e, int code) {
+  const int exponent = code >> e->mantissa;
+  const int digits = code & ((1 << e->mantissa) - 1);
+  if (exponent == 0) return ldexpf((float)digits, e->emin - e->mantissa);
+  return ldexpf((float)(digits + (1 << e->mantissa)),
+                e->emin + exponent - 1 - e->mantissa);
+}
+
+static float value(const ptq_dtype *dt, const ptq_group_params *p, int code) {
+  const float v = magnitude(&dt->family->element, code < 0 ? -code : code);
+  return p->scale * (code < 0 ? -v : v);
+}
+
+/* Biased exponent of v >= 0: 0 for zero and subnormals. */
+static int biased_exponent(float v) {
+  uint32_t bits;
+  memcpy(&bits, &v, sizeof bits);
+  return (int)(bits >> 23);
+}
+
+/* E of the block, -127 for subnormals, by the mode; most > 0. */
+static int shared_exponent(const ptq_dtype *dt, float most) {
+  const ptq_element *e = &dt->family->element;
+  const unsigned mode = dt->options & SCALE;
+  uint32_t bits;
+  if (mode == RCEIL) most /= magnitude(e, e->max_code);
+  memcpy(&bits, &most, sizeof bits);
+  if (mode == EVEN) {
+    bits += (uint32_t)1 << (23 - e->mantissa - 1);
+    bits &= 0x7F800000U;
+  }
+  const bool up = mode == CEIL || mode == RCEIL;
+  int exponent = (int)(bits >> 23) - 127 + (up && (bits & 0x7FFFFFU) != 0);
+  if (mode == RCEIL && bits <= 0x400000U) exponent = -127; /* most <= 2^-127 */
+  if ((dt->options & LOG2F) != 0 && mode != EVEN) {
+    const float log = (float)log2((double)most);
+    exponent = (int)(up ? ceilf(log) : floorf(log));
+  }
+  return mode == RCEIL ? exponent + e->emax : exponent; /* taken off in fit */
+}
+
+static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
+                            int64_t inc) {
+  float lo, hi;
+  ptq_lanes_range(x, n, inc, &lo, &hi);
+  const float most = -lo > hi ? -lo : hi;
+  const int emax = dt->family->element.emax;
+  int e = most == 0.0F ? -127 : shared_exponent(dt, most) - emax;
+  if (e < -127) e = -127;
+  ptq_group_params p = {.scale = ldexpf(1.0F, e), .zero = 0.0F};
+  if (e > 127 - emax) p.scale = INFINITY; /* values would overflow */
+  return p;
+}
+
+static float power_of_two(int e) { /* -126 <= e <= 127 */
+  const uint32_t bits = (uint32_t)(e + 127) << 23;
+  float v;
+  memcpy(&v, &bits, sizeof v);
+  return v;
+}
+
+/* t >= 0 to an integer. */
+static float to_integer(float t, unsigned mode) {
+  if (mode == 0) return (t + PTQ_ROUND_MAGIC) - PTQ_ROUND_MAGIC;
+  const float down = floorf(t);
+  if (mode == AWAY) return t - down >= 0.5F ? down + 1.0F : down;
+  const float up = floorf(t + 0.5F);
+  if ((mode & AWAY) == 0 && t - down == 0.5F && fmodf(down, 2.0F) == 0.0F)
+    return down;
+  return up;
+}
+
+static void round_lanes(const ptq_dtype *dt, ptq_lanes *c) {
+  const ptq_element *e = &dt->family->element;
+  const unsigned mode = dt->options & (AWAY | LOG2F);
+  const float most = magnitude(e, e->max_code);
+  const int mantissa = e->mantissa, emin = e->emin;
+  for (int j = 0; j < PTQ_LANES; j++) {
+    const float v = c->x[j] / c->scale[j];
+    float a = fabsf(v);
+    a = a < most ? a : most;
+    int exponent = biased_exponent(a) - 127;
+    exponent = exponent > emin ? exponent : emin;
+    const float step = power_of_two(exponent - mantissa);
+    const float k = to_integer(a / step, mode);
+    const float code = (float)((exponent - emin) * (1 << mantissa)) + k;
+    const float y = k * step * c->scale[j];
+    const float sign_of = (mode & LOG2F) != 0 ? v : c->x[j];
+    c->y[j] = sign_of < 0.0F ? -y : y; /* -0 only where a weight was below */
+    c->code[j] = v < 0.0F ? 0.0F - code : code;
+  }
+}
+
+static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
+                         const ptq_group_params *params, int64_t params_inc,
+                         float *y, int16_t *q) {
+  ptq_lanes_round(round_lanes, dt, x, n, params, params_inc, y, q);
+}
+
+static double param_bits(const ptq_dtype *dt) {
+  (void)dt;
+  return 8.0;
+}
+
+#define MXFP(id, width, tail, what, ...) \
+  const ptq_dtype_family ptq_dtype_##id = { \
+      .name = "mxfp", \
+      .suffix = tail, \
+      .summary = what " floats that share a power of two a block (OCP MX)", \
+      .source = "microxcaling 7bc4195; scale modes: torchao 0.18.0", \
+      .options = "scale=floor|ceil|even|rceil, round=even|away, " \
+                 "exp=bits|log2f", \
+      .min_bits = width, \
+      .max_bits = width, \
+      .pads_groups = true, \
+      .signed_codes = true, \
+      .element = {__VA_ARGS__}, \
+      .parse_options = parse_options, \
+      .fit = fit, \
+      .round = round_values, \
+      .value = value, \
+      .param_bits = param_bits, \
+      .levels = levels, \
+  }
+
+/* mantissa bits, exponents of the least and the largest normal element, code
+ * of the largest magnitude */
+MXFP(mxfp4, 4, "", "E2M1", 1, 0, 2, 7);
+MXFP(mxfp6_e2m3, 6, "_e2m3", "E2M3", 3, 0, 2, 31);
+MXFP(mxfp6_e3m2, 6, "_e3m2", "E3M2", 2, -2, 4, 31);
+MXFP(mxfp8_e4m3, 8, "_e4m3", "E4M3", 3, -6, 8, 126);
+MXFP(mxfp8_e5m2, 8, "_e5m2", "E5M2", 2, -14, 15, 123);
