@@ -18,6 +18,8 @@ extern const ptq_dtype_family ptq_dtype_mxfp6_e2m3;
 extern const ptq_dtype_family ptq_dtype_mxfp6_e3m2;
 extern const ptq_dtype_family ptq_dtype_mxfp8_e4m3;
 extern const ptq_dtype_family ptq_dtype_mxfp8_e5m2;
+extern const ptq_dtype_family ptq_dtype_fp8_e4m3;
+extern const ptq_dtype_family ptq_dtype_fp8_e5m2;
 
 static const ptq_dtype_family *const families[] = {
     &ptq_dtype_int,
@@ -27,6 +29,8 @@ static const ptq_dtype_family *const families[] = {
     &ptq_dtype_mxfp6_e3m2,
     &ptq_dtype_mxfp8_e4m3,
     &ptq_dtype_mxfp8_e5m2,
+    &ptq_dtype_fp8_e4m3,
+    &ptq_dtype_fp8_e5m2,
     NULL,
 };
 

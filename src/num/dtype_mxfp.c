@@ -159,6 +159,7 @@ static void round_lanes(const ptq_dtype *dt, ptq_lanes *c) {
   const unsigned mode = dt->options & (AWAY | LOG2F);
   const float most = magnitude(e, e->max_code);
   const int mantissa = e->mantissa, emin = e->emin;
+  const bool keeps_zero = !dt->family->pads_groups;
   for (int j = 0; j < PTQ_LANES; j++) {
     const float v = c->x[j] / c->scale[j];
     float a = fabsf(v);
@@ -170,7 +171,9 @@ static void round_lanes(const ptq_dtype *dt, ptq_lanes *c) {
     const float code = (float)((exponent - emin) * (1 << mantissa)) + k;
     const float y = k * step * c->scale[j];
     const float sign_of = (mode & LOG2F) != 0 ? v : c->x[j];
-    c->y[j] = sign_of < 0.0F ? -y : y; /* -0 only where a weight was below */
+    /* MX: -0 only where a weight was below; PyTorch's casts keep any -0 */
+    const float signed_y = sign_of < 0.0F ? -y : y;
+    c->y[j] = keeps_zero ? copysignf(y, c->x[j]) : signed_y;
     c->code[j] = v < 0.0F ? 0.0F - code : code;
   }
 }
@@ -214,3 +217,52 @@ MXFP(mxfp6_e2m3, 6, "_e2m3", "E2M3", 3, 0, 2, 31);
 MXFP(mxfp6_e3m2, 6, "_e3m2", "E3M2", 2, -2, 4, 31);
 MXFP(mxfp8_e4m3, 8, "_e4m3", "E4M3", 3, -6, 8, 126);
 MXFP(mxfp8_e5m2, 8, "_e5m2", "E5M2", 2, -14, 15, 123);
+
+/* FP8 with a float32 scale: the largest magnitude becomes the largest code. */
+
+static ptq_status parse_none(ptq_dtype *dt, const char *text, ptq_err *err) {
+  if (strcmp(text, "") == 0) return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_ARG, "dtype '%s' has no option '%s'; it has none",
+                  dt->name, text);
+}
+
+static ptq_group_params fit_absmax(const ptq_dtype *dt, const float *x,
+                                   int64_t n, int64_t inc) {
+  const ptq_element *e = &dt->family->element;
+  float lo, hi;
+  ptq_lanes_range(x, n, inc, &lo, &hi);
+  const float most = -lo > hi ? -lo : hi;
+  ptq_group_params p = {.scale = most / magnitude(e, e->max_code)};
+  if (p.scale == 0.0F) p.scale = 1.0F; /* zeros, or too small to divide */
+  /* the largest code must not round beyond float32 */
+  if (!isfinite(p.scale * magnitude(e, e->max_code))) p.scale = INFINITY;
+  return p;
+}
+
+static double absmax_bits(const ptq_dtype *dt) {
+  (void)dt;
+  return 32.0;
+}
+
+#define FP8(id, tail, what, ...) \
+  const ptq_dtype_family ptq_dtype_##id = { \
+      .name = "fp", \
+      .suffix = tail, \
+      .summary = what " floats with a float32 scale a group, amax / largest", \
+      .source = "PyTorch 2.15 float8 casts", \
+      .options = "", \
+      .min_bits = 8, \
+      .max_bits = 8, \
+      .pads_groups = false, \
+      .signed_codes = true, \
+      .element = {__VA_ARGS__}, \
+      .parse_options = parse_none, \
+      .fit = fit_absmax, \
+      .round = round_values, \
+      .value = value, \
+      .param_bits = absmax_bits, \
+      .levels = levels, \
+  }
+
+FP8(fp8_e4m3, "_e4m3", "E4M3", 3, -6, 8, 126);
+FP8(fp8_e5m2, "_e5m2", "E5M2", 2, -14, 15, 123);

@@ -33,7 +33,7 @@ static void every_family_is_complete(void **state) {
     assert_non_null((*f)->param_bits);
     assert_non_null((*f)->levels);
   }
-  assert_int_equal(n, 7);
+  assert_int_equal(n, 9);
 }
 
 static void every_spelling_is_its_own_canonical_form(void **state) {
@@ -83,6 +83,7 @@ static void bad_spellings_name_what_is_known(void **state) {
       {"mxfp4:scale=ceil:scale=even", "'scale=even' repeats an option"},
       {"mxfp4:scale=ceil:", "no option after the colon"},
       {"mxfp4:asym", "no option 'asym'"},
+      {"fp8_e4m3:asym", "no option 'asym'; it has none"},
       {"mxint4:asym", "no option 'asym'; it has none"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -121,6 +122,7 @@ static void storage_counts_codes_and_parameters(void **state) {
   assert_true(bits("mxfp4", 1, 32, 32) / 32 == 4.25);
   assert_true(bits("mxfp6_e2m3", 1, 32, 32) / 32 == 6.25);
   assert_true(bits("mxfp8_e5m2", 1, 32, 32) / 32 == 8.25);
+  assert_true(bits("fp8_e4m3", 2, 32, PTQ_GROUP_ROW) == 2 * 32 * 8 + 2 * 32);
   /* int64 would overflow */
   assert_true(bits("int4", 3000000000, 3000000000, PTQ_GROUP_TENSOR) > 3e19);
 }

@@ -75,6 +75,12 @@ static void microscaling_floats_are_microxcalings_and_torchaos(void **state) {
   check_cases(GOLDEN "mx_cases.txt", GOLDEN "mx_expected.npy");
 }
 
+/* tests/golden/formats/make_fp8.py */
+static void fp8_is_pytorchs(void **state) {
+  (void)state;
+  check_cases(GOLDEN "fp8_cases.txt", GOLDEN "fp8_expected.npy");
+}
+
 /* MT19937 (Matsumoto and Nishimura 1998), the generator behind PyTorch's. */
 typedef struct twister {
   uint32_t s[624];
@@ -172,6 +178,7 @@ static void sqnr_of_gaussian_weights_is_dmx_compressors(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(microscaling_floats_are_microxcalings_and_torchaos),
+      cmocka_unit_test(fp8_is_pytorchs),
       cmocka_unit_test(values_are_the_tools_bit_for_bit),
       cmocka_unit_test(sqnr_of_gaussian_weights_is_dmx_compressors),
   };

@@ -37,8 +37,9 @@ static void for_each_dtype(void (*fn)(const ptq_dtype *dt, ptq_rng *r)) {
         for (int k = 0; k < ROUNDS; k++) fn(&dt, &r);
         n++;
       }
-  /* int twice, mxint once, five floats with all options but asym */
-  assert_int_equal(n, 7 * 2 + 7 + 5 * 7);
+  /* int twice, mxint once, five MX floats with all options but
+   * asym, two of FP8 */
+  assert_int_equal(n, 7 * 2 + 7 + 5 * 7 + 2);
 }
 
 /* Roughly bell-shaped values of a random scale within 2^-30 .. 2^30. */
