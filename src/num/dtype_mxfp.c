@@ -95,13 +95,6 @@ static float value(const ptq_dtype *dt, const ptq_group_params *p, int code) {
   return p->scale * (code < 0 ? -v : v);
 }
 
-/* Biased exponent of v >= 0: 0 for zero and subnormals. */
-static int biased_exponent(float v) {
-  uint32_t bits;
-  memcpy(&bits, &v, sizeof bits);
-  return (int)(bits >> 23);
-}
-
 /* E of the block, -127 for subnormals, by the mode; most > 0. */
 static int shared_exponent(const ptq_dtype *dt, float most) {
   const ptq_element *e = &dt->family->element;
@@ -157,24 +150,41 @@ static float to_integer(float t, unsigned mode) {
 static void round_lanes(const ptq_dtype *dt, ptq_lanes *c) {
   const ptq_element *e = &dt->family->element;
   const unsigned mode = dt->options & (AWAY | LOG2F);
-  const float most = magnitude(e, e->max_code);
-  const int mantissa = e->mantissa, emin = e->emin;
   const bool keeps_zero = !dt->family->pads_groups;
+  const float most = power_of_two(e->emax - e->mantissa) *
+                     (float)((e->max_code & ((1 << e->mantissa) - 1)) +
+                             (1 << e->mantissa));
+  const float least = power_of_two(e->emin);
+  const float by_mantissa = (float)(1 << e->mantissa);
+  const int32_t bias = 127 + e->emin;
+  float v[PTQ_LANES], a[PTQ_LANES], unit[PTQ_LANES], k[PTQ_LANES];
+  int32_t bits[PTQ_LANES], exponent[PTQ_LANES];
   for (int j = 0; j < PTQ_LANES; j++) {
-    const float v = c->x[j] / c->scale[j];
-    float a = fabsf(v);
-    a = a < most ? a : most;
-    int exponent = biased_exponent(a) - 127;
-    exponent = exponent > emin ? exponent : emin;
-    const float step = power_of_two(exponent - mantissa);
-    const float k = to_integer(a / step, mode);
-    const float code = (float)((exponent - emin) * (1 << mantissa)) + k;
-    const float y = k * step * c->scale[j];
-    const float sign_of = (mode & LOG2F) != 0 ? v : c->x[j];
+    v[j] = c->x[j] / c->scale[j];
+    a[j] = fabsf(v[j]);
+    a[j] = a[j] < most ? a[j] : most;
+    unit[j] = a[j] > least ? a[j] : least;
+  }
+  memcpy(bits, unit, sizeof bits);
+  for (int j = 0; j < PTQ_LANES; j++) {
+    bits[j] &= 0x7F800000; /* the power of two at or below */
+    exponent[j] = (bits[j] >> 23) - bias;
+  }
+  memcpy(unit, bits, sizeof unit);
+  for (int j = 0; j < PTQ_LANES; j++) k[j] = a[j] / unit[j] * by_mantissa;
+  if (mode == 0)
+    for (int j = 0; j < PTQ_LANES; j++)
+      k[j] = (k[j] + PTQ_ROUND_MAGIC) - PTQ_ROUND_MAGIC;
+  else
+    for (int j = 0; j < PTQ_LANES; j++) k[j] = to_integer(k[j], mode);
+  for (int j = 0; j < PTQ_LANES; j++) {
+    const float code = (float)exponent[j] * by_mantissa + k[j];
+    const float y = k[j] / by_mantissa * unit[j] * c->scale[j];
+    const float sign_of = (mode & LOG2F) != 0 ? v[j] : c->x[j];
     /* MX: -0 only where a weight was below; PyTorch's casts keep any -0 */
     const float signed_y = sign_of < 0.0F ? -y : y;
     c->y[j] = keeps_zero ? copysignf(y, c->x[j]) : signed_y;
-    c->code[j] = v < 0.0F ? 0.0F - code : code;
+    c->code[j] = v[j] < 0.0F ? 0.0F - code : code;
   }
 }
 
