@@ -177,14 +177,22 @@ do_sweep() {
 
 # launch N PROGRAM...: under mpirun, with the program's own exit status. With
 # --enable-recovery mpirun always ends with 0, so rank 0 leaves its status in a
-# file; an empty one means that it died.
+# file; an empty one means that it died. mpirun answers SIGTERM and Ctrl-C by
+# killing the ranks, but hands SIGUSR1 on: so it runs in a session of its own,
+# and what ends this script asks the sweep to stop in order (status 75).
 launch() {
-  local n=$1 status; shift
+  local n=$1 status launcher; shift
   local file
   file=$(mktemp)
   export PTQSWEEP_EXIT_FILE=$file
   [ ! -t 2 ] || export PTQSWEEP_TERMINAL=1
-  ${MPIRUN:-mpirun} $(mpi_flags) -n "$n" "$@" || true
+  setsid ${MPIRUN:-mpirun} $(mpi_flags) -n "$n" "$@" </dev/null &
+  launcher=$!
+  trap 'say "stopping; once more to stop at once"; kill -USR1 $launcher 2>/dev/null || true' INT TERM HUP
+  while kill -0 "$launcher" 2>/dev/null; do
+    wait "$launcher" || true
+  done
+  trap - INT TERM HUP
   status=$(cat "$file")
   rm -f "$file"
   return "${status:-1}"

@@ -256,6 +256,7 @@ static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
   sweep_run r = {.comm = MPI_COMM_WORLD};
   ptq_dist_summary summary = {0};
   ptq_dist_catch_signals();
+  ptq_dist_clear_exit_file(r.comm);
   MPI_Comm_rank(r.comm, &r.rank);
   MPI_Comm_size(r.comm, &r.size);
   /* Ranks speak one at a time: rank 0 says what all would say. */

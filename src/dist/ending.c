@@ -30,6 +30,14 @@ static void write_exit_file(MPI_Comm comm, int exit_code) {
     ptq_log(PTQ_LOG_ERROR, "%s", err.msg);
 }
 
+void ptq_dist_clear_exit_file(MPI_Comm comm) {
+  const char *path = getenv("PTQSWEEP_EXIT_FILE");
+  int rank = -1;
+  MPI_Comm_rank(comm, &rank);
+  if (rank == 0 && path != NULL && path[0] != '\0' && ptq_path_exists(path))
+    (void)ptq_file_write_atomic(path, "", 0, NULL);
+}
+
 /** Leave without MPI_Finalize, which waits for ranks that are not there. */
 static _Noreturn void leave(int exit_code) {
   fflush(NULL);

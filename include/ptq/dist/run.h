@@ -75,6 +75,9 @@ typedef struct ptq_dist_summary {
  * early. The handlers stay: a rank that is closing its store must not be
  * killed by a second signal. */
 void ptq_dist_catch_signals(void);
+/** Empty the file that PTQSWEEP_EXIT_FILE names, so that an earlier run's
+ * status is not read as this one's. Rank 0 of comm; others do nothing. */
+void ptq_dist_clear_exit_file(MPI_Comm comm);
 /** Has one of them come? */
 bool ptq_dist_signalled(void);
 
