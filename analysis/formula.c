@@ -153,6 +153,84 @@ done:
   return rc;
 }
 
+static bool same_part(const ptq_part *a, const ptq_part *b) {
+  return a->feature == b->feature && a->factor == b->factor &&
+         a->transform == b->transform;
+}
+
+/* Do the parts of `term` outside the bits of `without` make up `other`, in any
+ * order? */
+static bool is_rest(const ptq_term *other, const ptq_term *term,
+                    unsigned without) {
+  bool taken[PTQ_TERM_PARTS] = {false};
+  int left = 0;
+  for (int p = 0; p < term->n_parts; p++) {
+    if ((without >> p & 1u) != 0) continue;
+    int q = 0;
+    while (q < other->n_parts &&
+           (taken[q] || !same_part(&other->parts[q], &term->parts[p])))
+      q++;
+    if (q == other->n_parts) return false;
+    taken[q] = true;
+    left++;
+  }
+  return left == other->n_parts;
+}
+
+/* Is `term` without some parts in the formula? The intercept always is. */
+static bool has_rest(const ptq_formula *f, const ptq_term *term,
+                     unsigned without) {
+  const ptq_term intercept = {.n_parts = 0};
+  if (is_rest(&intercept, term, without)) return true;
+  for (int t = 0; t < f->n_terms; t++)
+    if (is_rest(&f->terms[t], term, without)) return true;
+  return false;
+}
+
+bool ptq_formula_all_levels(const ptq_formula *f, const ptq_term *term,
+                            int part) {
+  return !has_rest(f, term, 1u << part);
+}
+
+static void term_name(const ptq_term *term, unsigned without, char *text,
+                      size_t size) {
+  size_t at = 0;
+  text[0] = '\0';
+  for (int p = 0; p < term->n_parts && at < size; p++) {
+    char part[2 * WORD];
+    if ((without >> p & 1u) != 0) continue;
+    ptq_part_name(&term->parts[p], part, sizeof part);
+    const int n =
+        snprintf(text + at, size - at, "%s%s", at > 0 ? ":" : "", part);
+    at += n > 0 ? (size_t)n : 0;
+  }
+}
+
+/* Factors that all lack their margins would repeat a smaller term, and which
+ * of their columns stays would be chance. */
+static ptq_status check_margins(const ptq_formula *f, const ptq_term *term,
+                                ptq_err *err) {
+  unsigned factors = 0;
+  int first = -1;
+  for (int p = 0; p < term->n_parts; p++) {
+    if (term->parts[p].factor == NULL) continue;
+    if (!ptq_formula_all_levels(f, term, p)) return PTQ_OK;
+    if (first < 0) first = p;
+    factors |= 1u << p;
+  }
+  for (unsigned out = factors; out != 0; out = (out - 1) & factors) {
+    if (!has_rest(f, term, out)) continue;
+    char name[4 * WORD], margin[4 * WORD];
+    term_name(term, 0, name, sizeof name);
+    term_name(term, 1u << first, margin, sizeof margin);
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "formula: '%s' stands without the terms it is made of; "
+                    "write '%s + %s'",
+                    name, margin, name);
+  }
+  return PTQ_OK;
+}
+
 /* Skip "dnll ~" or "log(dnll) ~". */
 static ptq_status parse_left(const char **text, ptq_err *err) {
   const char *tilde = strchr(*text, '~');
@@ -197,6 +275,8 @@ ptq_status ptq_formula_parse(const char *text, ptq_formula *out, ptq_err *err) {
     }
     PTQ_TRY(next(&lx, err));
   }
+  for (int t = 0; t < out->n_terms; t++)
+    PTQ_TRY(check_margins(out, &out->terms[t], err));
 done:
   return rc;
 }

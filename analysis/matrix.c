@@ -232,20 +232,22 @@ done:
   return rc;
 }
 
-/* All combinations of the non-reference levels of the term's factors. */
-static ptq_status expand_term(ptq_matrix *m, ptq_column *c, int part,
-                              ptq_err *err) {
+/* All combinations of the term's factors' levels, the reference level only
+ * where the formula lacks the margin. */
+static ptq_status expand_term(ptq_matrix *m, const ptq_formula *formula,
+                              ptq_column *c, int part, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   if (part == c->term.n_parts) {
     name_column(c);
     return push_column(m, c, err);
   }
   const ptq_factor *f = c->term.parts[part].factor;
-  if (f == NULL) return expand_term(m, c, part + 1, err);
+  if (f == NULL) return expand_term(m, formula, c, part + 1, err);
+  const bool all = ptq_formula_all_levels(formula, &c->term, part);
   for (int64_t v = 0; v < m->n_levels; v++) {
-    if (m->levels[v].factor != f || m->levels[v].reference) continue;
+    if (m->levels[v].factor != f || (m->levels[v].reference && !all)) continue;
     (void)ptq_text_copy(c->level[part], PTQ_LEVEL_MAX, m->levels[v].name);
-    PTQ_TRY(expand_term(m, c, part + 1, err));
+    PTQ_TRY(expand_term(m, formula, c, part + 1, err));
   }
 done:
   return rc;
@@ -258,7 +260,7 @@ static ptq_status expand(ptq_matrix *m, const ptq_formula *f, ptq_err *err) {
   PTQ_TRY(push_column(m, &c, err));
   for (int t = 0; t < f->n_terms; t++) {
     c = (ptq_column){.term = f->terms[t]};
-    PTQ_TRY(expand_term(m, &c, 0, err));
+    PTQ_TRY(expand_term(m, f, &c, 0, err));
   }
 done:
   return rc;
@@ -277,13 +279,21 @@ done:
   return rc;
 }
 
+static bool has_column(const ptq_matrix *m, const ptq_factor *f) {
+  for (int64_t j = 0; j < m->k; j++)
+    for (int p = 0; p < m->columns[j].term.n_parts; p++)
+      if (m->columns[j].term.parts[p].factor == f) return true;
+  return false;
+}
+
 /* A factor without a second level has no column: say so all the same. */
 static ptq_status drop_single_levels(ptq_matrix *m, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   for (int64_t v = 0; v < m->n_levels; v++) {
     const ptq_level *l = &m->levels[v];
     if ((v > 0 && m->levels[v - 1].factor == l->factor) ||
-        (v + 1 < m->n_levels && m->levels[v + 1].factor == l->factor))
+        (v + 1 < m->n_levels && m->levels[v + 1].factor == l->factor) ||
+        has_column(m, l->factor))
       continue;
     char why[160];
     (void)snprintf(why, sizeof why, "constant: every point has '%.80s'",
@@ -358,8 +368,8 @@ ptq_status ptq_matrix_build(const ptq_formula *formula,
   PTQ_TRY(choose_rows(formula, obs, n, out, err));
   PTQ_TRY(number_clusters(out, err));
   PTQ_TRY(collect_all_levels(out, formula, err));
-  PTQ_TRY(drop_single_levels(out, err));
   PTQ_TRY(expand(out, formula, err));
+  PTQ_TRY(drop_single_levels(out, err));
   PTQ_TRY(
       ptq_alloc(&out->x, out->n * out->k, sizeof *out->x, "model matrix", err));
   for (int64_t i = 0; i < out->n; i++) {

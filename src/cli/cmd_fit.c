@@ -220,7 +220,7 @@ const ptq_command ptq_cmd_fit = {
         "bits_model, group, sqnr_weight, sqnr_output, err_hessian, nll_model.\n"
         "Factors: method (reference rtn), element, dtype, family, model.\n\n"
         "  ptqsweep fit quick.h5 --formula 'log(params) + bits_per_weight +\n"
-        "      sqnr_output:method'\n",
+        "      method + sqnr_output + sqnr_output:method'\n",
     .options = options,
     .min_args = 1,
     .max_args = 1,

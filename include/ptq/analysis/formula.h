@@ -44,9 +44,19 @@ typedef struct ptq_formula {
 /**
  * Parse `text`; the left side may be dnll or log(dnll), or be left out with
  * its "~". PTQ_E_ARG names the word that is not understood, what is near it
- * and where names are listed.
+ * and where names are listed; or an interaction of factors that lacks all of
+ * its margins, and what to write.
  */
 ptq_status ptq_formula_parse(const char *text, ptq_formula *out, ptq_err *err);
+
+/**
+ * Is the factor at `part` of a term coded by all its levels? It is where the
+ * term without it, its margin, is not in the formula; else the reference
+ * level has no column of its own. So the columns span the same whichever
+ * level is the reference.
+ */
+bool ptq_formula_all_levels(const ptq_formula *f, const ptq_term *term,
+                            int part);
 
 /** Value of a part that is a feature: NaN or infinite when it has none. */
 double ptq_part_value(const ptq_part *part, const ptq_obs *o);

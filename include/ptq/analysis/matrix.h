@@ -28,7 +28,7 @@ typedef struct ptq_dropped {
 typedef struct ptq_level {
   const ptq_factor *factor;
   char name[PTQ_LEVEL_MAX];
-  bool reference; /* the base level: has no column of its own */
+  bool reference; /* the base level: a column only where a margin is absent */
 } ptq_level;
 
 /** Points a column has no value for. */

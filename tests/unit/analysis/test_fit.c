@@ -131,6 +131,56 @@ static void clustered_errors_equal_an_independent_package(void **state) {
   check_golden("clubsandwich.csv", "ols", "ols", &plain_1, 1e-8, 18);
 }
 
+/* y ~ log(params) + bits + sqnr:method of statsmodels 0.15.0 on
+ * uncensored.csv: an interaction without its margin is a slope for every
+ * method, the reference included, and with it the same fit. */
+static void interaction_without_its_margin_equals_statsmodels(void **state) {
+  (void)state;
+  static const struct {
+    const char *name;
+    double estimate, std_error;
+  } alone[] =
+      {{"(intercept)", 3.7992795138663027, 0.49941283934749},
+       {"log(params_nonembedding)", -0.15522796064759364, 0.021075693981212965},
+       {"bits_per_weight", 0.17623612984004933, 0.4309015710074026},
+       {"sqnr_output:method[gptq]", -0.2412417355063517, 0.06865336762573127},
+       {"sqnr_output:method[rtn]", -0.2460867986542582, 0.07569170217033382}},
+    whole[] = {{"sqnr_output", -0.2460867986542582, 0.07569170217033386},
+               {"sqnr_output:method[gptq]", 0.004845063147906231,
+                0.008090286192219187}};
+  ptq_frame frame;
+  tables_golden(&table);
+  ptq_fit fit = fit_table("ols", 1.0,
+                          "log(params_nonembedding) + bits_per_weight + "
+                          "sqnr_output:method",
+                          &frame);
+  assert_int_equal(fit.matrix.n, 62);
+  assert_int_equal(fit.matrix.k, 5);
+  for (size_t i = 0; i < sizeof alone / sizeof alone[0]; i++) {
+    const double b = actual(&fit, alone[i].name, "estimate");
+    const double e = actual(&fit, alone[i].name, "std_error");
+    assert_true(fabs(b / alone[i].estimate - 1.0) < 1e-8);
+    assert_true(fabs(e / alone[i].std_error - 1.0) < 1e-8);
+  }
+  assert_true(fabs(fit.r2 - 0.9510742425338518) < 1e-10);
+  ptq_fit_release(&fit);
+  ptq_frame_release(&frame);
+  fit = fit_table("ols", 1.0,
+                  "log(params_nonembedding) + bits_per_weight + "
+                  "sqnr_output:method + sqnr_output",
+                  &frame);
+  assert_int_equal(fit.matrix.k, 5);
+  for (size_t i = 0; i < sizeof whole / sizeof whole[0]; i++) {
+    const double b = actual(&fit, whole[i].name, "estimate");
+    const double e = actual(&fit, whole[i].name, "std_error");
+    assert_true(fabs(b / whole[i].estimate - 1.0) < 1e-8);
+    assert_true(fabs(e / whole[i].std_error - 1.0) < 1e-8);
+  }
+  assert_true(fabs(fit.r2 - 0.9510742425338518) < 1e-10);
+  ptq_fit_release(&fit);
+  ptq_frame_release(&frame);
+}
+
 static void quasi_poisson_equals_statsmodels(void **state) {
   (void)state;
   check_golden("expected.csv", "quasi1", "quasi", &plain_1, 1e-8, 26);
@@ -332,6 +382,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(ols_equals_statsmodels_and_the_definition_of_cr2),
       cmocka_unit_test(clustered_errors_equal_an_independent_package),
+      cmocka_unit_test(interaction_without_its_margin_equals_statsmodels),
       cmocka_unit_test(quasi_poisson_equals_statsmodels),
       cmocka_unit_test(variance_power_between_equals_statsmodels),
       cmocka_unit_test(noise_in_the_variance_equals_the_root_of_the_score),

@@ -45,21 +45,53 @@ static void clear(void) {
 static void columns_are_named_and_rtn_is_the_reference(void **state) {
   (void)state;
   tables_synthetic(&table, &law, 1);
-  lay_out("log(params) + method + element:bits");
-  assert_int_equal(fx.m.k, 4);
+  lay_out("log(params) + method + bits + element:bits");
+  assert_int_equal(fx.m.k, 5);
   assert_string_equal(fx.m.columns[0].name, "(intercept)");
   assert_string_equal(fx.m.columns[1].name, "log(params)");
   assert_string_equal(fx.m.columns[2].name, "method[gptq]");
-  assert_string_equal(fx.m.columns[3].name, "element[mxint]:bits");
+  assert_string_equal(fx.m.columns[3].name, "bits");
+  assert_string_equal(fx.m.columns[4].name, "element[mxint]:bits");
   for (int64_t i = 0; i < fx.m.n; i++) {
     const ptq_point_row *p = fx.m.obs[i]->point;
     const double *x = fx.m.x + i * fx.m.k;
     assert_true(x[0] == 1.0);
     assert_true(x[2] == (strcmp(p->method, "gptq") == 0 ? 1.0 : 0.0));
-    assert_true(x[3] ==
+    assert_true(x[4] ==
                 (p->dtype[0] == 'm' ? (double)(p->dtype[5] - '0') : 0.0));
   }
   clear();
+}
+
+static void interaction_without_its_margin_has_every_level(void **state) {
+  (void)state;
+  static const struct {
+    const char *text, *columns[6];
+  } rows[] = {
+      {"sqnr_output:method",
+       {"(intercept)", "sqnr_output:method[gptq]", "sqnr_output:method[rtn]"}},
+      {"method:sqnr_output + sqnr_output",
+       {"(intercept)", "method[gptq]:sqnr_output", "sqnr_output"}},
+      {"method + method:element",
+       {"(intercept)", "method[gptq]", "method[gptq]:element[mxint]",
+        "method[rtn]:element[mxint]"}},
+      {"element:method:bits",
+       {"(intercept)", "element[int]:method[gptq]:bits",
+        "element[int]:method[rtn]:bits", "element[mxint]:method[gptq]:bits",
+        "element[mxint]:method[rtn]:bits"}},
+  };
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    int64_t n = 0;
+    tables_synthetic(&table, &law, 1);
+    lay_out(rows[i].text);
+    for (; n < 6 && rows[i].columns[n] != NULL; n++) {
+      assert_true(n < fx.m.k);
+      assert_string_equal(fx.m.columns[n].name, rows[i].columns[n]);
+    }
+    assert_int_equal(fx.m.k, n);
+    assert_int_equal(fx.m.n_dropped, 0);
+    clear();
+  }
 }
 
 static void constant_and_collinear_columns_are_dropped_by_name(void **state) {
@@ -133,6 +165,8 @@ static void bad_formulas_name_the_word_and_what_is_near(void **state) {
       {"params * bits", "'*' is not understood"},
       {"nll ~ params", "left side is dnll"},
       {"bits:bits:bits:bits", "at most 3"},
+      {"bits + method:element", "write 'element + method:element'"},
+      {"bits + method:bits:element", "write 'bits:element + method:bits:elem"},
       {"", "ends where a term should be"},
   };
   for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -205,6 +239,7 @@ static void bits_come_from_the_elements_name(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(columns_are_named_and_rtn_is_the_reference),
+      cmocka_unit_test(interaction_without_its_margin_has_every_level),
       cmocka_unit_test(constant_and_collinear_columns_are_dropped_by_name),
       cmocka_unit_test(points_without_a_value_are_counted_by_column),
       cmocka_unit_test(unseen_level_is_not_taken_for_the_reference),
