@@ -250,13 +250,16 @@ done:
 
 ptq_status ptq_yaml_parse(const char *path, const char *text, size_t size,
                           ptq_yaml_node **out, ptq_err *err) {
-  reader r = {.path = path, .text = text, .size = size};
+  /* Some editors begin UTF-8 with a byte order mark: it says nothing. */
+  const size_t mark = size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+  reader r = {.path = path, .text = text + mark, .size = size - mark};
   ptq_yaml_node *root = NULL;
   *out = NULL;
   if (ptq_fault() || !yaml_parser_initialize(&r.parser))
     return PTQ_FAIL(err, PTQ_E_NOMEM, "parsing '%s'", path);
   yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
-  yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, size);
+  yaml_parser_set_input_string(&r.parser, (const unsigned char *)r.text,
+                               r.size);
   const ptq_status rc = parse_document(&r, &root, err);
   yaml_parser_delete(&r.parser);
   if (rc == PTQ_OK)

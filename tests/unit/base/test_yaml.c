@@ -89,6 +89,23 @@ static void text_that_is_not_utf8_is_refused_with_its_line(void **state) {
   refused(nul, sizeof nul, "f.yaml:1: ");
 }
 
+static void a_byte_order_mark_is_skipped_once(void **state) {
+  (void)state;
+  ptq_yaml_node *root = parse("\xef\xbb\xbf"
+                              "name: quick\nx: 1\n");
+  const ptq_yaml_node *name = ptq_yaml_get(root, "name");
+  assert_non_null(name);
+  assert_string_equal(name->text, "quick");
+  assert_int_equal(name->line, 1);
+  assert_int_equal(ptq_yaml_get(root, "x")->line, 2);
+  ptq_yaml_free(root);
+  refused_text("\xef\xbb\xbf", "the document is empty");
+  refused_text("\xef\xbb", "not UTF-8");
+  refused_text("\xef\xbb\xbf"
+               "a: 1\nb: \xff\n",
+               "f.yaml:2: not UTF-8");
+}
+
 static void nesting_is_bounded(void **state) {
   (void)state;
   char text[2 * 40 + 1] = {0};
@@ -179,6 +196,7 @@ int main(void) {
       cmocka_unit_test(a_document_becomes_a_tree_that_knows_its_lines),
       cmocka_unit_test(a_broken_document_is_refused_with_its_line),
       cmocka_unit_test(text_that_is_not_utf8_is_refused_with_its_line),
+      cmocka_unit_test(a_byte_order_mark_is_skipped_once),
       cmocka_unit_test(nesting_is_bounded),
       cmocka_unit_test(numbers_and_flags_are_read),
       cmocka_unit_test(wrong_types_are_named_with_line_and_key),
