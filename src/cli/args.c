@@ -127,6 +127,18 @@ int ptq_args_all(const ptq_args *a, const char *name, const char **out,
   return n;
 }
 
+ptq_status ptq_args_check_sets(const ptq_args *a, ptq_err *err) {
+  for (int i = 0; i < a->n_given; i++) {
+    const char *equals = strchr(a->value[i], '=');
+    if (strcmp(a->given[i]->name, "set") == 0 &&
+        (equals == NULL || equals == a->value[i]))
+      return PTQ_FAIL(err, PTQ_E_ARG,
+                      "--set '%s' is not KEY=VALUE, as in grid.group=[32]",
+                      a->value[i]);
+  }
+  return PTQ_OK;
+}
+
 ptq_status ptq_args_int(const ptq_args *a, const char *name, long fallback,
                         long *out, ptq_err *err) {
   const char *text = ptq_args_get(a, name);

@@ -146,29 +146,43 @@ static ptq_status print_json(const ptq_summary *s, const char *store,
   json_decref(root);
   ptq_text_release(&equation);
   if (text == NULL) return PTQ_FAIL(err, PTQ_E_NOMEM, "JSON of the fits");
-  const bool bad = puts(text) < 0;
+  (void)puts(text); /* what is lost, main() tells */
   free(text);
-  return bad ? PTQ_FAIL(err, PTQ_E_IO, "writing to standard output") : PTQ_OK;
+  return PTQ_OK;
+}
+
+/* Values of the command line, checked before the store is read. */
+static ptq_status read_options(const ptq_args *args, ptq_summary_options *o,
+                               ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_formula formula;
+  const ptq_estimator *estimator = NULL;
+  *o = (ptq_summary_options){.formula = ptq_args_get(args, "formula"),
+                             .estimator = ptq_args_get(args, "estimator")};
+  PTQ_TRY(
+      ptq_args_double(args, "power", PTQ_POWER_DEFAULT, &o->fit.power, err));
+  if (!(o->fit.power > 0.0 && o->fit.power <= 3.0))
+    PTQ_TRY(
+        PTQ_FAIL(err, PTQ_E_ARG, "--power: %g is not in (0, 3]", o->fit.power));
+  if (o->formula != NULL) PTQ_TRY(ptq_formula_parse(o->formula, &formula, err));
+  if (o->estimator != NULL)
+    PTQ_TRY(ptq_estimator_find(o->estimator, &estimator, err));
+  o->fit.ignore_noise = ptq_args_has(args, "ignore-noise");
+done:
+  return rc;
 }
 
 static ptq_status fit(const ptq_args *args, int *exit_code, ptq_err *err) {
-  (void)exit_code;
   ptq_status rc = PTQ_OK;
   ptq_view *view = NULL;
   ptq_frame frame = {0};
   ptq_summary *summary = NULL;
   ptq_text text = {0};
   const char *store = ptq_args_at(args, 0);
-  ptq_summary_options options = {.formula = ptq_args_get(args, "formula"),
-                                 .estimator = ptq_args_get(args, "estimator")};
-  PTQ_TRY(ptq_args_double(args, "power", PTQ_POWER_DEFAULT, &options.fit.power,
-                          err));
-  if (!(options.fit.power > 0.0 && options.fit.power <= 3.0)) {
-    rc = PTQ_FAIL(err, PTQ_E_ARG, "--power: %g is not in (0, 3]",
-                  options.fit.power);
-    goto done;
-  }
-  options.fit.ignore_noise = ptq_args_has(args, "ignore-noise");
+  ptq_summary_options options;
+  rc = read_options(args, &options, err);
+  if (rc != PTQ_OK) *exit_code = PTQ_EXIT_USAGE;
+  PTQ_TRY(rc);
   summary = calloc(1, sizeof *summary);
   if (summary == NULL) {
     rc = PTQ_FAIL(err, PTQ_E_NOMEM, "summary of '%s'", store);
@@ -182,9 +196,10 @@ static ptq_status fit(const ptq_args *args, int *exit_code, ptq_err *err) {
     goto done;
   }
   ptq_summary_text(summary, store, &text);
-  if (text.rc != PTQ_OK || fputs(ptq_text_str(&text), stdout) < 0)
-    rc = PTQ_FAIL(err, text.rc != PTQ_OK ? text.rc : PTQ_E_IO,
-                  "printing the fits of '%s'", store);
+  if (text.rc != PTQ_OK)
+    rc = PTQ_FAIL(err, text.rc, "printing the fits of '%s'", store);
+  else
+    (void)fputs(ptq_text_str(&text), stdout); /* as above */
 done:
   ptq_text_release(&text);
   if (summary != NULL) ptq_summary_release(summary);

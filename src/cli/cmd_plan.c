@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "ptq/base/file.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "ptq/sweep/cost.h"
@@ -38,6 +39,34 @@ static ptq_status read_options(planned *p, const ptq_args *args, ptq_err *err) {
   p->ranks = (int)ranks;
   if (ptq_args_has(args, "memory"))
     PTQ_TRY(ptq_bytes_parse(ptq_args_get(args, "memory"), &p->memory, err));
+  PTQ_TRY(ptq_args_check_sets(args, err));
+done:
+  return rc;
+}
+
+/* A run reads its texts: what it would refuse, a plan refuses too. */
+static ptq_status check_text(const ptq_spec *spec, const ptq_text_spec *text,
+                             ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_file *file = NULL;
+  ptq_err why = {0};
+  if (ptq_path_is_dir(text->path))
+    rc = PTQ_FAIL(err, PTQ_E_IO,
+                  "%s:%d: text: '%s' is a directory; name a text file",
+                  spec->path, text->line, text->path);
+  else if ((rc = ptq_file_open(text->path, &file, &why)) != PTQ_OK)
+    rc = PTQ_FAIL(err, rc, "%s:%d: text: %s", spec->path, text->line, why.msg);
+  ptq_file_close(file);
+  return rc;
+}
+
+static ptq_status check_texts(const ptq_spec *spec, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  for (int64_t i = 0; i < spec->n_calibrations; i++)
+    PTQ_TRY(check_text(spec, &spec->calibrations[i], err));
+  for (int64_t i = 0; i < spec->n_evaluations; i++)
+    PTQ_TRY(check_text(spec, &spec->evaluations[i], err));
+  PTQ_TRY(check_text(spec, &spec->selection, err));
 done:
   return rc;
 }
@@ -46,9 +75,9 @@ static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const char *sets[MAX_SETS];
   unsigned char *todo = NULL;
-  PTQ_TRY(read_options(p, args, err));
   const int n_sets = ptq_args_all(args, "set", sets, MAX_SETS);
   PTQ_TRY(ptq_spec_read(ptq_args_at(args, 0), sets, n_sets, &p->spec, err));
+  PTQ_TRY(check_texts(&p->spec, err));
   PTQ_TRY(ptq_grid_build(&p->spec, &p->grid, err));
   const int64_t n = p->grid.n_points + p->grid.n_subjects;
   PTQ_TRY(ptq_alloc(&todo, n, 1, "what is to do", err));
@@ -201,21 +230,23 @@ static ptq_status print_json(const planned *p, ptq_err *err) {
       (json_int_t)p->plan.memory_bytes, "points", points, "items", items);
   const int bad = root == NULL || json_dumpf(root, stdout, JSON_INDENT(1)) != 0;
   json_decref(root);
-  if (bad) return PTQ_FAIL(err, PTQ_E_NOMEM, "writing the plan as JSON");
+  if (bad && !ferror(stdout))
+    return PTQ_FAIL(err, PTQ_E_NOMEM, "writing the plan as JSON");
   printf("\n");
   return PTQ_OK;
 }
 
 static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
   planned p = {0};
-  (void)exit_code;
-  ptq_status rc = make_plan(&p, args, err);
-  if (rc == PTQ_OK) {
-    if (ptq_args_has(args, "json"))
-      rc = print_json(&p, err);
-    else
-      print_plan(&p);
-  }
+  ptq_status rc = read_options(&p, args, err);
+  if (rc == PTQ_E_ARG) *exit_code = PTQ_EXIT_USAGE;
+  PTQ_TRY(rc);
+  PTQ_TRY(make_plan(&p, args, err));
+  if (ptq_args_has(args, "json"))
+    rc = print_json(&p, err);
+  else
+    print_plan(&p);
+done:
   planned_release(&p);
   return rc;
 }
@@ -232,12 +263,12 @@ const ptq_command ptq_cmd_plan = {
     .args = "SPEC [options]",
     .summary = "list the points of a sweep, their cost, memory and makespan",
     .details =
-        "Checks the sweep file SPEC and its models, and prints what a run\n"
-        "would do: every point with its predicted seconds, the batches they\n"
-        "are packed into, the memory of a rank and the makespan. Needs "
-        "neither\n"
-        "tokens nor MPI and writes nothing. Seconds assume 50 GFLOP/s a rank;\n"
-        "a run corrects them by what it measures.\n\n"
+        "Checks the sweep file SPEC, its models and that its texts are there,\n"
+        "and prints what a run would do: every point with its predicted\n"
+        "seconds, the batches they are packed into, the memory of a rank and\n"
+        "the makespan. Needs neither tokens nor MPI and writes nothing.\n"
+        "Seconds assume 50 GFLOP/s a rank; a run corrects them by what it\n"
+        "measures.\n\n"
         "  ptqsweep plan sweeps/quick.yaml --ranks 2 --set grid.group=[32]\n",
     .options = options,
     .min_args = 1,

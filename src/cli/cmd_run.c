@@ -27,6 +27,8 @@ typedef struct sweep_run {
   ptq_plan plan;         /* rank 0 */
   char *path;            /* owned; of the store */
   int64_t failed_before; /* rank 0: failed points that are left alone */
+  int64_t n_todo;        /* rank 0: points and models' own items */
+  bool usage;            /* a value of the command line is wrong */
 } sweep_run;
 
 /* --- What the workers do and where results go ------------------------- */
@@ -123,9 +125,11 @@ static ptq_status find_todo(sweep_run *r, bool retry_failed,
     n_todo += points[i];
     r->failed_before += failed && !retry_failed;
   }
-  for (int64_t i = 0; i < g->n_subjects; i++)
+  for (int64_t i = 0; i < g->n_subjects; i++) {
     subjects[i] = subject_state[i] != PTQ_STATE_DONE &&
                   (subject_state[i] != PTQ_STATE_FAILED || retry_failed);
+    r->n_todo += subjects[i];
+  }
   if (n_bad > 0)
     ptq_log(PTQ_LOG_WARN,
             "%s: %lld finished rows fail their checksum and are done again",
@@ -136,6 +140,7 @@ static ptq_status find_todo(sweep_run *r, bool retry_failed,
             (long long)r->failed_before);
   ptq_log(PTQ_LOG_INFO, "%s: %lld of %lld points to do", r->path,
           (long long)n_todo, (long long)g->n_points);
+  r->n_todo += n_todo;
 done:
   ptq_free(point_state);
   ptq_free(subject_state);
@@ -197,8 +202,11 @@ static ptq_status prepare(sweep_run *r, const ptq_args *args,
                           ptq_dist_options *options, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   int64_t memory = default_memory(r->comm);
-  PTQ_TRY(ptq_agree(r->comm, read_options(args, options, err), err));
-  PTQ_TRY(ptq_agree(r->comm, read_memory(args, &memory, err), err));
+  rc = read_options(args, options, err);
+  if (rc == PTQ_OK) rc = read_memory(args, &memory, err);
+  if (rc == PTQ_OK) rc = ptq_args_check_sets(args, err);
+  r->usage = rc == PTQ_E_ARG;
+  PTQ_TRY(ptq_agree(r->comm, rc, err));
   PTQ_TRY(open_study(r, args, err));
   rc = store_path(args, &r->path, err);
   if (rc == PTQ_OK && r->rank == 0) rc = ptq_study_check_tokens(&r->study, err);
@@ -212,6 +220,19 @@ done:
 }
 
 static void summarize(const sweep_run *r, const ptq_dist_summary *s) {
+  const long long n = (long long)r->study.grid.n_points;
+  if (r->n_todo == 0) {
+    if (r->failed_before == 0)
+      ptq_log(PTQ_LOG_INFO, "%s: all %lld points are there already", r->path,
+              n);
+    else
+      ptq_log(PTQ_LOG_INFO,
+              "%s: nothing to do: %lld points are there, %lld "
+              "failed before",
+              r->path, n - (long long)r->failed_before,
+              (long long)r->failed_before);
+    return;
+  }
   ptq_log(PTQ_LOG_INFO, "%s: %lld points done, %lld failed in %.1f s%s",
           r->path, (long long)s->points_done, (long long)s->points_failed,
           s->seconds,
@@ -263,9 +284,10 @@ static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
   if (r.rank != 0 && ptq_log_get_level() == PTQ_LOG_INFO)
     ptq_log_set_level(PTQ_LOG_WARN);
   const ptq_status rc = sweep(&r, args, &summary, err);
-  if (rc != PTQ_OK)
+  if (rc != PTQ_OK) {
     *exit_code = ptq_command_failed("run", rc, err);
-  else if (summary.stopped)
+    if (r.usage) *exit_code = PTQ_EXIT_USAGE;
+  } else if (summary.stopped)
     *exit_code = PTQ_EXIT_STOPPED;
   else if (summary.points_failed + summary.subjects_failed + r.failed_before >
            0)

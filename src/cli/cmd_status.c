@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -249,11 +250,10 @@ static ptq_status print_json(ptq_view *v, const overview *o, ptq_err *err) {
       number_json(o->seconds_done), "seconds_left",
       number_json(o->seconds_left / (double)o->n_ranks), "models",
       models_json(o), "failures", failures_json(o));
-  if (out == NULL || json_dumpf(out, stdout, JSON_INDENT(2)) != 0) {
-    json_decref(out);
-    return PTQ_FAIL(err, PTQ_E_IO, "cannot write the status as JSON");
-  }
+  const int bad = out == NULL || json_dumpf(out, stdout, JSON_INDENT(2)) != 0;
   json_decref(out);
+  if (bad && !ferror(stdout))
+    return PTQ_FAIL(err, PTQ_E_NOMEM, "writing the status as JSON");
   printf("\n");
   return PTQ_OK;
 }
@@ -267,7 +267,11 @@ static ptq_status show(const char *path, bool json, bool *more, ptq_err *err) {
   PTQ_TRY(ptq_view_open(path, &v, err));
   PTQ_TRY(look(v, &o, err));
   PTQ_TRY(json ? print_json(v, &o, err) : print_text(v, &o, err));
-  (void)fflush(stdout);
+  /* --watch would repeat into a full disk or a closed pipe for ever */
+  errno = 0;
+  if (fflush(stdout) != 0 || ferror(stdout))
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_IO, "cannot write standard output: %s",
+                     errno != 0 ? strerror(errno) : "an earlier write failed"));
   *more =
       o.count[PTQ_STATE_PENDING] + o.count[PTQ_STATE_STARTED] > 0 ||
       o.model_count[PTQ_STATE_PENDING] + o.model_count[PTQ_STATE_STARTED] > 0;
@@ -283,11 +287,12 @@ static ptq_status run_status(const ptq_args *args, int *exit_code,
   bool more = true;
   const bool json = ptq_args_has(args, "json");
   const bool watch = ptq_args_has(args, "watch");
-  (void)exit_code;
-  PTQ_TRY(ptq_args_double(args, "interval", interval, &interval, err));
-  if (!(interval >= 0.1) || interval > 86400)
-    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
-                     "--interval %g: between 0.1 and 86400 seconds", interval));
+  rc = ptq_args_double(args, "interval", interval, &interval, err);
+  if (rc == PTQ_OK && (!(interval >= 0.1) || interval > 86400))
+    rc = PTQ_FAIL(err, PTQ_E_ARG,
+                  "--interval %g: between 0.1 and 86400 seconds", interval);
+  if (rc != PTQ_OK) *exit_code = PTQ_EXIT_USAGE;
+  PTQ_TRY(rc);
   for (;;) {
     /* From the top of a terminal; one after the other into a file. */
     if (watch && !json && isatty(STDOUT_FILENO)) printf("\033[H\033[2J");

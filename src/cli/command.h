@@ -36,6 +36,8 @@ bool ptq_args_has(const ptq_args *a, const char *name);
 /** All values of a repeatable option; returns their number (at most max). */
 int ptq_args_all(const ptq_args *a, const char *name, const char **out,
                  int max);
+/** PTQ_E_ARG when a value of the repeatable --set is not KEY=VALUE. */
+ptq_status ptq_args_check_sets(const ptq_args *a, ptq_err *err);
 /** Number options with a default; PTQ_E_ARG names the option. */
 ptq_status ptq_args_int(const ptq_args *a, const char *name, long fallback,
                         long *out, ptq_err *err);
@@ -51,8 +53,9 @@ typedef struct ptq_command {
   const ptq_option *options; /* ended by a row without a name; may be NULL */
   int min_args, max_args;    /* positional */
   bool needs_mpi;            /* main() initializes MPI only for these */
-  /** *exit_code is PTQ_EXIT_DONE on entry; an error becomes FAILED. A command
-   * that needs MPI may end it itself. */
+  /** *exit_code is PTQ_EXIT_DONE on entry; an error becomes FAILED, unless
+   * it says USAGE: a value of the command line is wrong. A command that needs
+   * MPI may end it itself. What standard output lost is main()'s to tell. */
   ptq_status (*run)(const ptq_args *args, int *exit_code, ptq_err *err);
 } ptq_command;
 

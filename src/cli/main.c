@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <errno.h>
 #include <mpi.h>
 #include <signal.h>
 #include <stdio.h>
@@ -77,20 +78,23 @@ static int run_command(const ptq_command *c, const ptq_args *args) {
     return PTQ_EXIT_FAILED;
   }
   const ptq_status rc = c->run(args, &exit_code, &err);
-  if (rc != PTQ_OK) exit_code = ptq_command_failed(c->name, rc, &err);
+  if (rc != PTQ_OK) {
+    const int failed = ptq_command_failed(c->name, rc, &err);
+    if (exit_code != PTQ_EXIT_USAGE) exit_code = failed;
+  }
   if (c->needs_mpi && MPI_Finalized(&finalized) == MPI_SUCCESS && !finalized)
     MPI_Finalize();
   return exit_code;
 }
 
-int main(int argc, char **argv) {
-  /* A file size limit is an error of a write, not a death. */
-  (void)signal(SIGXFSZ, SIG_IGN);
+static int program(int argc, char **argv) {
   if (argc < 2) return usage(stderr, PTQ_EXIT_USAGE);
   if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
     return usage(stdout, PTQ_EXIT_DONE);
-  if (strcmp(argv[1], "--version") == 0)
-    return printf("ptqsweep " PTQ_VERSION "\n") < 0;
+  if (strcmp(argv[1], "--version") == 0) {
+    printf("ptqsweep " PTQ_VERSION "\n");
+    return PTQ_EXIT_DONE;
+  }
   const ptq_command *c = find_command(argv[1]);
   if (c == NULL) return unknown_command(argv[1]);
   ptq_args args;
@@ -103,4 +107,16 @@ int main(int argc, char **argv) {
   if (ptq_args_has(&args, "quiet")) ptq_log_set_level(PTQ_LOG_WARN);
   if (ptq_args_has(&args, "verbose")) ptq_log_set_level(PTQ_LOG_DEBUG);
   return run_command(c, &args);
+}
+
+int main(int argc, char **argv) {
+  /* A file size limit is an error of a write, not a death. */
+  (void)signal(SIGXFSZ, SIG_IGN);
+  const int exit_code = program(argc, argv);
+  errno = 0;
+  const int lost = fflush(stdout) != 0 || ferror(stdout);
+  if (!lost || exit_code != PTQ_EXIT_DONE) return exit_code;
+  fprintf(stderr, "ptqsweep: cannot write standard output: %s\n",
+          errno != 0 ? strerror(errno) : "an earlier write failed");
+  return PTQ_EXIT_FAILED;
 }

@@ -12,7 +12,10 @@ expect 2 "unknown command 'rnu', did you mean 'run'" "$PTQSWEEP" rnu
 expect 2 "unknown option '--ouput', did you mean --output" run sweep.yaml --ouput x
 expect 2 "missing arguments" run
 expect 2 "needs STORE" run sweep.yaml -o
-expect 1 "memory" run sweep.yaml --memory lots
+expect 2 "memory" run sweep.yaml --memory lots
+expect 2 "max-attempts" run sweep.yaml --max-attempts 0
+expect 2 "time-limit" run sweep.yaml --time-limit soon
+expect 2 "'grid' is not KEY=VALUE" run sweep.yaml --set grid
 expect 1 "no-such.yaml" run no-such.yaml
 
 # --- The sweep file -----------------------------------------------------------
@@ -83,6 +86,7 @@ expect 3 "1 of 2 points to do" run nan.yaml "${one[@]}" -o nan.h5 --retry-failed
 run sweep.yaml "${one[@]}" -o store.h5 --quiet
 expect 1 "store.h5.*another" run sweep.yaml -o store.h5
 expect 0 "0 of 2 points to do" run sweep.yaml "${one[@]}" -o store.h5
+expect 0 "all 2 points are there already" run sweep.yaml "${one[@]}" -o store.h5
 echo "not a store" >text.h5
 expect 1 "text.h5" run sweep.yaml "${one[@]}" -o text.h5
 expect 1 "text.h5" "$PTQSWEEP" status text.h5

@@ -37,12 +37,14 @@ refuses() {
   fi
 }
 
-# The texts do not exist: a plan needs no tokens.
+# The texts have no tokens: a plan needs none.
+mkdir "$work/texts"
+echo 'A text.' | tee "$work/texts/c.txt" > "$work/texts/e.txt"
 cat > "$work/s.yaml" <<END
 models: [$zoo/llama-25k, $zoo/opt-25k]
 data:
-  calibration: {text: none/c.txt, windows: 4, length: 64, seed: 1}
-  evaluation: {text: none/e.txt, windows: 4, length: 64}
+  calibration: {text: texts/c.txt, windows: 4, length: 64, seed: 1}
+  evaluation: {text: texts/e.txt, windows: 4, length: 64}
 grid: {dtype: [int4, mxint3], method: [rtn, gptq], group: [16, 4096, row]}
 END
 cd "$work" || exit 1
@@ -61,17 +63,36 @@ assert len(plan["points"]) == 16 and plan["makespan"] <= plan["seconds"]
 '; then
   fail "the plan as JSON"
 fi
-[[ $(ls) == s.yaml ]] || fail "plan wrote something: $(ls)"
+[[ $(echo *) == "s.yaml texts" ]] || fail "plan wrote something: $(ls)"
 
 refuses 1 "s.yaml (--set): unknown key 'gruop' in grid, did you mean 'group'?" \
   plan s.yaml --set grid.gruop=3
 refuses 1 "cannot open 'absent.yaml'" plan absent.yaml
-refuses 1 "is not an amount of memory" plan s.yaml --memory much
+refuses 2 "is not an amount of memory" plan s.yaml --memory much
 refuses 1 "more than the 1.0 MiB that a rank may use; raise --memory" \
   plan s.yaml --memory 1MiB
-refuses 1 "--ranks must be 1 to 1000000, got 0" plan s.yaml --ranks 0
+refuses 2 "--ranks must be 1 to 1000000, got 0" plan s.yaml --ranks 0
+refuses 2 "--ranks must be 1 to 1000000, got -3" plan s.yaml --ranks -3
+refuses 2 "--ranks: 'abc' is not a whole number" plan s.yaml --ranks abc
+refuses 2 "--set 'grid' is not KEY=VALUE" plan s.yaml --set grid
+refuses 2 "--set '=3' is not KEY=VALUE" plan s.yaml --set =3
 refuses 2 "" plan
 refuses 2 "unknown option" plan s.yaml --rank
+
+# A text that a run could not read is refused where the sweep file names it.
+sed 's/e\.txt/absent.txt/' s.yaml > other.yaml
+refuses 1 "other.yaml:4: text: " plan other.yaml
+refuses 1 "texts/absent.txt" plan other.yaml
+sed 's/texts\/c\.txt/texts/' s.yaml > other.yaml
+refuses 1 "other.yaml:3: text: " plan other.yaml
+refuses 1 "is a directory; name a text file" plan other.yaml
+sed 's/^grid/  selection: {text: no.txt, windows: 4, length: 64}\n&/' s.yaml \
+  > other.yaml
+refuses 1 "other.yaml:5: text: " plan other.yaml
+
+# An editor's byte order mark.
+{ printf '\357\273\277'; cat s.yaml; } > other.yaml
+prints "sweep 'other': 16 points of 2 models" plan other.yaml
 
 prints "llama, can be run" inspect "$zoo/llama-25k"
 prints "tokenizer     tokenizer.json" inspect "$zoo/llama-25k" --weights
@@ -91,6 +112,18 @@ prints "gptq" list methods
 prints "OPTForCausalLM" list architectures
 prints "sqnr_output_prop" list metrics
 prints '"column": "dnll"' list metrics --json
-refuses 1 "there is no list of 'dtype', did you mean 'dtypes'?" list dtype
+refuses 2 "there is no list of 'dtype', did you mean 'dtypes'?" list dtype
+
+# What standard output loses is an error.
+if [[ -e /dev/full ]]; then
+  for words in "plan s.yaml" "plan s.yaml --json" "list metrics" \
+    "list metrics --json" "list laws" --help --version "plan --help"; do
+    said=$("$program" $words 2>&1 > /dev/full)
+    code=$?
+    [[ $code -eq 1 && $said == *"cannot write standard output: No space"* ||
+      $code -eq 1 && $said == *"cannot write standard output: an earlier"* ]] ||
+      fail "$words to a full device: exit status $code: $said"
+  done
+fi
 
 exit $((failures > 0))

@@ -34,7 +34,11 @@ expect 0 '4 done, 1 failed, 0 started, 1 pending, of 6' "$PTQSWEEP" status s.h5
 expect 0 'NaN in "blocks.0", block 0' "$PTQSWEEP" status s.h5
 expect 0 '"failed": 1' "$PTQSWEEP" status s.h5 --json
 expect 1 'No such file' "$PTQSWEEP" status none.h5
-expect 1 'interval' "$PTQSWEEP" status s.h5 --watch --interval 0
+expect 2 'interval' "$PTQSWEEP" status s.h5 --watch --interval 0
+expect 2 "not a number" "$PTQSWEEP" status s.h5 --interval soon
+expect 2 'is not in (0, 3]' "$PTQSWEEP" fit s.h5 --power 9
+expect 2 "unknown column 'parms'" "$PTQSWEEP" fit s.h5 --formula 'log(parms)'
+expect 2 'lsq' "$PTQSWEEP" fit s.h5 --estimator lsq
 expect 0 '0 bad' "$PTQSWEEP" verify s.h5
 expect 1 'which table' "$PTQSWEEP" export s.h5
 expect 1 "unknown table 'point'" "$PTQSWEEP" export s.h5 --table point
@@ -47,6 +51,15 @@ if [ -e /dev/full ]; then
   "$PTQSWEEP" export s.h5 --table points >/dev/full 2>full.txt
   [ $? -eq 1 ] || fail 'export to a full device'
   grep -q 'cannot write' full.txt || fail 'export to a full device is silent'
+  for words in 'status s.h5' 'status s.h5 --json' 'status s.h5 --watch' \
+    'verify s.h5'; do
+    # A watch that nothing stops would never end.
+    timeout 20 "$PTQSWEEP" $words >/dev/full 2>full.txt
+    got=$?
+    [ $got -eq 1 ] || fail "$words to a full device: exit $got"
+    grep -q 'cannot write standard output: No space' full.txt ||
+      fail "$words to a full device: $(cat full.txt)"
+  done
 fi
 printf 'key,model\n' >text.h5
 expect 1 'not an HDF5 file' "$PTQSWEEP" verify text.h5
