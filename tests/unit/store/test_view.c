@@ -269,6 +269,39 @@ static void the_columns_describe_themselves(void **state) {
   H5Fclose(file);
 }
 
+/* The offset of a member stands behind its name in the file. */
+static void a_column_outside_its_row_is_refused(void **state) {
+  (void)state;
+  static char bytes[1 << 22];
+  FILE *f = fopen(path, "r+b");
+  assert_non_null(f);
+  const size_t n = fread(bytes, 1, sizeof bytes, f);
+  int refused = 0;
+  for (size_t i = 0; i + 16 < n; i++) {
+    if (memcmp(bytes + i, "method", 7) != 0) continue;
+    const long at = (long)i + 9; /* second byte of the offset */
+    ptq_view *v = NULL;
+    ptq_err err = {0};
+    const void *rows = NULL;
+    int64_t count = 0;
+    assert_int_equal(fseek(f, at, SEEK_SET), 0);
+    fputc(0x7f, f);
+    assert_int_equal(fflush(f), 0);
+    if (ptq_view_open(path, &v, &err) != PTQ_OK ||
+        ptq_view_table(v, PTQ_TABLE_POINTS, &rows, &count, &err) != PTQ_OK) {
+      assert_int_equal(err.code, PTQ_E_FORMAT);
+      assert_non_null(strstr(err.msg, path));
+      refused++;
+    }
+    ptq_view_close(v);
+    assert_int_equal(fseek(f, at, SEEK_SET), 0);
+    fputc(bytes[at], f);
+    assert_int_equal(fflush(f), 0);
+  }
+  fclose(f);
+  assert_true(refused > 0);
+}
+
 int main(int argc, char **argv) {
   MPI_Init(&argc, &argv);
   (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
@@ -286,6 +319,7 @@ int main(int argc, char **argv) {
       CASE(a_missing_dataset_is_named),
       CASE(a_missing_column_is_named),
       CASE(the_columns_describe_themselves),
+      CASE(a_column_outside_its_row_is_refused),
   };
   const int failed =
       cmocka_run_group_tests_name("store/view", tests, NULL, NULL);
