@@ -57,7 +57,9 @@ static ptq_status estimate(inspection *x, ptq_err *err) {
   x->rtn_s = ptq_point_flops(&grid, 0) / rate;
   x->gptq_s = ptq_point_flops(&grid, 1) / rate;
   x->shared_s = ptq_shared_flops(&grid, 0) / rate;
-  x->memory_bytes = ptq_batch_bytes(&grid, 0, 1, 1);
+  ptq_load load = {0};
+  ptq_load_add(&load, &grid, 1);
+  x->memory_bytes = ptq_batch_bytes(&grid, 0, &load);
   const int64_t baseline = ptq_subject_bytes(&grid, 0);
   if (baseline > x->memory_bytes) x->memory_bytes = baseline;
 done:

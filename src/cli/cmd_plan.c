@@ -107,19 +107,15 @@ static subject_total total_of(const planned *p, int64_t subject) {
   for (int64_t i = 0; i < p->plan.n_items; i++) {
     const ptq_item *item = &p->plan.items[i];
     if (item->subject != subject) continue;
-    int64_t sequential = 0;
-    for (int64_t j = 0; j < item->n; j++) {
-      const ptq_point *point = &p->grid.points[p->plan.order[item->first + j]];
-      const ptq_method *m = &p->spec.methods[point->method];
-      sequential += m->family->mode(m) >= PTQ_CALIB_SEQUENTIAL;
-    }
+    ptq_load load = {0};
+    for (int64_t j = 0; j < item->n; j++)
+      ptq_load_add(&load, &p->grid, p->plan.order[item->first + j]);
     t.seconds += item->seconds;
     t.batches += item->n > 0;
     t.points += item->n;
     if (item->n > t.widest) t.widest = item->n;
     const int64_t bytes =
-        item->n > 0 ? ptq_batch_bytes(&p->grid, subject, item->n, sequential)
-                    : 0;
+        item->n > 0 ? ptq_batch_bytes(&p->grid, subject, &load) : 0;
     if (bytes > t.bytes) t.bytes = bytes;
   }
   return t;

@@ -2,6 +2,7 @@
 #include "ptq/model/forward.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "ptq/base/check.h"
 #include "ptq/num/blas.h"
@@ -50,12 +51,12 @@ static ptq_status show(const ptq_model_info *info, ptq_site site,
   return hook->input(hook->ctx, site, x, n, ptq_site_width(info, site), err);
 }
 
+/* ws->y = attention(ws->x) */
 static ptq_status attend(const ptq_model_info *info, const ptq_block *b,
-                         float *h, int64_t n, ptq_workspace *ws,
+                         int64_t n, ptq_workspace *ws,
                          const ptq_forward_hook *hook, ptq_site stop,
                          ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  norm_rows(info, b->norm1_w, b->norm1_b, h, n, ws->x);
   PTQ_TRY(show(info, PTQ_SITE_ATTN_IN, ws->x, n, hook, err));
   if (stop == PTQ_SITE_ATTN_IN) return PTQ_OK;
   PTQ_TRY(apply(b, PTQ_ROLE_Q, ws->x, n, hook, ws->q, err));
@@ -65,18 +66,17 @@ static ptq_status attend(const ptq_model_info *info, const ptq_block *b,
   PTQ_TRY(show(info, PTQ_SITE_ATTN_OUT, ws->mix, n, hook, err));
   if (stop == PTQ_SITE_ATTN_OUT) return PTQ_OK;
   PTQ_TRY(apply(b, PTQ_ROLE_O, ws->mix, n, hook, ws->y, err));
-  ptq_vec_add(ws->y, n * info->d_model, h);
 done:
   return rc;
 }
 
+/* ws->y = MLP(ws->x) */
 static ptq_status think(const ptq_model_info *info, const ptq_block *b,
-                        float *h, int64_t n, ptq_workspace *ws,
+                        int64_t n, ptq_workspace *ws,
                         const ptq_forward_hook *hook, ptq_site stop,
                         ptq_err *err) {
   ptq_status rc = PTQ_OK;
   float *inner = info->has_gate ? ws->gate : ws->up;
-  norm_rows(info, b->norm2_w, b->norm2_b, h, n, ws->x);
   PTQ_TRY(show(info, PTQ_SITE_MLP_IN, ws->x, n, hook, err));
   if (stop == PTQ_SITE_MLP_IN) return PTQ_OK;
   if (info->has_gate)
@@ -89,7 +89,6 @@ static ptq_status think(const ptq_model_info *info, const ptq_block *b,
   PTQ_TRY(show(info, PTQ_SITE_MLP_OUT, inner, n, hook, err));
   if (stop == PTQ_SITE_MLP_OUT) return PTQ_OK;
   PTQ_TRY(apply(b, PTQ_ROLE_DOWN, inner, n, hook, ws->y, err));
-  ptq_vec_add(ws->y, n * info->d_model, h);
 done:
   return rc;
 }
@@ -103,10 +102,30 @@ ptq_status ptq_block_forward(const ptq_model_info *info, const ptq_block *b,
   PTQ_ASSERT(info->has_gate == (info->act == PTQ_ACT_SILU));
   PTQ_ASSERT(n <= ws->max_tokens);
   if (n == 0) return PTQ_OK;
-  const ptq_status rc = attend(info, b, h, n, ws, hook, stop, err);
+  norm_rows(info, b->norm1_w, b->norm1_b, h, n, ws->x);
+  ptq_status rc = attend(info, b, n, ws, hook, stop, err);
   if (rc != PTQ_OK || stop == PTQ_SITE_ATTN_IN || stop == PTQ_SITE_ATTN_OUT)
     return rc;
-  return think(info, b, h, n, ws, hook, stop, err);
+  ptq_vec_add(ws->y, n * info->d_model, h);
+  norm_rows(info, b->norm2_w, b->norm2_b, h, n, ws->x);
+  rc = think(info, b, n, ws, hook, stop, err);
+  if (rc != PTQ_OK || stop == PTQ_SITE_MLP_IN || stop == PTQ_SITE_MLP_OUT)
+    return rc;
+  ptq_vec_add(ws->y, n * info->d_model, h);
+  return PTQ_OK;
+}
+
+ptq_status ptq_module_forward(const ptq_model_info *info, const ptq_block *b,
+                              ptq_site site, const float *x, int64_t n,
+                              ptq_workspace *ws, const ptq_forward_hook *hook,
+                              ptq_err *err) {
+  PTQ_ASSERT(site == PTQ_SITE_ATTN_IN || site == PTQ_SITE_MLP_IN);
+  PTQ_ASSERT(n <= ws->max_tokens);
+  if (n == 0) return PTQ_OK;
+  memcpy(ws->x, x, (size_t)(n * info->d_model) * sizeof *x);
+  return site == PTQ_SITE_ATTN_IN
+             ? attend(info, b, n, ws, hook, PTQ_SITE_COUNT, err)
+             : think(info, b, n, ws, hook, PTQ_SITE_COUNT, err);
 }
 
 void ptq_head_norm(const ptq_model_info *info, const ptq_head *head, float *h,

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "ptq/quant/method.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "ptq/base/check.h"
 #include "ptq/base/text.h"
 
 extern const ptq_method_family ptq_method_rtn;
@@ -55,4 +57,48 @@ ptq_status ptq_method_parse(const char *name, const ptq_method_option *options,
   const ptq_status rc = f->parse(&m, options, n, err);
   if (rc == PTQ_OK) *out = m;
   return rc;
+}
+
+unsigned ptq_method_needs(const ptq_method *m) {
+  return m->family->needs != NULL ? m->family->needs(m) : 0;
+}
+
+bool ptq_method_is_sequential(const ptq_method *m) {
+  const ptq_calibration_mode mode = m->family->mode(m);
+  return mode == PTQ_CALIB_SEQUENTIAL || mode == PTQ_CALIB_TRUE_SEQUENTIAL;
+}
+
+/* What a method counts on; a caller that forgets it has a bug. */
+static void check_given(const ptq_method *m, const ptq_quant_input *in) {
+  const unsigned needs = ptq_method_needs(m);
+  PTQ_ASSERT(in->rows > 0 && in->cols > 0 && in->threads > 0);
+  PTQ_ASSERT(in->h != NULL || m->family->mode(m) == PTQ_CALIB_NONE);
+  PTQ_ASSERT(in->mean_abs != NULL || (needs & PTQ_NEED_MEAN_ABS) == 0);
+  PTQ_ASSERT((in->h_train != NULL && in->h_holdout != NULL) ||
+             (needs & PTQ_NEED_HOLDOUT) == 0);
+  PTQ_ASSERT(in->cross != NULL || (needs & PTQ_NEED_CROSS) == 0);
+  PTQ_ASSERT(in->module != NULL || (needs & PTQ_NEED_MODULE_LOSS) == 0);
+}
+
+ptq_status ptq_method_quantize_site(const ptq_method *m,
+                                    const ptq_quant_input *in,
+                                    ptq_quant_output *out, int n,
+                                    ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  for (int i = 0; i < n; i++) {
+    check_given(m, &in[i]);
+    out[i].damp = (double)NAN;
+    out[i].storage_bits = 0.0;
+    out[i].extra_hash = 0;
+  }
+  if (m->family->quantize_site != NULL)
+    return m->family->quantize_site(m, in, out, n, err);
+  for (int i = 0; i < n && rc == PTQ_OK; i++)
+    rc = m->family->quantize(m, &in[i], &out[i], err);
+  return rc;
+}
+
+ptq_status ptq_method_quantize(const ptq_method *m, const ptq_quant_input *in,
+                               ptq_quant_output *out, ptq_err *err) {
+  return ptq_method_quantize_site(m, in, out, 1, err);
 }

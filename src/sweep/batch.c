@@ -4,6 +4,7 @@
 #include "clock.h"
 #include "lane.h"
 #include "ptq/base/mem.h"
+#include "ptq/sweep/cost.h"
 #include "scoring.h"
 
 /* Everything a batch holds. */
@@ -30,9 +31,11 @@ static ptq_status batch_open(batch *b, const ptq_grid *g, const int64_t *points,
                              int64_t n, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   int64_t smallest_group = 0;
-  bool sequential = false;
+  ptq_load load = {0};
   PTQ_TRY(ptq_setup_open(&b->setup, g, g->points[points[0]].subject, err));
-  PTQ_TRY(ptq_reference_open(&b->reference, &b->setup, err));
+  for (int64_t i = 0; i < n; i++) ptq_load_add(&load, g, points[i]);
+  PTQ_TRY(ptq_reference_open(&b->reference, &b->setup, load.needs,
+                             load.own_needs, err));
   PTQ_TRY(ptq_alloc(&b->lanes, n, sizeof *b->lanes, "a batch", err));
   b->n = n;
   for (int64_t i = 0; i < n; i++) {
@@ -40,10 +43,9 @@ static ptq_status batch_open(batch *b, const ptq_grid *g, const int64_t *points,
     PTQ_TRY(ptq_lane_open(l, g, points[i], &b->reference, err));
     if (l->group > 0 && (smallest_group == 0 || l->group < smallest_group))
       smallest_group = l->group;
-    sequential = sequential || l->calib.n > 0;
   }
-  PTQ_TRY(ptq_workbench_open(&b->bench, &b->setup, smallest_group, sequential,
-                             err));
+  PTQ_TRY(ptq_workbench_open(&b->bench, &b->setup, smallest_group,
+                             load.sequential > 0, load.own_needs, err));
   PTQ_TRY(ptq_workspace_create(b->setup.info, ptq_setup_max_length(&b->setup),
                                &b->ws, err));
 done:

@@ -84,6 +84,34 @@ static double collect_flops(const ptq_model_info *info, const ptq_text_spec *t,
   return pass_flops(info, t) - skipped + moment_flops(info, t, last);
 }
 
+/* The unquantized model's inputs beside a point's own, and their products. */
+static double cross_flops(const ptq_model_info *info, const ptq_text_spec *t,
+                          ptq_calibration_mode mode) {
+  double flops = 2.0 * moment_flops(info, t, PTQ_SITE_MLP_OUT);
+  const int first =
+      mode == PTQ_CALIB_TRUE_SEQUENTIAL ? 0 : (int)PTQ_SITE_MLP_OUT;
+  for (int s = first; s < PTQ_SITE_COUNT; s++)
+    flops += collect_flops(info, t, (ptq_site)s) -
+             moment_flops(info, t, (ptq_site)s);
+  return flops;
+}
+
+/* Attention and MLP on their share of the calibration text, and the errors of
+ * o and down under H, as often as the method asks. */
+static double module_flops(const ptq_grid *g, int64_t subject,
+                           const ptq_method *m) {
+  const ptq_model_info *info = &g->subjects[subject].info;
+  ptq_text_spec t = *calibration(g, subject);
+  if (m->family->module_evals == NULL) return 0.0;
+  if (t.windows > PTQ_MODULE_WINDOWS) t.windows = PTQ_MODULE_WINDOWS;
+  double flops = pass_flops(info, &t);
+  for (int s = 0; s < PTQ_SITE_COUNT; s++)
+    if (s == PTQ_SITE_ATTN_OUT || s == PTQ_SITE_MLP_OUT)
+      flops += site_flops(info, (ptq_site)s) * (double)info->n_blocks *
+               (double)ptq_site_width(info, (ptq_site)s);
+  return flops * m->family->module_evals(m);
+}
+
 static double calibration_flops(const ptq_grid *g, int64_t subject,
                                 ptq_calibration_mode mode) {
   const ptq_model_info *info = &g->subjects[subject].info;
@@ -118,14 +146,19 @@ double ptq_point_flops(const ptq_grid *g, int64_t point) {
   const ptq_model_info *info = &g->subjects[p->subject].info;
   const ptq_method *m = &g->spec->methods[p->method];
   const ptq_text_spec *eval = evaluation(g, p->subject);
+  const ptq_calibration_mode mode = m->family->mode(m);
   double quantize = 0.0;
   for (int role = 0; role < PTQ_ROLE_COUNT; role++)
     if (ptq_role_present(info, (ptq_role)role))
       quantize += m->family->flops(m, ptq_role_outputs(info, (ptq_role)role),
                                    ptq_role_inputs(info, (ptq_role)role));
+  if (ptq_method_is_sequential(m) && (ptq_method_needs(m) & PTQ_NEED_CROSS))
+    quantize += cross_flops(info, calibration(g, p->subject), mode) /
+                (double)info->n_blocks;
   return POINT_OVERHEAD + quantize * (double)info->n_blocks +
+         module_flops(g, p->subject, m) +
          2.0 * quadratic_flops(info) + /* under two texts' H */
-         calibration_flops(g, p->subject, m->family->mode(m)) +
+         calibration_flops(g, p->subject, mode) +
          pass_flops(info, &g->spec->selection) + pass_flops(info, eval) +
          head_flops(info, eval);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collect.h"
 #include "ptq/eval/score.h"
 #include "ptq/model/forward.h"
 #include "ptq/record/rows.h"
@@ -22,6 +23,7 @@ enum {
 typedef struct sizes {
   int64_t weights;             /* linear layers of a block */
   int64_t largest;             /* largest of them */
+  int64_t site;                /* those of the largest site together */
   int64_t outputs;             /* of a block's linear layers, a token */
   int64_t squares;             /* sum over sites of width^2 */
   int64_t widest_square;       /* largest width^2 */
@@ -40,6 +42,7 @@ static sizes measure(const ptq_grid *g, int64_t subject) {
   const ptq_text_spec *eval = &g->spec->evaluations[sub->evaluation];
   const ptq_text_spec *select = &g->spec->selection;
   sizes s = {0};
+  int64_t at_site[PTQ_SITE_COUNT] = {0};
   for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
     if (!ptq_role_present(info, (ptq_role)role)) continue;
     const int64_t out = ptq_role_outputs(info, (ptq_role)role);
@@ -47,6 +50,9 @@ static sizes measure(const ptq_grid *g, int64_t subject) {
     s.weights += n;
     s.largest = larger(s.largest, n);
     s.outputs += out;
+    int64_t *site = &at_site[ptq_role_site((ptq_role)role)];
+    *site += n;
+    s.site = larger(s.site, *site);
   }
   for (int site = 0; site < PTQ_SITE_COUNT; site++) {
     const int64_t d = ptq_site_width(info, (ptq_site)site);
@@ -70,27 +76,77 @@ static int64_t vocabulary_bytes(const ptq_model_info *info) {
   return FLOAT * info->d_model * (info->vocab + positions);
 }
 
-int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, int64_t n_points,
-                        int64_t n_sequential) {
+void ptq_load_add(ptq_load *l, const ptq_grid *g, int64_t point) {
+  const ptq_point *p = &g->points[point];
+  const ptq_model_info *info = &g->subjects[p->subject].info;
+  const ptq_method *m = &g->spec->methods[p->method];
+  l->points++;
+  if (ptq_method_is_sequential(m)) {
+    l->sequential++;
+    l->own_needs |= ptq_method_needs(m);
+  } else {
+    l->needs |= ptq_method_needs(m);
+    if (m->family->mode(m) == PTQ_CALIB_STATIC)
+      l->methods |= UINT64_C(1) << (p->method % 64);
+  }
+  for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
+    if (m->family->bytes == NULL || !ptq_role_present(info, (ptq_role)role))
+      continue;
+    const double bytes =
+        m->family->bytes(m, ptq_role_outputs(info, (ptq_role)role),
+                         ptq_role_inputs(info, (ptq_role)role));
+    if (bytes > l->method_bytes) l->method_bytes = bytes;
+  }
+}
+
+/* Sets of factors that are kept at the same time: each static method's on the
+ * shared H, and those of the sequential point at hand. */
+static int64_t factor_sets(const ptq_load *l) {
+  int64_t n = l->sequential > 0;
+  for (uint64_t left = l->methods; left != 0; left &= left - 1) n++;
+  return n;
+}
+
+/* What methods ask of the calibration text beside H. */
+static int64_t needs_bytes(const ptq_grid *g, int64_t subject, const sizes *s,
+                           const ptq_load *l) {
+  const ptq_model_info *info = &g->subjects[subject].info;
+  const ptq_text_spec *calib =
+      &g->spec->calibrations[g->subjects[subject].calibration];
+  int64_t bytes = ptq_collected_bytes(
+      info, l->needs & ~(unsigned)PTQ_NEED_CROSS, calib->length);
+  if (l->sequential > 0)
+    bytes += ptq_collected_bytes(info, l->own_needs, calib->length);
+  if (l->own_needs & PTQ_NEED_CROSS) bytes += FLOAT * s->calib;
+  if ((l->needs | l->own_needs) & PTQ_NEED_MODULE_LOSS) {
+    const int64_t windows = calib->windows < PTQ_MODULE_WINDOWS
+                                ? calib->windows
+                                : PTQ_MODULE_WINDOWS;
+    bytes += 4 * FLOAT * windows * calib->length * info->d_model;
+  }
+  return bytes;
+}
+
+int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
   const ptq_subject *sub = &g->subjects[subject];
   const ptq_model_info *info = &sub->info;
   const sizes s = measure(g, subject);
   const int64_t eval_windows = g->spec->evaluations[sub->evaluation].windows;
   /* The reference: a block, its streams, moments (double and scratch), H of
-   * both texts (double, float, float), outputs, a product. */
-  const int64_t reference =
-      FLOAT * (s.weights + 4 * info->d_model) +
-      FLOAT * (s.calib + s.select + s.eval) +
-      s.squares * (DOUBLE + FLOAT + DOUBLE + FLOAT + FLOAT) +
-      FLOAT * s.select_tokens * s.outputs + FLOAT * s.largest;
+   * both texts (float), outputs, a product. */
+  const int64_t reference = FLOAT * (s.weights + 4 * info->d_model) +
+                            FLOAT * (s.calib + s.select + s.eval) +
+                            s.squares * (DOUBLE + FLOAT + FLOAT + FLOAT) +
+                            FLOAT * s.select_tokens * s.outputs +
+                            FLOAT * s.largest;
   /* The workbench: quantized weights, error, codes, parameters (at most one
-   * pair of floats a weight), and inside a method a copy of the weights in
-   * double and their feedback, H, and factors of H shared and own. */
-  const int64_t bench = FLOAT * (s.weights + s.largest) + 2 * s.largest +
-                        8 * s.largest + (DOUBLE + FLOAT) * s.largest +
-                        DOUBLE * s.widest_square + 2 * DOUBLE * s.squares;
-  const int64_t sequential =
-      n_sequential > 0 ? s.squares * DOUBLE + FLOAT * s.calib : 0;
+   * pair of floats a weight), hidden states, and inside a method a copy of the
+   * weights in double and their feedback, H in the making, and factors. */
+  const int64_t bench =
+      FLOAT * (s.weights + s.largest) + 2 * s.site + 8 * s.site +
+      (DOUBLE + FLOAT) * s.largest + FLOAT * s.longest * info->d_model +
+      DOUBLE * s.widest_square + factor_sets(l) * DOUBLE * s.squares +
+      (int64_t)l->method_bytes;
   /* A point: streams, layer rows, scores a window, KL a position. */
   const int64_t point =
       FLOAT * (s.select + s.eval) +
@@ -98,11 +154,11 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, int64_t n_points,
       eval_windows *
           (int64_t)(sizeof(ptq_window_row) + sizeof(ptq_window_score)) +
       FLOAT * s.eval_tokens;
-  return BASE_BYTES + reference + bench + sequential +
+  return BASE_BYTES + reference + needs_bytes(g, subject, &s, l) + bench +
          ptq_workspace_bytes(info, s.longest) + vocabulary_bytes(info) +
          ptq_scorer_bytes(info, g->spec->evaluations[sub->evaluation].length,
-                          n_points) +
-         n_points * point + n_sequential * FLOAT * s.calib;
+                          l->points) +
+         l->points * point + l->sequential * FLOAT * s.calib;
 }
 
 int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject) {

@@ -114,6 +114,15 @@ static ptq_status check_accepted(const ptq_grid *g, const cell *c,
   const ptq_dtype *dt = &spec->dtypes[c->dtype];
   ptq_err why = {0};
   char group[24];
+  const ptq_text_spec *calib =
+      &spec->calibrations[g->subjects[c->subject].calibration];
+  if ((ptq_method_needs(m) & PTQ_NEED_HOLDOUT) && calib->windows < 2)
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "%s:%d: method '%s' holds the last fifth of the "
+                    "calibration windows out to choose by; it needs two "
+                    "windows, not %" PRId64,
+                    spec->path, spec->method_lines[c->method], m->name,
+                    calib->windows);
   if (m->family->accepts(m, dt, c->group, &why) == PTQ_OK) return PTQ_OK;
   ptq_group_name(c->group, group);
   return PTQ_FAIL(err, PTQ_E_ARG,

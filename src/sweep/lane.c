@@ -7,16 +7,14 @@
 #include <string.h>
 
 #include "clock.h"
+#include "module_loss.h"
+#include "ptq/base/check.h"
 #include "ptq/base/mem.h"
 #include "ptq/num/vec.h"
 
 double ptq_decibel(double signal, double noise) {
   if (noise == 0.0) return signal > 0.0 ? (double)INFINITY : (double)NAN;
   return 10.0 * log10(signal / noise);
-}
-
-static bool is_sequential(ptq_calibration_mode mode) {
-  return mode == PTQ_CALIB_SEQUENTIAL || mode == PTQ_CALIB_TRUE_SEQUENTIAL;
 }
 
 ptq_status ptq_lane_open(ptq_lane *l, const ptq_grid *g, int64_t point,
@@ -32,7 +30,7 @@ ptq_status ptq_lane_open(ptq_lane *l, const ptq_grid *g, int64_t point,
                     sizeof *l->layers, "layer results", err));
   PTQ_TRY(ptq_stream_copy(&l->select, &r->select, err));
   PTQ_TRY(ptq_stream_copy(&l->eval, &r->eval, err));
-  if (is_sequential(l->mode))
+  if (ptq_method_is_sequential(l->method))
     PTQ_TRY(ptq_stream_copy(&l->calib, &r->calib, err));
 done:
   if (rc != PTQ_OK) ptq_lane_close(l);
@@ -47,12 +45,14 @@ void ptq_lane_close(ptq_lane *l) {
   *l = (ptq_lane){0};
 }
 
-static void hash_codes(const ptq_workbench *b, const ptq_linear *w,
+static void hash_codes(const ptq_quant_output *out, const ptq_linear *w,
                        int64_t n_params, char text[17]) {
-  const uint64_t parts[2] = {
-      ptq_hash64(b->codes, (size_t)(w->out * w->in) * sizeof *b->codes),
-      ptq_hash64(b->params, (size_t)n_params * sizeof *b->params)};
-  snprintf(text, 17, "%016" PRIx64, ptq_hash64(parts, sizeof parts));
+  const uint64_t parts[3] = {
+      ptq_hash64(out->q, (size_t)(w->out * w->in) * sizeof *out->q),
+      ptq_hash64(out->params, (size_t)n_params * sizeof *out->params),
+      out->extra_hash};
+  const size_t n = out->extra_hash != 0 ? 3 : 2;
+  snprintf(text, 17, "%016" PRIx64, ptq_hash64(parts, n * sizeof parts[0]));
 }
 
 /* The layer's row but for the propagated error, which the selection pass
@@ -80,66 +80,124 @@ static void record_layer(ptq_lane *l, const ptq_reference *r, ptq_workbench *b,
   const int64_t n_params = l->group == PTQ_GROUP_TENSOR
                                ? 1
                                : w->out * ptq_dtype_groups(w->in, l->group);
-  hash_codes(b, w, n_params, row->codes);
+  hash_codes(out, w, n_params, row->codes);
   l->weight_energy += r->weight_energy[role];
   l->weight_noise += noise;
   l->storage_bits += out->storage_bits;
 }
 
-static ptq_status quantize_role(ptq_lane *l, const ptq_reference *r,
-                                ptq_workbench *b, ptq_role role,
-                                const double *h, ptq_factor_cache *cache,
-                                ptq_err *err) {
-  const ptq_linear *w = &r->block.linear[role];
-  const ptq_quant_input in = {.w = w->weight,
-                              .rows = w->out,
-                              .cols = w->in,
-                              .dtype = l->dtype,
-                              .group = l->group,
-                              .h = h,
-                              .cache_site = (int)ptq_role_site(role),
-                              .cache = cache,
-                              .threads = 1};
-  ptq_quant_output out = {.y = b->role_weights[role],
-                          .q = b->codes,
-                          .params = b->params,
-                          .damp = (double)NAN};
-  const ptq_status rc = l->method->family->quantize(l->method, &in, &out, err);
-  if (rc != PTQ_OK) return rc;
-  b->block.linear[role].weight = b->role_weights[role];
-  record_layer(l, r, b, role, &out);
-  return PTQ_OK;
+/* The layers of one site on their way through a method. */
+typedef struct site_work {
+  int n;
+  ptq_role role[PTQ_ROLE_COUNT];
+  ptq_quant_input in[PTQ_ROLE_COUNT];
+  ptq_quant_output out[PTQ_ROLE_COUNT];
+  char name[PTQ_ROLE_COUNT][PTQ_TENSOR_NAME_MAX];
+  ptq_module_probe probe;
+  ptq_module_loss loss;
+} site_work;
+
+/* What a layer is given beside its weights. */
+static void give(const ptq_lane *l, const ptq_reference *r, ptq_site site,
+                 const ptq_collected *c, ptq_quant_input *in) {
+  const bool attention = site == PTQ_SITE_ATTN_IN;
+  in->dtype = l->dtype;
+  in->group = l->group;
+  in->cache_site = (int)site;
+  in->threads = 1;
+  in->reads_stream = attention || site == PTQ_SITE_MLP_IN;
+  in->writes_stream = !in->reads_stream;
+  if (in->reads_stream) {
+    in->norm_w = attention ? r->block.norm1_w : r->block.norm2_w;
+    in->norm_b = attention ? r->block.norm1_b : r->block.norm2_b;
+  }
+  if (l->mode == PTQ_CALIB_NONE) return;
+  const unsigned needs = ptq_method_needs(l->method);
+  in->h = c->h[site];
+  if (needs & PTQ_NEED_MEAN_ABS) in->mean_abs = c->mean_abs[site];
+  if (needs & PTQ_NEED_CROSS) in->cross = c->cross[site];
+  if (needs & PTQ_NEED_HOLDOUT) {
+    in->h_train = c->h_train[site];
+    in->h_holdout = c->h_holdout[site];
+  }
 }
 
-static ptq_status quantize_site(ptq_lane *l, const ptq_reference *r,
-                                ptq_workbench *b, ptq_site site,
-                                const double *h, ptq_factor_cache *cache,
+static void lay_out(const ptq_lane *l, ptq_reference *r, ptq_workbench *b,
+                    ptq_site site, const ptq_collected *c,
+                    ptq_factor_cache *cache, site_work *work) {
+  int16_t *codes = b->codes;
+  ptq_group_params *params = b->params;
+  for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
+    const ptq_linear *w = &r->block.linear[role];
+    if (ptq_role_site((ptq_role)role) != site || w->weight == NULL) continue;
+    const int i = work->n++;
+    work->role[i] = (ptq_role)role;
+    ptq_role_tensor_name(r->setup->model, r->block.index, (ptq_role)role,
+                         work->name[i]);
+    work->in[i] = (ptq_quant_input){.w = w->weight,
+                                    .rows = w->out,
+                                    .cols = w->in,
+                                    .cache = cache,
+                                    .layer = work->name[i]};
+    give(l, r, site, c, &work->in[i]);
+    if (ptq_method_needs(l->method) & PTQ_NEED_MODULE_LOSS)
+      work->in[i].module = &work->loss;
+    work->out[i] = (ptq_quant_output){
+        .y = b->role_weights[role], .q = codes, .params = params};
+    codes += w->out * w->in;
+    params += w->out * ptq_dtype_groups(w->in, l->group);
+  }
+}
+
+static ptq_status quantize_site(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
+                                ptq_workspace *ws, ptq_site site,
+                                const ptq_collected *c, ptq_factor_cache *cache,
                                 ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  for (int role = 0; role < PTQ_ROLE_COUNT && rc == PTQ_OK; role++)
-    if (ptq_role_site((ptq_role)role) == site &&
-        r->block.linear[role].weight != NULL)
-      rc = quantize_role(l, r, b, (ptq_role)role, h, cache, err);
+  site_work work = {
+      .probe = {.r = r, .ws = ws, .error = b->error, .site = site}};
+  work.loss =
+      (ptq_module_loss){.ctx = &work.probe, .eval = ptq_module_probe_eval};
+  lay_out(l, r, b, site, c, cache, &work);
+  const ptq_status rc =
+      ptq_method_quantize_site(l->method, work.in, work.out, work.n, err);
+  for (int i = 0; i < work.n && rc == PTQ_OK; i++) {
+    const ptq_role role = work.role[i];
+    b->block.linear[role].weight = b->role_weights[role];
+    record_layer(l, r, b, role, &work.out[i]);
+  }
   return rc;
 }
 
-/* Second moments of the sites first..last over the lane's own calibration
- * stream through the block as quantized so far. */
+/* The unquantized model's inputs on window i of the calibration text. */
+static ptq_status keep_reference(ptq_collector *c, ptq_reference *r,
+                                 ptq_workbench *b, ptq_workspace *ws, int64_t i,
+                                 ptq_err *err) {
+  const ptq_forward_hook hook = {.ctx = c, .input = ptq_collect_reference};
+  memcpy(b->hidden, ptq_stream_window(&r->before, i),
+         (size_t)(r->before.length * r->before.d) * sizeof *b->hidden);
+  return ptq_block_forward(r->setup->info, &r->block, b->hidden,
+                           r->before.length, ws, &hook, c->last, err);
+}
+
+/* The inputs of sites first..last over the lane's own calibration stream
+ * through the block as quantized so far. */
 static ptq_status collect(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
                           ptq_workspace *ws, ptq_site first, ptq_site last,
                           ptq_err *err) {
-  const ptq_forward_hook hook = {.ctx = r->moment, .input = ptq_collect_input};
+  ptq_collector c =
+      ptq_collect_begin(&b->inputs, r->moment, first, last, l->calib.n);
+  const ptq_forward_hook hook = {.ctx = &c, .input = ptq_collect_input};
   const size_t bytes =
       (size_t)(l->calib.length * l->calib.d) * sizeof *b->hidden;
   ptq_status rc = PTQ_OK;
-  for (int s = 0; s < PTQ_SITE_COUNT; s++) ptq_moment_reset(&r->moment[s]);
   for (int64_t i = 0; i < l->calib.n; i++) {
+    if (b->inputs.needs & PTQ_NEED_CROSS)
+      PTQ_TRY(keep_reference(&c, r, b, ws, i, err));
     memcpy(b->hidden, ptq_stream_window(&l->calib, i), bytes);
     PTQ_TRY(ptq_block_forward(r->setup->info, &b->block, b->hidden,
                               l->calib.length, ws, &hook, last, err));
+    ptq_collect_window(&c, i);
   }
-  for (ptq_site s = first; s <= last; s++)
-    ptq_moment_get(&r->moment[s], b->h[s]);
 done:
   return rc;
 }
@@ -148,15 +206,14 @@ static ptq_status quantize_block(ptq_lane *l, ptq_reference *r,
                                  ptq_workbench *b, ptq_workspace *ws,
                                  ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const bool sequential = is_sequential(l->mode);
+  const bool sequential = ptq_method_is_sequential(l->method);
   ptq_factor_cache_reset(b->own);
   if (l->mode == PTQ_CALIB_SEQUENTIAL)
     PTQ_TRY(collect(l, r, b, ws, (ptq_site)0, PTQ_SITE_MLP_OUT, err));
   for (ptq_site s = (ptq_site)0; s < PTQ_SITE_COUNT; s++) {
     if (l->mode == PTQ_CALIB_TRUE_SEQUENTIAL)
       PTQ_TRY(collect(l, r, b, ws, s, s, err));
-    const double *h = sequential ? b->h[s] : r->h_calib[s];
-    PTQ_TRY(quantize_site(l, r, b, s, l->mode == PTQ_CALIB_NONE ? NULL : h,
+    PTQ_TRY(quantize_site(l, r, b, ws, s, sequential ? &b->inputs : &r->inputs,
                           sequential ? b->own : b->shared, err));
   }
 done:

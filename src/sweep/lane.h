@@ -34,19 +34,20 @@ typedef struct ptq_workbench {
   float *weights;  /* owned; quantized weights of a block */
   float *role_weights[PTQ_ROLE_COUNT]; /* into weights */
   float *error;                        /* owned; largest [out, in] */
-  int16_t *codes;                      /* owned; largest [out, in] */
-  ptq_group_params *params;            /* owned; largest [out, groups] */
-  float *hidden;                       /* owned; [calib length, d_model] */
-  double *h[PTQ_SITE_COUNT];           /* owned; H of a sequential lane */
-  ptq_factor_cache *shared;            /* owned; factors of the reference's H */
-  ptq_factor_cache *own;               /* owned; factors of one lane's H */
+  int16_t *codes;           /* owned; [out, in] of the largest site's layers */
+  ptq_group_params *params; /* owned; [out, groups] of the same */
+  float *hidden;            /* owned; [calib length, d_model] */
+  ptq_collected inputs;     /* owned; of a sequential lane */
+  ptq_factor_cache *shared; /* owned; factors of the reference's H */
+  ptq_factor_cache *own;    /* owned; factors of one lane's H */
 } ptq_workbench;
 
 /** `smallest_group` sizes the parameter buffer: the least positive group of
- * the lanes, or 0 when all are rows or tensors. */
+ * the lanes, or 0 when all are rows or tensors. `own_needs`: PTQ_NEED_... bits
+ * of the sequential lanes. */
 ptq_status ptq_workbench_open(ptq_workbench *b, const ptq_setup *setup,
                               int64_t smallest_group, bool sequential,
-                              ptq_err *err);
+                              unsigned own_needs, ptq_err *err);
 void ptq_workbench_close(ptq_workbench *b);
 
 /** A lane at the embedding. */

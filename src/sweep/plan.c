@@ -27,12 +27,6 @@ typedef struct packer {
   ptq_plan *plan;
 } packer;
 
-static bool is_sequential(const ptq_grid *g, int64_t point) {
-  const ptq_method *m = &g->spec->methods[g->points[point].method];
-  const ptq_calibration_mode mode = m->family->mode(m);
-  return mode == PTQ_CALIB_SEQUENTIAL || mode == PTQ_CALIB_TRUE_SEQUENTIAL;
-}
-
 static double point_seconds(const packer *p, int64_t point) {
   return ptq_point_flops(p->g, point) * p->seconds_per_flop;
 }
@@ -65,19 +59,21 @@ static ptq_status pack_one(packer *p, int64_t subject, rest *r, ptq_err *err) {
   const double shared = ptq_shared_flops(g, subject) * p->seconds_per_flop;
   const double part = r->seconds / (double)r->batches;
   double own = 0.0;
-  int64_t n = 0, sequential = 0, bytes = 0;
+  int64_t n = 0, bytes = 0;
+  ptq_load load = {0};
   /* Leave a point for each of the batches to come. */
   for (; r->first + n <= r->end - r->batches; n++) {
     const int64_t point = p->plan->order[r->first + n];
     const double seconds = point_seconds(p, point);
-    const int64_t with = sequential + is_sequential(g, point);
-    const int64_t need = ptq_batch_bytes(g, subject, n + 1, with);
+    ptq_load with = load;
+    ptq_load_add(&with, g, point);
+    const int64_t need = ptq_batch_bytes(g, subject, &with);
     const bool fits = p->memory == 0 || need <= p->memory;
     if (n == 0 && !fits) return too_large(p, subject, need, "a point", err);
     if (n > 0 && (!fits || shared + own + seconds > MAX_SECONDS)) break;
     if (n > 0 && r->batches > 1 && own + seconds / 2.0 > part) break;
     own += seconds;
-    sequential = with;
+    load = with;
     bytes = need;
   }
   add_item(p, subject, r->first, n, shared + own, bytes);

@@ -6,24 +6,31 @@
 #include "ptq/base/mem.h"
 #include "ptq/num/vec.h"
 
-ptq_status ptq_collect_input(void *moments, ptq_site site, const float *x,
-                             int64_t n, int64_t width, ptq_err *err) {
-  ptq_moment *m = moments;
-  (void)width;
-  (void)err;
-  ptq_moment_add(&m[site], x, n);
-  return PTQ_OK;
-}
-
 static ptq_status open_sites(ptq_reference *r, const ptq_model_info *info,
                              ptq_err *err) {
   ptq_status rc = PTQ_OK;
   for (int s = 0; s < PTQ_SITE_COUNT; s++) {
     const int64_t d = ptq_site_width(info, (ptq_site)s);
     PTQ_TRY(ptq_moment_init(&r->moment[s], d, err));
-    PTQ_TRY(ptq_alloc(&r->h_calib[s], d * d, sizeof(double), "H", err));
     PTQ_TRY(ptq_alloc(&r->h_calib32[s], d * d, sizeof(float), "H", err));
     PTQ_TRY(ptq_alloc(&r->h_select32[s], d * d, sizeof(float), "H", err));
+  }
+done:
+  return rc;
+}
+
+static ptq_status open_modules(ptq_reference *r, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_stream *calib = &r->calib;
+  r->module_windows =
+      calib->n < PTQ_MODULE_WINDOWS ? calib->n : PTQ_MODULE_WINDOWS;
+  const int64_t size = r->module_windows * calib->length * calib->d;
+  for (int s = 0; s < PTQ_SITE_COUNT; s++) {
+    if (s != PTQ_SITE_ATTN_IN && s != PTQ_SITE_MLP_IN) continue;
+    PTQ_TRY(ptq_alloc(&r->module_in[s], size, sizeof(float),
+                      "inputs of a module", err));
+    PTQ_TRY(ptq_alloc(&r->module_out[s], size, sizeof(float),
+                      "outputs of a module", err));
   }
 done:
   return rc;
@@ -48,6 +55,7 @@ done:
 }
 
 ptq_status ptq_reference_open(ptq_reference *r, const ptq_setup *setup,
+                              unsigned needs, unsigned own_needs,
                               ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_embedding e = {0};
@@ -59,6 +67,13 @@ ptq_status ptq_reference_open(ptq_reference *r, const ptq_setup *setup,
   PTQ_TRY(ptq_stream_embed(&r->eval, info, &e, &setup->eval, err));
   PTQ_TRY(open_sites(r, info, err));
   PTQ_TRY(open_roles(r, info, err));
+  /* Only behind quantized blocks does the reference's input differ. */
+  PTQ_TRY(ptq_collected_open(&r->inputs, info,
+                             needs & ~(unsigned)PTQ_NEED_CROSS,
+                             setup->calib.length, err));
+  if (own_needs & PTQ_NEED_CROSS)
+    PTQ_TRY(ptq_stream_copy(&r->before, &r->calib, err));
+  if ((needs | own_needs) & PTQ_NEED_MODULE_LOSS) PTQ_TRY(open_modules(r, err));
 done:
   ptq_embedding_release(&e);
   if (rc != PTQ_OK) ptq_reference_close(r);
@@ -69,10 +84,13 @@ void ptq_reference_close(ptq_reference *r) {
   ptq_stream_release(&r->calib);
   ptq_stream_release(&r->select);
   ptq_stream_release(&r->eval);
+  ptq_stream_release(&r->before);
+  ptq_collected_close(&r->inputs);
   ptq_block_release(&r->block);
   for (int s = 0; s < PTQ_SITE_COUNT; s++) {
     ptq_moment_release(&r->moment[s]);
-    ptq_free(r->h_calib[s]);
+    ptq_free(r->module_in[s]);
+    ptq_free(r->module_out[s]);
     ptq_free(r->h_calib32[s]);
     ptq_free(r->h_select32[s]);
   }
@@ -81,19 +99,58 @@ void ptq_reference_close(ptq_reference *r) {
   *r = (ptq_reference){0};
 }
 
-/* The pass over the calibration text: second moments in float64 and 32. */
+/* Hook of the calibration pass. */
+typedef struct calibration_pass {
+  ptq_reference *r;
+  ptq_collector collector;
+  int64_t window;
+} calibration_pass;
+
+static void keep(const ptq_reference *r, float *const *to, ptq_site site,
+                 int64_t window, const float *x, int64_t n, int64_t width) {
+  if (to[site] != NULL && window < r->module_windows)
+    memcpy(to[site] + window * n * width, x, (size_t)(n * width) * sizeof *x);
+}
+
+static ptq_status calibrate_input(void *ctx, ptq_site site, const float *x,
+                                  int64_t n, int64_t width, ptq_err *err) {
+  calibration_pass *p = ctx;
+  keep(p->r, p->r->module_in, site, p->window, x, n, width);
+  return ptq_collect_input(&p->collector, site, x, n, width, err);
+}
+
+static ptq_status calibrate_output(void *ctx, ptq_role role, const float *y,
+                                   int64_t n, int64_t out, ptq_err *err) {
+  const calibration_pass *p = ctx;
+  (void)err;
+  if (role == PTQ_ROLE_O)
+    keep(p->r, p->r->module_out, PTQ_SITE_ATTN_IN, p->window, y, n, out);
+  if (role == PTQ_ROLE_DOWN)
+    keep(p->r, p->r->module_out, PTQ_SITE_MLP_IN, p->window, y, n, out);
+  return PTQ_OK;
+}
+
+/* The pass over the calibration text. */
 static ptq_status calibrate(ptq_reference *r, ptq_workspace *ws, ptq_err *err) {
-  const ptq_forward_hook hook = {.ctx = r->moment, .input = ptq_collect_input};
   ptq_status rc = PTQ_OK;
-  for (int s = 0; s < PTQ_SITE_COUNT; s++) ptq_moment_reset(&r->moment[s]);
-  for (int64_t i = 0; i < r->calib.n; i++)
+  calibration_pass pass = {
+      .r = r,
+      .collector = ptq_collect_begin(&r->inputs, r->moment, (ptq_site)0,
+                                     PTQ_SITE_MLP_OUT, r->calib.n)};
+  const ptq_forward_hook hook = {
+      .ctx = &pass, .input = calibrate_input, .output = calibrate_output};
+  if (r->before.n > 0)
+    memcpy(r->before.h, r->calib.h,
+           (size_t)(r->calib.n * r->calib.length * r->calib.d) *
+               sizeof *r->calib.h);
+  for (pass.window = 0; pass.window < r->calib.n; pass.window++) {
     PTQ_TRY(ptq_block_forward(r->setup->info, &r->block,
-                              ptq_stream_window(&r->calib, i), r->calib.length,
-                              ws, &hook, PTQ_SITE_COUNT, err));
-  for (int s = 0; s < PTQ_SITE_COUNT; s++) {
-    ptq_moment_get(&r->moment[s], r->h_calib[s]);
-    ptq_moment_get_f32(&r->moment[s], r->h_calib32[s]);
+                              ptq_stream_window(&r->calib, pass.window),
+                              r->calib.length, ws, &hook, PTQ_SITE_COUNT, err));
+    ptq_collect_window(&pass.collector, pass.window);
   }
+  for (int s = 0; s < PTQ_SITE_COUNT; s++)
+    ptq_moment_get_f32(&r->moment[s], r->h_calib32[s]);
 done:
   return rc;
 }
@@ -106,8 +163,11 @@ typedef struct selection_pass {
 
 static ptq_status select_input(void *ctx, ptq_site site, const float *x,
                                int64_t n, int64_t width, ptq_err *err) {
-  selection_pass *p = ctx;
-  return ptq_collect_input(p->r->moment, site, x, n, width, err);
+  const selection_pass *p = ctx;
+  (void)width;
+  (void)err;
+  ptq_moment_add(&p->r->moment[site], x, n);
+  return PTQ_OK;
 }
 
 static ptq_status select_output(void *ctx, ptq_role role, const float *y,

@@ -100,7 +100,7 @@ static ptq_status quantize(bench *b, const char *method, const char *dtype,
   *best_s = *cpu_s = INFINITY;
   for (int i = 0; i < b->repetitions; i++) {
     const double start = now(), cpu_start = cpu_now();
-    PTQ_TRY(m.family->quantize(&m, &in, &out, err));
+    PTQ_TRY(ptq_method_quantize(&m, &in, &out, err));
     *best_s = fmin(*best_s, now() - start);
     *cpu_s = fmin(*cpu_s, cpu_now() - cpu_start);
   }

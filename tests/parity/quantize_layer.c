@@ -94,7 +94,7 @@ static ptq_status run(int argc, char **argv, ptq_err *err) {
                               .group = group,
                               .h = h,
                               .threads = 2};
-  PTQ_TRY(m.family->quantize(&m, &in, &out, err));
+  PTQ_TRY(ptq_method_quantize(&m, &in, &out, err));
   PTQ_TRY(write_array(argv[8], "y", out.y, n, sizeof *out.y, err));
   PTQ_TRY(write_array(argv[8], "q", out.q, n, sizeof *out.q, err));
   PTQ_TRY(write_array(argv[8], "params", out.params, groups, sizeof *out.params,

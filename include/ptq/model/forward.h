@@ -44,6 +44,17 @@ ptq_status ptq_block_forward(const ptq_model_info *info, const ptq_block *b,
                              const ptq_forward_hook *hook, ptq_site stop,
                              ptq_err *err);
 
+/**
+ * What a block's half adds to the residual stream, from its normed input
+ * x[n, d_model]: attention (site PTQ_SITE_ATTN_IN) or the MLP
+ * (PTQ_SITE_MLP_IN). The result is what the hook sees as the output of
+ * PTQ_ROLE_O or PTQ_ROLE_DOWN.
+ */
+ptq_status ptq_module_forward(const ptq_model_info *info, const ptq_block *b,
+                              ptq_site site, const float *x, int64_t n,
+                              ptq_workspace *ws, const ptq_forward_hook *hook,
+                              ptq_err *err);
+
 /** h = final norm(h), in place. */
 void ptq_head_norm(const ptq_model_info *info, const ptq_head *head, float *h,
                    int64_t n);

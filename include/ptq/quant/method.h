@@ -11,6 +11,7 @@
 #ifndef PTQ_QUANT_METHOD_H
 #define PTQ_QUANT_METHOD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,15 @@ typedef enum ptq_calibration_mode {
   PTQ_CALIB_SEQUENTIAL,     /* H behind the already quantized blocks */
   PTQ_CALIB_TRUE_SEQUENTIAL /* and behind the quantized sites of the block */
 } ptq_calibration_mode;
+
+/** What else a method wants, a bit each. What nobody asks for is not
+ * collected, and its member of ptq_quant_input is NULL. */
+enum {
+  PTQ_NEED_MEAN_ABS = 1,   /* mean_abs */
+  PTQ_NEED_HOLDOUT = 2,    /* h_train, h_holdout */
+  PTQ_NEED_CROSS = 4,      /* cross; sequential calibration only */
+  PTQ_NEED_MODULE_LOSS = 8 /* module */
+};
 
 typedef struct ptq_method_family ptq_method_family;
 
@@ -48,6 +58,23 @@ typedef struct ptq_method_option {
  * Cholesky factors keyed by (site, damping, order). NULL shares nothing. */
 typedef struct ptq_factor_cache ptq_factor_cache;
 
+/**
+ * The squared error that quantized weights make in the output of the module
+ * that a site feeds, on the unquantized model's inputs: attention for q, k and
+ * v, the MLP for gate and up, the layer itself for o and down. All other
+ * weights of the module are the unquantized ones.
+ */
+typedef struct ptq_module_loss {
+  void *ctx; /* borrowed */
+  /** @param w    weights [rows, cols] of the site's layers, in the order in
+   *              which ptq_method_quantize_site has them; all of them
+   *  @param loss sum over the first PTQ_MODULE_WINDOWS calibration windows
+   *              (o and down: over all) of squared differences, a token */
+  ptq_status (*eval)(void *ctx, float *const *w, double *loss, ptq_err *err);
+} ptq_module_loss;
+
+enum { PTQ_MODULE_WINDOWS = 16 };
+
 typedef struct ptq_quant_input {
   const float *w; /* borrowed; [rows, cols] row-major, finite */
   int64_t rows, cols;
@@ -58,6 +85,25 @@ typedef struct ptq_quant_input {
   int cache_site;  /* which H of the cache's block this is, 0.. */
   ptq_factor_cache *cache; /* borrowed, nullable */
   int threads;             /* >= 1; bits do not depend on it */
+
+  /* The layer's place in the model; every random choice derives from an
+   * option and from names, never from an order. */
+  const char *layer;   /* borrowed; tensor name in the checkpoint, nullable */
+  bool reads_stream;   /* its input is a norm of the residual stream */
+  bool writes_stream;  /* its output is added to the residual stream */
+  const float *norm_w; /* borrowed; [cols], gain of the norm that feeds the
+                          layer; NULL where none does */
+  const float *norm_b; /* borrowed; [cols], its bias; NULL if RMS or none */
+
+  /* What was asked for by `needs`; borrowed, NULL otherwise. Means are over
+   * the text and the mode of h. */
+  const double *mean_abs;  /* [cols], mean |x| */
+  const double *h_train;   /* [cols, cols], as h, without the last fifth of
+                              the calibration windows (at least one) */
+  const double *h_holdout; /* [cols, cols], of that last fifth */
+  const double *cross; /* [cols, cols], mean of (x_i^fp - x_i) x_j, i the row:
+                          x^fp is the unquantized model's input */
+  const ptq_module_loss *module; /* of the layer's site */
 } ptq_quant_input;
 
 typedef struct ptq_quant_output {
@@ -65,7 +111,9 @@ typedef struct ptq_quant_output {
   int16_t *q;               /* caller's; [rows, cols] codes */
   ptq_group_params *params; /* caller's; [rows, n_groups] (1 for TENSOR) */
   double damp; /* damping used, relative to the mean diagonal; NaN if none */
-  double storage_bits; /* codes, parameters, permutations, ... */
+  double storage_bits; /* codes, parameters, permutations, factors, ... */
+  uint64_t extra_hash; /* of what y is made of beside codes and parameters
+                          (low-rank factors, scales of columns); 0: nothing */
 } ptq_quant_output;
 
 struct ptq_method_family {
@@ -78,14 +126,27 @@ struct ptq_method_family {
   ptq_status (*parse)(ptq_method *m, const ptq_method_option *options, size_t n,
                       ptq_err *err);
   ptq_calibration_mode (*mode)(const ptq_method *m);
+  /** PTQ_NEED_... bits; NULL: nothing. */
+  unsigned (*needs)(const ptq_method *m);
   /** PTQ_OK, or why this dtype and group cannot be combined with the
    * method. */
   ptq_status (*accepts)(const ptq_method *m, const ptq_dtype *dt, int64_t group,
                         ptq_err *err);
+  /** One layer; NULL where quantize_site is there. Called through
+   * ptq_method_quantize, which has set out's results to nothing. */
   ptq_status (*quantize)(const ptq_method *m, const ptq_quant_input *in,
                          ptq_quant_output *out, ptq_err *err);
+  /** All n layers that share an input at once, in forward order; NULL: one
+   * after the other. */
+  ptq_status (*quantize_site)(const ptq_method *m, const ptq_quant_input *in,
+                              ptq_quant_output *out, int n, ptq_err *err);
   /** FLOPs of quantizing one rows x cols layer, for the cost model. */
   double (*flops)(const ptq_method *m, int64_t rows, int64_t cols);
+  /** How often a site's module loss is evaluated; NULL: never. */
+  double (*module_evals)(const ptq_method *m);
+  /** Bytes that quantizing a rows x cols layer takes beside its arguments and
+   * one float64 copy of the weights with their feedback; NULL: nothing. */
+  double (*bytes)(const ptq_method *m, int64_t rows, int64_t cols);
 };
 
 /** All families, NULL-terminated. */
@@ -93,6 +154,25 @@ const ptq_method_family *const *ptq_method_families(void);
 
 ptq_status ptq_method_parse(const char *name, const ptq_method_option *options,
                             size_t n, ptq_method *out, ptq_err *err);
+
+/** What m asks for, PTQ_NEED_... bits. */
+unsigned ptq_method_needs(const ptq_method *m);
+
+/** Calibrated behind quantized layers: H is the point's own. */
+bool ptq_method_is_sequential(const ptq_method *m);
+
+/**
+ * Quantize the n layers of a site, or one layer. The members of `in` that the
+ * method's mode and needs ask for must be there.
+ * @param[out] out caller's buffers; damp, storage_bits and extra_hash are set
+ * @return PTQ_E_NUMERIC where weights, H or feedback are not finite or too
+ *         large; PTQ_E_NOMEM, and what the method returns (out undefined)
+ */
+ptq_status ptq_method_quantize_site(const ptq_method *m,
+                                    const ptq_quant_input *in,
+                                    ptq_quant_output *out, int n, ptq_err *err);
+ptq_status ptq_method_quantize(const ptq_method *m, const ptq_quant_input *in,
+                               ptq_quant_output *out, ptq_err *err);
 
 ptq_status ptq_factor_cache_create(ptq_factor_cache **out, ptq_err *err);
 /** Forget everything: call when the H behind a site changed (next block). */

@@ -40,10 +40,20 @@ ptq_rates ptq_rates_default(void);
 double ptq_point_flops(const ptq_grid *g, int64_t point);
 double ptq_shared_flops(const ptq_grid *g, int64_t subject);
 double ptq_subject_flops(const ptq_grid *g, int64_t subject);
-/** Bytes that a batch of n points of a subject takes at most, n_sequential of
- * them with Hessians of their own; and a subject's own item. */
-int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, int64_t n_points,
-                        int64_t n_sequential);
+/** What the points of a batch ask of a rank's memory. */
+typedef struct ptq_load {
+  int64_t points;
+  int64_t sequential;  /* of them, with Hessians of their own */
+  unsigned needs;      /* PTQ_NEED_... bits of the others */
+  unsigned own_needs;  /* of the sequential ones */
+  uint64_t methods;    /* bits, modulo 64, of static methods: each may keep
+                          factors of its own */
+  double method_bytes; /* most that a method takes for itself */
+} ptq_load;
+void ptq_load_add(ptq_load *l, const ptq_grid *g, int64_t point);
+/** Bytes that a batch of such points of a subject takes at most; and a
+ * subject's own item. */
+int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l);
 int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject);
 /** "4GB" (10^9), "4GiB" or "4G" (2^30), "2e9" bytes; PTQ_E_ARG. */
 ptq_status ptq_bytes_parse(const char *text, int64_t *out, ptq_err *err);

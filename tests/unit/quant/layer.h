@@ -119,7 +119,7 @@ static inline ptq_status layer_try(layer *l, const char *method,
                               .cache = l->cache,
                               .threads = l->threads};
   ptq_quant_output out = {.y = l->y, .q = l->q, .params = l->params};
-  rc = m.family->quantize(&m, &in, &out, err);
+  rc = ptq_method_quantize(&m, &in, &out, err);
   l->storage_bits = out.storage_bits;
   l->damp = out.damp;
   return rc;

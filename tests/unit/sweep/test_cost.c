@@ -58,6 +58,15 @@ static int drop_grid(void **state) {
   return 0;
 }
 
+/* Bytes of n points of which some are sequential, as the grid's are. */
+static int64_t batch_bytes(const ptq_grid *g, int64_t subject, int64_t n,
+                           int64_t sequential) {
+  ptq_load load = {0};
+  for (int64_t i = 0; i < n; i++) /* methods are three points apart */
+    ptq_load_add(&load, g, 24 * subject + (i < sequential ? 6 : 0));
+  return ptq_batch_bytes(g, subject, &load);
+}
+
 static void build(const unsigned char *points, const unsigned char *subjects,
                   int workers, int64_t memory, const ptq_rates *rates,
                   ptq_plan *plan) {
@@ -104,8 +113,7 @@ static void batches_partition_what_is_to_do(void **state) {
     const int64_t memory =
         ptq_rng_below(&rng, 2) == 0
             ? 0
-            : ptq_batch_bytes(&grid, 1, 1 + (int64_t)ptq_rng_below(&rng, 9),
-                              1) +
+            : batch_bytes(&grid, 1, 1 + (int64_t)ptq_rng_below(&rng, 9), 1) +
                   ptq_subject_bytes(&grid, 1);
     ptq_plan plan;
     build(points, subjects, 1 + (int)ptq_rng_below(&rng, 20), memory, NULL,
@@ -173,7 +181,7 @@ static void memory_bounds_the_width(void **state) {
   ptq_plan plan;
   int64_t widest = 0;
   /* Room for two sequential points of the larger model. */
-  const int64_t two = ptq_batch_bytes(&grid, 1, 2, 2);
+  const int64_t two = batch_bytes(&grid, 1, 2, 2);
   build(all, none, 1, two, NULL, &plan);
   assert_true(plan.memory_bytes <= two);
   for (int64_t i = 0; i < plan.n_items; i++)
@@ -189,7 +197,7 @@ static void a_point_beyond_the_memory_is_refused_with_the_number(void **state) {
   char bytes[64];
   ptq_plan plan;
   ptq_err err = {0};
-  const int64_t one = ptq_batch_bytes(&grid, 0, 1, 0);
+  const int64_t one = batch_bytes(&grid, 0, 1, 0);
   snprintf(bytes, sizeof bytes, "(%lld bytes)", (long long)one);
   assert_int_equal(
       ptq_plan_build(&grid, all, none, 2, one - 1, NULL, &plan, &err),
@@ -243,8 +251,7 @@ static void costs_order_methods_and_sizes(void **state) {
   assert_true(ptq_point_flops(&longer, 0) > ptq_point_flops(&grid, 0));
   assert_true(ptq_shared_flops(&longer, 0) > ptq_shared_flops(&grid, 0));
   assert_true(ptq_subject_flops(&longer, 0) > ptq_subject_flops(&grid, 0));
-  assert_true(ptq_batch_bytes(&longer, 0, 1, 0) >
-              ptq_batch_bytes(&grid, 0, 1, 0));
+  assert_true(batch_bytes(&longer, 0, 1, 0) > batch_bytes(&grid, 0, 1, 0));
   ptq_grid_release(&longer);
   ptq_spec_release(&longer_spec);
   open_grid("measure.spectra=off", &longer_spec, &longer);
@@ -257,11 +264,10 @@ static void costs_order_methods_and_sizes(void **state) {
 static void bytes_grow_with_points_and_their_hessians(void **state) {
   (void)state;
   for (int64_t n = 1; n < 10; n++) {
-    assert_true(ptq_batch_bytes(&grid, 0, n + 1, 0) >
-                ptq_batch_bytes(&grid, 0, n, 0));
+    assert_true(batch_bytes(&grid, 0, n + 1, 0) > batch_bytes(&grid, 0, n, 0));
     for (int64_t k = 0; k < n; k++)
-      assert_true(ptq_batch_bytes(&grid, 0, n, k + 1) >
-                  ptq_batch_bytes(&grid, 0, n, k));
+      assert_true(batch_bytes(&grid, 0, n, k + 1) >
+                  batch_bytes(&grid, 0, n, k));
   }
 }
 
