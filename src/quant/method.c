@@ -10,10 +10,12 @@
 
 extern const ptq_method_family ptq_method_rtn;
 extern const ptq_method_family ptq_method_gptq;
+extern const ptq_method_family ptq_method_hqq;
 
 static const ptq_method_family *const families[] = {
     &ptq_method_rtn,
     &ptq_method_gptq,
+    &ptq_method_hqq,
     NULL,
 };
 

@@ -31,10 +31,10 @@ static void every_family_is_complete_and_parses_without_options(void **state) {
     assert_string_equal(m.options, "");
     assert_true((*f)->flops(&m, 64, 64) > 0.0);
     ptq_dtype dt;
-    assert_int_equal(ptq_dtype_parse("mxint4", &dt, NULL), PTQ_OK);
+    assert_int_equal(ptq_dtype_parse("int4:asym", &dt, NULL), PTQ_OK);
     assert_int_equal((*f)->accepts(&m, &dt, 32, NULL), PTQ_OK);
   }
-  assert_int_equal(n, 2);
+  assert_true(n >= 2);
 }
 
 static void options_are_sorted_and_defaults_left_out(void **state) {
