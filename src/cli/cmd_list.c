@@ -55,12 +55,14 @@ static void list_dtypes(listing *l) {
     else
       snprintf(levels, sizeof levels, "%d..%d", n, m);
     snprintf(scale, sizeof scale, "%g", (*f)->param_bits(&small));
+    char options[240];
+    ptq_dtype_options(*f, options, sizeof options);
     const cell row[] = {
         {"dtype", spelling, 16},
         {"levels", levels, 8},
         {"group_bits", scale, 4},
         {"summary", (*f)->summary, 60},
-        {"options", (*f)->options, 52},
+        {"options", options, 52},
         {"last_group", (*f)->pads_groups ? "padded" : "short", 6},
         {"source", (*f)->source, 0}};
     add_row(l, row, sizeof row / sizeof row[0]);

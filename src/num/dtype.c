@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dtype_core.h"
 #include "dtype_lanes.h"
 #include "ptq/base/check.h"
 #include "ptq/base/text.h"
@@ -22,16 +23,11 @@ extern const ptq_dtype_family ptq_dtype_fp8_e4m3;
 extern const ptq_dtype_family ptq_dtype_fp8_e5m2;
 
 static const ptq_dtype_family *const families[] = {
-    &ptq_dtype_int,
-    &ptq_dtype_mxint,
-    &ptq_dtype_mxfp4,
-    &ptq_dtype_mxfp6_e2m3,
-    &ptq_dtype_mxfp6_e3m2,
-    &ptq_dtype_mxfp8_e4m3,
-    &ptq_dtype_mxfp8_e5m2,
-    &ptq_dtype_fp8_e4m3,
-    &ptq_dtype_fp8_e5m2,
-    NULL,
+    &ptq_dtype_int,        &ptq_dtype_mxint,
+    &ptq_dtype_mxfp4,      &ptq_dtype_mxfp6_e2m3,
+    &ptq_dtype_mxfp6_e3m2, &ptq_dtype_mxfp8_e4m3,
+    &ptq_dtype_mxfp8_e5m2, &ptq_dtype_fp8_e4m3,
+    &ptq_dtype_fp8_e5m2,   NULL,
 };
 
 const ptq_dtype_family *const *ptq_dtype_families(void) {
@@ -40,7 +36,10 @@ const ptq_dtype_family *const *ptq_dtype_families(void) {
 
 void ptq_dtype_spelling(const ptq_dtype_family *f, int bits,
                         char out[PTQ_DTYPE_NAME_MAX]) {
-  snprintf(out, PTQ_DTYPE_NAME_MAX, "%s%d%s", f->name, bits, f->suffix);
+  if (f->bare)
+    snprintf(out, PTQ_DTYPE_NAME_MAX, "%s%s", f->name, f->suffix);
+  else
+    snprintf(out, PTQ_DTYPE_NAME_MAX, "%s%d%s", f->name, bits, f->suffix);
 }
 
 /* "int2..int8, mxint2..mxint8, mxfp4" */
@@ -53,9 +52,9 @@ static void known_spellings(char *text, size_t size) {
     ptq_dtype_spelling(f, f->min_bits, least);
     ptq_dtype_spelling(f, f->max_bits, most);
     const bool one = f->min_bits == f->max_bits;
-    const int n = snprintf(text + len, size - len, "%s%s%s%s",
-                           i > 0 ? ", " : "", least, one ? "" : "..",
-                           one ? "" : most);
+    const int n =
+        snprintf(text + len, size - len, "%s%s%s%s", i > 0 ? ", " : "", least,
+                 one ? "" : "..", one ? "" : most);
     len += n > 0 ? (size_t)n : 0;
   }
 }
@@ -81,16 +80,20 @@ static ptq_status unknown_dtype(const char *text, ptq_err *err) {
                   near != NULL ? near : none, near != NULL ? "'" : none, known);
 }
 
-/* True when text is the family's name, digits, its suffix and then the end or
- * options, which *rest is set to. */
+/* True when text is the family's name, its width unless it is spelled bare, its
+ * suffix and then the end or options, which *rest is set to. */
 static bool spells(const ptq_dtype_family *f, const char *text, long *bits,
                    const char **rest) {
   const size_t n = strlen(f->name), tail = strlen(f->suffix);
-  if (strncmp(text, f->name, n) != 0 || !isdigit((unsigned char)text[n]))
-    return false;
-  char *end = NULL;
-  *bits = text[n] == '0' ? 0 : strtol(text + n, &end, 10);
-  if (end == NULL) end = (char *)text + n + strspn(text + n, "0123456789");
+  if (strncmp(text, f->name, n) != 0) return false;
+  const char *end = text + n;
+  if (f->bare) {
+    *bits = f->max_bits;
+  } else {
+    if (!isdigit((unsigned char)*end)) return false;
+    *bits = *end == '0' ? 0 : strtol(end, NULL, 10);
+    end += strspn(end, "0123456789");
+  }
   if (strncmp(end, f->suffix, tail) != 0) return false;
   *rest = end + tail;
   return **rest == '\0' || **rest == ':';
@@ -119,7 +122,7 @@ ptq_status ptq_dtype_parse(const char *text, ptq_dtype *out, ptq_err *err) {
   ptq_dtype dt = {.family = f, .bits = (int)bits};
   ptq_dtype_spelling(f, dt.bits, dt.name);
   const ptq_status rc =
-      f->parse_options(&dt, *rest == ':' ? rest + 1 : rest, err);
+      ptq_dtype_parse_options(&dt, *rest == ':' ? rest + 1 : rest, err);
   if (rc == PTQ_OK) *out = dt;
   return rc;
 }
@@ -135,18 +138,9 @@ int64_t ptq_dtype_groups(int64_t cols, int64_t group) {
   return cols / group + (cols % group != 0);
 }
 
-double ptq_dtype_storage_bits(const ptq_dtype *dt, int64_t rows, int64_t cols,
-                              int64_t group) {
-  const double groups =
-      group == PTQ_GROUP_TENSOR
-          ? 1.0
-          : (double)rows * (double)ptq_dtype_groups(cols, group);
-  return (double)rows * (double)cols * dt->bits +
-         groups * dt->family->param_bits(dt);
-}
-
-static ptq_status overflow(const ptq_dtype *dt, double lo, double hi, int64_t n,
-                           int64_t row, int64_t col, ptq_err *err) {
+ptq_status ptq_dtype_overflow(const ptq_dtype *dt, double lo, double hi,
+                              int64_t n, int64_t row, int64_t col,
+                              ptq_err *err) {
   return PTQ_FAIL(err, PTQ_E_NUMERIC,
                   "the scale of the group at row %lld, column %lld overflows "
                   "as %s: its %lld weights range from %g to %g; rescale the "
@@ -158,19 +152,28 @@ static ptq_status overflow(const ptq_dtype *dt, double lo, double hi, int64_t n,
 ptq_status ptq_dtype_fit(const ptq_dtype *dt, const float *x, int64_t n,
                          int64_t inc, int64_t row, int64_t col,
                          ptq_group_params *out, ptq_err *err) {
+  PTQ_ASSERT(dt->matrix != NULL || !ptq_dtype_shares(dt));
+  if ((dt->options & PTQ_OPTION_SEARCH) != 0)
+    return ptq_dtype_search(dt, x, n, inc, row, col, out, err);
   *out = dt->family->fit(dt, x, n, inc);
-  if (isfinite(out->scale)) return PTQ_OK;
+  if (isfinite(out->scale) && !ptq_dtype_stores(dt)) return PTQ_OK;
   float lo, hi;
   ptq_lanes_range(x, n, inc, &lo, &hi);
-  return overflow(dt, (double)lo, (double)hi, n, row, col, err);
+  ptq_dtype_store(dt, row, col, (double)lo, (double)hi, out);
+  if (isfinite(out->scale)) return PTQ_OK;
+  return ptq_dtype_overflow(dt, (double)lo, (double)hi, n, row, col, err);
 }
 
-ptq_status ptq_dtype_fit64(const ptq_dtype *dt, double lo, double hi, int64_t n,
-                           bool given, int64_t row, int64_t col,
-                           ptq_group_params64 *out, ptq_err *err) {
-  *out = dt->family->fit64(dt, lo, hi, given);
+ptq_status ptq_dtype_fit64(const ptq_dtype *dt, const ptq_group64 *g,
+                           int64_t row, int64_t col, ptq_group_params64 *out,
+                           ptq_err *err) {
+  PTQ_ASSERT(dt->matrix != NULL || !ptq_dtype_shares(dt));
+  if ((dt->options & PTQ_OPTION_SEARCH) != 0)
+    return ptq_dtype_search64(dt, g, row, col, out, err);
+  *out = dt->family->fit64(dt, g->lo, g->hi, g->given);
+  if (ptq_dtype_stores(dt)) ptq_dtype_store64(dt, row, col, g->lo, g->hi, out);
   if (isfinite(out->scale)) return PTQ_OK;
-  return overflow(dt, lo, hi, n, row, col, err);
+  return ptq_dtype_overflow(dt, g->lo, g->hi, g->n, row, col, err);
 }
 
 ptq_status ptq_dtype_check_finite(const float *w, int64_t rows, int64_t cols,
@@ -212,13 +215,11 @@ static ptq_status round_row(const ptq_dtype *dt, const float *w, int64_t row,
   return PTQ_OK;
 }
 
-ptq_status ptq_dtype_round_matrix(const ptq_dtype *dt, const float *w,
-                                  int64_t rows, int64_t cols, int64_t group,
-                                  float *y, int16_t *q,
-                                  ptq_group_params *params, ptq_err *err) {
-  PTQ_ASSERT(group > 0 || group == PTQ_GROUP_ROW || group == PTQ_GROUP_TENSOR);
-  ptq_status rc = ptq_dtype_check_finite(w, rows, cols, err);
-  if (rc != PTQ_OK || rows <= 0 || cols <= 0) return rc;
+static ptq_status round_prepared(const ptq_dtype *dt, const float *w,
+                                 int64_t rows, int64_t cols, int64_t group,
+                                 float *y, int16_t *q, ptq_group_params *params,
+                                 ptq_err *err) {
+  ptq_status rc = PTQ_OK;
   if (group == PTQ_GROUP_TENSOR) {
     ptq_group_params p;
     rc = ptq_dtype_fit(dt, w, rows * cols, 1, 0, 0, &p, err);
@@ -229,5 +230,23 @@ ptq_status ptq_dtype_round_matrix(const ptq_dtype *dt, const float *w,
   }
   for (int64_t r = 0; r < rows && rc == PTQ_OK; r++)
     rc = round_row(dt, w, r, cols, group, y, q, params, err);
+  return rc;
+}
+
+ptq_status ptq_dtype_round_matrix(const ptq_dtype *dt, const float *w,
+                                  int64_t rows, int64_t cols, int64_t group,
+                                  float *y, int16_t *q,
+                                  ptq_group_params *params, ptq_err *err) {
+  PTQ_ASSERT(group > 0 || group == PTQ_GROUP_ROW || group == PTQ_GROUP_TENSOR);
+  ptq_status rc = ptq_dtype_check_finite(w, rows, cols, err);
+  if (rc != PTQ_OK || rows <= 0 || cols <= 0) return rc;
+  ptq_dtype prepared = *dt;
+  ptq_dtype_matrix state = {0};
+  if (dt->matrix == NULL)
+    PTQ_TRY(
+        ptq_dtype_prepare(dt, w, rows, cols, group, &state, &prepared, err));
+  rc = round_prepared(&prepared, w, rows, cols, group, y, q, params, err);
+done:
+  ptq_dtype_matrix_release(&state);
   return rc;
 }

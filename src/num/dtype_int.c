@@ -20,65 +20,64 @@ static float top_code(const ptq_dtype *dt) {
   return (float)((1 << dt->bits) - 1);
 }
 
-static ptq_status parse_options(ptq_dtype *dt, const char *text, ptq_err *err) {
-  if (strcmp(text, "") == 0 || strcmp(text, "sym") == 0) return PTQ_OK;
-  if (strcmp(text, "asym") != 0)
-    return PTQ_FAIL(err, PTQ_E_ARG,
-                    "dtype '%s' has no option '%s'; known: asym, sym (the "
-                    "default)",
-                    dt->name, text);
-  dt->options |= ASYMMETRIC;
-  strcat(dt->name, ":asym"); /* "int8:asym" fits by far */
-  return PTQ_OK;
+/* The range that the scale spans: it holds 0, and is symmetric unless asym.
+ * A group that is nowhere negative keeps lo = 0 and with it a scale half as
+ * large, so that its upper half saturates: the reference's rule. */
+static void widen(const ptq_dtype *dt, double *lo, double *hi) {
+  if (*lo > 0.0) *lo = 0.0;
+  if (*hi < 0.0) *hi = 0.0;
+  if (is_asym(dt)) return;
+  if (-*lo > *hi) *hi = -*lo;
+  if (*lo < 0.0) *lo = -*hi;
+}
+
+static ptq_group_params span(const ptq_dtype *dt, float lo, float hi) {
+  const float top = top_code(dt);
+  ptq_group_params p = {.scale = (hi - lo) / top, .zero = (top + 1.0F) / 2.0F};
+  if (is_asym(dt)) p.zero = rintf(-lo / p.scale) + 0.0F;
+  return p;
+}
+
+static ptq_group_params shrink(const ptq_dtype *dt, float lo, float hi,
+                               float by) {
+  double least = (double)lo, most = (double)hi;
+  widen(dt, &least, &most);
+  if (((float)most - (float)least) / top_code(dt) == 0.0F) {
+    least = -1.0; /* all zero, or too small for float32 to divide */
+    most = 1.0;
+  }
+  return span(dt, by * (float)least, by * (float)most);
 }
 
 static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
                             int64_t inc) {
   float lo, hi;
   ptq_lanes_range(x, n, inc, &lo, &hi);
-  if (lo > 0.0F) lo = 0.0F;
-  if (hi < 0.0F) hi = 0.0F;
-  if (!is_asym(dt)) {
-    /* A group that is nowhere negative keeps lo = 0 and with it a scale half
-     * as large, so that its upper half saturates: the reference's rule. */
-    if (-lo > hi) hi = -lo;
-    if (lo < 0.0F) lo = -hi;
+  return shrink(dt, lo, hi, 1.0F);
+}
+
+/* As shrink; the scale must not be 0 as a float32 either. */
+static ptq_group_params64 shrink64(const ptq_dtype *dt, double lo, double hi,
+                                   double by) {
+  const double top = (double)top_code(dt);
+  widen(dt, &lo, &hi);
+  if ((float)((hi - lo) / top) == 0.0F) {
+    lo = -1.0;
+    hi = 1.0;
   }
-  const float top = top_code(dt);
-  float scale = (hi - lo) / top;
-  if (scale == 0.0F) { /* all zero, or too small for float32 to divide */
-    lo = -1.0F;
-    hi = 1.0F;
-    scale = (hi - lo) / top;
-  }
-  ptq_group_params p = {.scale = scale, .zero = (top + 1.0F) / 2.0F};
-  if (is_asym(dt)) p.zero = rintf(-lo / scale) + 0.0F;
+  lo *= by;
+  hi *= by;
+  ptq_group_params64 p = {.scale = (hi - lo) / top, .zero = (top + 1.0) / 2.0};
+  if (!((float)(hi - lo) <= FLT_MAX)) p.scale = (double)INFINITY;
+  if (is_asym(dt)) p.zero = rint(-lo / p.scale) + 0.0;
   return p;
 }
 
 static ptq_group_params64 fit64(const ptq_dtype *dt, double lo, double hi,
                                 bool given) {
-  if (lo > 0.0) lo = 0.0;
-  if (hi < 0.0) hi = 0.0;
-  if (!is_asym(dt)) {
-    if (-lo > hi) hi = -lo;
-    if (lo < 0.0) lo = -hi;
-  }
-  const double top = (double)top_code(dt);
-  double scale = (hi - lo) / top;
-  if (!((float)(hi - lo) <= FLT_MAX)) scale = (double)INFINITY;
-  if ((float)scale == 0.0F) {
-    lo = -1.0;
-    hi = 1.0;
-    scale = (hi - lo) / top;
-  }
-  ptq_group_params64 p = {.scale = scale, .zero = (top + 1.0) / 2.0};
-  if (is_asym(dt)) {
-    p.zero = rint(-lo / scale) + 0.0;
-  } else if (!given && lo < 0.0) {
-    /* lo / scale is -top / 2 but for three roundings of 2^-53 at most */
-    p.scale *= 1.0 - 0x1p-50;
-  }
+  ptq_group_params64 p = shrink64(dt, lo, hi, 1.0);
+  /* lo / scale is -top / 2 but for three roundings of 2^-53 at most */
+  if (!is_asym(dt) && !given && lo < 0.0) p.scale *= 1.0 - 0x1p-50;
   return p;
 }
 
@@ -142,6 +141,14 @@ static void round64(const ptq_dtype *dt, const double *x, int64_t n,
   memcpy(q + i, code, rest * sizeof *q);
 }
 
+static double zero_at(const ptq_dtype *dt, double lo, double hi, double scale) {
+  const double top = (double)top_code(dt);
+  (void)hi;
+  if (!is_asym(dt)) return (top + 1.0) / 2.0;
+  const double zero = rint((lo < 0.0 ? -lo : 0.0) / scale);
+  return zero < top ? zero : top; /* a scale rounded down */
+}
+
 static double param_bits(const ptq_dtype *dt) {
   return is_asym(dt) ? 32.0 + dt->bits : 32.0;
 }
@@ -150,21 +157,56 @@ static int levels(const ptq_dtype *dt) {
   return 1 << dt->bits;
 }
 
+/* Where zero may fall within an asymmetric range, an end is off by a whole
+ * step: the zero point is rounded. A symmetric group without a negative weight
+ * has half the scale and saturates (the reference's rule). Stored scales lose
+ * up to their own half step; those of dq=bnb are not bounded by their group. */
+static double error_bound(const ptq_dtype *dt) {
+  const double steps = (double)top_code(dt);
+  if ((dt->options & PTQ_OPTION_STORE) == PTQ_DQ_BNB) return INFINITY;
+  if ((dt->options & (PTQ_OPTION_STORE | PTQ_OPTION_SEARCH)) != 0) return 1.0;
+  return is_asym(dt) ? 1.0 / steps : 0.5;
+}
+
+static unsigned exceptions(const ptq_dtype *dt) {
+  unsigned e = PTQ_NOT_ODD; /* 2^b codes: one side has one more */
+  if ((dt->options & PTQ_OPTION_STORE) != 0) e |= PTQ_NOT_EQUIVARIANT;
+  return e;
+}
+
+/* clang-format off */
+static const ptq_dtype_option options[] = {
+  {"sym", ASYMMETRIC, 0}, {"asym", ASYMMETRIC, ASYMMETRIC},
+  PTQ_SEARCH_OPTIONS("minmax"),
+  PTQ_STORE_OPTIONS,
+  {0},
+};
+/* clang-format on */
+
+static const char *const dialects[] = {
+    "asym",   "scale=mse",   "asym:scale=mse", "keep=f16", "asym:keep=bf16",
+    "dq=fp8", "asym:dq=fp8", "dq=bnb",         NULL};
+
 const ptq_dtype_family ptq_dtype_int = {
     .name = "int",
     .suffix = "",
-    .options = "asym, sym",
-    .summary = "integers with a float32 scale a group; symmetric, or asym "
-               "with a zero point",
+    .options = options,
+    .dialects = dialects,
+    .summary = "integers with a scale a group; symmetric, or asym with a zero "
+               "point",
     .source = "IST-DASLab/gptq 2d65066 quant.py",
     .min_bits = 2,
     .max_bits = 8,
     .pads_groups = false,
-    .parse_options = parse_options,
     .fit = fit,
     .round = round_values,
     .fit64 = fit64,
     .round64 = round64,
+    .zero_at = zero_at,
+    .shrink = shrink,
+    .shrink64 = shrink64,
     .param_bits = param_bits,
     .levels = levels,
+    .exceptions = exceptions,
+    .error_bound = error_bound,
 };

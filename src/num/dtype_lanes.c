@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "dtype_lanes.h"
 
+#include <math.h>
 #include <string.h>
 
 static void spread(ptq_lanes *c, const ptq_group_params *params) {
@@ -74,6 +75,13 @@ void ptq_lanes_range(const float *x, int64_t n, int64_t inc, float *lo,
   }
   *lo = least[0];
   *hi = most[0];
+}
+
+float ptq_nearest_power(float v, int lo, int hi) {
+  int e;
+  const float m = frexpf(v, &e); /* [0.5, 1) */
+  if (m < 0.70710678F) e--;
+  return ldexpf(1.0F, e < lo ? lo : e > hi ? hi : e);
 }
 
 /* All ones in the exponent: NaN or Inf. */

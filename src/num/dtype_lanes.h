@@ -37,6 +37,9 @@ void ptq_lanes_round(ptq_lanes_kernel *kernel, const ptq_dtype *dt,
 void ptq_lanes_range(const float *x, int64_t n, int64_t inc, float *lo,
                      float *hi);
 
+/** The power of two nearest in ratio to v > 0, of 2^lo .. 2^hi. */
+float ptq_nearest_power(float v, int lo, int hi);
+
 /** True when x[0..n) has neither NaN nor Inf. */
 bool ptq_lanes_finite(const float *x, int64_t n);
 

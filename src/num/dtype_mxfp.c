@@ -13,69 +13,37 @@
  * by floor(x + 0.5) in float32, which turns 0.5 - 2^-25 into 1. exp=bits has
  * neither fault. */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "dtype_lanes.h"
 
 enum { /* options */
-  SCALE = 3U,
-  FLOOR = 0U,
-  CEIL = 1U,
-  EVEN = 2U,
-  RCEIL = 3U,
-  AWAY = 4U,
-  LOG2F = 8U
+       SCALE = 3U,
+       FLOOR = 0U,
+       CEIL = 1U,
+       EVEN = 2U,
+       RCEIL = 3U,
+       AWAY = 4U,
+       LOG2F = 8U
 };
 
 /* clang-format off */
-static const struct option { const char *text; unsigned mask, value; }
-options[] = {
+static const ptq_dtype_option options[] = {
   {"scale=floor", SCALE, FLOOR}, {"scale=ceil", SCALE, CEIL},
   {"scale=even", SCALE, EVEN},   {"scale=rceil", SCALE, RCEIL},
   {"round=even", AWAY, 0},       {"round=away", AWAY, AWAY},
   {"exp=bits", LOG2F, 0},        {"exp=log2f", LOG2F, LOG2F},
+  {0},
 };
+static const ptq_dtype_option fp8_options[] = {PTQ_STORE_OPTIONS, {0}};
 /* clang-format on */
-enum { N_OPTIONS = sizeof options / sizeof options[0] };
 
-static ptq_status parse_one(ptq_dtype *dt, const char *text, size_t n,
-                            unsigned *seen, ptq_err *err) {
-  for (size_t i = 0; i < N_OPTIONS; i++) {
-    const struct option *o = &options[i];
-    if (strlen(o->text) != n || strncmp(o->text, text, n) != 0) continue;
-    if ((*seen & o->mask) != 0)
-      return PTQ_FAIL(err, PTQ_E_ARG, "dtype '%s': '%.*s' repeats an option",
-                      dt->name, (int)n, text);
-    *seen |= o->mask;
-    dt->options |= o->value;
-    return PTQ_OK;
-  }
-  return PTQ_FAIL(err, PTQ_E_ARG,
-                  "dtype '%s' has no option '%.*s'; known: %s", dt->name,
-                  n < 40 ? (int)n : 40, text, dt->family->options);
-}
-
-static ptq_status parse_options(ptq_dtype *dt, const char *text,
-                                ptq_err *err) {
-  unsigned seen = 0;
-  while (*text != '\0') {
-    const size_t n = strcspn(text, ":");
-    const ptq_status rc = parse_one(dt, text, n, &seen, err);
-    if (rc != PTQ_OK) return rc;
-    text += n;
-    if (*text == ':' && *++text == '\0')
-      return PTQ_FAIL(err, PTQ_E_ARG, "dtype '%s': no option after the colon",
-                      dt->name);
-  }
-  for (size_t i = 0; i < N_OPTIONS; i++) {
-    const struct option *o = &options[i];
-    if (o->value == 0 || (dt->options & o->mask) != o->value) continue;
-    const size_t at = strlen(dt->name);
-    snprintf(dt->name + at, sizeof dt->name - at, ":%s", o->text);
-  }
-  return PTQ_OK;
-}
+static const char *const dialects[] = {
+    "scale=ceil", "scale=even", "scale=rceil",
+    "round=away", "exp=log2f",  "scale=rceil:round=away:exp=log2f",
+    NULL};
+static const char *const fp8_dialects[] = {"keep=f16", "keep=bf16", "dq=fp8",
+                                           "dq=bnb", NULL};
 
 static int levels(const ptq_dtype *dt) {
   return 2 * dt->family->element.max_code + 1;
@@ -151,9 +119,9 @@ static void round_lanes(const ptq_dtype *dt, ptq_lanes *c) {
   const ptq_element *e = &dt->family->element;
   const unsigned mode = dt->options & (AWAY | LOG2F);
   const bool keeps_zero = !dt->family->pads_groups;
-  const float most = power_of_two(e->emax - e->mantissa) *
-                     (float)((e->max_code & ((1 << e->mantissa) - 1)) +
-                             (1 << e->mantissa));
+  const float most =
+      power_of_two(e->emax - e->mantissa) *
+      (float)((e->max_code & ((1 << e->mantissa) - 1)) + (1 << e->mantissa));
   const float least = power_of_two(e->emin);
   const float by_mantissa = (float)(1 << e->mantissa);
   const int32_t bias = 127 + e->emin;
@@ -194,30 +162,55 @@ static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
   ptq_lanes_round(round_lanes, dt, x, n, params, params_inc, y, q);
 }
 
+static void snap(const ptq_dtype *dt, int64_t index, ptq_group_params *p) {
+  (void)index;
+  p->scale = ptq_nearest_power(p->scale, -127, 127 - dt->family->element.emax);
+  p->zero = 0.0F;
+}
+
+/* Half a step of the largest binade, or what is clipped: a magnitude of almost
+ * 2^(E+1) where the largest element is m 2^E, m < 2. */
+static double error_bound(const ptq_dtype *dt) {
+  const ptq_element *e = &dt->family->element;
+  const double top = (double)magnitude(e, e->max_code);
+  const double clipped = 1.0 - top / ldexp(2.0, e->emax);
+  const double step = ldexp(1.0, -e->mantissa - 1);
+  return clipped > step ? clipped : step;
+}
+
+/* Scales in log2f change at other places than powers of two. */
+static unsigned exceptions(const ptq_dtype *dt) {
+  return (dt->options & LOG2F) != 0
+             ? (unsigned)(PTQ_NOT_EQUIVARIANT | PTQ_NOT_NEAREST)
+             : 0U;
+}
+
 static double param_bits(const ptq_dtype *dt) {
   (void)dt;
   return 8.0;
 }
 
-#define MXFP(id, width, tail, what, ...) \
-  const ptq_dtype_family ptq_dtype_##id = { \
-      .name = "mxfp", \
-      .suffix = tail, \
+#define MXFP(id, width, tail, what, ...)                                    \
+  const ptq_dtype_family ptq_dtype_##id = {                                 \
+      .name = "mxfp",                                                       \
+      .suffix = tail,                                                       \
       .summary = what " floats that share a power of two a block (OCP MX)", \
-      .source = "microxcaling 7bc4195; scale modes: torchao 0.18.0", \
-      .options = "scale=floor|ceil|even|rceil, round=even|away, " \
-                 "exp=bits|log2f", \
-      .min_bits = width, \
-      .max_bits = width, \
-      .pads_groups = true, \
-      .signed_codes = true, \
-      .element = {__VA_ARGS__}, \
-      .parse_options = parse_options, \
-      .fit = fit, \
-      .round = round_values, \
-      .value = value, \
-      .param_bits = param_bits, \
-      .levels = levels, \
+      .source = "microxcaling 7bc4195; scale modes: torchao 0.18.0",        \
+      .options = options,                                                   \
+      .dialects = dialects,                                                 \
+      .min_bits = width,                                                    \
+      .max_bits = width,                                                    \
+      .pads_groups = true,                                                  \
+      .signed_codes = true,                                                 \
+      .element = {__VA_ARGS__},                                             \
+      .fit = fit,                                                           \
+      .round = round_values,                                                \
+      .value = value,                                                       \
+      .snap = snap,                                                         \
+      .param_bits = param_bits,                                             \
+      .levels = levels,                                                     \
+      .exceptions = exceptions,                                             \
+      .error_bound = error_bound,                                           \
   }
 
 /* mantissa bits, exponents of the least and the largest normal element, code
@@ -229,12 +222,6 @@ MXFP(mxfp8_e4m3, 8, "_e4m3", "E4M3", 3, -6, 8, 126);
 MXFP(mxfp8_e5m2, 8, "_e5m2", "E5M2", 2, -14, 15, 123);
 
 /* FP8 with a float32 scale: the largest magnitude becomes the largest code. */
-
-static ptq_status parse_none(ptq_dtype *dt, const char *text, ptq_err *err) {
-  if (strcmp(text, "") == 0) return PTQ_OK;
-  return PTQ_FAIL(err, PTQ_E_ARG, "dtype '%s' has no option '%s'; it has none",
-                  dt->name, text);
-}
 
 static ptq_group_params fit_absmax(const ptq_dtype *dt, const float *x,
                                    int64_t n, int64_t inc) {
@@ -254,24 +241,37 @@ static double absmax_bits(const ptq_dtype *dt) {
   return 32.0;
 }
 
-#define FP8(id, tail, what, ...) \
-  const ptq_dtype_family ptq_dtype_##id = { \
-      .name = "fp", \
-      .suffix = tail, \
+/* A stored scale may be 2^-4 less than the fitted one: E4M3. */
+static double fp8_bound(const ptq_dtype *dt) {
+  const double step = ldexp(1.0, -dt->family->element.mantissa - 1);
+  if ((dt->options & PTQ_OPTION_STORE) == PTQ_DQ_BNB) return (double)INFINITY;
+  return (dt->options & PTQ_OPTION_STORE) != 0 ? 2.0 * step : step;
+}
+
+static unsigned fp8_exceptions(const ptq_dtype *dt) {
+  return (dt->options & PTQ_OPTION_STORE) != 0 ? PTQ_NOT_EQUIVARIANT : 0U;
+}
+
+#define FP8(id, tail, what, ...)                                              \
+  const ptq_dtype_family ptq_dtype_##id = {                                   \
+      .name = "fp",                                                           \
+      .suffix = tail,                                                         \
       .summary = what " floats with a float32 scale a group, amax / largest", \
-      .source = "PyTorch 2.15 float8 casts", \
-      .options = "", \
-      .min_bits = 8, \
-      .max_bits = 8, \
-      .pads_groups = false, \
-      .signed_codes = true, \
-      .element = {__VA_ARGS__}, \
-      .parse_options = parse_none, \
-      .fit = fit_absmax, \
-      .round = round_values, \
-      .value = value, \
-      .param_bits = absmax_bits, \
-      .levels = levels, \
+      .source = "PyTorch 2.15 float8 casts",                                  \
+      .options = fp8_options,                                                 \
+      .dialects = fp8_dialects,                                               \
+      .min_bits = 8,                                                          \
+      .max_bits = 8,                                                          \
+      .pads_groups = false,                                                   \
+      .signed_codes = true,                                                   \
+      .element = {__VA_ARGS__},                                               \
+      .fit = fit_absmax,                                                      \
+      .round = round_values,                                                  \
+      .value = value,                                                         \
+      .param_bits = absmax_bits,                                              \
+      .levels = levels,                                                       \
+      .exceptions = fp8_exceptions,                                           \
+      .error_bound = fp8_bound,                                               \
   }
 
 FP8(fp8_e4m3, "_e4m3", "E4M3", 3, -6, 8, 126);

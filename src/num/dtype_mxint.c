@@ -18,12 +18,6 @@
 
 #include "dtype_lanes.h"
 
-static ptq_status parse_options(ptq_dtype *dt, const char *text, ptq_err *err) {
-  if (strcmp(text, "") == 0) return PTQ_OK;
-  return PTQ_FAIL(err, PTQ_E_ARG, "dtype '%s' has no option '%s'; it has none",
-                  dt->name, text);
-}
-
 /* 2^e for -149 <= e <= 127. */
 static float power_of_two(int e) {
   const uint32_t bits =
@@ -95,6 +89,14 @@ static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
   ptq_lanes_round(round_lanes, dt, x, n, params, params_inc, y, q);
 }
 
+static void snap(const ptq_dtype *dt, int64_t index, ptq_group_params *p) {
+  (void)index;
+  if (p->scale == 0.0F) return; /* a block of zeros */
+  const int shift = dt->bits - 2;
+  p->scale = ptq_nearest_power(p->scale, -126 - shift, 125 - shift);
+  p->zero = 0.0F;
+}
+
 static double param_bits(const ptq_dtype *dt) {
   (void)dt;
   return 8.0;
@@ -104,10 +106,14 @@ static int levels(const ptq_dtype *dt) {
   return (1 << dt->bits) - 1;
 }
 
+/* The largest magnitude is clipped to (2 - 2^-(b-2)) 2^E. */
+static double error_bound(const ptq_dtype *dt) {
+  return ldexp(1.0, 2 - dt->bits);
+}
+
 const ptq_dtype_family ptq_dtype_mxint = {
     .name = "mxint",
     .suffix = "",
-    .options = "",
     .signed_codes = true,
     .summary = "integers that share a power-of-two scale a block (OCP MX "
                "with integer elements)",
@@ -115,9 +121,10 @@ const ptq_dtype_family ptq_dtype_mxint = {
     .min_bits = 2,
     .max_bits = 8,
     .pads_groups = true,
-    .parse_options = parse_options,
     .fit = fit,
     .round = round_values,
+    .snap = snap,
     .param_bits = param_bits,
     .levels = levels,
+    .error_bound = error_bound,
 };

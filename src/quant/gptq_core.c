@@ -149,8 +149,13 @@ static ptq_status fit_floats(const ptq_dtype *dt, const float *x, int64_t n,
     if (x[i] < lo) lo = x[i];
     if (x[i] > hi) hi = x[i];
   }
-  return ptq_dtype_fit64(dt, (double)lo, (double)hi, n, true, row, col, out,
-                         err);
+  const ptq_group64 group = {.f = x,
+                             .n = n,
+                             .inc = 1,
+                             .lo = (double)lo,
+                             .hi = (double)hi,
+                             .given = true};
+  return ptq_dtype_fit64(dt, &group, row, col, out, err);
 }
 
 /* Parameter k of the tile, as used and as it leaves the loop. */
@@ -177,7 +182,7 @@ static ptq_status fit_given(tile *t, int64_t g, int64_t r, const float *x,
 }
 
 /* Parameters of group g at positions [first, first + n) from the working
- * weights. */
+ * weights. What groups share goes by position, as it is stored. */
 static ptq_status fit_group64(tile *t, int64_t g, int64_t first, int64_t n,
                               ptq_err *err) {
   const ptq_gptq_job *job = t->job;
@@ -195,9 +200,14 @@ static ptq_status fit_group64(tile *t, int64_t g, int64_t first, int64_t n,
     }
     for (int64_t r = r0; r < r0 + LANES && r < t->rows; r++) {
       ptq_group_params64 p;
-      const ptq_status rc = ptq_dtype_fit64(job->dtype, lo[r - r0], hi[r - r0],
-                                            n, first < job->block, t->row + r,
-                                            column_at(job, first), &p, err);
+      const ptq_group64 group = {.x = t->w + first * t->lanes + r,
+                                 .n = n,
+                                 .inc = t->lanes,
+                                 .lo = lo[r - r0],
+                                 .hi = hi[r - r0],
+                                 .given = first < job->block};
+      const ptq_status rc =
+          ptq_dtype_fit64(job->dtype, &group, t->row + r, first, &p, err);
       if (rc != PTQ_OK) return rc;
       put_params(t, g * t->lanes + r, p);
     }
@@ -214,9 +224,9 @@ static ptq_status fit_group32(tile *t, int64_t g, int64_t first, int64_t n,
       for (int64_t r = 0; r < LANES; r++)
         t->group[r * n + i] = (float)t->w[(first + i) * t->lanes + r0 + r];
     for (int64_t r = r0; r < r0 + LANES && r < t->rows; r++) {
-      const ptq_status rc = ptq_dtype_fit(
-          job->dtype, t->group + (r - r0) * n, n, 1, t->row + r,
-          column_at(job, first), &t->params[g * t->lanes + r], err);
+      const ptq_status rc =
+          ptq_dtype_fit(job->dtype, t->group + (r - r0) * n, n, 1, t->row + r,
+                        first, &t->params[g * t->lanes + r], err);
       if (rc != PTQ_OK) return rc;
     }
   }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "ptq/base/check.h"
+#include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 
 extern const ptq_method_family ptq_method_rtn;
@@ -82,22 +83,58 @@ static void check_given(const ptq_method *m, const ptq_quant_input *in) {
   PTQ_ASSERT(in->module != NULL || (needs & PTQ_NEED_MODULE_LOSS) == 0);
 }
 
-ptq_status ptq_method_quantize_site(const ptq_method *m,
-                                    const ptq_quant_input *in,
-                                    ptq_quant_output *out, int n,
-                                    ptq_err *err) {
+static ptq_status run_prepared(const ptq_method *m, const ptq_quant_input *in,
+                               ptq_quant_output *out, int n, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  for (int i = 0; i < n; i++) {
-    check_given(m, &in[i]);
-    out[i].damp = (double)NAN;
-    out[i].storage_bits = 0.0;
-    out[i].extra_hash = 0;
-  }
   if (m->family->quantize_site != NULL)
     return m->family->quantize_site(m, in, out, n, err);
   for (int i = 0; i < n && rc == PTQ_OK; i++)
     rc = m->family->quantize(m, &in[i], &out[i], err);
   return rc;
+}
+
+/* One layer's dtype with what its groups share. */
+typedef struct prepared {
+  ptq_dtype dtype;
+  ptq_dtype_matrix state; /* owned */
+} prepared;
+
+static ptq_status run_sharing(const ptq_method *m, const ptq_quant_input *in,
+                              ptq_quant_output *out, int n, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  prepared *p = NULL;
+  ptq_quant_input *with = NULL;
+  PTQ_TRY(ptq_alloc(&p, n, sizeof *p, "prepared formats", err));
+  PTQ_TRY(ptq_alloc(&with, n, sizeof *with, "prepared layers", err));
+  for (int i = 0; i < n; i++) {
+    PTQ_TRY(ptq_dtype_prepare(in[i].dtype, in[i].w, in[i].rows, in[i].cols,
+                              in[i].group, &p[i].state, &p[i].dtype, err));
+    with[i] = in[i];
+    with[i].dtype = &p[i].dtype;
+  }
+  PTQ_TRY(run_prepared(m, with, out, n, err));
+done:
+  for (int i = 0; p != NULL && i < n; i++)
+    ptq_dtype_matrix_release(&p[i].state);
+  ptq_free(with);
+  ptq_free(p);
+  return rc;
+}
+
+ptq_status ptq_method_quantize_site(const ptq_method *m,
+                                    const ptq_quant_input *in,
+                                    ptq_quant_output *out, int n,
+                                    ptq_err *err) {
+  bool shares = false;
+  for (int i = 0; i < n; i++) {
+    check_given(m, &in[i]);
+    out[i].damp = (double)NAN;
+    out[i].storage_bits = 0.0;
+    out[i].extra_hash = 0;
+    shares = shares || ptq_dtype_shares(in[i].dtype);
+  }
+  return shares ? run_sharing(m, in, out, n, err)
+                : run_prepared(m, in, out, n, err);
 }
 
 ptq_status ptq_method_quantize(const ptq_method *m, const ptq_quant_input *in,

@@ -133,7 +133,9 @@ struct ptq_method_family {
   ptq_status (*accepts)(const ptq_method *m, const ptq_dtype *dt, int64_t group,
                         ptq_err *err);
   /** One layer; NULL where quantize_site is there. Called through
-   * ptq_method_quantize, which has set out's results to nothing. */
+   * ptq_method_quantize, which has set out's results to nothing and prepared
+   * in->dtype on in->w: a method that quantizes other weights (a transformed
+   * matrix) prepares it again on those. */
   ptq_status (*quantize)(const ptq_method *m, const ptq_quant_input *in,
                          ptq_quant_output *out, ptq_err *err);
   /** All n layers that share an input at once, in forward order; NULL: one

@@ -22,7 +22,7 @@
   X(TEXT, key,          33, "",      "hash of everything that determines the result") \
   X(TEXT, model,        64, "",      "model name") \
   X(TEXT, family,       32, "",      "model family") \
-  X(TEXT, dtype,        48, "",      "number format, canonical spelling") \
+  X(TEXT, dtype,        64, "",      "number format, canonical spelling") \
   X(TEXT, method,       32, "",      "quantization method") \
   X(TEXT, options,      96, "",      "the method's options, sorted, defaults left out") \
   X(I64,  group,         1, "",      "weights a group; -1 a row, 0 the tensor") \

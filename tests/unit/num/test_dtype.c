@@ -24,14 +24,16 @@ static void every_family_is_complete(void **state) {
   for (const ptq_dtype_family *const *f = ptq_dtype_families(); *f; f++, n++) {
     assert_non_null((*f)->name);
     assert_non_null((*f)->suffix);
-    assert_non_null((*f)->options);
     assert_true(strlen((*f)->summary) > 0 && strlen((*f)->source) > 0);
     assert_true((*f)->min_bits >= 1 && (*f)->min_bits <= (*f)->max_bits);
-    assert_non_null((*f)->parse_options);
     assert_non_null((*f)->fit);
     assert_non_null((*f)->round);
     assert_non_null((*f)->param_bits);
     assert_non_null((*f)->levels);
+    assert_non_null((*f)->error_bound);
+    assert_true(!(*f)->bare || (*f)->min_bits == (*f)->max_bits);
+    assert_true(((*f)->fit64 == NULL) == ((*f)->round64 == NULL));
+    assert_true(((*f)->fit64 == NULL) == ((*f)->shrink64 == NULL));
   }
   assert_int_equal(n, 9);
 }
@@ -74,16 +76,17 @@ static void bad_spellings_name_what_is_known(void **state) {
       {"int99999999999999999999", "2 to 8 bits"},
       {"mxint16", "2 to 8 bits"},
       {"int4:", "no option after the colon"},
-      {"int4:zero", "no option 'zero'; known: asym"},
+      {"int4:zero", "no option 'zero'; known: [:sym|asym]"},
       {"mxfp5", "unknown dtype 'mxfp5'"},
       {"mxfp6", "did you mean 'mxfp"},
       {"mxfp8_e3m4", "did you mean 'mxfp6_e3m2'"},
-      {"mxfp4:scale=up", "no option 'scale=up'; known: scale=floor|ceil"},
+      {"mxfp4:scale=up", "no option 'scale=up'; known: [:scale=floor|ceil"},
       {"mxfp4:scale=", "no option 'scale='"},
       {"mxfp4:scale=ceil:scale=even", "'scale=even' repeats an option"},
       {"mxfp4:scale=ceil:", "no option after the colon"},
       {"mxfp4:asym", "no option 'asym'"},
-      {"fp8_e4m3:asym", "no option 'asym'; it has none"},
+      {"fp8_e4m3:asym", "no option 'asym'; known: [:keep=f32|f16"},
+      {"int4:keep=f16:dq=fp8", "'dq=fp8' repeats an option"},
       {"mxint4:asym", "no option 'asym'; it has none"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

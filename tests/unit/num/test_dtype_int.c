@@ -177,21 +177,25 @@ static void other_groups_do_not_care_whether_they_are_given(void **state) {
               (1.1 + 3.3) / 15.0);
 }
 
+static ptq_status fit64(const ptq_dtype *dt, double lo, double hi, int64_t n,
+                        int64_t row, int64_t col, ptq_group_params64 *out,
+                        ptq_err *err) {
+  const ptq_group64 g = {.n = n, .lo = lo, .hi = hi, .given = true};
+  return ptq_dtype_fit64(dt, &g, row, col, out, err);
+}
+
 static void float64_has_the_range_of_float32(void **state) {
   (void)state;
   const ptq_dtype dt = parsed("int4");
   ptq_group_params64 p;
   ptq_err err = {0};
-  assert_int_equal(ptq_dtype_fit64(&dt, -1e38, 2e38, 32, true, 5, 64, &p, &err),
-                   PTQ_E_NUMERIC);
+  assert_int_equal(fit64(&dt, -1e38, 2e38, 32, 5, 64, &p, &err), PTQ_E_NUMERIC);
   assert_non_null(strstr(err.msg, "row 5, column 64 overflows as int4"));
   assert_non_null(strstr(err.msg, "32 weights range from -1e+38 to 2e+38"));
-  assert_int_equal(ptq_dtype_fit64(&dt, 0.0, 0.0, 1, true, 0, 0, &p, NULL),
-                   PTQ_OK);
+  assert_int_equal(fit64(&dt, 0.0, 0.0, 1, 0, 0, &p, NULL), PTQ_OK);
   assert_true(p.scale == 2.0 / 15.0 && p.zero == 8.0);
   /* too small for a scale in float32 */
-  assert_int_equal(ptq_dtype_fit64(&dt, -1e-45, 1e-45, 1, true, 0, 0, &p, NULL),
-                   PTQ_OK);
+  assert_int_equal(fit64(&dt, -1e-45, 1e-45, 1, 0, 0, &p, NULL), PTQ_OK);
   assert_true(p.scale == 2.0 / 15.0);
   assert_int_equal(round_one64(&dt, (double)NAN, p), 0);
   assert_int_equal(round_one64(&dt, (double)INFINITY, p), 15);

@@ -16,10 +16,14 @@
 
 enum { MOST = 256, ROUNDS = 40 };
 
-static const char *const options[] = {
-    "",            ":asym",       ":scale=ceil",
-    ":scale=even", ":scale=rceil", ":round=away",
-    ":exp=log2f",  ":scale=rceil:round=away:exp=log2f"};
+static const char *const options[] = {"",
+                                      ":asym",
+                                      ":scale=ceil",
+                                      ":scale=even",
+                                      ":scale=rceil",
+                                      ":round=away",
+                                      ":exp=log2f",
+                                      ":scale=rceil:round=away:exp=log2f"};
 
 /* Calls fn for every family, width and option there is. */
 static void for_each_dtype(void (*fn)(const ptq_dtype *dt, ptq_rng *r)) {
@@ -79,8 +83,7 @@ static void check_idempotent(const ptq_dtype *dt, ptq_rng *r) {
   /* microxcaling turns -0 into 0, so only equal by value */
   bool same = is_linear(dt) ? memcmp(y, z, (size_t)n * sizeof *y) == 0 : true;
   for (int64_t i = 0; i < n; i++) same = same && y[i] == z[i];
-  if (!same ||
-      memcmp(q, again, (size_t)n * sizeof *q) != 0)
+  if (!same || memcmp(q, again, (size_t)n * sizeof *q) != 0)
     fail_msg("%s: rounding twice changes the result", dt->name);
 }
 
@@ -237,7 +240,8 @@ static void check_random_bits(const ptq_dtype *dt, ptq_rng *r) {
   for (int i = 0; i < ROWS * COLS; i++) {
     const ptq_group_params g = p[i / COLS * 3 + i % COLS / 16];
     /* a block of subnormals has twice the codes (dtype_mxint.c) */
-    const bool tiny = is_mx(dt) && is_linear(dt) && g.scale < ldexpf(1.0F, -124 - dt->bits);
+    const bool tiny =
+        is_mx(dt) && is_linear(dt) && g.scale < ldexpf(1.0F, -124 - dt->bits);
     const int least = is_mx(dt) ? -(levels / 2) : 0;
     if (!tiny) assert_in_range(q[i] - least, 0, levels - 1);
     if (!(y[i] == ptq_dtype_value(dt, &g, q[i])) || !isfinite(y[i]))

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Scales as they are stored.
+ *
+ * keep=f16, keep=bf16: rounded to that, ties to even; never 0.
+ * dq=fp8: E4M3 times one float32 a matrix, the largest scale over 448; from
+ * 2^-9 up, so never 0. What exceeds 448 saturates (scales fitted later, on
+ * weights that have taken up errors, may).
+ * dq=bnb: as bitsandbytes nests absmax: the mean over the matrix is taken off,
+ * and runs of 256 scales, counted row by row, share the largest magnitude of
+ * what is left, times a value of its signed dynamic map of 8 bits; the lowest
+ * values of the map are passed over where they would not leave a positive
+ * scale. */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "dtype_core.h"
+#include "dtype_lanes.h"
+#include "ptq/base/check.h"
+#include "ptq/base/mem.h"
+
+enum { MAP = 256, RUN = 256 }; /* values of the map; scales that share one */
+
+static unsigned storage_of(const ptq_dtype *dt) {
+  return dt->options & PTQ_OPTION_STORE;
+}
+
+static bool nests(const ptq_dtype *dt) {
+  return storage_of(dt) == PTQ_DQ_FP8 || storage_of(dt) == PTQ_DQ_BNB;
+}
+
+bool ptq_dtype_shares(const ptq_dtype *dt) {
+  return nests(dt) || dt->family->prepare != NULL;
+}
+
+bool ptq_dtype_stores(const ptq_dtype *dt) {
+  return storage_of(dt) != 0;
+}
+
+/* Nearest value with `mantissa` explicit bits and normal exponents from emin,
+ * ties to even; v > 0, in the range of normal floats. */
+static float round_to(float v, int mantissa, int emin) {
+  int e;
+  (void)frexpf(v, &e);
+  const int unit = (e - 1 > emin ? e - 1 : emin) - mantissa;
+  return (float)ldexp(rint(ldexp((double)v, -unit)), unit);
+}
+
+static float keep(float v, int mantissa, int emin, float most) {
+  const float least = ldexpf(1.0F, emin - mantissa);
+  if (!(v > least)) return least;
+  const float r = round_to(v, mantissa, emin);
+  return r <= most ? r : most;
+}
+
+static float keep_bf16(float v) {
+  uint32_t bits;
+  memcpy(&bits, &v, sizeof bits);
+  bits += 0x7FFFU + (bits >> 16 & 1U);
+  bits &= 0xFFFF0000U;
+  if (bits >= 0x7F800000U) bits = 0x7F7F0000U;
+  if (bits == 0) bits = 0x00010000U;
+  memcpy(&v, &bits, sizeof v);
+  return v;
+}
+
+static float keep_f16(float v) {
+  return keep(v, 10, -14, 65504.0F);
+}
+
+static float keep_e4m3(float v) {
+  return keep(v, 3, -6, 448.0F);
+}
+
+/* bitsandbytes' create_dynamic_map(signed=True), 256 values, ascending: for
+ * i = 0..6 the midpoints of 2^i + 1 points from 0.1 to 1, times 10^(i - 6),
+ * both signs; and 0 and 1. In float32, as there. */
+static void fill_map(float map[MAP]) {
+  int n = 0;
+  for (int i = 0; i < 7; i++) {
+    const int items = 1 << i;
+    const float step = (1.0F - 0.1F) / (float)items;
+    const float power = (float)pow(10.0, i - 6);
+    for (int k = 0; k < items; k++) {
+      float end[2];
+      for (int j = 0; j < 2; j++)
+        end[j] = k + j < (items + 1) / 2 ? 0.1F + step * (float)(k + j)
+                                         : 1.0F - step * (float)(items - k - j);
+      map[128 + n++] = power * ((end[0] + end[1]) / 2.0F);
+    }
+  }
+  for (int k = 0; k < n; k++) map[n - 1 - k] = -map[128 + k];
+  map[n] = 0.0F;
+  map[MAP - 1] = 1.0F;
+}
+
+/* The value of the map nearest to v, the lower one on a tie. */
+static int nearest(const float *map, float v) {
+  int lo = 0, hi = MAP - 1;
+  while (hi - lo > 1) {
+    const int mid = (lo + hi) / 2;
+    *(map[mid] <= v ? &lo : &hi) = mid;
+  }
+  return v - map[lo] <= map[hi] - v ? lo : hi;
+}
+
+static float nested(const ptq_dtype_matrix *m, int64_t index, float scale) {
+  const float *map = m->second;
+  const float most = m->second[MAP + index / RUN];
+  if (!(most > 0.0F)) return m->mean;
+  int k = nearest(map, (scale - m->mean) / most);
+  while (k < MAP - 1 && !(map[k] * most + m->mean >= FLT_MIN)) k++;
+  return map[k] * most + m->mean;
+}
+
+static int64_t index_of(const ptq_dtype *dt, int64_t row, int64_t col) {
+  const ptq_dtype_matrix *m = dt->matrix;
+  if (m == NULL || m->whole) return 0;
+  return row * m->groups + col / m->width;
+}
+
+/* A positive scale as it is stored. */
+static float stored(const ptq_dtype *dt, int64_t row, int64_t col, float v) {
+  switch (storage_of(dt)) {
+    case PTQ_KEEP_F16:
+      return keep_f16(v);
+    case PTQ_KEEP_BF16:
+      return keep_bf16(v);
+    case PTQ_DQ_FP8:
+      return keep_e4m3(v / dt->matrix->tensor) * dt->matrix->tensor;
+    case PTQ_DQ_BNB:
+      return nested(dt->matrix, index_of(dt, row, col), v);
+    default:
+      return v;
+  }
+}
+
+/* True where no stored scale comes near. */
+static bool too_large(const ptq_dtype *dt, double v) {
+  if (!(v <= (double)FLT_MAX)) return true;
+  return storage_of(dt) == PTQ_KEEP_F16 && v >= 65520.0;
+}
+
+void ptq_dtype_store64(const ptq_dtype *dt, int64_t row, int64_t col, double lo,
+                       double hi, ptq_group_params64 *p) {
+  const ptq_dtype_family *f = dt->family;
+  if (storage_of(dt) == 0 || !(p->scale > 0.0)) return;
+  if (too_large(dt, p->scale)) {
+    p->scale = (double)INFINITY;
+    return;
+  }
+  const double scale = p->scale;
+  p->scale = (double)stored(dt, row, col, (float)scale);
+  if (f->encodes_by_zero) return;
+  if (f->zero_at != NULL) p->zero = f->zero_at(dt, lo, hi, p->scale);
+}
+
+void ptq_dtype_store(const ptq_dtype *dt, int64_t row, int64_t col, double lo,
+                     double hi, ptq_group_params *p) {
+  if (storage_of(dt) == 0 || !isfinite(p->scale)) return;
+  if (dt->family->snap != NULL) {
+    dt->family->snap(dt, index_of(dt, row, col), p);
+    return;
+  }
+  ptq_group_params64 wide = {(double)p->scale, (double)p->zero};
+  ptq_dtype_store64(dt, row, col, lo, hi, &wide);
+  *p = (ptq_group_params){(float)wide.scale, (float)wide.zero};
+}
+
+void ptq_dtype_snap(const ptq_dtype *dt, int64_t row, int64_t col,
+                    ptq_group_params *p) {
+  const ptq_dtype_family *f = dt->family;
+  const float nothing = 0.0F;
+  PTQ_ASSERT(dt->matrix != NULL || !ptq_dtype_shares(dt));
+  const ptq_group_params zeros = f->fit(dt, &nothing, 1, 1);
+  if (!isfinite(p->scale) || p->scale == 0.0F ||
+      (p->scale < 0.0F && f->snap == NULL))
+    *p = zeros;
+  if (f->snap != NULL) {
+    f->snap(dt, index_of(dt, row, col), p);
+    return;
+  }
+  if (p->scale > 0.0F) p->scale = stored(dt, row, col, p->scale);
+  if (f->encodes_by_zero) {
+    p->zero = p->scale;
+  } else if (f->zero_at == NULL) {
+    p->zero = zeros.zero;
+  } else {
+    const float top = (float)(f->levels(dt) - 1);
+    p->zero = rintf(fminf(fmaxf(p->zero, 0.0F), top)) + 0.0F;
+  }
+}
+
+/* The fitted scales of all groups, as they are before they are stored. */
+static ptq_status fit_all(const ptq_dtype *dt, const float *w, int64_t rows,
+                          int64_t cols, const ptq_dtype_matrix *m, float *scale,
+                          ptq_err *err) {
+  ptq_dtype plain = *dt;
+  plain.options &= ~(unsigned)PTQ_OPTION_STORE;
+  ptq_group_params p;
+  if (m->whole) {
+    const ptq_status rc =
+        ptq_dtype_fit(&plain, w, rows * cols, 1, 0, 0, &p, err);
+    *scale = p.scale;
+    return rc;
+  }
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t g = 0; g < m->groups; g++) {
+      const int64_t c = g * m->width;
+      const int64_t n = cols - c < m->width ? cols - c : m->width;
+      const ptq_status rc =
+          ptq_dtype_fit(&plain, w + r * cols + c, n, 1, r, c, &p, err);
+      if (rc != PTQ_OK) return rc;
+      scale[r * m->groups + g] = p.scale;
+    }
+  return PTQ_OK;
+}
+
+static void share_fp8(const float *scale, int64_t n, ptq_dtype_matrix *m) {
+  float most = 0.0F;
+  for (int64_t i = 0; i < n; i++) most = scale[i] > most ? scale[i] : most;
+  m->tensor = most / 448.0F;
+  /* the least scale, 2^-9 of it, must be one to divide by */
+  if (!(m->tensor >= FLT_MIN * 0x1p9F)) m->tensor = 1.0F;
+}
+
+static void share_bnb(const float *scale, int64_t n, ptq_dtype_matrix *m) {
+  double sum = 0.0;
+  for (int64_t i = 0; i < n; i++) sum += (double)scale[i];
+  m->mean = (float)(sum / (double)n);
+  fill_map(m->second);
+  for (int64_t i = 0; i < n; i++) {
+    float *most = &m->second[MAP + i / RUN];
+    const float d = fabsf(scale[i] - m->mean);
+    if (d > *most) *most = d;
+  }
+}
+
+/* The second level of dq=. */
+static ptq_status share_scales(const ptq_dtype *dt, const float *w,
+                               int64_t rows, int64_t cols, ptq_dtype_matrix *m,
+                               ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t n = m->whole ? 1 : rows * m->groups;
+  float *scale = NULL;
+  PTQ_TRY(ptq_alloc(&scale, n, sizeof *scale, "scales of groups", err));
+  PTQ_TRY(fit_all(dt, w, rows, cols, m, scale, err));
+  if (storage_of(dt) == PTQ_DQ_FP8) {
+    share_fp8(scale, n, m);
+  } else {
+    PTQ_TRY(ptq_alloc(&m->second, MAP + (n + RUN - 1) / RUN, sizeof *m->second,
+                      "scales of scales", err));
+    share_bnb(scale, n, m);
+  }
+done:
+  ptq_free(scale);
+  return rc;
+}
+
+ptq_status ptq_dtype_prepare(const ptq_dtype *dt, const float *w, int64_t rows,
+                             int64_t cols, int64_t group,
+                             ptq_dtype_matrix *state, ptq_dtype *out,
+                             ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  *state = (ptq_dtype_matrix){.width = group > 0 ? group : cols,
+                              .groups = ptq_dtype_groups(cols, group),
+                              .whole = group == PTQ_GROUP_TENSOR,
+                              .tensor = 1.0F};
+  *out = *dt;
+  out->matrix = NULL;
+  if (!ptq_dtype_shares(dt) || rows <= 0 || cols <= 0) return PTQ_OK;
+  PTQ_TRY(ptq_dtype_check_finite(w, rows, cols, err));
+  if (dt->family->prepare != NULL)
+    PTQ_TRY(dt->family->prepare(out, w, rows, cols, state, err));
+  if (nests(dt)) PTQ_TRY(share_scales(out, w, rows, cols, state, err));
+  out->matrix = state;
+done:
+  if (rc != PTQ_OK) ptq_dtype_matrix_release(state);
+  return rc;
+}
+
+void ptq_dtype_matrix_release(ptq_dtype_matrix *state) {
+  ptq_free(state->second);
+  state->second = NULL;
+}
+
+double ptq_dtype_param_bits(const ptq_dtype *dt) {
+  const double bits = dt->family->param_bits(dt);
+  switch (storage_of(dt)) {
+    case PTQ_KEEP_F16:
+    case PTQ_KEEP_BF16:
+      return bits - 16.0;
+    case PTQ_DQ_FP8:
+    case PTQ_DQ_BNB:
+      return bits - 24.0;
+    default:
+      return bits;
+  }
+}
+
+double ptq_dtype_storage_bits(const ptq_dtype *dt, int64_t rows, int64_t cols,
+                              int64_t group) {
+  const ptq_dtype_family *f = dt->family;
+  const double groups =
+      group == PTQ_GROUP_TENSOR
+          ? 1.0
+          : (double)rows * (double)ptq_dtype_groups(cols, group);
+  const double code = f->code_bits != NULL ? f->code_bits(dt) : dt->bits;
+  double shared = f->matrix_bits != NULL ? f->matrix_bits(dt) : 0.0;
+  if (nests(dt)) shared += 32.0; /* the tensor's scale, or the mean */
+  if (storage_of(dt) == PTQ_DQ_BNB) shared += 32.0 * ceil(groups / RUN);
+  return (double)rows * (double)cols * code +
+         groups * ptq_dtype_param_bits(dt) + shared;
+}
