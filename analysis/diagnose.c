@@ -119,37 +119,36 @@ done:
   return rc;
 }
 
-/* Largest over smallest singular value, columns at unit length (Belsley). */
+/* Largest over smallest singular value, columns at unit length (Belsley): of
+ * the R of their QR factorization. */
 static ptq_status condition(ptq_fit *f, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_matrix *m = &f->matrix;
-  const size_t n = (size_t)m->n, k = (size_t)m->k;
-  gsl_matrix *a = gsl_matrix_alloc(n, k), *v = gsl_matrix_alloc(k, k),
-             *x = gsl_matrix_alloc(k, k);
+  const size_t k = (size_t)m->k;
+  double *r = NULL;
+  gsl_matrix *a = gsl_matrix_alloc(k, k), *v = gsl_matrix_alloc(k, k);
   gsl_vector *s = gsl_vector_alloc(k), *w = gsl_vector_alloc(k);
-  if (a == NULL || v == NULL || x == NULL || s == NULL || w == NULL) {
-    rc = PTQ_FAIL(err, PTQ_E_NOMEM, "singular values of %zu x %zu", n, k);
-    goto done;
-  }
+  if (a == NULL || v == NULL || s == NULL || w == NULL)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_NOMEM, "singular values of %zu x %zu", k, k));
+  PTQ_TRY(ptq_alloc(&r, m->k * m->k, sizeof *r, "singular values", err));
+  PTQ_TRY(ptq_qr_factor(m->x, m->n, m->k, r, err));
   for (size_t j = 0; j < k; j++) {
     double norm = 0.0;
-    for (size_t i = 0; i < n; i++) norm += m->x[i * k + j] * m->x[i * k + j];
+    for (size_t i = 0; i < k; i++) norm += r[i * k + j] * r[i * k + j];
     norm = sqrt(norm);
-    for (size_t i = 0; i < n; i++)
-      gsl_matrix_set(a, i, j, m->x[i * k + j] / norm);
+    for (size_t i = 0; i < k; i++) gsl_matrix_set(a, i, j, r[i * k + j] / norm);
   }
-  const int code = gsl_linalg_SV_decomp_mod(a, x, v, s, w);
+  const int code = gsl_linalg_SV_decomp(a, v, s, w);
   if (code != GSL_SUCCESS)
-    rc =
-        PTQ_FAIL(err, PTQ_E_NUMERIC, "singular values: %s", gsl_strerror(code));
-  else
-    f->diagnostics.condition = gsl_vector_get(s, 0) / gsl_vector_get(s, k - 1);
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_NUMERIC, "singular values: %s",
+                     gsl_strerror(code)));
+  f->diagnostics.condition = gsl_vector_get(s, 0) / gsl_vector_get(s, k - 1);
 done:
   gsl_matrix_free(a);
   gsl_matrix_free(v);
-  gsl_matrix_free(x);
   gsl_vector_free(s);
   gsl_vector_free(w);
+  ptq_free(r);
   return rc;
 }
 

@@ -21,7 +21,7 @@ static ptq_status solve(const ptq_fit_options *options, ptq_fit *fit,
     (void)ptq_obs_censoring(m->obs[i], &y[i]);
     fit->weight[i] = 1.0;
   }
-  PTQ_TRY(ptq_wls(m->x, NULL, y, m->n, m->k, b, fit->cov_classical, err));
+  PTQ_TRY(ptq_wls(m->x, NULL, y, m->n, m->k, b, fit->bread, err));
   double rss = 0.0;
   for (int64_t i = 0; i < m->n; i++) {
     const double eta = ptq_row_dot(m->x + i * m->k, b, m->k);
@@ -33,7 +33,9 @@ static ptq_status solve(const ptq_fit_options *options, ptq_fit *fit,
   fit->scale = sqrt(s2);
   fit->iterations = 1;
   for (int64_t j = 0; j < m->k; j++) fit->coef[j].estimate = b[j];
-  for (int64_t j = 0; j < m->k * m->k; j++) fit->cov_classical[j] *= s2;
+  for (int64_t j = 0; j < m->k * m->k; j++)
+    fit->cov_classical[j] = s2 * fit->bread[j];
+  fit->log_likelihood = ptq_gaussian_likelihood(fit);
 done:
   ptq_free(y);
   ptq_free(b);

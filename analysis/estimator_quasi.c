@@ -203,7 +203,10 @@ static ptq_status solve(const ptq_fit_options *options, ptq_fit *fit,
   PTQ_TRY(
       ptq_wls(m->x, fit->weight, z, m->n, m->k, b, fit->cov_classical, err));
   for (int64_t j = 0; j < m->k; j++) fit->coef[j].estimate = b[j];
-  for (int64_t j = 0; j < m->k * m->k; j++) fit->cov_classical[j] *= fit->scale;
+  for (int64_t j = 0; j < m->k * m->k; j++) {
+    fit->bread[j] = fit->cov_classical[j];
+    fit->cov_classical[j] *= fit->scale;
+  }
 done:
   ptq_free(y);
   ptq_free(z);

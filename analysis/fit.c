@@ -12,7 +12,8 @@
 #include "ptq/base/text.h"
 
 static const ptq_estimator *const estimators[] = {
-    &ptq_estimator_quasi, &ptq_estimator_censored, &ptq_estimator_ols};
+    &ptq_estimator_quasi,    &ptq_estimator_censored, &ptq_estimator_ols,
+    &ptq_estimator_weighted, &ptq_estimator_robust,   &ptq_estimator_ridge};
 
 const ptq_estimator *ptq_estimator_at(size_t i) {
   return i < sizeof estimators / sizeof estimators[0] ? estimators[i] : NULL;
@@ -51,7 +52,18 @@ ptq_censoring ptq_obs_censoring(const ptq_obs *o, double *log_dnll) {
   return PTQ_CENSORED_LEFT;
 }
 
-/* The points this estimator takes, in order. */
+static const char *why_censored(ptq_censoring c, const ptq_obs *o) {
+  if (c == PTQ_CENSORED_RIGHT) return "collapsed";
+  return o->point->dnll > 0.0 ? "dnll < 2 dnll_se"
+                              : "dnll is not positive: no logarithm";
+}
+
+static void leave_out(ptq_fit *f, const ptq_obs *o, const char *why,
+                      const char *column) {
+  f->left_out[f->n_left_out++] = (ptq_left_out){o, why, column};
+}
+
+/* The points this estimator takes, in order; left_out has room for all. */
 static ptq_status choose_points(const ptq_obs *const *obs, int64_t n,
                                 ptq_fit *fit, const ptq_obs **chosen,
                                 int64_t *n_chosen, ptq_err *err) {
@@ -59,12 +71,16 @@ static ptq_status choose_points(const ptq_obs *const *obs, int64_t n,
     if (obs[i]->use != PTQ_USE_OK && obs[i]->use != PTQ_USE_COLLAPSED) continue;
     double log_dnll = NAN;
     const ptq_censoring c = ptq_obs_censoring(obs[i], &log_dnll);
-    if (!fit->estimator->takes(c))
+    if (!fit->estimator->takes(c)) {
       fit->n_excluded++;
-    else if (fit->estimator->on_log && !isfinite(log_dnll))
+      leave_out(fit, obs[i], why_censored(c, obs[i]), "");
+    } else if (fit->estimator->on_log && !isfinite(log_dnll)) {
       fit->n_unbounded++;
-    else
+      leave_out(fit, obs[i],
+                "dnll is not positive and has no dnll_se that bounds it", "");
+    } else {
       chosen[(*n_chosen)++] = obs[i];
+    }
   }
   if (*n_chosen == 0)
     return PTQ_FAIL(err, PTQ_E_ARG,
@@ -82,16 +98,16 @@ static ptq_status allocate(ptq_fit *f, ptq_err *err) {
   PTQ_TRY(ptq_alloc(&f->cov, k * k, sizeof *f->cov, "covariance", err));
   PTQ_TRY(
       ptq_alloc(&f->cov_classical, k * k, sizeof *f->cov, "covariance", err));
+  PTQ_TRY(ptq_alloc(&f->bread, k * k, sizeof *f->bread, "covariance", err));
   PTQ_TRY(ptq_alloc(&f->residual, n, sizeof *f->residual, "residuals", err));
   PTQ_TRY(ptq_alloc(&f->fitted, n, sizeof *f->fitted, "fitted values", err));
-  f->log_likelihood = NAN;
+  f->log_likelihood = f->tau2 = NAN;
 done:
   return rc;
 }
 
-/* CR2 where the estimator is a weighted least squares; the bread is the
- * classical covariance without its scale. */
-static ptq_status cluster_errors(ptq_fit *f, double *bread, ptq_err *err) {
+/* CR2 where the estimator is a weighted least squares. */
+static ptq_status cluster_errors(ptq_fit *f, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const int64_t n = f->matrix.n, k = f->matrix.k;
   double *x = NULL, *e = NULL, *df = NULL;
@@ -105,7 +121,7 @@ static ptq_status cluster_errors(ptq_fit *f, double *bread, ptq_err *err) {
     for (int64_t j = 0; j < k; j++) x[i * k + j] = w * f->matrix.x[i * k + j];
   }
   PTQ_TRY(ptq_cluster_cr2(x, e, f->matrix.cluster, f->matrix.n_clusters, n, k,
-                          bread, f->cov, df, err));
+                          f->bread, f->cov, df, err));
   for (int64_t j = 0; j < k; j++) f->coef[j].df = df[j];
 done:
   ptq_free(x);
@@ -167,29 +183,30 @@ static void explain(ptq_fit *f) {
       }
     }
   f->r2 = total[0] > 0.0 ? 1.0 - rest[0] / total[0] : NAN;
+  const double k = f->lambda > 0.0 ? 1.0 + f->edf : (double)f->matrix.k;
+  f->r2_adjusted =
+      n[0] > k ? 1.0 - (1.0 - f->r2) * (n[0] - 1.0) / (n[0] - k) : NAN;
+  f->aic = -2.0 * f->log_likelihood + 2.0 * k;
+  f->bic = -2.0 * f->log_likelihood + k * log((double)f->matrix.n);
   f->r2_nats = total[1] > 0.0 ? 1.0 - rest[1] / total[1] : NAN;
 }
 
 static ptq_status finish(ptq_fit *f, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const int64_t k2 = f->matrix.k * f->matrix.k;
-  double *bread = NULL;
-  PTQ_TRY(ptq_alloc(&bread, k2, sizeof *bread, "covariance", err));
-  /* quasi: scale is phi; least squares: sigma */
-  const double s2 = f->power > 0.0 ? f->scale : f->scale * f->scale;
-  if (!(s2 > 0.0)) {
+  if (!(f->scale > 0.0)) {
     rc = PTQ_FAIL(err, PTQ_E_NUMERIC,
                   "fit: the formula leaves no residual at all; it has a "
                   "column a point");
     goto done;
   }
-  for (int64_t j = 0; j < k2; j++) bread[j] = f->cov_classical[j] / s2;
-  PTQ_TRY(cluster_errors(f, bread, err));
+  PTQ_TRY(cluster_errors(f, err));
   test_coefficients(f);
   explain(f);
-  PTQ_TRY(ptq_diagnose(f, bread, err));
+  PTQ_TRY(ptq_diagnose(f, f->bread, err));
+  for (int64_t i = 0; i < f->matrix.n_lost; i++)
+    leave_out(f, f->matrix.lost[i], "no finite value of",
+              f->matrix.unusable[f->matrix.lost_for[i]].name);
 done:
-  ptq_free(bread);
   return rc;
 }
 
@@ -204,6 +221,7 @@ ptq_status ptq_fit_points(const ptq_estimator *estimator,
   *out = (ptq_fit){.estimator = estimator};
   (void)gsl_set_error_handler_off();
   PTQ_TRY(ptq_alloc(&chosen, n, sizeof *chosen, "points", err));
+  PTQ_TRY(ptq_alloc(&out->left_out, n, sizeof *out->left_out, "points", err));
   PTQ_TRY(choose_points(obs, n, out, chosen, &n_chosen, err));
   PTQ_TRY(ptq_matrix_build(formula, chosen, n_chosen, &out->matrix, err));
   PTQ_TRY(allocate(out, err));
@@ -235,6 +253,8 @@ void ptq_fit_release(ptq_fit *f) {
   ptq_free(f->coef);
   ptq_free(f->cov);
   ptq_free(f->cov_classical);
+  ptq_free(f->bread);
+  ptq_free(f->left_out);
   ptq_free(f->residual);
   ptq_free(f->fitted);
   ptq_free(f->weight);
@@ -251,6 +271,7 @@ ptq_prediction ptq_fit_predict(const ptq_fit *f, const ptq_obs *o) {
   /* what a measurement of this point would scatter by, on the log scale */
   double noise = f->power > 0.0 ? f->scale * exp((f->power - 2.0) * eta)
                                 : f->scale * f->scale;
+  if (f->tau2 >= 0.0) noise = f->tau2;
   if (f->noise && o->point->dnll_se > 0.0 && isfinite(o->point->dnll_se))
     noise += pow(o->point->dnll_se * exp(-eta), 2.0);
   const bool clustered = f->matrix.n_clusters >= 2;

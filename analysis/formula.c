@@ -12,14 +12,23 @@ static double identity(double x) {
   return x;
 }
 
+static double square(double x) {
+  return x * x;
+}
+
+static double inverse(double x) {
+  return 1.0 / x;
+}
+
 static const struct {
   const char *name;
   double (*apply)(double);
 } transforms[PTQ_TF_COUNT] = {
-    [PTQ_TF_NONE] = {"", identity},
-    [PTQ_TF_LOG] = {"log", log},
-    [PTQ_TF_LOG2] = {"log2", log2},
-    [PTQ_TF_SQRT] = {"sqrt", sqrt},
+    [PTQ_TF_NONE] = {"", identity},          [PTQ_TF_LOG] = {"log", log},
+    [PTQ_TF_LOG2] = {"log2", log2},          [PTQ_TF_LOG10] = {"log10", log10},
+    [PTQ_TF_LOG1P] = {"log1p", log1p},       [PTQ_TF_SQRT] = {"sqrt", sqrt},
+    [PTQ_TF_SQUARE] = {"square", square},    [PTQ_TF_EXP] = {"exp", exp},
+    [PTQ_TF_INVERSE] = {"inverse", inverse},
 };
 
 double ptq_part_value(const ptq_part *part, const ptq_obs *o) {
@@ -50,10 +59,10 @@ static ptq_status next(lexer *lx, ptq_err *err) {
   while (isalnum((unsigned char)lx->at[n]) || lx->at[n] == '_') n++;
   if (n == 0 && *lx->at != '\0') {
     n = 1;
-    if (strchr("+:()~", *lx->at) == NULL)
+    if (strchr("+:*()~", *lx->at) == NULL)
       return PTQ_FAIL(err, PTQ_E_ARG,
                       "formula: '%c' is not understood; terms are joined by "
-                      "+, interactions by :",
+                      "+, interactions by : or *",
                       *lx->at);
   }
   if (n >= WORD)
@@ -116,8 +125,8 @@ static ptq_status parse_part(lexer *lx, ptq_part *part, ptq_err *err) {
       tf++;
     if (tf == PTQ_TF_COUNT) {
       rc = PTQ_FAIL(err, PTQ_E_ARG,
-                    "formula: unknown transform '%s'; there are log, log2 "
-                    "and sqrt",
+                    "formula: unknown transform '%s'; there are log, log2, "
+                    "log10, log1p, sqrt, square, exp and inverse",
                     lx->word);
       goto done;
     }
@@ -135,9 +144,12 @@ done:
   return rc;
 }
 
-static ptq_status parse_term(lexer *lx, ptq_term *term, ptq_err *err) {
+/* A term; *crossed when its parts are joined by *. */
+static ptq_status parse_term(lexer *lx, ptq_term *term, bool *crossed,
+                             ptq_err *err) {
   ptq_status rc = PTQ_OK;
   *term = (ptq_term){0};
+  *crossed = false;
   for (;;) {
     if (term->n_parts == PTQ_TERM_PARTS) {
       rc = PTQ_FAIL(err, PTQ_E_ARG,
@@ -146,7 +158,14 @@ static ptq_status parse_term(lexer *lx, ptq_term *term, ptq_err *err) {
       goto done;
     }
     PTQ_TRY(parse_part(lx, &term->parts[term->n_parts++], err));
-    if (strcmp(lx->word, ":") != 0) break;
+    const bool star = strcmp(lx->word, "*") == 0;
+    if (!star && strcmp(lx->word, ":") != 0) break;
+    if (term->n_parts > 1 && star != *crossed) {
+      rc = PTQ_FAIL(err, PTQ_E_ARG,
+                    "formula: ':' and '*' in one term; write it out with +");
+      goto done;
+    }
+    *crossed = star;
     PTQ_TRY(next(lx, err));
   }
 done:
@@ -231,6 +250,36 @@ static ptq_status check_margins(const ptq_formula *f, const ptq_term *term,
   return PTQ_OK;
 }
 
+static bool has_term(const ptq_formula *f, const ptq_term *term) {
+  for (int t = 0; t < f->n_terms; t++)
+    if (is_rest(&f->terms[t], term, 0)) return true;
+  return false;
+}
+
+static ptq_status add_term(ptq_formula *f, const ptq_term *term, ptq_err *err) {
+  if (f->n_terms == PTQ_FORMULA_TERMS)
+    return PTQ_FAIL(err, PTQ_E_ARG, "formula: more than %d terms",
+                    PTQ_FORMULA_TERMS);
+  f->terms[f->n_terms++] = *term;
+  return PTQ_OK;
+}
+
+/* a*b*c: every subset of the parts, smaller ones first. */
+static ptq_status add_crossed(ptq_formula *f, const ptq_term *term,
+                              ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  for (int size = 1; size <= term->n_parts; size++)
+    for (unsigned set = 1; set < 1u << term->n_parts; set++) {
+      ptq_term part = {.n_parts = 0};
+      for (int p = 0; p < term->n_parts; p++)
+        if ((set >> p & 1u) != 0) part.parts[part.n_parts++] = term->parts[p];
+      if (part.n_parts == size && !has_term(f, &part))
+        PTQ_TRY(add_term(f, &part, err));
+    }
+done:
+  return rc;
+}
+
 /* Skip "dnll ~" or "log(dnll) ~". */
 static ptq_status parse_left(const char **text, ptq_err *err) {
   const char *tilde = strchr(*text, '~');
@@ -261,12 +310,10 @@ ptq_status ptq_formula_parse(const char *text, ptq_formula *out, ptq_err *err) {
     if (strcmp(lx.word, "+") == 0) PTQ_TRY(next(&lx, err));
   }
   for (;;) {
-    if (out->n_terms == PTQ_FORMULA_TERMS) {
-      rc = PTQ_FAIL(err, PTQ_E_ARG, "formula: more than %d terms",
-                    PTQ_FORMULA_TERMS);
-      goto done;
-    }
-    PTQ_TRY(parse_term(&lx, &out->terms[out->n_terms++], err));
+    ptq_term term;
+    bool crossed = false;
+    PTQ_TRY(parse_term(&lx, &term, &crossed, err));
+    PTQ_TRY(crossed ? add_crossed(out, &term, err) : add_term(out, &term, err));
     if (lx.word[0] == '\0') break;
     if (strcmp(lx.word, "+") != 0) {
       rc = PTQ_FAIL(err, PTQ_E_ARG, "formula: '+' expected before '%s'",

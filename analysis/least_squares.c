@@ -2,9 +2,22 @@
 #include "least_squares.h"
 
 #include <gsl/gsl_errno.h>
-#include <gsl/gsl_multifit.h>
+#include <gsl/gsl_linalg.h>
+#include <gsl/gsl_math.h>
+#include <math.h>
 
 #include "ptq/base/mem.h"
+
+double ptq_gaussian_likelihood(const ptq_fit *fit) {
+  const double n = (double)fit->matrix.n;
+  double rss = 0.0, log_w = 0.0;
+  for (int64_t i = 0; i < fit->matrix.n; i++) {
+    const double w = fit->weight != NULL ? fit->weight[i] : 1.0;
+    rss += w * fit->residual[i] * fit->residual[i];
+    log_w += log(w);
+  }
+  return 0.5 * log_w - 0.5 * n * (log(2.0 * M_PI * rss / n) + 1.0);
+}
 
 double ptq_row_dot(const double *row, const double *b, int64_t k) {
   double s = 0.0;
@@ -18,35 +31,69 @@ double ptq_quadratic(const double *a, const double *m, int64_t k) {
   return s;
 }
 
+/* R of the QR factorization of [sqrt(w) X, sqrt(w) z] (GSL's recursive one,
+ * level 3 BLAS): r[c, c] row-major, c = k, or k + 1 with z. */
+static ptq_status factor(const double *x, const double *w, const double *z,
+                         int64_t n, int64_t k, double *r, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t c = k + (z != NULL);
+  double *a = NULL, *t = NULL;
+  PTQ_TRY(ptq_alloc(&a, n * c, sizeof *a, "least squares", err));
+  PTQ_TRY(ptq_alloc(&t, c * c, sizeof *t, "least squares", err));
+  for (int64_t i = 0; i < n; i++) {
+    const double s = w != NULL ? sqrt(w[i]) : 1.0;
+    for (int64_t j = 0; j < k; j++) a[i * c + j] = s * x[i * k + j];
+    if (z != NULL) a[i * c + k] = s * z[i];
+  }
+  gsl_matrix_view av = gsl_matrix_view_array(a, (size_t)n, (size_t)c);
+  gsl_matrix_view tv = gsl_matrix_view_array(t, (size_t)c, (size_t)c);
+  const int code = gsl_linalg_QR_decomp_r(&av.matrix, &tv.matrix);
+  if (code != GSL_SUCCESS)
+    PTQ_TRY(
+        PTQ_FAIL(err, PTQ_E_NUMERIC, "least squares: %s", gsl_strerror(code)));
+  for (int64_t i = 0; i < c; i++)
+    for (int64_t j = 0; j < c; j++) r[i * c + j] = j >= i ? a[i * c + j] : 0.0;
+done:
+  ptq_free(a);
+  ptq_free(t);
+  return rc;
+}
+
+ptq_status ptq_qr_factor(const double *x, int64_t n, int64_t k, double *r,
+                         ptq_err *err) {
+  return factor(x, NULL, NULL, n, k, r, err);
+}
+
 ptq_status ptq_wls(const double *x, const double *w, const double *z, int64_t n,
                    int64_t k, double *b, double *bread, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  double *ones = NULL;
-  gsl_multifit_linear_workspace *work =
-      gsl_multifit_linear_alloc((size_t)n, (size_t)k);
-  if (work == NULL) {
-    rc = PTQ_FAIL(err, PTQ_E_NOMEM, "least squares of %lld x %lld",
-                  (long long)n, (long long)k);
-    goto done;
+  const int64_t c = k + 1;
+  double *r = NULL;
+  PTQ_TRY(ptq_alloc(&r, c * c, sizeof *r, "least squares", err));
+  PTQ_TRY(factor(x, w, z, n, k, r, err));
+  for (int64_t j = 0; j < k; j++)
+    if (!(fabs(r[j * c + j]) > 0.0) || !isfinite(r[j * c + k]))
+      PTQ_TRY(PTQ_FAIL(err, PTQ_E_NUMERIC,
+                       "least squares: the columns are collinear or not "
+                       "finite"));
+  for (int64_t j = k - 1; j >= 0; j--) {
+    double s = r[j * c + k];
+    for (int64_t i = j + 1; i < k; i++) s -= r[j * c + i] * b[i];
+    b[j] = s / r[j * c + j];
   }
-  if (w == NULL) {
-    PTQ_TRY(ptq_alloc(&ones, n, sizeof *ones, "weights", err));
-    for (int64_t i = 0; i < n; i++) ones[i] = 1.0;
-    w = ones;
-  }
-  const gsl_matrix_const_view xv =
-      gsl_matrix_const_view_array(x, (size_t)n, (size_t)k);
-  const gsl_vector_const_view wv = gsl_vector_const_view_array(w, (size_t)n);
-  const gsl_vector_const_view zv = gsl_vector_const_view_array(z, (size_t)n);
-  gsl_vector_view bv = gsl_vector_view_array(b, (size_t)k);
-  gsl_matrix_view cv = gsl_matrix_view_array(bread, (size_t)k, (size_t)k);
-  double chisq = 0.0;
-  const int code = gsl_multifit_wlinear(&xv.matrix, &wv.vector, &zv.vector,
-                                        &bv.vector, &cv.matrix, &chisq, work);
+  gsl_matrix_view rv =
+      gsl_matrix_view_array_with_tda(r, (size_t)k, (size_t)k, (size_t)c);
+  const int code = gsl_linalg_tri_invert(CblasUpper, CblasNonUnit, &rv.matrix);
   if (code != GSL_SUCCESS)
-    rc = PTQ_FAIL(err, PTQ_E_NUMERIC, "least squares: %s", gsl_strerror(code));
+    PTQ_TRY(
+        PTQ_FAIL(err, PTQ_E_NUMERIC, "least squares: %s", gsl_strerror(code)));
+  for (int64_t i = 0; i < k; i++)
+    for (int64_t j = 0; j <= i; j++) {
+      double s = 0.0;
+      for (int64_t l = i; l < k; l++) s += r[i * c + l] * r[j * c + l];
+      bread[i * k + j] = bread[j * k + i] = s;
+    }
 done:
-  if (work != NULL) gsl_multifit_linear_free(work);
-  ptq_free(ones);
+  ptq_free(r);
   return rc;
 }

@@ -13,7 +13,7 @@
 #include "ptq/base/status.h"
 
 /**
- * Minimize sum w (z - x b)^2 with gsl_multifit.
+ * Minimize sum w (z - x b)^2 by a QR factorization.
  *
  * @param x      [n, k] row-major, full rank
  * @param w      [n], positive; NULL means ones
@@ -24,6 +24,14 @@
  */
 ptq_status ptq_wls(const double *x, const double *w, const double *z, int64_t n,
                    int64_t k, double *b, double *bread, ptq_err *err);
+
+/** R of X = Q R: r[k, k] row-major, upper. x is [n, k], n >= k. */
+ptq_status ptq_qr_factor(const double *x, int64_t n, int64_t k, double *r,
+                         ptq_err *err);
+
+/** Log-likelihood of a weighted least squares on ln(dnll) at the variance
+ * that maximizes it; of fit->residual and fit->weight (NULL: ones). */
+double ptq_gaussian_likelihood(const ptq_fit *fit);
 
 /** x_i' b for one row of k. */
 double ptq_row_dot(const double *row, const double *b, int64_t k);
@@ -50,6 +58,7 @@ ptq_status ptq_cluster_cr2(const double *x, const double *e, const int *cluster,
 ptq_status ptq_diagnose(ptq_fit *fit, const double *bread, ptq_err *err);
 
 extern const ptq_estimator ptq_estimator_quasi, ptq_estimator_censored,
-    ptq_estimator_ols;
+    ptq_estimator_ols, ptq_estimator_weighted, ptq_estimator_robust,
+    ptq_estimator_ridge;
 
 #endif /* PTQ_ANALYSIS_LEAST_SQUARES_H */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "ptq/analysis/matrix.h"
 
+#include <gsl/gsl_blas.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,7 +71,8 @@ bool ptq_matrix_row(const ptq_matrix *m, const ptq_obs *o, double *row,
   return true;
 }
 
-static ptq_status count_unusable(ptq_matrix *m, const ptq_part *part,
+/* Counts a point the part has no value for; *at is the part's number. */
+static ptq_status count_unusable(ptq_matrix *m, const ptq_part *part, int *at,
                                  ptq_err *err) {
   ptq_status rc = PTQ_OK;
   char name[PTQ_COLUMN_NAME];
@@ -78,11 +80,13 @@ static ptq_status count_unusable(ptq_matrix *m, const ptq_part *part,
   for (int64_t i = 0; i < m->n_unusable; i++)
     if (strcmp(m->unusable[i].name, name) == 0) {
       m->unusable[i].n++;
+      *at = (int)i;
       goto done;
     }
   PTQ_TRY(ptq_grow(&m->unusable, m->n_unusable, m->n_unusable + 1,
                    sizeof *m->unusable, "unusable columns", err));
   m->unusable[m->n_unusable].n = 1;
+  *at = (int)m->n_unusable;
   (void)ptq_text_copy(m->unusable[m->n_unusable++].name, PTQ_COLUMN_NAME, name);
 done:
   return rc;
@@ -104,21 +108,26 @@ static ptq_status choose_rows(const ptq_formula *f, const ptq_obs *const *obs,
                               int64_t n, ptq_matrix *m, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   PTQ_TRY(ptq_alloc(&m->obs, n, sizeof *m->obs, "rows", err));
+  PTQ_TRY(ptq_alloc(&m->lost, n, sizeof *m->lost, "rows", err));
+  PTQ_TRY(ptq_alloc(&m->lost_for, n, sizeof *m->lost_for, "rows", err));
   for (int64_t i = 0; i < n; i++) {
-    bool whole = true;
+    int reason = -1;
     for (int t = 0; t < f->n_terms; t++)
       for (int p = 0; p < f->terms[t].n_parts; p++) {
         const ptq_part *part = &f->terms[t].parts[p];
         if (part->feature == NULL || repeated_part(f, t, p) ||
             isfinite(ptq_part_value(part, obs[i])))
           continue;
-        whole = false;
-        PTQ_TRY(count_unusable(m, part, err));
+        int at = 0;
+        PTQ_TRY(count_unusable(m, part, &at, err));
+        if (reason < 0) reason = at;
       }
-    if (whole)
+    if (reason < 0) {
       m->obs[m->n++] = obs[i];
-    else
-      m->n_lost++;
+      continue;
+    }
+    m->lost[m->n_lost] = obs[i];
+    m->lost_for[m->n_lost++] = reason;
   }
   if (m->n == 0 && n > 0)
     rc = PTQ_FAIL(err, PTQ_E_ARG,
@@ -320,11 +329,17 @@ static bool is_constant(const double *v, int64_t n) {
 static bool adds_direction(double *q, int64_t kept, double *v, int64_t n) {
   const double before = sqrt(dot(v, v, n));
   if (!(before > 0.0)) return false;
-  for (int pass = 0; pass < 2; pass++)
-    for (int64_t j = 0; j < kept; j++) {
-      const double s = dot(q + j * n, v, n);
-      for (int64_t i = 0; i < n; i++) v[i] -= s * q[j * n + i];
-    }
+  gsl_vector_view vv = gsl_vector_view_array(v, (size_t)n);
+  for (int pass = 0; pass < 2 && kept > 0; pass++) {
+    double s[PTQ_COLUMN_MAX];
+    const gsl_matrix_const_view qv =
+        gsl_matrix_const_view_array(q, (size_t)kept, (size_t)n);
+    gsl_vector_view sv = gsl_vector_view_array(s, (size_t)kept);
+    (void)gsl_blas_dgemv(CblasNoTrans, 1.0, &qv.matrix, &vv.vector, 0.0,
+                         &sv.vector);
+    (void)gsl_blas_dgemv(CblasTrans, -1.0, &qv.matrix, &sv.vector, 1.0,
+                         &vv.vector);
+  }
   const double after = sqrt(dot(v, v, n));
   if (after <= collinear_tol * before) return false;
   for (int64_t i = 0; i < n; i++) v[i] /= after;
@@ -397,6 +412,8 @@ done:
 void ptq_matrix_release(ptq_matrix *m) {
   ptq_free(m->x);
   ptq_free(m->obs);
+  ptq_free(m->lost);
+  ptq_free(m->lost_for);
   ptq_free(m->cluster);
   ptq_free(m->columns);
   ptq_free(m->levels);

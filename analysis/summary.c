@@ -74,6 +74,12 @@ ptq_status ptq_summary_build(const ptq_frame *frame,
     goto done;
   }
   PTQ_TRY(run(frame, beside, name, formula, &options->fit, &out->beside, err));
+  for (size_t i = 0; ptq_estimator_at(i) != NULL; i++) {
+    const ptq_estimator *e = ptq_estimator_at(i);
+    if (e == estimator || e == beside || out->n_also == PTQ_ALSO_MAX) continue;
+    PTQ_TRY(run(frame, e, name, formula, &options->fit,
+                &out->also[out->n_also++], err));
+  }
   for (size_t i = 0; ptq_law_at(i) != NULL && i < PTQ_LAW_MAX; i++) {
     const ptq_law *law = ptq_law_at(i);
     out->n_others++;
@@ -90,6 +96,7 @@ done:
 void ptq_summary_release(ptq_summary *s) {
   release_law(&s->law);
   release_law(&s->beside);
+  for (int i = 0; i < s->n_also; i++) release_law(&s->also[i]);
   for (int i = 0; i < s->n_others; i++) release_law(&s->others[i]);
   *s = (ptq_summary){0};
 }

@@ -111,6 +111,22 @@ static void coefficients(const ptq_fit *f, ptq_text *out) {
   }
 }
 
+/* "llama-1m int3 rtn 32, ..." of the first few rows left out. */
+static void name_left_out(const ptq_fit *f, ptq_text *out) {
+  enum { NAMED = 4 };
+  for (int64_t i = 0; i < f->n_left_out && i < NAMED; i++) {
+    const ptq_left_out *l = &f->left_out[i];
+    char name[256];
+    ptq_obs_name(l->obs, name, sizeof name);
+    ptq_text_addf(out, "%s%s (%s%s%s)", i == 0 ? "    " : ", ", name, l->why,
+                  l->column[0] != '\0' ? " " : "", l->column);
+  }
+  if (f->n_left_out > NAMED)
+    ptq_text_addf(out, " and %lld more; --json names all",
+                  (long long)(f->n_left_out - NAMED));
+  if (f->n_left_out > 0) ptq_text_add(out, "\n");
+}
+
 /* What did not take part, and why: never in silence. */
 static void left_out(const ptq_fit *f, const ptq_frame *frame, ptq_text *out) {
   const ptq_matrix *m = &f->matrix;
@@ -140,6 +156,7 @@ static void left_out(const ptq_fit *f, const ptq_frame *frame, ptq_text *out) {
     ptq_text_addf(out, "%s %s (%lld)", i > 0 ? "," : "", m->unusable[i].name,
                   (long long)m->unusable[i].n);
   if (m->n_lost > 0) ptq_text_add(out, "\n");
+  name_left_out(f, out);
   for (int64_t i = 0; i < m->n_dropped; i++)
     ptq_text_addf(out, "  column %s dropped: %s\n", m->dropped[i].name,
                   m->dropped[i].why);
@@ -249,12 +266,47 @@ static void law_block(const ptq_law_result *r, const ptq_frame *frame,
   ptq_text_add(out, "\n");
   coefficients(f, out);
   ptq_text_addf(out,
-                "\n  R2 = %.4f of ln(dnll) above noise, %.4f of dnll in "
-                "nats\n",
-                f->r2, f->r2_nats);
+                "\n  R2 = %.4f (adjusted %.4f) of ln(dnll) above noise, %.4f "
+                "of dnll in nats",
+                f->r2, f->r2_adjusted, f->r2_nats);
+  if (isfinite(f->aic))
+    ptq_text_addf(out, "; AIC %.1f, BIC %.1f", f->aic, f->bic);
+  ptq_text_add(out, "\n");
   diagnostics(f, out);
   ptq_text_add(out, "\n");
   validations(r, out);
+  ptq_text_add(out, "\n");
+}
+
+/* The law's coefficients by every estimator, side by side. */
+static void estimators(const ptq_summary *s, ptq_text *out) {
+  const ptq_law_result *all[PTQ_ALSO_MAX + 2] = {&s->law, &s->beside};
+  int n = 2;
+  for (int i = 0; i < s->n_also; i++) all[n++] = &s->also[i];
+  ptq_text_add(out, "the same formula by every estimator (clustered errors in "
+                    "parentheses)\n");
+  for (int i = 0; i < n; i++) {
+    const ptq_law_result *r = all[i];
+    if (!r->fitted) {
+      ptq_text_addf(out, "  %-9s not fitted: %s\n", r->estimator->name,
+                    r->failure);
+      continue;
+    }
+    ptq_text_addf(out, "  %-9s n %lld", r->estimator->name,
+                  (long long)r->fit.matrix.n);
+    for (int64_t j = 0; j < r->fit.matrix.k; j++)
+      ptq_text_addf(out, "%s %s %.4g (%.2g)", j == 0 ? ":" : ",",
+                    r->fit.matrix.columns[j].name, r->fit.coef[j].estimate,
+                    r->fit.coef[j].std_error_cluster);
+    if (r->fit.tau2 >= 0.0) ptq_text_addf(out, "; tau^2 %.3g", r->fit.tau2);
+    if (r->fit.lambda > 0.0)
+      ptq_text_addf(out, "; lambda %.3g, %.2f effective slopes", r->fit.lambda,
+                    r->fit.edf);
+    if (r->fit.n_rejected > 0)
+      ptq_text_addf(out, "; %lld points rejected",
+                    (long long)r->fit.n_rejected);
+    ptq_text_add(out, "\n");
+  }
   ptq_text_add(out, "\n");
 }
 
@@ -282,6 +334,7 @@ void ptq_summary_text(const ptq_summary *s, const char *store, ptq_text *out) {
   ptq_text_add(out, "\n\n");
   law_block(&s->law, s->frame, out);
   law_block(&s->beside, s->frame, out);
+  estimators(s, out);
   comparison(s, out);
   ptq_text_add(out, "The law, in nats a token added by quantization:\n  ");
   ptq_fit_equation(&s->law.fit, out);

@@ -201,7 +201,8 @@ class Fit(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
             fits = json.loads(done.stdout)["fits"]
             self.assertEqual([f["estimator"] for f in fits],
-                             ["quasi", "censored"])
+                             ["quasi", "censored", "ols", "weighted", "robust",
+                              "ridge"])
             for fit in fits:
                 out = sum(fit[k] for k in (
                     "n_failed", "n_pending", "n_dequantized", "n_incomplete",

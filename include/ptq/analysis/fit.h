@@ -10,6 +10,10 @@
  *             to be below 2 dnll_se, and a collapsed point only to be above
  *             the unigram model's loss (Tobit, maximum likelihood)
  *   ols       least squares on ln(dnll) of the uncensored points alone
+ *   weighted  the same with weights 1 / (se^2 + tau^2), tau^2 estimated
+ *   robust    the same by Tukey's bisquare
+ *   ridge     the same with shrunken slopes, the penalty by generalized
+ *             cross-validation
  */
 #ifndef PTQ_ANALYSIS_FIT_H
 #define PTQ_ANALYSIS_FIT_H
@@ -59,8 +63,16 @@ typedef struct ptq_fit_options {
   double power;      /* quasi: variance = phi mean^power + dnll_se^2; 0 means
                         PTQ_POWER_DEFAULT */
   bool ignore_noise; /* quasi: leave dnll_se out of the variance */
+  double lambda;     /* ridge: the penalty; 0 means by cross-validation */
 } ptq_fit_options;
 #define PTQ_POWER_DEFAULT 2.0
+
+/** A finished point that the fit does not use, and why (static text, or the
+ * name of the column it has no value for). */
+typedef struct ptq_left_out {
+  const ptq_obs *obs;
+  const char *why, *column; /* column: "" if it is not one's fault */
+} ptq_left_out;
 
 /** A fitted law. */
 typedef struct ptq_fit {
@@ -69,19 +81,29 @@ typedef struct ptq_fit {
   ptq_coefficient *coef; /* owned; [k] */
   double *cov;           /* owned; [k, k] clustered by model */
   double *cov_classical; /* owned; [k, k] */
+  double *bread;         /* owned; [k, k] (X'WX)^-1 where there are weights */
   double *residual;      /* owned; [n] of the last weighted least squares, on
                             the scale of ln(dnll); bound - fitted if censored */
-  double *weight;        /* owned; [n] its weights; NULL for censored */
+  double *weight;        /* owned; [n] its weights; NULL for censored, ridge */
   double *fitted;        /* owned; [n] predicted dnll, nats */
   double scale;          /* quasi: dispersion phi; others: sigma of ln(dnll) */
   double power;          /* quasi only */
   bool noise;            /* quasi: the variance holds dnll_se^2 */
-  double log_likelihood; /* censored only, else NaN */
+  double tau2;           /* weighted: between points, of ln(dnll); else NaN */
+  double lambda, edf;    /* ridge: the penalty, the slopes' effective number */
+  double log_likelihood; /* of ln(dnll) or its bounds; NaN where the estimator
+                            has none: quasi, robust */
+  double aic, bic;       /* of it; the variance is not counted as a parameter */
   int64_t n_left, n_right; /* censored points among matrix.n */
   int64_t n_unbounded;     /* left out: dnll <= 0 and no dnll_se to bound it */
   int64_t n_excluded;      /* left out: the estimator takes no such point */
-  double r2;               /* of ln(dnll), over uncensored points */
-  double r2_nats;          /* of dnll, over points that are not collapsed */
+  int64_t n_rejected;      /* robust: points of weight zero */
+  ptq_left_out *left_out;  /* owned; [n_left_out] every finished native point
+                              that is not a row */
+  int64_t n_left_out;
+  double r2; /* of ln(dnll), over uncensored points */
+  double r2_adjusted;
+  double r2_nats; /* of dnll, over points that are not collapsed */
   int iterations;
   ptq_diagnostics diagnostics;
 } ptq_fit;
@@ -93,8 +115,8 @@ struct ptq_estimator {
   /** Does the estimator take a point that is censored like this? */
   bool (*takes)(ptq_censoring c);
   /** Estimate; matrix is built. Fills estimates, cov_classical, residual,
-   * fitted, scale, iterations, and either weight (errors clustered by model
-   * then follow as CR2) or cov and df of each coefficient. */
+   * fitted, scale, iterations, and either weight and bread (errors clustered
+   * by model then follow as CR2) or cov and df of each coefficient. */
   ptq_status (*solve)(const ptq_fit_options *options, ptq_fit *fit,
                       ptq_err *err);
 };

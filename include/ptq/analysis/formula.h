@@ -2,7 +2,8 @@
 /**
  * @file formula.h
  * Formulas as text: "log(dnll) ~ log(params_nonembedding) + bits_per_weight +
- * method", with interactions a:b and transforms log(x), log2(x), sqrt(x).
+ * method", with interactions a:b, a*b for a + b + a:b, and transforms such as
+ * log(x): a row each in formula.c.
  */
 #ifndef PTQ_ANALYSIS_FORMULA_H
 #define PTQ_ANALYSIS_FORMULA_H
@@ -11,13 +12,18 @@
 
 #include "ptq/analysis/feature.h"
 
-enum { PTQ_TERM_PARTS = 3, PTQ_FORMULA_TERMS = 24 };
+enum { PTQ_TERM_PARTS = 3, PTQ_FORMULA_TERMS = 64 };
 
 typedef enum ptq_transform {
   PTQ_TF_NONE,
   PTQ_TF_LOG,
   PTQ_TF_LOG2,
+  PTQ_TF_LOG10,
+  PTQ_TF_LOG1P,
   PTQ_TF_SQRT,
+  PTQ_TF_SQUARE,
+  PTQ_TF_EXP,
+  PTQ_TF_INVERSE,
   PTQ_TF_COUNT
 } ptq_transform;
 

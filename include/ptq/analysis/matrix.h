@@ -50,7 +50,10 @@ typedef struct ptq_matrix {
   int64_t n_dropped;
   ptq_unusable *unusable; /* owned; [n_unusable] */
   int64_t n_unusable;     /* kinds; their n may overlap */
-  int64_t n_lost;         /* points left out for want of a value */
+  const ptq_obs **lost;   /* owned; [n_lost] points left out for want of a
+                             value */
+  int *lost_for;          /* owned; [n_lost] of which unusable, the first */
+  int64_t n_lost;
 } ptq_matrix;
 
 /**

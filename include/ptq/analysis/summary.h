@@ -10,7 +10,7 @@
 #include "ptq/analysis/validate.h"
 #include "ptq/base/text.h"
 
-enum { PTQ_SPLIT_MAX = 4, PTQ_LAW_MAX = 16 };
+enum { PTQ_SPLIT_MAX = 8, PTQ_LAW_MAX = 16, PTQ_ALSO_MAX = 8 };
 
 /** One formula by one estimator. */
 typedef struct ptq_law_result {
@@ -28,6 +28,8 @@ typedef struct ptq_summary {
   const ptq_frame *frame; /* borrowed */
   ptq_law_result law;     /* the default estimator */
   ptq_law_result beside;  /* the censored fit, or quasi beside another */
+  ptq_law_result also[PTQ_ALSO_MAX]; /* the same by every other estimator */
+  int n_also;
   ptq_law_result others[PTQ_LAW_MAX]; /* named laws, least held-out error over
                                          models first */
   int n_others;

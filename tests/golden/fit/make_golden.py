@@ -253,4 +253,5 @@ def main():
             f.write(f"{fit},{name},{what},{float(value):.17g}\n")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -60,6 +60,12 @@ static double actual(const ptq_fit *f, const char *column, const char *what) {
                  {"n_right", (double)f->n_right},
                  {"scale", f->scale},
                  {"r2", f->r2},
+                 {"r2_adjusted", f->r2_adjusted},
+                 {"aic", f->aic},
+                 {"bic", f->bic},
+                 {"tau2", f->tau2},
+                 {"edf", f->edf},
+                 {"n_rejected", (double)f->n_rejected},
                  {"log_likelihood", f->log_likelihood},
                  {"jarque_bera", d->jarque_bera},
                  {"jarque_bera_p", d->jarque_bera_p},
@@ -83,6 +89,11 @@ static double actual(const ptq_fit *f, const char *column, const char *what) {
   fail_msg("nothing is called '%s' of '%s'", what, column);
   return NAN;
 }
+
+static const ptq_fit_options plain_1 = {.power = 1.0, .ignore_noise = true};
+static const ptq_fit_options plain_15 = {.power = 1.5, .ignore_noise = true};
+static const ptq_fit_options noisy_1 = {.power = 1.0};
+static const ptq_fit_options noisy_2 = {.power = 2.0};
 
 /* Every expected number of one fit within a relative tolerance. */
 static void check_golden(const char *file, const char *name,
@@ -114,11 +125,6 @@ static void check_golden(const char *file, const char *name,
   ptq_frame_release(&frame);
 }
 
-static const ptq_fit_options plain_1 = {.power = 1.0, .ignore_noise = true};
-static const ptq_fit_options plain_15 = {.power = 1.5, .ignore_noise = true};
-static const ptq_fit_options noisy_1 = {.power = 1.0};
-static const ptq_fit_options noisy_2 = {.power = 2.0};
-
 /* The columns' condition is 230, double has 16 digits: 1e-8 leaves room for
  * both sides' rounding and none for another formula. */
 static void ols_equals_statsmodels_and_the_definition_of_cr2(void **state) {
@@ -129,6 +135,24 @@ static void ols_equals_statsmodels_and_the_definition_of_cr2(void **state) {
 static void clustered_errors_equal_an_independent_package(void **state) {
   (void)state;
   check_golden("clubsandwich.csv", "ols", "ols", &plain_1, 1e-8, 18);
+}
+
+static void weighted_fit_equals_statsmodels_at_the_root_of_tau2(void **state) {
+  (void)state;
+  check_golden("estimators.csv", "ols", "ols", &plain_1, 1e-8, 4);
+  check_golden("estimators.csv", "weighted", "weighted", &plain_1, 1e-8, 30);
+}
+
+/* GSL stops when no coefficient moves by more than 1.5e-8 of itself; here
+ * the last move is a tenth of the one before. */
+static void robust_fit_equals_gsls_formula_iterated_to_its_end(void **state) {
+  (void)state;
+  check_golden("estimators.csv", "robust", "robust", &plain_1, 1e-8, 20);
+}
+
+static void ridge_equals_the_closed_form_at_the_least_gcv(void **state) {
+  (void)state;
+  check_golden("estimators.csv", "ridge", "ridge", &plain_1, 1e-8, 21);
 }
 
 /* y ~ log(params) + bits + sqnr:method of statsmodels 0.15.0 on
@@ -216,7 +240,8 @@ static const char known_formula[] =
 
 static void known_law_comes_back_within_its_errors(void **state) {
   (void)state;
-  static const char *const names[] = {"quasi", "censored"};
+  static const char *const names[] = {"quasi", "censored", "weighted",
+                                      "robust"};
   const double want[] = {known.intercept, known.params, known.bits, known.group,
                          known.gptq};
   for (size_t e = 0; e < sizeof names / sizeof names[0]; e++) {
@@ -270,6 +295,12 @@ static void negative_and_collapsed_points_are_counted_not_dropped(
 
   ptq_fit ols = fit_table("ols", 0.0, known_formula, &frame);
   assert_int_equal(ols.matrix.n + ols.n_excluded, table.n_points);
+  assert_int_equal(ols.n_left_out, ols.n_excluded);
+  int named = 0;
+  for (int64_t i = 0; i < ols.n_left_out; i++)
+    named += ols.left_out[i].obs->point == &p[0] &&
+             strstr(ols.left_out[i].why, "not positive") != NULL;
+  assert_int_equal(named, 1);
   assert_int_equal(ols.n_left, 0);
   ptq_frame_release(&frame);
   ptq_fit_release(&quasi);
@@ -383,6 +414,9 @@ int main(void) {
       cmocka_unit_test(ols_equals_statsmodels_and_the_definition_of_cr2),
       cmocka_unit_test(clustered_errors_equal_an_independent_package),
       cmocka_unit_test(interaction_without_its_margin_equals_statsmodels),
+      cmocka_unit_test(weighted_fit_equals_statsmodels_at_the_root_of_tau2),
+      cmocka_unit_test(robust_fit_equals_gsls_formula_iterated_to_its_end),
+      cmocka_unit_test(ridge_equals_the_closed_form_at_the_least_gcv),
       cmocka_unit_test(quasi_poisson_equals_statsmodels),
       cmocka_unit_test(variance_power_between_equals_statsmodels),
       cmocka_unit_test(noise_in_the_variance_equals_the_root_of_the_score),

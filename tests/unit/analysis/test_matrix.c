@@ -42,6 +42,33 @@ static void clear(void) {
   ptq_frame_release(&fx.frame);
 }
 
+static void star_is_the_parts_and_their_interaction(void **state) {
+  (void)state;
+  tables_synthetic(&table, &law, 1);
+  lay_out("bits*method + log(params)*square(bits)");
+  static const char *const want[] = {"(intercept)",
+                                     "bits",
+                                     "method[gptq]",
+                                     "bits:method[gptq]",
+                                     "log(params)",
+                                     "square(bits)",
+                                     "log(params):square(bits)"};
+  assert_int_equal(fx.m.k, 7);
+  for (int j = 0; j < 7; j++)
+    assert_string_equal(fx.m.columns[j].name, want[j]);
+  clear();
+  lay_out("inverse(bits) + exp(bits) + log10(params) + log1p(bits)");
+  const double *x = fx.m.x + 3 * fx.m.k, bits = ptq_nominal_bits(fx.m.obs[3]);
+  assert_true(x[1] == 1.0 / bits && x[2] == exp(bits));
+  assert_true(x[3] == log10((double)fx.m.obs[3]->model->params));
+  assert_true(x[4] == log1p(bits));
+  clear();
+  ptq_formula f;
+  ptq_err err = {0};
+  assert_int_equal(ptq_formula_parse("bits*method:group", &f, &err), PTQ_E_ARG);
+  assert_non_null(strstr(err.msg, "in one term"));
+}
+
 static void columns_are_named_and_rtn_is_the_reference(void **state) {
   (void)state;
   tables_synthetic(&table, &law, 1);
@@ -157,12 +184,12 @@ static void bad_formulas_name_the_word_and_what_is_near(void **state) {
     const char *text, *want;
   } bad[] = {
       {"bits_per_wieght", "did you mean 'bits_per_weight'"},
-      {"exp(params)", "unknown transform 'exp'"},
+      {"cube(params)", "unknown transform 'cube'"},
       {"log(method)", "'method' is a factor"},
       {"log(params", "')' missing"},
       {"params +", "ends where a term should be"},
       {"params bits", "'+' expected before 'bits'"},
-      {"params * bits", "'*' is not understood"},
+      {"params & bits", "'&' is not understood"},
       {"nll ~ params", "left side is dnll"},
       {"bits:bits:bits:bits", "at most 3"},
       {"bits + method:element", "write 'element + method:element'"},
@@ -238,6 +265,7 @@ static void bits_come_from_the_elements_name(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(star_is_the_parts_and_their_interaction),
       cmocka_unit_test(columns_are_named_and_rtn_is_the_reference),
       cmocka_unit_test(interaction_without_its_margin_has_every_level),
       cmocka_unit_test(constant_and_collinear_columns_are_dropped_by_name),

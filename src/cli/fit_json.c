@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "fit_json.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* JSON has no NaN: what is not known is null. */
+static json_t *number(double v) {
+  return isfinite(v) ? json_real(v) : json_null();
+}
+
+static json_t *coefficient(const ptq_fit *f, int64_t j) {
+  const ptq_coefficient *c = &f->coef[j];
+  return json_pack("{s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "name",
+                   f->matrix.columns[j].name, "estimate", number(c->estimate),
+                   "std_error", number(c->std_error), "std_error_cluster",
+                   number(c->std_error_cluster), "df", number(c->df), "t",
+                   number(c->t), "p", number(c->p), "ci_low", number(c->ci_low),
+                   "ci_high", number(c->ci_high), "vif", number(c->vif));
+}
+
+static json_t *accuracy(const ptq_accuracy *a) {
+  return json_pack("{s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "n", (json_int_t)a->n,
+                   "median_abs_ln", number(a->median), "median_abs_ln_baseline",
+                   number(a->median_base), "r2", number(a->r2), "r2_baseline",
+                   number(a->r2_base), "mae_nats", number(a->mae),
+                   "mae_nats_baseline", number(a->mae_base), "coverage_90",
+                   number(a->coverage));
+}
+
+static json_t *validation(const ptq_validation *v) {
+  json_t *by_bits = json_array();
+  for (int b = 0; b < PTQ_BITS_MAX; b++) {
+    if (v->by_bits[b].n == 0) continue;
+    json_t *row = accuracy(&v->by_bits[b]);
+    json_object_set_new(row, "bits", json_integer(b));
+    json_array_append_new(by_bits, row);
+  }
+  return json_pack("{s:s,s:I,s:I,s:s,s:I,s:I,s:o,s:o}", "split", v->split->name,
+                   "n_groups", (json_int_t)v->n_groups, "n_failed",
+                   (json_int_t)v->n_failed, "failure", v->failure,
+                   "n_predicted", (json_int_t)v->n_points, "n_unpredicted",
+                   (json_int_t)v->n_unpredicted, "all", accuracy(&v->all),
+                   "by_bits", by_bits);
+}
+
+static json_t *diagnostics(const ptq_fit *f) {
+  const ptq_diagnostics *d = &f->diagnostics;
+  json_t *cook = json_array();
+  for (int i = 0; i < d->n_cook; i++) {
+    const ptq_obs *o = f->matrix.obs[d->cook[i].row];
+    char name[256];
+    ptq_obs_name(o, name, sizeof name);
+    json_array_append_new(
+        cook, json_pack("{s:s,s:s,s:o}", "key", o->point->key, "point", name,
+                        "distance", number(d->cook[i].distance)));
+  }
+  return json_pack(
+      "{s:o,s:o,s:o,s:o,s:o,s:o}", "jarque_bera", number(d->jarque_bera),
+      "jarque_bera_p", number(d->jarque_bera_p), "breusch_pagan",
+      number(d->breusch_pagan), "breusch_pagan_p", number(d->breusch_pagan_p),
+      "condition", number(d->condition), "cook", cook);
+}
+
+/* Every row that is left out, by name; at most so many. */
+enum { ROWS_NAMED = 1000 };
+
+static json_t *rows_left_out(const ptq_fit *f) {
+  json_t *rows = json_array();
+  for (int64_t i = 0; i < f->n_left_out && i < ROWS_NAMED; i++) {
+    const ptq_left_out *l = &f->left_out[i];
+    char name[256], why[320];
+    ptq_obs_name(l->obs, name, sizeof name);
+    (void)snprintf(why, sizeof why, "%s%s%s", l->why,
+                   l->column[0] != '\0' ? " " : "", l->column);
+    json_array_append_new(
+        rows, json_pack("{s:s,s:s,s:s}", "key", l->obs->point->key, "point",
+                        name, "why", why));
+  }
+  return rows;
+}
+
+static json_t *left_out(const ptq_matrix *m) {
+  json_t *dropped = json_array(), *unusable = json_array();
+  for (int64_t i = 0; i < m->n_dropped; i++)
+    json_array_append_new(
+        dropped, json_pack("{s:s,s:s}", "name", m->dropped[i].name, "why",
+                           m->dropped[i].why));
+  for (int64_t i = 0; i < m->n_unusable; i++)
+    json_array_append_new(
+        unusable, json_pack("{s:s,s:I}", "name", m->unusable[i].name, "n",
+                            (json_int_t)m->unusable[i].n));
+  return json_pack("{s:o,s:o}", "columns_dropped", dropped,
+                   "columns_without_value", unusable);
+}
+
+static json_t *fit_object(const ptq_law_result *r, const ptq_frame *frame) {
+  const ptq_fit *f = &r->fit;
+  json_t *o =
+      json_pack("{s:s,s:s,s:s,s:b}", "law", r->name, "estimator",
+                r->estimator->name, "formula", r->formula, "fitted", r->fitted);
+  if (!r->fitted) {
+    json_object_set_new(o, "failure", json_string(r->failure));
+    return o;
+  }
+  const struct {
+    const char *name;
+    int64_t n;
+  } counts[] = {{"n", f->matrix.n},
+                {"n_models", f->matrix.n_clusters},
+                {"n_families", f->matrix.n_families},
+                {"n_censored", f->n_left},
+                {"n_collapsed", frame->count[PTQ_USE_COLLAPSED]},
+                {"n_collapsed_used", f->n_right},
+                {"n_failed", frame->count[PTQ_USE_FAILED]},
+                {"n_pending", frame->count[PTQ_USE_PENDING]},
+                {"n_dequantized", frame->count[PTQ_USE_DEQUANTIZED]},
+                {"n_incomplete", frame->count[PTQ_USE_INCOMPLETE]},
+                {"n_without_value", f->matrix.n_lost},
+                {"n_excluded", f->n_excluded},
+                {"n_unbounded", f->n_unbounded},
+                {"n_left_out", f->n_left_out},
+                {"n_rejected", f->n_rejected},
+                {"iterations", f->iterations}};
+  for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+    json_object_set_new(o, counts[i].name, json_integer(counts[i].n));
+  json_t *coefficients = json_array(), *splits = json_array();
+  for (int64_t j = 0; j < f->matrix.k; j++)
+    json_array_append_new(coefficients, coefficient(f, j));
+  for (int i = 0; i < r->n_splits; i++)
+    json_array_append_new(splits, validation(&r->splits[i]));
+  json_object_set_new(o, "coefficients", coefficients);
+  json_object_set_new(o, "scale", number(f->scale));
+  if (f->power > 0.0) {
+    json_object_set_new(o, "power", number(f->power));
+    json_object_set_new(o, "noise_in_variance", json_boolean(f->noise));
+  }
+  if (f->tau2 >= 0.0) json_object_set_new(o, "tau2", number(f->tau2));
+  if (f->lambda > 0.0) {
+    json_object_set_new(o, "lambda", number(f->lambda));
+    json_object_set_new(o, "edf", number(f->edf));
+  }
+  json_object_set_new(o, "r2", number(f->r2));
+  json_object_set_new(o, "r2_adjusted", number(f->r2_adjusted));
+  json_object_set_new(o, "r2_nats", number(f->r2_nats));
+  json_object_set_new(o, "log_likelihood", number(f->log_likelihood));
+  json_object_set_new(o, "aic", number(f->aic));
+  json_object_set_new(o, "bic", number(f->bic));
+  json_object_set_new(o, "rows_left_out", rows_left_out(f));
+  json_object_set_new(o, "diagnostics", diagnostics(f));
+  json_object_update_new(o, left_out(&f->matrix));
+  json_object_set_new(o, "validation", splits);
+  return o;
+}
+
+ptq_status ptq_fit_print_json(const ptq_summary *s, const char *store,
+                              ptq_err *err) {
+  json_t *fits = json_array(), *others = json_array();
+  json_array_append_new(fits, fit_object(&s->law, s->frame));
+  json_array_append_new(fits, fit_object(&s->beside, s->frame));
+  for (int i = 0; i < s->n_also; i++)
+    json_array_append_new(fits, fit_object(&s->also[i], s->frame));
+  for (int i = 0; i < s->n_others; i++)
+    json_array_append_new(others, fit_object(&s->others[i], s->frame));
+  ptq_text equation = {0};
+  ptq_fit_equation(&s->law.fit, &equation);
+  json_t *root =
+      json_pack("{s:s,s:I,s:s,s:o,s:o}", "store", store, "n_points",
+                (json_int_t)s->frame->n, "equation", ptq_text_str(&equation),
+                "fits", fits, "laws", others);
+  char *text = root != NULL
+                   ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12))
+                   : NULL;
+  json_decref(root);
+  ptq_text_release(&equation);
+  if (text == NULL) return PTQ_FAIL(err, PTQ_E_NOMEM, "JSON of the fits");
+  (void)puts(text); /* what is lost, main() tells */
+  free(text);
+  return PTQ_OK;
+}
