@@ -125,6 +125,26 @@ void ptq_vec_relu(int64_t n, float *x) {
   table()->relu(n, x);
 }
 
+void ptq_vec_silu(int64_t n, float *x) {
+  table()->silu(n, x);
+}
+
+void ptq_vec_gelu(int64_t n, float *x) {
+  table()->gelu(n, x);
+}
+
+void ptq_vec_gelu_tanh(int64_t n, float *x) {
+  table()->gelu_tanh(n, x);
+}
+
+void ptq_vec_soft_cap(float cap, int64_t n, float *x) {
+  table()->soft_cap(cap, n, x);
+}
+
+void ptq_vec_multiply(const float *x, int64_t n, float *y) {
+  table()->multiply(x, n, y);
+}
+
 void ptq_vec_normalize(const float *x, int64_t n, float mean, float scale,
                        const float *w, const float *b, float *y) {
   table()->normalize(x, n, mean, scale, w, b, y);

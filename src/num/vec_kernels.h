@@ -224,6 +224,71 @@ static void k_relu(int64_t n, float *x) {
   if (i < n) v_store_n(x + i, n - i, v_max(zero, v_load_n(x + i, n - i, 0.0F)));
 }
 
+/* One element's worth of each activation. */
+
+static inline vf silu(vf x) {
+  return v_div(x, v_add(v_set(1.0F), v_exp(v_sub(v_set(0.0F), x))));
+}
+
+/* x Phi(x) = max(x, 0) - a Q(a) with a = |x| and the upper tail Q of the
+ * normal distribution, Q(a) = exp(-a^2 / 2) t (b1 + .. + b5 t^4), t = 1 / (1 +
+ * p a): Abramowitz and Stegun 7.1.26, error of Q below 7.5e-8. */
+static inline vf gelu(vf x) {
+  const vf zero = v_set(0.0F);
+  const vf a = v_max(x, v_sub(zero, x));
+  const vf t = v_div(v_set(1.0F), v_fma(a, v_set(0.23164190F), v_set(1.0F)));
+  vf q = v_set(0.53070271F);
+  q = v_fma(q, t, v_set(-0.72657601F));
+  q = v_fma(q, t, v_set(0.71070687F));
+  q = v_fma(q, t, v_set(-0.14224837F));
+  q = v_fma(q, t, v_set(0.12741480F));
+  const vf e = v_exp(v_mul(v_mul(a, a), v_set(-0.5F)));
+  return v_sub(v_max(zero, x), v_mul(a, v_mul(v_mul(q, t), e)));
+}
+
+/* 0.5 x (1 + tanh(u)) = x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715
+ * x^3). */
+static inline vf gelu_tanh(vf x) {
+  const vf cube = v_fma(v_mul(x, x), v_set(0.044715F), v_set(1.0F));
+  const vf u = v_mul(v_mul(x, cube), v_set(-1.5957691F));
+  return v_div(x, v_add(v_set(1.0F), v_exp(u)));
+}
+
+/* tanh(y) = (1 - e) / (1 + e), e = exp(-2 y); beyond 15 it is 1 in float32.
+ * v_min and v_max give their second operand for NaN. */
+static inline vf soft_cap(vf x, vf cap) {
+  const vf y = v_max(v_set(-15.0F), v_min(v_set(15.0F), v_div(x, cap)));
+  const vf e = v_exp(v_mul(y, v_set(-2.0F)));
+  const vf one = v_set(1.0F);
+  return v_mul(cap, v_div(v_sub(one, e), v_add(one, e)));
+}
+
+#define K_IN_PLACE(name)                                                    \
+  static void k_##name(int64_t n, float *x) {                               \
+    int64_t i = 0;                                                          \
+    for (; i + LANES <= n; i += LANES) v_store(x + i, name(v_load(x + i))); \
+    if (i < n) v_store_n(x + i, n - i, name(v_load_n(x + i, n - i, 0.0F))); \
+  }
+
+K_IN_PLACE(silu)
+K_IN_PLACE(gelu)
+K_IN_PLACE(gelu_tanh)
+#undef K_IN_PLACE
+
+static void k_soft_cap(float cap, int64_t n, float *x) {
+  const vf c = v_set(cap);
+  int64_t i = 0;
+  for (; i + LANES <= n; i += LANES) v_store(x + i, soft_cap(v_load(x + i), c));
+  if (i < n) v_store_n(x + i, n - i, soft_cap(v_load_n(x + i, n - i, 0.0F), c));
+}
+
+static void k_multiply(const float *x, int64_t n, float *y) {
+  int64_t i = 0;
+  for (; i + LANES <= n; i += LANES)
+    v_store(y + i, v_mul(v_load(y + i), v_load(x + i)));
+  for (; i < n; i++) y[i] *= x[i];
+}
+
 static void k_normalize(const float *x, int64_t n, float mean, float scale,
                         const float *w, const float *b, float *y) {
   const vf m = v_set(mean), s = v_set(scale), zero = v_set(0.0F);
@@ -315,6 +380,11 @@ const ptq_vec_table VEC_TABLE = {
     .accumulate = k_accumulate,
     .silu_mul = k_silu_mul,
     .relu = k_relu,
+    .silu = k_silu,
+    .gelu = k_gelu,
+    .gelu_tanh = k_gelu_tanh,
+    .soft_cap = k_soft_cap,
+    .multiply = k_multiply,
     .normalize = k_normalize,
     .rotate = k_rotate,
     .all_finite = k_all_finite,

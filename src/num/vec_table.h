@@ -24,6 +24,11 @@ typedef struct ptq_vec_table {
   void (*accumulate)(const float *x, int64_t n, double s, double *acc);
   void (*silu_mul)(const float *up, int64_t n, float *gate);
   void (*relu)(int64_t n, float *x);
+  void (*silu)(int64_t n, float *x);
+  void (*gelu)(int64_t n, float *x);
+  void (*gelu_tanh)(int64_t n, float *x);
+  void (*soft_cap)(float cap, int64_t n, float *x);
+  void (*multiply)(const float *x, int64_t n, float *y);
   void (*normalize)(const float *x, int64_t n, float mean, float scale,
                     const float *w, const float *b, float *y);
   void (*rotate)(const float *x, const float *cosines, const float *sines,

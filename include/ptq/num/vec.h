@@ -51,6 +51,18 @@ void ptq_vec_accumulate(const float *x, int64_t n, double s, double *acc);
 void ptq_vec_silu_mul(const float *up, int64_t n, float *gate);
 /** x = max(x, 0); NaN stays NaN. */
 void ptq_vec_relu(int64_t n, float *x);
+/** x = silu(x). */
+void ptq_vec_silu(int64_t n, float *x);
+/** x = x Phi(x), Phi the normal distribution (GELU with erf); absolute error
+ * below 2e-7 (1 + |x|). */
+void ptq_vec_gelu(int64_t n, float *x);
+/** x = 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))): GELU as GPT-2 has
+ * it; the same bound. */
+void ptq_vec_gelu_tanh(int64_t n, float *x);
+/** x = cap * tanh(x / cap), cap > 0; absolute error below 3e-7 cap. */
+void ptq_vec_soft_cap(float cap, int64_t n, float *x);
+/** y *= x. */
+void ptq_vec_multiply(const float *x, int64_t n, float *y);
 /** y = (x - mean) * scale * w + b, the affine part of a norm; b may be NULL;
  * y may be x. */
 void ptq_vec_normalize(const float *x, int64_t n, float mean, float scale,

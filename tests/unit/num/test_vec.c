@@ -214,6 +214,73 @@ static void elementwise_kernels_equal_plain_loops(void **state) {
   assert_true(each_isa(check_elementwise) >= 1);
 }
 
+/* The largest |got - exact| / (1 + |x|) over a fine grid and ragged ends. */
+static double activation_error(void (*f)(int64_t, float *),
+                               double (*exact)(double)) {
+  double worst = 0.0;
+  for (int i = 0; i < 200000; i += 7) {
+    float x[7], y[7];
+    for (int k = 0; k < 7; k++)
+      y[k] = x[k] = -20.0F + 40.0F * (float)(i + k) / 200000.0F;
+    f(7, y);
+    for (int k = 0; k < 7; k++) {
+      const double v = (double)x[k];
+      const double off = fabs((double)y[k] - exact(v)) / (1.0 + fabs(v));
+      if (!(off <= worst)) worst = off;
+    }
+  }
+  return worst;
+}
+
+static double exact_silu(double x) {
+  return x / (1.0 + exp(-x));
+}
+
+static double exact_gelu(double x) {
+  return 0.5 * x * erfc(-x / sqrt(2.0));
+}
+
+static double exact_gelu_tanh(double x) {
+  const double pi = 3.14159265358979323846;
+  return 0.5 * x * (1.0 + tanh(sqrt(2.0 / pi) * (x + 0.044715 * x * x * x)));
+}
+
+static void soft_cap_30(int64_t n, float *x) {
+  ptq_vec_soft_cap(30.0F, n, x);
+}
+
+static double exact_cap_30(double x) {
+  return 30.0 * tanh(x / 30.0);
+}
+
+static void check_activations(const char *isa) {
+  (void)isa;
+  assert_true(activation_error(ptq_vec_silu, exact_silu) < 2e-7);
+  assert_true(activation_error(ptq_vec_gelu, exact_gelu) < 2e-7);
+  assert_true(activation_error(ptq_vec_gelu_tanh, exact_gelu_tanh) < 2e-7);
+  assert_true(activation_error(soft_cap_30, exact_cap_30) < 9e-6);
+  float far[3] = {-1e9F, 1e9F, NAN}, cap[3] = {-1e9F, 1e9F, NAN};
+  ptq_vec_gelu(3, far);
+  ptq_vec_soft_cap(30.0F, 3, cap);
+  assert_true(far[0] == 0.0F && far[1] == 1e9F && isnan(far[2]));
+  assert_true(cap[0] == -30.0F && cap[1] == 30.0F && isnan(cap[2]));
+  float x[N_MAX], y[N_MAX];
+  fill(x, N_MAX, 3.0F, 5);
+  fill(y, N_MAX, 3.0F, 6);
+  for (int64_t n = 0; n <= N_MAX; n++) {
+    float z[N_MAX];
+    memcpy(z, y, sizeof z);
+    ptq_vec_multiply(x, n, z);
+    for (int64_t i = 0; i < N_MAX; i++)
+      assert_true(z[i] == (i < n ? y[i] * x[i] : y[i]));
+  }
+}
+
+static void activations_keep_their_bounds(void **state) {
+  (void)state;
+  assert_true(each_isa(check_activations) >= 1);
+}
+
 static void check_relu(const char *isa) {
   (void)isa;
   float x[N_MAX];
@@ -340,6 +407,7 @@ int main(void) {
       cmocka_unit_test(max_finds_the_first_of_the_largest),
       cmocka_unit_test(elementwise_kernels_equal_plain_loops),
       cmocka_unit_test(relu_keeps_nan),
+      cmocka_unit_test(activations_keep_their_bounds),
       cmocka_unit_test(one_bad_element_is_seen_wherever_it_is),
       cmocka_unit_test(norms_and_rotations_equal_plain_loops),
       cmocka_unit_test(kl_moments_equal_a_plain_float64_loop),
