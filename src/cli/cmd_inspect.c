@@ -22,9 +22,15 @@ typedef struct inspection {
 } inspection;
 
 static const char *const role_names[PTQ_ROLE_COUNT] = {
-    [PTQ_ROLE_Q] = "q",      [PTQ_ROLE_K] = "k",       [PTQ_ROLE_V] = "v",
-    [PTQ_ROLE_O] = "o",      [PTQ_ROLE_GATE] = "gate", [PTQ_ROLE_UP] = "up",
+    [PTQ_ROLE_Q] = "q",      [PTQ_ROLE_K] = "k",
+    [PTQ_ROLE_V] = "v",      [PTQ_ROLE_QKV] = "qkv",
+    [PTQ_ROLE_O] = "o",      [PTQ_ROLE_GATE] = "gate",
+    [PTQ_ROLE_UP] = "up",    [PTQ_ROLE_GATE_UP] = "gate_up",
     [PTQ_ROLE_DOWN] = "down"};
+static const char *const position_names[] = {
+    [PTQ_POSITIONS_LEARNED] = "learned",
+    [PTQ_POSITIONS_ROTARY] = "rotary",
+    [PTQ_POSITIONS_ALIBI] = "ALiBi"};
 
 /* Costs by the cost model, over a sweep made up of one point a method. */
 static ptq_status estimate(inspection *x, ptq_err *err) {
@@ -105,7 +111,7 @@ static void print_layers(const inspection *x) {
     char name[PTQ_TENSOR_NAME_MAX];
     if (!ptq_role_present(x->info, (ptq_role)role)) continue;
     ptq_role_tensor_name(x->model, 0, (ptq_role)role, name);
-    printf("  %-5s %6" PRId64 " x %-6" PRId64 " at %-9s %s\n", role_names[role],
+    printf("  %-7s %6" PRId64 " x %-6" PRId64 " at %-9s %s\n", role_names[role],
            ptq_role_outputs(x->info, (ptq_role)role),
            ptq_role_inputs(x->info, (ptq_role)role),
            ptq_site_name(ptq_role_site((ptq_role)role)), name);
@@ -123,10 +129,10 @@ static void print_text(const inspection *x, const char *dir) {
   printf("blocks        %" PRId64 " of width %" PRId64 ", MLP %" PRId64
          "%s, %s\n",
          i->n_blocks, i->d_model, i->d_ff, i->has_gate ? " gated" : "",
-         i->act == PTQ_ACT_SILU ? "SiLU" : "ReLU");
+         ptq_act_name(i->act));
   printf("attention     %" PRId64 " heads of %" PRId64 ", %" PRId64
          " for keys and values, %s positions, at most %" PRId64 "\n",
-         i->n_heads, i->d_head, i->n_kv_heads, i->rotary ? "rotary" : "learned",
+         i->n_heads, i->d_head, i->n_kv_heads, position_names[i->positions],
          i->max_positions);
   printf("norm          %s, eps %g\n",
          i->norm == PTQ_NORM_RMS ? "RMSNorm" : "LayerNorm", i->norm_eps);

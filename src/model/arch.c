@@ -47,24 +47,3 @@ ptq_status ptq_arch_find(const ptq_config *c, const ptq_arch **out,
     return ptq_config_refuse(c, "architectures", (*out)->class_name, err);
   return PTQ_OK;
 }
-
-ptq_status ptq_arch_check_heads(const ptq_config *c, const ptq_model_info *info,
-                                ptq_err *err) {
-  if (info->d_head == 0)
-    return PTQ_FAIL(err, PTQ_E_FORMAT,
-                    "'%s': hidden_size %lld is not a multiple of "
-                    "num_attention_heads %lld",
-                    ptq_config_path(c), (long long)info->d_model,
-                    (long long)info->n_heads);
-  if (info->n_heads % info->n_kv_heads != 0)
-    return PTQ_FAIL(err, PTQ_E_FORMAT,
-                    "'%s': num_attention_heads %lld is not a multiple of "
-                    "num_key_value_heads %lld",
-                    ptq_config_path(c), (long long)info->n_heads,
-                    (long long)info->n_kv_heads);
-  if (info->rotary && info->d_head % 2 != 0)
-    return PTQ_FAIL(err, PTQ_E_FORMAT,
-                    "'%s': a head of odd width %lld cannot be rotated",
-                    ptq_config_path(c), (long long)info->d_head);
-  return PTQ_OK;
-}

@@ -15,19 +15,31 @@
 typedef struct tile {
   const ptq_model_info *info; /* borrowed */
   ptq_workspace *ws;          /* borrowed */
+  const ptq_turns *turns;     /* borrowed; NULL: queries are not rotated */
+  int64_t window;             /* tokens that a token sees; 0: all */
   int64_t kv;                 /* key-value head */
   int64_t group;              /* query heads that share it */
   int64_t t0, tokens;         /* the queries' positions */
+  int64_t first;              /* key that the first of them sees first */
   int64_t rows;               /* tokens * group; row = token, then head */
 } tile;
 
-static void rotate_keys(const ptq_model_info *info, int64_t n,
-                        ptq_workspace *ws) {
-  const int64_t d = info->d_head, half = d / 2;
+/* One head at position `at`: its leading rotary_width elements turned. */
+static void rotate(const ptq_model_info *info, const ptq_turns *turns,
+                   int64_t at, const float *x, float *y) {
+  const int64_t width = info->rotary_width, half = width / 2;
+  ptq_vec_rotate(x, turns->cosines + at * half, turns->sines + at * half, half,
+                 y);
+  if (y != x && width < info->d_head)
+    memcpy(y + width, x + width, (size_t)(info->d_head - width) * sizeof *y);
+}
+
+static void rotate_keys(const ptq_model_info *info, const ptq_turns *turns,
+                        int64_t n, ptq_workspace *ws) {
   for (int64_t t = 0; t < n; t++)
     for (int64_t h = 0; h < info->n_kv_heads; h++) {
-      float *k = ws->k + (t * info->n_kv_heads + h) * d;
-      ptq_vec_rotate(k, ws->cosines + t * half, ws->sines + t * half, half, k);
+      float *k = ws->k.p + t * ws->k.row + h * ws->k.step;
+      rotate(info, turns, t, k, k);
     }
 }
 
@@ -35,29 +47,38 @@ static void rotate_keys(const ptq_model_info *info, int64_t n,
  * contiguous in q as well. */
 static void gather_queries(const tile *t) {
   const ptq_workspace *ws = t->ws;
-  const int64_t d = t->info->d_head, half = d / 2;
+  const int64_t d = t->info->d_head;
   for (int64_t i = 0; i < t->tokens; i++) {
     const int64_t at = t->t0 + i;
-    const float *from = ws->q + (at * t->info->n_heads + t->kv * t->group) * d;
+    const float *from = ws->q.p + at * ws->q.row + t->kv * ws->q.step;
     float *to = ws->tile_q + i * t->group * d;
-    if (!t->info->rotary) {
+    if (t->turns == NULL) {
       memcpy(to, from, (size_t)(t->group * d) * sizeof *to);
       continue;
     }
     for (int64_t g = 0; g < t->group; g++)
-      ptq_vec_rotate(from + g * d, ws->cosines + at * half,
-                     ws->sines + at * half, half, to + g * d);
+      rotate(t->info, t->turns, at, from + g * d, to + g * d);
   }
 }
 
-/* Scores of one row against keys k0 .. k0 + n - 1 become unnormalized
- * probabilities; what the row had so far is rescaled to the new maximum. */
-static void soften_row(const tile *t, int64_t row, int64_t n, int64_t width) {
+/* Scores of one row against keys k0 + low .. k0 + high - 1 of a tile of
+ * `width` keys become unnormalized probabilities, the others zero; what the
+ * row had so far is rescaled to the new maximum. */
+static void soften_row(const tile *t, int64_t row, int64_t k0, int64_t low,
+                       int64_t high, int64_t width) {
   const ptq_workspace *ws = t->ws;
-  const int64_t d = t->info->d_head;
+  const int64_t d = t->info->d_head, n = high - low;
   float *s = ws->tile_s + row * width;
-  memset(s + n, 0, (size_t)(width - n) * sizeof *s);
-  if (n == 0) return;
+  if (n <= 0) low = high = 0;
+  memset(s, 0, (size_t)low * sizeof *s);
+  memset(s + high, 0, (size_t)(width - high) * sizeof *s);
+  if (n <= 0) return;
+  s += low;
+  if (t->info->attn_cap > 0.0) ptq_vec_soft_cap((float)t->info->attn_cap, n, s);
+  if (ws->alibi != NULL) {
+    const int64_t head = t->kv * t->group + row % t->group;
+    ptq_vec_add(ws->alibi + head * ws->max_tokens + k0 + low, n, s);
+  }
   const float top = ptq_vec_max(s, n, NULL), before = ws->tile_max[row];
   const float now = top > before ? top : before;
   if (now > before && ws->tile_sum[row] > 0.0) {
@@ -74,21 +95,24 @@ static int64_t clamp(int64_t v, int64_t high) {
   return v < 0 ? 0 : v < high ? v : high;
 }
 
-/* Keys k0 .. k0 + width - 1, of which a token sees those up to its own. */
+/* Keys k0 .. k0 + width - 1, of which a token sees those up to its own, or
+ * the last `window` of them. */
 static void meet_keys(const tile *t, int64_t k0, int64_t width) {
   const ptq_workspace *ws = t->ws;
-  const int64_t d = t->info->d_head, ld = t->info->n_kv_heads * d;
-  const float scale = (float)(1.0 / sqrt((double)d));
-  const int64_t at = k0 * ld + t->kv * d;
-  ptq_sgemm_nt(t->rows, width, d, scale, ws->tile_q, d, ws->k + at, ld, 0.0F,
-               ws->tile_s, width);
+  const int64_t d = t->info->d_head;
+  const float *k = ws->k.p + k0 * ws->k.row + t->kv * ws->k.step;
+  const float *v = ws->v.p + k0 * ws->v.row + t->kv * ws->v.step;
+  ptq_sgemm_nt(t->rows, width, d, (float)t->info->attn_scale, ws->tile_q, d, k,
+               ws->k.row, 0.0F, ws->tile_s, width);
   for (int64_t i = 0; i < t->tokens; i++) {
-    const int64_t seen = clamp(t->t0 + i - k0 + 1, width);
+    const int64_t high = clamp(t->t0 + i - k0 + 1, width);
+    const int64_t low =
+        t->window > 0 ? clamp(t->t0 + i - k0 + 1 - t->window, width) : 0;
     for (int64_t g = 0; g < t->group; g++)
-      soften_row(t, i * t->group + g, seen, width);
+      soften_row(t, i * t->group + g, k0, low, high, width);
   }
-  ptq_sgemm_nn(t->rows, d, width, 1.0F, ws->tile_s, width, ws->v + at, ld,
-               k0 > 0 ? 1.0F : 0.0F, ws->tile_o, d);
+  ptq_sgemm_nn(t->rows, d, width, 1.0F, ws->tile_s, width, v, ws->v.row,
+               k0 > t->first ? 1.0F : 0.0F, ws->tile_o, d);
 }
 
 static void scatter_result(const tile *t) {
@@ -105,25 +129,50 @@ static void scatter_result(const tile *t) {
   }
 }
 
-void ptq_attention(const ptq_model_info *info, int64_t n, ptq_workspace *ws) {
+/* The angles of a block in a window of n tokens, NULL for none. */
+static const ptq_turns *pick_turns(const ptq_model_info *info, unsigned flags,
+                                   int64_t n, const ptq_workspace *ws) {
+  if (info->positions != PTQ_POSITIONS_ROTARY || flags & PTQ_BLOCK_NO_ROPE)
+    return NULL;
+  if (flags & PTQ_BLOCK_LOCAL_ROPE) return &ws->turns[PTQ_ROPE_LOCAL];
+  const bool is_long = info->rope_long_from > 0 && n > info->rope_long_from;
+  return &ws->turns[is_long ? PTQ_ROPE_LONG : PTQ_ROPE_MAIN];
+}
+
+static void attend_tile(tile *t) {
+  const ptq_workspace *ws = t->ws;
+  gather_queries(t);
+  for (int64_t r = 0; r < t->rows; r++) {
+    ws->tile_max[r] = -INFINITY;
+    ws->tile_sum[r] = 0.0;
+  }
+  const int64_t end = t->t0 + t->tokens;
+  for (int64_t k0 = t->first; k0 < end; k0 += PTQ_KEY_TILE) {
+    const int64_t keys = end - k0;
+    meet_keys(t, k0, keys < PTQ_KEY_TILE ? keys : PTQ_KEY_TILE);
+  }
+  scatter_result(t);
+}
+
+void ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
+                   ptq_workspace *ws) {
   const int64_t group = info->n_heads / info->n_kv_heads;
-  if (info->rotary) rotate_keys(info, n, ws);
+  const int64_t window = flags & PTQ_BLOCK_WINDOW ? info->window : 0;
+  const ptq_turns *turns = pick_turns(info, flags, n, ws);
+  if (turns != NULL) rotate_keys(info, turns, n, ws);
   for (int64_t kv = 0; kv < info->n_kv_heads; kv++)
     for (int64_t t0 = 0; t0 < n; t0 += ws->query_tile) {
       const int64_t rest = n - t0;
-      tile t = {.info = info, .ws = ws, .kv = kv, .group = group, .t0 = t0};
+      tile t = {.info = info,
+                .ws = ws,
+                .turns = turns,
+                .window = window,
+                .kv = kv,
+                .group = group,
+                .t0 = t0};
       t.tokens = rest < ws->query_tile ? rest : ws->query_tile;
       t.rows = t.tokens * group;
-      gather_queries(&t);
-      for (int64_t r = 0; r < t.rows; r++) {
-        ws->tile_max[r] = -INFINITY;
-        ws->tile_sum[r] = 0.0;
-      }
-      const int64_t end = t0 + t.tokens;
-      for (int64_t k0 = 0; k0 < end; k0 += PTQ_KEY_TILE) {
-        const int64_t keys = end - k0;
-        meet_keys(&t, k0, keys < PTQ_KEY_TILE ? keys : PTQ_KEY_TILE);
-      }
-      scatter_result(&t);
+      t.first = window > 0 && t0 >= window ? t0 + 1 - window : 0;
+      attend_tile(&t);
     }
 }

@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -133,6 +134,58 @@ ptq_status ptq_config_text(const ptq_config *c, const char *key,
   return PTQ_OK;
 }
 
+ptq_status ptq_config_sub(const ptq_config *c, const char *key,
+                          ptq_config **out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_config *sub = NULL;
+  json_t *v = json_object_get(c->root, key);
+  *out = NULL;
+  if (v == NULL || json_is_null(v)) return PTQ_OK;
+  if (!json_is_object(v)) return bad_value(c, key, "an object", err);
+  const size_t room = strlen(c->path) + strlen(key) + 3;
+  PTQ_TRY(ptq_alloc(&sub, 1, sizeof *sub, "a config", err));
+  PTQ_TRY(ptq_alloc(&sub->path, (int64_t)room, 1, "a path", err));
+  snprintf(sub->path, room, "%s: %s", c->path, key);
+  sub->root = json_incref(v);
+  *out = sub;
+  sub = NULL;
+done:
+  ptq_config_close(sub);
+  return rc;
+}
+
+ptq_status ptq_config_list_check(const ptq_config *c, const char *key,
+                                 int64_t n, ptq_err *err) {
+  const json_t *v = get(c, key);
+  if (json_is_array(v) && (int64_t)json_array_size(v) == n) return PTQ_OK;
+  char want[48];
+  snprintf(want, sizeof want, "a list of %lld elements", (long long)n);
+  return bad_value(c, key, want, err);
+}
+
+ptq_status ptq_config_list_numbers(const ptq_config *c, const char *key,
+                                   int64_t n, double *out, ptq_err *err) {
+  const ptq_status rc = ptq_config_list_check(c, key, n, err);
+  if (rc != PTQ_OK) return rc;
+  for (int64_t i = 0; i < n; i++) {
+    const json_t *v = json_array_get(get(c, key), (size_t)i);
+    out[i] = json_is_number(v) ? json_number_value(v) : -1.0;
+    if (!(out[i] > 0.0) || !isfinite(out[i]))
+      return bad_value(c, key, "positive numbers", err);
+  }
+  return PTQ_OK;
+}
+
+const char *ptq_config_list_text(const ptq_config *c, const char *key,
+                                 int64_t i) {
+  const char *s = json_string_value(json_array_get(get(c, key), (size_t)i));
+  return s != NULL ? s : "";
+}
+
+int64_t ptq_config_list_int(const ptq_config *c, const char *key, int64_t i) {
+  return json_integer_value(json_array_get(get(c, key), (size_t)i));
+}
+
 bool ptq_config_list_has(const ptq_config *c, const char *key,
                          const char *value) {
   const json_t *list = get(c, key);
@@ -230,6 +283,12 @@ static bool in_list(const char *const *list, const char *key) {
   return false;
 }
 
+static bool in_array(const char *const *list, int n, const char *key) {
+  for (int i = 0; i < n; i++)
+    if (list[i] != NULL && strcmp(list[i], key) == 0) return true;
+  return false;
+}
+
 /* null, false, {} and []: whatever the key is, it is not used. */
 static bool says_nothing(const json_t *v) {
   return json_is_null(v) || json_is_false(v) ||
@@ -238,11 +297,13 @@ static bool says_nothing(const json_t *v) {
 }
 
 ptq_status ptq_config_check_keys(const ptq_config *c, const char *const *known,
+                                 const char *const *more, int n_more,
                                  ptq_err *err) {
   const char *key = NULL;
   json_t *v = NULL;
   json_object_foreach(c->root, key, v) {
-    if (says_nothing(v) || in_list(known, key) || in_list(harmless, key))
+    if (says_nothing(v) || in_list(known, key) || in_list(harmless, key) ||
+        in_array(more, n_more, key))
       continue;
     if (strcmp(key, "quantization_config") == 0)
       return ptq_config_refuse(c, key, "checkpoints that are not quantized",

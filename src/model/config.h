@@ -40,6 +40,21 @@ ptq_status ptq_config_bool(const ptq_config *c, const char *key, bool *out,
 /** A text; borrowed from the config. */
 ptq_status ptq_config_text(const ptq_config *c, const char *key,
                            const char **out, ptq_err *err);
+/** Object `key` as a config of its own, whose getters and messages name it;
+ * NULL when absent or null. Freed with ptq_config_close. */
+ptq_status ptq_config_sub(const ptq_config *c, const char *key,
+                          ptq_config **out, ptq_err *err);
+/** A list of exactly n positive numbers, which must be there. */
+ptq_status ptq_config_list_numbers(const ptq_config *c, const char *key,
+                                   int64_t n, double *out, ptq_err *err);
+/** PTQ_E_FORMAT unless `key` is a list of exactly n elements. */
+ptq_status ptq_config_list_check(const ptq_config *c, const char *key,
+                                 int64_t n, ptq_err *err);
+/** Element i of a checked list as a text ("" when it is none, borrowed), or
+ * as an integer (0 when it is none). */
+const char *ptq_config_list_text(const ptq_config *c, const char *key,
+                                 int64_t i);
+int64_t ptq_config_list_int(const ptq_config *c, const char *key, int64_t i);
 /** True when list `key` holds the text `value`. */
 bool ptq_config_list_has(const ptq_config *c, const char *key,
                          const char *value);
@@ -50,10 +65,11 @@ ptq_status ptq_config_refuse(const ptq_config *c, const char *key,
 
 /**
  * Refuse every key that is neither in `known` (NULL-terminated: what the
- * architecture reads) nor known to leave the logits alone, unless its value
- * is null, false or empty.
+ * architecture reads) nor in `more` (n_more, NULLs allowed) nor known to leave
+ * the logits alone, unless its value is null, false or empty.
  */
 ptq_status ptq_config_check_keys(const ptq_config *c, const char *const *known,
+                                 const char *const *more, int n_more,
                                  ptq_err *err);
 
 #endif /* PTQ_MODEL_CONFIG_H */

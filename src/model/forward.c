@@ -1,28 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "ptq/model/forward.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "ptq/base/check.h"
 #include "ptq/num/blas.h"
 #include "ptq/num/vec.h"
 #include "workspace.h"
-
-static void norm_rows(const ptq_model_info *info, const float *w,
-                      const float *b, const float *x, int64_t n, float *y) {
-  const int64_t d = info->d_model;
-  for (int64_t i = 0; i < n; i++) {
-    const double square = ptq_vec_sum_sq(x + i * d, d) / (double)d;
-    double mean = 0.0, variance = square;
-    if (info->norm == PTQ_NORM_LAYER) {
-      mean = ptq_vec_sum(x + i * d, d) / (double)d;
-      variance = square - mean * mean;
-    }
-    const double scale = 1.0 / sqrt(variance + info->norm_eps);
-    ptq_vec_normalize(x + i * d, d, (float)mean, (float)scale, w, b, y + i * d);
-  }
-}
 
 static void add_rows(const float *bias, int64_t n, int64_t width, float *y) {
   if (bias == NULL) return;
@@ -51,18 +35,71 @@ static ptq_status show(const ptq_model_info *info, ptq_site site,
   return hook->input(hook->ctx, site, x, n, ptq_site_width(info, site), err);
 }
 
-/* ws->y = attention(ws->x) */
+/* norm(h) in ws->x, or h itself where the block has no such norm. */
+static const float *normed(const ptq_model_info *info, const ptq_block *b,
+                           ptq_norm_place place, const float *h, int64_t n,
+                           ptq_workspace *ws) {
+  if (!info->has_norm[place]) return h;
+  ptq_norm_rows(info, &b->norm[place], h, n, info->d_model, ws->x);
+  return ws->x;
+}
+
+/* x = norm(x) where the block has such a norm. */
+static void norm_in_place(const ptq_model_info *info, const ptq_block *b,
+                          ptq_norm_place place, int64_t n, float *x) {
+  if (info->has_norm[place])
+    ptq_norm_rows(info, &b->norm[place], x, n, info->d_model, x);
+}
+
+/* Norms of `per_kv` heads beside one another for each key head, or of all of
+ * a token's at once. */
+static void norm_heads(const ptq_model_info *info, const ptq_block *b,
+                       ptq_norm_place place, const ptq_heads *heads,
+                       int64_t per_kv, int64_t n) {
+  if (!info->has_norm[place]) return;
+  const int64_t width = ptq_norm_width(info, place);
+  for (int64_t t = 0; t < n; t++) {
+    float *row = heads->p + t * heads->row;
+    if (info->qk_norm_wide) {
+      ptq_norm_rows(info, &b->norm[place], row, 1, width, row);
+      continue;
+    }
+    for (int64_t kv = 0; kv < info->n_kv_heads; kv++) {
+      float *x = row + kv * heads->step;
+      ptq_norm_rows(info, &b->norm[place], x, per_kv, width, x);
+    }
+  }
+}
+
+static ptq_status project(const ptq_model_info *info, const ptq_block *b,
+                          const float *x, int64_t n, ptq_workspace *ws,
+                          const ptq_forward_hook *hook, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_workspace_heads(info, n, ws);
+  if (info->qkv == PTQ_QKV_SEPARATE) {
+    PTQ_TRY(apply(b, PTQ_ROLE_Q, x, n, hook, ws->q.p, err));
+    PTQ_TRY(apply(b, PTQ_ROLE_K, x, n, hook, ws->k.p, err));
+    PTQ_TRY(apply(b, PTQ_ROLE_V, x, n, hook, ws->v.p, err));
+  } else {
+    PTQ_TRY(apply(b, PTQ_ROLE_QKV, x, n, hook, ws->qkv, err));
+  }
+  const int64_t group = info->n_heads / info->n_kv_heads;
+  norm_heads(info, b, PTQ_NORM_Q, &ws->q, group, n);
+  norm_heads(info, b, PTQ_NORM_K, &ws->k, 1, n);
+done:
+  return rc;
+}
+
+/* ws->y = attention(x) */
 static ptq_status attend(const ptq_model_info *info, const ptq_block *b,
-                         int64_t n, ptq_workspace *ws,
+                         const float *x, int64_t n, ptq_workspace *ws,
                          const ptq_forward_hook *hook, ptq_site stop,
                          ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  PTQ_TRY(show(info, PTQ_SITE_ATTN_IN, ws->x, n, hook, err));
+  PTQ_TRY(show(info, PTQ_SITE_ATTN_IN, x, n, hook, err));
   if (stop == PTQ_SITE_ATTN_IN) return PTQ_OK;
-  PTQ_TRY(apply(b, PTQ_ROLE_Q, ws->x, n, hook, ws->q, err));
-  PTQ_TRY(apply(b, PTQ_ROLE_K, ws->x, n, hook, ws->k, err));
-  PTQ_TRY(apply(b, PTQ_ROLE_V, ws->x, n, hook, ws->v, err));
-  ptq_attention(info, n, ws);
+  PTQ_TRY(project(info, b, x, n, ws, hook, err));
+  ptq_attention(info, info->block_flags[b->index], n, ws);
   PTQ_TRY(show(info, PTQ_SITE_ATTN_OUT, ws->mix, n, hook, err));
   if (stop == PTQ_SITE_ATTN_OUT) return PTQ_OK;
   PTQ_TRY(apply(b, PTQ_ROLE_O, ws->mix, n, hook, ws->y, err));
@@ -70,22 +107,75 @@ done:
   return rc;
 }
 
-/* ws->y = MLP(ws->x) */
+static void activate(ptq_act_kind act, int64_t n, float *x) {
+  switch (act) {
+    case PTQ_ACT_SILU:
+      ptq_vec_silu(n, x);
+      return;
+    case PTQ_ACT_RELU:
+      ptq_vec_relu(n, x);
+      return;
+    case PTQ_ACT_GELU:
+      ptq_vec_gelu(n, x);
+      return;
+    case PTQ_ACT_GELU_TANH:
+      ptq_vec_gelu_tanh(n, x);
+      return;
+    case PTQ_ACT_COUNT:
+      break;
+  }
+  ptq_check_failed("an activation without a kernel", __FILE__, __LINE__);
+}
+
+/* gate = act(gate) * up */
+static void open_gate(ptq_act_kind act, const float *up, int64_t n,
+                      float *gate) {
+  if (act == PTQ_ACT_SILU) {
+    ptq_vec_silu_mul(up, n, gate);
+    return;
+  }
+  activate(act, n, gate);
+  ptq_vec_multiply(up, n, gate);
+}
+
+/* The MLP's inner activations [n, d_ff] from its input. */
+static ptq_status widen(const ptq_model_info *info, const ptq_block *b,
+                        const float *x, int64_t n, ptq_workspace *ws,
+                        const ptq_forward_hook *hook, float **inner,
+                        ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t ff = info->d_ff;
+  *inner = info->has_gate ? ws->gate : ws->up;
+  if (info->fused_gate_up) {
+    PTQ_TRY(apply(b, PTQ_ROLE_GATE_UP, x, n, hook, ws->gate_up, err));
+    for (int64_t i = 0; i < n; i++) {
+      const float *row = ws->gate_up + i * 2 * ff;
+      memcpy(ws->gate + i * ff, row, (size_t)ff * sizeof *row);
+      open_gate(info->act, row + ff, ff, ws->gate + i * ff);
+    }
+    return PTQ_OK;
+  }
+  if (info->has_gate)
+    PTQ_TRY(apply(b, PTQ_ROLE_GATE, x, n, hook, ws->gate, err));
+  PTQ_TRY(apply(b, PTQ_ROLE_UP, x, n, hook, ws->up, err));
+  if (info->has_gate)
+    open_gate(info->act, ws->up, n * ff, ws->gate);
+  else
+    activate(info->act, n * ff, ws->up);
+done:
+  return rc;
+}
+
+/* ws->y = MLP(x) */
 static ptq_status think(const ptq_model_info *info, const ptq_block *b,
-                        int64_t n, ptq_workspace *ws,
+                        const float *x, int64_t n, ptq_workspace *ws,
                         const ptq_forward_hook *hook, ptq_site stop,
                         ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  float *inner = info->has_gate ? ws->gate : ws->up;
-  PTQ_TRY(show(info, PTQ_SITE_MLP_IN, ws->x, n, hook, err));
+  float *inner = NULL;
+  PTQ_TRY(show(info, PTQ_SITE_MLP_IN, x, n, hook, err));
   if (stop == PTQ_SITE_MLP_IN) return PTQ_OK;
-  if (info->has_gate)
-    PTQ_TRY(apply(b, PTQ_ROLE_GATE, ws->x, n, hook, ws->gate, err));
-  PTQ_TRY(apply(b, PTQ_ROLE_UP, ws->x, n, hook, ws->up, err));
-  if (info->has_gate)
-    ptq_vec_silu_mul(ws->up, n * info->d_ff, inner);
-  else
-    ptq_vec_relu(n * info->d_ff, inner);
+  PTQ_TRY(widen(info, b, x, n, ws, hook, &inner, err));
   PTQ_TRY(show(info, PTQ_SITE_MLP_OUT, inner, n, hook, err));
   if (stop == PTQ_SITE_MLP_OUT) return PTQ_OK;
   PTQ_TRY(apply(b, PTQ_ROLE_DOWN, inner, n, hook, ws->y, err));
@@ -97,21 +187,25 @@ ptq_status ptq_block_forward(const ptq_model_info *info, const ptq_block *b,
                              float *h, int64_t n, ptq_workspace *ws,
                              const ptq_forward_hook *hook, ptq_site stop,
                              ptq_err *err) {
-  /* The activations a table row may name: a gate goes with SiLU, ReLU with
-   * none. */
-  PTQ_ASSERT(info->has_gate == (info->act == PTQ_ACT_SILU));
   PTQ_ASSERT(n <= ws->max_tokens);
   if (n == 0) return PTQ_OK;
-  norm_rows(info, b->norm1_w, b->norm1_b, h, n, ws->x);
-  ptq_status rc = attend(info, b, n, ws, hook, stop, err);
+  const float *x = normed(info, b, PTQ_NORM_ATTN_IN, h, n, ws);
+  ptq_status rc = attend(info, b, x, n, ws, hook, stop, err);
   if (rc != PTQ_OK || stop == PTQ_SITE_ATTN_IN || stop == PTQ_SITE_ATTN_OUT)
     return rc;
+  norm_in_place(info, b, PTQ_NORM_ATTN_ADD, n, ws->y);
+  /* A parallel MLP takes the stream from before attention was added. */
+  if (info->parallel && info->has_norm[PTQ_NORM_MLP_IN])
+    x = normed(info, b, PTQ_NORM_MLP_IN, h, n, ws);
   ptq_vec_add(ws->y, n * info->d_model, h);
-  norm_rows(info, b->norm2_w, b->norm2_b, h, n, ws->x);
-  rc = think(info, b, n, ws, hook, stop, err);
+  norm_in_place(info, b, PTQ_NORM_ATTN_SUM, n, h);
+  if (!info->parallel) x = normed(info, b, PTQ_NORM_MLP_IN, h, n, ws);
+  rc = think(info, b, x, n, ws, hook, stop, err);
   if (rc != PTQ_OK || stop == PTQ_SITE_MLP_IN || stop == PTQ_SITE_MLP_OUT)
     return rc;
+  norm_in_place(info, b, PTQ_NORM_MLP_ADD, n, ws->y);
   ptq_vec_add(ws->y, n * info->d_model, h);
+  norm_in_place(info, b, PTQ_NORM_MLP_SUM, n, h);
   return PTQ_OK;
 }
 
@@ -122,15 +216,15 @@ ptq_status ptq_module_forward(const ptq_model_info *info, const ptq_block *b,
   PTQ_ASSERT(site == PTQ_SITE_ATTN_IN || site == PTQ_SITE_MLP_IN);
   PTQ_ASSERT(n <= ws->max_tokens);
   if (n == 0) return PTQ_OK;
-  memcpy(ws->x, x, (size_t)(n * info->d_model) * sizeof *x);
   return site == PTQ_SITE_ATTN_IN
-             ? attend(info, b, n, ws, hook, PTQ_SITE_COUNT, err)
-             : think(info, b, n, ws, hook, PTQ_SITE_COUNT, err);
+             ? attend(info, b, x, n, ws, hook, PTQ_SITE_COUNT, err)
+             : think(info, b, x, n, ws, hook, PTQ_SITE_COUNT, err);
 }
 
 void ptq_head_norm(const ptq_model_info *info, const ptq_head *head, float *h,
                    int64_t n) {
-  norm_rows(info, head->norm_w, head->norm_b, h, n, h);
+  if (head->norm.w != NULL)
+    ptq_norm_rows(info, &head->norm, h, n, info->d_model, h);
 }
 
 void ptq_head_logits(const ptq_model_info *info, const ptq_head *head,
@@ -139,6 +233,19 @@ void ptq_head_logits(const ptq_model_info *info, const ptq_head *head,
   const int64_t d = info->d_model;
   ptq_sgemm_nt(n, v1 - v0, d, 1.0F, hn, d, head->weight + v0 * d, d, 0.0F,
                logits, v1 - v0);
+  if (head->bias != NULL) add_rows(head->bias + v0, n, v1 - v0, logits);
+  if (info->logit_cap > 0.0)
+    ptq_vec_soft_cap((float)info->logit_cap, n * (v1 - v0), logits);
+}
+
+/* Pairs of a token and one that it sees: itself and those before it, or the
+ * last of a window. */
+static double seen_pairs(const ptq_model_info *info, unsigned flags,
+                         int64_t n) {
+  const double all = 0.5 * (double)n * ((double)n + 1.0);
+  if ((flags & PTQ_BLOCK_WINDOW) == 0 || n <= info->window) return all;
+  const double hidden = (double)(n - info->window);
+  return all - 0.5 * hidden * (hidden + 1.0);
 }
 
 double ptq_forward_flops(const ptq_model_info *info, int64_t n,
@@ -148,11 +255,10 @@ double ptq_forward_flops(const ptq_model_info *info, int64_t n,
     if (ptq_role_present(info, (ptq_role)r))
       linear += 2.0 * (double)ptq_role_outputs(info, (ptq_role)r) *
                 (double)ptq_role_inputs(info, (ptq_role)r);
-  /* Scores and their product with values, each token with itself and those
-   * before it. */
-  const double pairs = 0.5 * (double)n * ((double)n + 1.0);
-  const double attention = 4.0 * pairs * (double)(info->n_heads * info->d_head);
-  double total = (double)info->n_blocks * ((double)n * linear + attention);
+  double total = (double)info->n_blocks * (double)n * linear;
+  for (int64_t b = 0; b < info->n_blocks; b++)
+    total += 4.0 * seen_pairs(info, info->block_flags[b], n) *
+             (double)(info->n_heads * info->d_head);
   if (with_head)
     total += 2.0 * (double)n * (double)info->d_model * (double)info->vocab;
   return total;

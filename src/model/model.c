@@ -12,8 +12,9 @@
 ptq_site ptq_role_site(ptq_role role) {
   static const ptq_site sites[PTQ_ROLE_COUNT] = {
       [PTQ_ROLE_Q] = PTQ_SITE_ATTN_IN,   [PTQ_ROLE_K] = PTQ_SITE_ATTN_IN,
-      [PTQ_ROLE_V] = PTQ_SITE_ATTN_IN,   [PTQ_ROLE_O] = PTQ_SITE_ATTN_OUT,
-      [PTQ_ROLE_GATE] = PTQ_SITE_MLP_IN, [PTQ_ROLE_UP] = PTQ_SITE_MLP_IN,
+      [PTQ_ROLE_V] = PTQ_SITE_ATTN_IN,   [PTQ_ROLE_QKV] = PTQ_SITE_ATTN_IN,
+      [PTQ_ROLE_O] = PTQ_SITE_ATTN_OUT,  [PTQ_ROLE_GATE] = PTQ_SITE_MLP_IN,
+      [PTQ_ROLE_UP] = PTQ_SITE_MLP_IN,   [PTQ_ROLE_GATE_UP] = PTQ_SITE_MLP_IN,
       [PTQ_ROLE_DOWN] = PTQ_SITE_MLP_OUT};
   PTQ_ASSERT((unsigned)role < PTQ_ROLE_COUNT);
   return sites[role];
@@ -44,8 +45,36 @@ int64_t ptq_site_width(const ptq_model_info *info, ptq_site site) {
   return info->d_ff;
 }
 
+const char *ptq_act_name(ptq_act_kind act) {
+  static const char *const names[PTQ_ACT_COUNT] = {
+      [PTQ_ACT_SILU] = "SiLU",
+      [PTQ_ACT_RELU] = "ReLU",
+      [PTQ_ACT_GELU] = "GELU",
+      [PTQ_ACT_GELU_TANH] = "GELU (tanh)"};
+  PTQ_ASSERT((unsigned)act < PTQ_ACT_COUNT);
+  return names[act];
+}
+
 bool ptq_role_present(const ptq_model_info *info, ptq_role role) {
-  return role != PTQ_ROLE_GATE || info->has_gate;
+  switch (role) {
+    case PTQ_ROLE_Q:
+    case PTQ_ROLE_K:
+    case PTQ_ROLE_V:
+      return info->qkv == PTQ_QKV_SEPARATE;
+    case PTQ_ROLE_QKV:
+      return info->qkv != PTQ_QKV_SEPARATE;
+    case PTQ_ROLE_GATE:
+      return info->has_gate && !info->fused_gate_up;
+    case PTQ_ROLE_UP:
+      return !info->fused_gate_up;
+    case PTQ_ROLE_GATE_UP:
+      return info->fused_gate_up;
+    case PTQ_ROLE_O:
+    case PTQ_ROLE_DOWN:
+    case PTQ_ROLE_COUNT:
+      break;
+  }
+  return true;
 }
 
 int64_t ptq_role_outputs(const ptq_model_info *info, ptq_role role) {
@@ -55,9 +84,13 @@ int64_t ptq_role_outputs(const ptq_model_info *info, ptq_role role) {
     case PTQ_ROLE_K:
     case PTQ_ROLE_V:
       return info->n_kv_heads * info->d_head;
+    case PTQ_ROLE_QKV:
+      return (info->n_heads + 2 * info->n_kv_heads) * info->d_head;
     case PTQ_ROLE_GATE:
     case PTQ_ROLE_UP:
       return info->d_ff;
+    case PTQ_ROLE_GATE_UP:
+      return 2 * info->d_ff;
     case PTQ_ROLE_O:
     case PTQ_ROLE_DOWN:
     case PTQ_ROLE_COUNT:
@@ -67,6 +100,28 @@ int64_t ptq_role_outputs(const ptq_model_info *info, ptq_role role) {
   return info->d_model;
 }
 
+int64_t ptq_position_rows(const ptq_model_info *info) {
+  return info->positions == PTQ_POSITIONS_LEARNED
+             ? info->max_positions + info->position_offset
+             : 0;
+}
+
+int64_t ptq_norm_width(const ptq_model_info *info, ptq_norm_place place) {
+  if (place != PTQ_NORM_Q && place != PTQ_NORM_K) return info->d_model;
+  if (!info->qk_norm_wide) return info->d_head;
+  return ptq_role_outputs(info, place == PTQ_NORM_Q ? PTQ_ROLE_Q : PTQ_ROLE_K);
+}
+
+const ptq_norm *ptq_site_norm(const ptq_model_info *info, const ptq_block *b,
+                              ptq_site site) {
+  ptq_norm_place place = PTQ_NORM_ATTN_IN;
+  if (site == PTQ_SITE_MLP_IN &&
+      (info->has_norm[PTQ_NORM_MLP_IN] || !info->parallel))
+    place = PTQ_NORM_MLP_IN;
+  const bool fed = site == PTQ_SITE_ATTN_IN || site == PTQ_SITE_MLP_IN;
+  return fed && info->has_norm[place] ? &b->norm[place] : NULL;
+}
+
 int64_t ptq_role_inputs(const ptq_model_info *info, ptq_role role) {
   return ptq_site_width(info, ptq_role_site(role));
 }
@@ -74,14 +129,9 @@ int64_t ptq_role_inputs(const ptq_model_info *info, ptq_role role) {
 static const char *const part_ends[] = {
     [PTQ_PART_WEIGHT] = "weight", [PTQ_PART_BIAS] = "bias"};
 
-void ptq_name_outer(const ptq_model *m, const char *tail,
+void ptq_name_outer(const ptq_model *m, const char *tail, ptq_part part,
                     char name[PTQ_TENSOR_NAME_MAX]) {
-  snprintf(name, PTQ_TENSOR_NAME_MAX, "%s%s", m->prefix, tail);
-}
-
-void ptq_name_final_norm(const ptq_model *m, ptq_part part,
-                         char name[PTQ_TENSOR_NAME_MAX]) {
-  snprintf(name, PTQ_TENSOR_NAME_MAX, "%s%s.%s", m->prefix, m->arch->final_norm,
+  snprintf(name, PTQ_TENSOR_NAME_MAX, "%s%s.%s", m->prefix, tail,
            part_ends[part]);
 }
 
@@ -89,6 +139,25 @@ void ptq_name_inner(const ptq_model *m, int64_t block, const char *tail,
                     ptq_part part, char name[PTQ_TENSOR_NAME_MAX]) {
   snprintf(name, PTQ_TENSOR_NAME_MAX, "%s%s.%lld.%s.%s", m->prefix,
            m->arch->blocks, (long long)block, tail, part_ends[part]);
+}
+
+void ptq_name_norm(const ptq_model *m, int64_t block, ptq_norm_place place,
+                   ptq_part part, char name[PTQ_TENSOR_NAME_MAX]) {
+  PTQ_ASSERT(m->arch->norms[place] != NULL);
+  if (place < PTQ_NORM_INNER)
+    ptq_name_inner(m, block, m->arch->norms[place], part, name);
+  else
+    ptq_name_outer(m, m->arch->norms[place], part, name);
+}
+
+void ptq_name_head(const ptq_model *m, ptq_part part,
+                   char name[PTQ_TENSOR_NAME_MAX]) {
+  snprintf(name, PTQ_TENSOR_NAME_MAX, "%s.%s", m->arch->head, part_ends[part]);
+}
+
+int ptq_norm_parts(const ptq_model_info *info) {
+  if (info->norm_plain) return 0;
+  return info->norm == PTQ_NORM_LAYER ? 2 : 1;
 }
 
 void ptq_role_tensor_name(const ptq_model *m, int64_t block, ptq_role role,
@@ -102,11 +171,11 @@ static ptq_status find_prefix(ptq_model *m, const char *dir, ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
   for (int i = 0; m->arch->prefixes[i] != NULL; i++) {
     m->prefix = m->arch->prefixes[i];
-    ptq_name_outer(m, m->arch->tokens, name);
+    ptq_name_outer(m, m->arch->tokens, PTQ_PART_WEIGHT, name);
     if (ptq_weights_find(m->weights, name) != NULL) return PTQ_OK;
   }
   m->prefix = m->arch->prefixes[0];
-  ptq_name_outer(m, m->arch->tokens, name);
+  ptq_name_outer(m, m->arch->tokens, PTQ_PART_WEIGHT, name);
   return PTQ_FAIL(err, PTQ_E_FORMAT,
                   "'%s': the weights have no tensor '%s', which model_type "
                   "'%s' wants: config.json belongs to another model, or the "
@@ -125,8 +194,7 @@ ptq_status ptq_model_open(const char *dir, ptq_model **out, ptq_err *err) {
   PTQ_TRY(ptq_config_open(dir, &m->config, err));
   PTQ_TRY(ptq_arch_find(m->config, &m->arch, err));
   (void)ptq_text_copy(m->info.arch, sizeof m->info.arch, m->arch->model_type);
-  PTQ_TRY(m->arch->read(m->config, &m->info, err));
-  PTQ_TRY(ptq_config_check_keys(m->config, m->arch->keys, err));
+  PTQ_TRY(ptq_arch_read(m->arch, m->config, &m->info, err));
   PTQ_TRY(ptq_config_text(m->config, "ptqsweep_provenance", &provenance, err));
   m->info.dequantized = strcmp(provenance, "dequantized") == 0;
   PTQ_TRY(ptq_weights_open(dir, &m->weights, err));

@@ -8,7 +8,7 @@
 #include "storage.h"
 
 typedef enum kind {
-  KIND_EMBEDDING, /* tokens, positions, head */
+  KIND_EMBEDDING, /* tokens, positions, head, their projections */
   KIND_LINEAR,    /* quantizable */
   KIND_OTHER      /* norms, biases */
 } kind;
@@ -59,38 +59,44 @@ static ptq_status check(ptq_model *m, const char *name, int64_t rows,
   return PTQ_OK;
 }
 
-static ptq_status check_norm(ptq_model *m, int64_t block, const char *tail,
+static ptq_status check_norm(ptq_model *m, int64_t block, ptq_norm_place place,
                              ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
   ptq_status rc = PTQ_OK;
-  const int parts = m->info.norm == PTQ_NORM_LAYER ? 2 : 1;
-  for (int p = 0; p < parts; p++) {
-    if (block < 0)
-      ptq_name_final_norm(m, (ptq_part)p, name);
-    else
-      ptq_name_inner(m, block, tail, (ptq_part)p, name);
-    PTQ_TRY(check(m, name, m->info.d_model, 0, KIND_OTHER, err));
+  if (!m->info.has_norm[place]) return PTQ_OK;
+  for (int p = 0; p < ptq_norm_parts(&m->info); p++) {
+    ptq_name_norm(m, block, place, (ptq_part)p, name);
+    PTQ_TRY(
+        check(m, name, ptq_norm_width(&m->info, place), 0, KIND_OTHER, err));
   }
 done:
   return rc;
 }
 
-static ptq_status check_block(ptq_model *m, int64_t block, ptq_err *err) {
+static ptq_status check_linear(ptq_model *m, int64_t block, ptq_role role,
+                               ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
+  const ptq_model_info *info = &m->info;
   ptq_status rc = PTQ_OK;
-  PTQ_TRY(check_norm(m, block, m->arch->norm1, err));
-  PTQ_TRY(check_norm(m, block, m->arch->norm2, err));
-  for (int r = 0; r < PTQ_ROLE_COUNT; r++) {
-    const ptq_role role = (ptq_role)r;
-    if (!ptq_role_present(&m->info, role)) continue;
-    const int64_t out = ptq_role_outputs(&m->info, role);
-    ptq_role_tensor_name(m, block, role, name);
-    PTQ_TRY(
-        check(m, name, out, ptq_role_inputs(&m->info, role), KIND_LINEAR, err));
-    if (!m->info.has_bias[r]) continue;
-    ptq_name_inner(m, block, m->arch->roles[r], PTQ_PART_BIAS, name);
-    PTQ_TRY(check(m, name, out, 0, KIND_OTHER, err));
-  }
+  if (!ptq_role_present(info, role)) return PTQ_OK;
+  const int64_t out = ptq_role_outputs(info, role);
+  const int64_t in = ptq_role_inputs(info, role);
+  ptq_role_tensor_name(m, block, role, name);
+  PTQ_TRY(check(m, name, info->transposed ? in : out,
+                info->transposed ? out : in, KIND_LINEAR, err));
+  if (!info->has_bias[role]) return PTQ_OK;
+  ptq_name_inner(m, block, m->arch->roles[role], PTQ_PART_BIAS, name);
+  PTQ_TRY(check(m, name, out, 0, KIND_OTHER, err));
+done:
+  return rc;
+}
+
+static ptq_status check_block(ptq_model *m, int64_t block, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  for (int p = 0; p < PTQ_NORM_INNER; p++)
+    PTQ_TRY(check_norm(m, block, (ptq_norm_place)p, err));
+  for (int r = 0; r < PTQ_ROLE_COUNT; r++)
+    PTQ_TRY(check_linear(m, block, (ptq_role)r, err));
 done:
   return rc;
 }
@@ -102,7 +108,9 @@ static bool ends_with(const char *name, const char *end) {
 
 static bool ignorable(const ptq_model *m, const ptq_tensor *t) {
   /* A tied head is sometimes stored a second time. */
-  if (m->info.tied_head && strcmp(t->name, m->arch->head) == 0) return true;
+  char head[PTQ_TENSOR_NAME_MAX];
+  ptq_name_head(m, PTQ_PART_WEIGHT, head);
+  if (m->info.tied_head && strcmp(t->name, head) == 0) return true;
   for (int i = 0; m->arch->ignored_tensors[i] != NULL; i++)
     if (ends_with(t->name, m->arch->ignored_tensors[i])) return true;
   return false;
@@ -122,22 +130,43 @@ static ptq_status check_leftovers(const ptq_model *m, ptq_err *err) {
   return PTQ_OK;
 }
 
+static ptq_status check_embedding(ptq_model *m, ptq_err *err) {
+  char name[PTQ_TENSOR_NAME_MAX];
+  ptq_status rc = PTQ_OK;
+  const ptq_model_info *info = &m->info;
+  const int64_t d = info->d_model, e = info->d_embed;
+  ptq_name_outer(m, m->arch->tokens, PTQ_PART_WEIGHT, name);
+  PTQ_TRY(check(m, name, info->vocab, e, KIND_EMBEDDING, err));
+  if (info->positions == PTQ_POSITIONS_LEARNED) {
+    ptq_name_outer(m, m->arch->positions, PTQ_PART_WEIGHT, name);
+    PTQ_TRY(check(m, name, ptq_position_rows(info), d, KIND_EMBEDDING, err));
+  }
+  if (e != d) {
+    ptq_name_outer(m, m->arch->project_in, PTQ_PART_WEIGHT, name);
+    PTQ_TRY(check(m, name, d, e, KIND_EMBEDDING, err));
+    ptq_name_outer(m, m->arch->project_out, PTQ_PART_WEIGHT, name);
+    PTQ_TRY(check(m, name, e, d, KIND_EMBEDDING, err));
+  }
+  PTQ_TRY(check_norm(m, 0, PTQ_NORM_EMBED, err));
+done:
+  return rc;
+}
+
 ptq_status ptq_model_check_tensors(ptq_model *m, ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
   ptq_status rc = PTQ_OK;
   const ptq_model_info *info = &m->info;
-  ptq_name_outer(m, m->arch->tokens, name);
-  PTQ_TRY(check(m, name, info->vocab, info->d_model, KIND_EMBEDDING, err));
-  if (!info->rotary) {
-    ptq_name_outer(m, m->arch->positions, name);
-    PTQ_TRY(check(m, name, info->max_positions + info->position_offset,
-                  info->d_model, KIND_EMBEDDING, err));
-  }
+  PTQ_TRY(check_embedding(m, err));
   for (int64_t b = 0; b < info->n_blocks; b++) PTQ_TRY(check_block(m, b, err));
-  PTQ_TRY(check_norm(m, -1, NULL, err));
-  if (!info->tied_head)
-    PTQ_TRY(check(m, m->arch->head, info->vocab, info->d_model, KIND_EMBEDDING,
-                  err));
+  PTQ_TRY(check_norm(m, 0, PTQ_NORM_FINAL, err));
+  if (!info->tied_head) {
+    ptq_name_head(m, PTQ_PART_WEIGHT, name);
+    PTQ_TRY(check(m, name, info->vocab, info->d_embed, KIND_EMBEDDING, err));
+  }
+  if (info->head_bias) {
+    ptq_name_head(m, PTQ_PART_BIAS, name);
+    PTQ_TRY(check(m, name, info->vocab, 0, KIND_EMBEDDING, err));
+  }
   PTQ_TRY(check_leftovers(m, err));
 done:
   return rc;

@@ -5,6 +5,7 @@
 #include "model_private.h"
 #include "ptq/base/check.h"
 #include "ptq/base/mem.h"
+#include "ptq/num/blas.h"
 #include "ptq/num/vec.h"
 
 static ptq_status read_named(const ptq_model *m, const char *name, float *out,
@@ -14,13 +15,43 @@ static ptq_status read_named(const ptq_model *m, const char *name, float *out,
   return ptq_tensor_read(t, out, err);
 }
 
+/* out[rows, cols] = in[cols, rows]', in squares that stay in cache. */
+static void transpose(const float *in, int64_t rows, int64_t cols, float *out) {
+  enum { SIDE = 32 };
+  for (int64_t i0 = 0; i0 < rows; i0 += SIDE)
+    for (int64_t j0 = 0; j0 < cols; j0 += SIDE)
+      for (int64_t i = i0; i < rows && i < i0 + SIDE; i++)
+        for (int64_t j = j0; j < cols && j < j0 + SIDE; j++)
+          out[i * cols + j] = in[j * rows + i];
+}
+
+/* A tensor stored as [cols, rows] into out[rows, cols]. */
+static ptq_status read_transposed(const ptq_model *m, const char *name,
+                                  int64_t rows, int64_t cols, float *out,
+                                  ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  float *stored = NULL;
+  PTQ_TRY(ptq_alloc(&stored, rows * cols, sizeof *stored, "a tensor", err));
+  PTQ_TRY(read_named(m, name, stored, err));
+  transpose(stored, rows, cols, out);
+done:
+  ptq_free(stored);
+  return rc;
+}
+
 /* Floats rounded up, so that each tensor begins on a cache line. */
 static int64_t padded(int64_t n) {
   return (n + 15) / 16 * 16;
 }
 
+static int64_t norm_floats(const ptq_model_info *info, ptq_norm_place place) {
+  return info->has_norm[place] ? 2 * padded(ptq_norm_width(info, place)) : 0;
+}
+
 static int64_t block_floats(const ptq_model_info *info) {
-  int64_t n = 4 * padded(info->d_model);
+  int64_t n = 0;
+  for (int p = 0; p < PTQ_NORM_INNER; p++)
+    n += norm_floats(info, (ptq_norm_place)p);
   for (int r = 0; r < PTQ_ROLE_COUNT; r++) {
     if (!ptq_role_present(info, (ptq_role)r)) continue;
     const int64_t out = ptq_role_outputs(info, (ptq_role)r);
@@ -29,12 +60,11 @@ static int64_t block_floats(const ptq_model_info *info) {
   return n;
 }
 
-/* Take `n` floats from the block's memory and fill them from a tensor. */
-static ptq_status take(const ptq_model *m, const char *name, int64_t n,
-                       float **at, float **out, ptq_err *err) {
-  *out = *at;
+/* `n` floats of the memory at *at. */
+static float *take(int64_t n, float **at) {
+  float *p = *at;
   *at += padded(n);
-  return read_named(m, name, *out, err);
+  return p;
 }
 
 static ptq_status load_linear(const ptq_model *m, int64_t block, ptq_role role,
@@ -45,23 +75,41 @@ static ptq_status load_linear(const ptq_model *m, int64_t block, ptq_role role,
                     .in = ptq_role_inputs(&m->info, role)};
   if (!ptq_role_present(&m->info, role)) return PTQ_OK;
   ptq_role_tensor_name(m, block, role, name);
-  PTQ_TRY(take(m, name, l->out * l->in, at, &l->weight, err));
+  l->weight = take(l->out * l->in, at);
+  if (m->info.transposed)
+    PTQ_TRY(read_transposed(m, name, l->out, l->in, l->weight, err));
+  else
+    PTQ_TRY(read_named(m, name, l->weight, err));
   if (!m->info.has_bias[role]) return PTQ_OK;
   ptq_name_inner(m, block, m->arch->roles[role], PTQ_PART_BIAS, name);
-  PTQ_TRY(take(m, name, l->out, at, &l->bias, err));
+  l->bias = take(l->out, at);
+  PTQ_TRY(read_named(m, name, l->bias, err));
 done:
   return rc;
 }
 
-static ptq_status load_norm(const ptq_model *m, int64_t block, const char *tail,
-                            float **at, float **w, float **b, ptq_err *err) {
+static ptq_status load_norm(const ptq_model *m, int64_t block,
+                            ptq_norm_place place, float **at, ptq_norm *out,
+                            ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
   ptq_status rc = PTQ_OK;
-  ptq_name_inner(m, block, tail, PTQ_PART_WEIGHT, name);
-  PTQ_TRY(take(m, name, m->info.d_model, at, w, err));
-  if (m->info.norm != PTQ_NORM_LAYER) return PTQ_OK;
-  ptq_name_inner(m, block, tail, PTQ_PART_BIAS, name);
-  PTQ_TRY(take(m, name, m->info.d_model, at, b, err));
+  const int64_t width = ptq_norm_width(&m->info, place);
+  const int parts = ptq_norm_parts(&m->info);
+  *out = (ptq_norm){0};
+  if (!m->info.has_norm[place]) return PTQ_OK;
+  out->w = take(width, at);
+  for (int64_t i = 0; i < width; i++) out->w[i] = 1.0F;
+  if (parts > 0) {
+    ptq_name_norm(m, block, place, PTQ_PART_WEIGHT, name);
+    PTQ_TRY(read_named(m, name, out->w, err));
+  }
+  if (m->info.norm_offset != 0.0)
+    for (int64_t i = 0; i < width; i++) out->w[i] += (float)m->info.norm_offset;
+  if (parts > 1) {
+    out->b = take(width, at);
+    ptq_name_norm(m, block, place, PTQ_PART_BIAS, name);
+    PTQ_TRY(read_named(m, name, out->b, err));
+  }
 done:
   return rc;
 }
@@ -74,10 +122,8 @@ ptq_status ptq_model_load_block(ptq_model *m, int64_t index, ptq_block *out,
   PTQ_TRY(ptq_alloc(&out->memory, block_floats(&m->info), sizeof(float),
                     "a block's weights", err));
   float *at = out->memory;
-  PTQ_TRY(load_norm(m, index, m->arch->norm1, &at, &out->norm1_w, &out->norm1_b,
-                    err));
-  PTQ_TRY(load_norm(m, index, m->arch->norm2, &at, &out->norm2_w, &out->norm2_b,
-                    err));
+  for (int p = 0; p < PTQ_NORM_INNER; p++)
+    PTQ_TRY(load_norm(m, index, (ptq_norm_place)p, &at, &out->norm[p], err));
   for (int r = 0; r < PTQ_ROLE_COUNT; r++)
     PTQ_TRY(load_linear(m, index, (ptq_role)r, &at, &out->linear[r], err));
 done:
@@ -90,22 +136,70 @@ void ptq_block_release(ptq_block *b) {
   *b = (ptq_block){0};
 }
 
+/* A norm outside the blocks, in memory of its own: out->w owns it. */
+static ptq_status load_outer_norm(const ptq_model *m, ptq_norm_place place,
+                                  ptq_norm *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  float *memory = NULL;
+  *out = (ptq_norm){0};
+  if (!m->info.has_norm[place]) return PTQ_OK;
+  PTQ_TRY(ptq_alloc(&memory, norm_floats(&m->info, place), sizeof(float),
+                    "a norm", err));
+  float *at = memory;
+  PTQ_TRY(load_norm(m, 0, place, &at, out, err));
+  memory = NULL;
+done:
+  if (memory != NULL) *out = (ptq_norm){0};
+  ptq_free(memory);
+  return rc;
+}
+
+/* rows[vocab, d_model] from the checkpoint's [vocab, d_embed], which project
+ * (its name; [d_model, d_embed], or transposed) widens where that differs. */
+static ptq_status load_vocabulary(const ptq_model *m, const char *name,
+                                  const char *projection, bool transposed,
+                                  float **rows, ptq_err *err) {
+  char project[PTQ_TENSOR_NAME_MAX];
+  ptq_status rc = PTQ_OK;
+  const int64_t v = m->info.vocab, d = m->info.d_model, e = m->info.d_embed;
+  float *narrow = NULL, *p = NULL;
+  PTQ_TRY(ptq_alloc(rows, v * d, sizeof(float), "vocabulary", err));
+  if (e == d) {
+    PTQ_TRY(read_named(m, name, *rows, err));
+    goto done;
+  }
+  PTQ_TRY(ptq_alloc(&narrow, v * e, sizeof *narrow, "vocabulary", err));
+  PTQ_TRY(ptq_alloc(&p, d * e, sizeof *p, "a projection", err));
+  PTQ_TRY(read_named(m, name, narrow, err));
+  ptq_name_outer(m, projection, PTQ_PART_WEIGHT, project);
+  PTQ_TRY(read_named(m, project, p, err));
+  if (transposed)
+    ptq_sgemm_nn(v, d, e, 1.0F, narrow, e, p, d, 0.0F, *rows, d);
+  else
+    ptq_sgemm_nt(v, d, e, 1.0F, narrow, e, p, e, 0.0F, *rows, d);
+done:
+  ptq_free(narrow);
+  ptq_free(p);
+  return rc;
+}
+
 ptq_status ptq_model_load_embedding(ptq_model *m, ptq_embedding *out,
                                     ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
   ptq_status rc = PTQ_OK;
   const ptq_model_info *info = &m->info;
   *out = (ptq_embedding){0};
-  PTQ_TRY(ptq_alloc(&out->tokens, info->vocab * info->d_model, sizeof(float),
-                    "token embedding", err));
-  ptq_name_outer(m, m->arch->tokens, name);
-  PTQ_TRY(read_named(m, name, out->tokens, err));
-  if (info->rotary) goto done;
+  ptq_name_outer(m, m->arch->tokens, PTQ_PART_WEIGHT, name);
   PTQ_TRY(
-      ptq_alloc(&out->positions,
-                (info->max_positions + info->position_offset) * info->d_model,
-                sizeof(float), "position embedding", err));
-  ptq_name_outer(m, m->arch->positions, name);
+      load_vocabulary(m, name, m->arch->project_in, false, &out->tokens, err));
+  if (info->embed_scale != 0.0)
+    ptq_vec_scale((float)info->embed_scale, info->vocab * info->d_model,
+                  out->tokens);
+  PTQ_TRY(load_outer_norm(m, PTQ_NORM_EMBED, &out->norm, err));
+  if (info->positions != PTQ_POSITIONS_LEARNED) goto done;
+  PTQ_TRY(ptq_alloc(&out->positions, ptq_position_rows(info) * info->d_model,
+                    sizeof(float), "position embedding", err));
+  ptq_name_outer(m, m->arch->positions, PTQ_PART_WEIGHT, name);
   PTQ_TRY(read_named(m, name, out->positions, err));
 done:
   if (rc != PTQ_OK) ptq_embedding_release(out);
@@ -115,71 +209,43 @@ done:
 void ptq_embedding_release(ptq_embedding *e) {
   ptq_free(e->tokens);
   ptq_free(e->positions);
+  ptq_free(e->norm.w);
   *e = (ptq_embedding){0};
-}
-
-ptq_status ptq_embed(const ptq_model_info *info, const ptq_embedding *e,
-                     const uint32_t *ids, int64_t n, float *h, ptq_err *err) {
-  const int64_t d = info->d_model;
-  if (n > info->max_positions)
-    return PTQ_FAIL(err, PTQ_E_ARG,
-                    "a window of %lld tokens, but the model has %lld "
-                    "positions",
-                    (long long)n, (long long)info->max_positions);
-  for (int64_t i = 0; i < n; i++) {
-    if (ids[i] >= info->vocab)
-      return PTQ_FAIL(err, PTQ_E_ARG,
-                      "token %lld of the window is %lld, but the vocabulary "
-                      "has %lld",
-                      (long long)i, (long long)ids[i], (long long)info->vocab);
-    memcpy(h + i * d, e->tokens + (int64_t)ids[i] * d,
-           (size_t)d * sizeof(float));
-    if (e->positions != NULL)
-      ptq_vec_add(e->positions + (i + info->position_offset) * d, d, h + i * d);
-  }
-  return PTQ_OK;
 }
 
 ptq_status ptq_model_load_head(ptq_model *m, ptq_head *out, ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
   ptq_status rc = PTQ_OK;
   const ptq_model_info *info = &m->info;
-  const bool has_bias = info->norm == PTQ_NORM_LAYER;
   *out = (ptq_head){0};
+  PTQ_TRY(load_outer_norm(m, PTQ_NORM_FINAL, &out->norm, err));
+  if (info->tied_head)
+    ptq_name_outer(m, m->arch->tokens, PTQ_PART_WEIGHT, name);
+  else
+    ptq_name_head(m, PTQ_PART_WEIGHT, name);
   PTQ_TRY(
-      ptq_alloc(&out->norm_w, info->d_model, sizeof(float), "final norm", err));
-  ptq_name_final_norm(m, PTQ_PART_WEIGHT, name);
-  PTQ_TRY(read_named(m, name, out->norm_w, err));
-  if (has_bias) {
-    PTQ_TRY(ptq_alloc(&out->norm_b, info->d_model, sizeof(float), "final norm",
-                      err));
-    ptq_name_final_norm(m, PTQ_PART_BIAS, name);
-    PTQ_TRY(read_named(m, name, out->norm_b, err));
-  }
-  PTQ_TRY(ptq_alloc(&out->weight, info->vocab * info->d_model, sizeof(float),
-                    "head", err));
-  if (info->tied_head) {
-    ptq_name_outer(m, m->arch->tokens, name);
-    PTQ_TRY(read_named(m, name, out->weight, err));
-  } else {
-    PTQ_TRY(read_named(m, m->arch->head, out->weight, err));
-  }
+      load_vocabulary(m, name, m->arch->project_out, true, &out->weight, err));
+  if (!info->head_bias) goto done;
+  PTQ_TRY(ptq_alloc(&out->bias, info->vocab, sizeof(float), "head", err));
+  ptq_name_head(m, PTQ_PART_BIAS, name);
+  PTQ_TRY(read_named(m, name, out->bias, err));
 done:
   if (rc != PTQ_OK) ptq_head_release(out);
   return rc;
 }
 
 void ptq_head_release(ptq_head *h) {
-  ptq_free(h->norm_w);
-  ptq_free(h->norm_b);
+  ptq_free(h->norm.w);
   ptq_free(h->weight);
+  ptq_free(h->bias);
   *h = (ptq_head){0};
 }
 
 int64_t ptq_model_block_bytes(const ptq_model_info *info) {
-  int64_t floats =
-      block_floats(info) + 2 * info->vocab * info->d_model + 2 * info->d_model;
-  if (!info->rotary)
-    floats += (info->max_positions + info->position_offset) * info->d_model;
+  const int64_t floats = block_floats(info) + 2 * info->vocab * info->d_model +
+                         norm_floats(info, PTQ_NORM_EMBED) +
+                         norm_floats(info, PTQ_NORM_FINAL) +
+                         ptq_position_rows(info) * info->d_model +
+                         (info->head_bias ? info->vocab : 0);
   return floats * (int64_t)sizeof(float);
 }

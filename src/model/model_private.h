@@ -21,15 +21,20 @@ struct ptq_model {
 
 typedef enum ptq_part { PTQ_PART_WEIGHT, PTQ_PART_BIAS } ptq_part;
 
-/** <prefix><tail>, for tensors outside the blocks. */
-void ptq_name_outer(const ptq_model *m, const char *tail,
+/** <prefix><tail>.weight or .bias, for tensors outside the blocks. */
+void ptq_name_outer(const ptq_model *m, const char *tail, ptq_part part,
                     char name[PTQ_TENSOR_NAME_MAX]);
-/** The final norm's weight or bias. */
-void ptq_name_final_norm(const ptq_model *m, ptq_part part,
-                         char name[PTQ_TENSOR_NAME_MAX]);
 /** <prefix><blocks>.<block>.<tail>.weight or .bias */
 void ptq_name_inner(const ptq_model *m, int64_t block, const char *tail,
                     ptq_part part, char name[PTQ_TENSOR_NAME_MAX]);
+/** A norm's weight or bias; `block` matters within blocks only. */
+void ptq_name_norm(const ptq_model *m, int64_t block, ptq_norm_place place,
+                   ptq_part part, char name[PTQ_TENSOR_NAME_MAX]);
+/** <head>.weight or .bias: without prefix. */
+void ptq_name_head(const ptq_model *m, ptq_part part,
+                   char name[PTQ_TENSOR_NAME_MAX]);
+/** Tensors of each norm: 0 to 2. */
+int ptq_norm_parts(const ptq_model_info *info);
 
 /** Does every tensor have its place, and every place its tensor? Fills the
  * counts of m->info. */

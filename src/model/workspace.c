@@ -2,6 +2,7 @@
 #include "workspace.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "ptq/base/mem.h"
 
@@ -20,12 +21,25 @@ static int64_t tile_rows(const ptq_model_info *info) {
   return query_tile(info) * (info->n_heads / info->n_kv_heads);
 }
 
+static int64_t padded(int64_t n) {
+  return (n + 15) / 16 * 16;
+}
+
 /* Takes n floats, rounded up to cache lines, from *at; only counts them where
  * base is NULL. */
 static float *take(float *base, int64_t *at, int64_t n) {
   float *p = base != NULL ? base + *at : NULL;
-  *at += (n + 15) / 16 * 16;
+  *at += padded(n);
   return p;
+}
+
+static void lay_out_mlp(const ptq_model_info *info, int64_t n, float *base,
+                        int64_t *at, ptq_workspace *ws) {
+  if (info->fused_gate_up)
+    ws->gate_up = take(base, at, n * 2 * info->d_ff);
+  else
+    ws->up = take(base, at, n * info->d_ff);
+  if (info->has_gate) ws->gate = take(base, at, n * info->d_ff);
 }
 
 static int64_t lay_out(const ptq_model_info *info, int64_t n, float *base,
@@ -36,16 +50,16 @@ static int64_t lay_out(const ptq_model_info *info, int64_t n, float *base,
   int64_t at = 0;
   ws->x = take(base, &at, n * info->d_model);
   ws->y = take(base, &at, n * info->d_model);
-  ws->q = take(base, &at, n * heads);
-  ws->k = take(base, &at, n * kv_heads);
-  ws->v = take(base, &at, n * kv_heads);
+  ws->qkv = take(base, &at, padded(n * heads) + 2 * padded(n * kv_heads));
   ws->mix = take(base, &at, n * heads);
-  ws->up = take(base, &at, n * info->d_ff);
-  if (info->has_gate) ws->gate = take(base, &at, n * info->d_ff);
-  if (info->rotary) {
-    ws->cosines = take(base, &at, n * (info->d_head / 2));
-    ws->sines = take(base, &at, n * (info->d_head / 2));
+  lay_out_mlp(info, n, base, &at, ws);
+  for (int s = 0; s < PTQ_ROPE_SETS; s++) {
+    if (info->rope[s].amplitude == 0.0F) continue;
+    ws->turns[s].cosines = take(base, &at, n * (info->rotary_width / 2));
+    ws->turns[s].sines = take(base, &at, n * (info->rotary_width / 2));
   }
+  if (info->positions == PTQ_POSITIONS_ALIBI)
+    ws->alibi = take(base, &at, n * info->n_heads);
   ws->tile_q = take(base, &at, rows * info->d_head);
   ws->tile_s = take(base, &at, rows * PTQ_KEY_TILE);
   ws->tile_o = take(base, &at, rows * info->d_head);
@@ -53,21 +67,73 @@ static int64_t lay_out(const ptq_model_info *info, int64_t n, float *base,
   return at;
 }
 
-/* Angles as transformers has them: inverse frequencies, their products with
- * positions, sines and cosines, each rounded to float32. */
-static void fill_rotary(const ptq_model_info *info, int64_t n,
-                        ptq_workspace *ws) {
-  const int64_t half = info->d_head / 2;
-  for (int64_t i = 0; i < half; i++) {
-    const float exponent = (float)(2 * i) / (float)info->d_head;
-    const float base = (float)info->rope_theta;
-    const float power = (float)pow((double)base, (double)exponent);
-    const float inverse = 1.0F / power;
+/* Angles as transformers has them: products of frequencies and positions,
+ * sines and cosines, each rounded to float32. */
+static void fill_turns(const ptq_model_info *info, const ptq_rope *rope,
+                       int64_t n, ptq_turns *turns) {
+  const int64_t half = info->rotary_width / 2;
+  for (int64_t i = 0; i < half; i++)
     for (int64_t t = 0; t < n; t++) {
-      const float angle = (float)t * inverse;
-      ws->cosines[t * half + i] = (float)cos((double)angle);
-      ws->sines[t * half + i] = (float)sin((double)angle);
+      const float angle = (float)t * rope->frequency[i];
+      const float c = (float)cos((double)angle);
+      const float s = (float)sin((double)angle);
+      turns->cosines[t * half + i] = c * rope->amplitude;
+      turns->sines[t * half + i] = s * rope->amplitude;
     }
+}
+
+/* To the nearest bfloat16, ties to even. */
+static float to_bf16(float x) {
+  uint32_t bits = 0;
+  memcpy(&bits, &x, sizeof bits);
+  bits = (bits + 0x7fffU + (bits >> 16 & 1U)) & 0xffff0000U;
+  memcpy(&x, &bits, sizeof bits);
+  return x;
+}
+
+/* Slopes of Press, Smith and Lewis (2022): a geometric series from 2^(-8 / p)
+ * for p heads, p a power of two; further heads take every other term of the
+ * series for 2 p. */
+static double alibi_slope(int64_t n_heads, int64_t head) {
+  int64_t p = 1;
+  while (2 * p <= n_heads) p *= 2;
+  if (head < p) return exp2(-8.0 / (double)p * (double)(head + 1));
+  return exp2(-4.0 / (double)p * (double)(2 * (head - p) + 1));
+}
+
+static void fill_alibi(const ptq_model_info *info, int64_t n, float *alibi) {
+  for (int64_t h = 0; h < info->n_heads; h++) {
+    float slope = (float)alibi_slope(info->n_heads, h);
+    if (info->alibi_bf16) slope = to_bf16(slope);
+    for (int64_t t = 0; t < n; t++) {
+      float bias = slope * (info->alibi_bf16 ? to_bf16((float)t) : (float)t);
+      if (info->alibi_bf16) bias = to_bf16(bias);
+      alibi[h * n + t] = bias * (float)info->alibi_scale;
+    }
+  }
+}
+
+void ptq_workspace_heads(const ptq_model_info *info, int64_t n,
+                         ptq_workspace *ws) {
+  const int64_t d = info->d_head, group = info->n_heads / info->n_kv_heads;
+  const int64_t q = info->n_heads * d, kv = info->n_kv_heads * d;
+  float *p = ws->qkv;
+  switch (info->qkv) {
+    case PTQ_QKV_SEPARATE:
+      ws->q = (ptq_heads){p, q, group * d};
+      ws->k = (ptq_heads){p + padded(n * q), kv, d};
+      ws->v = (ptq_heads){ws->k.p + padded(n * kv), kv, d};
+      break;
+    case PTQ_QKV_CONCAT:
+      ws->q = (ptq_heads){p, q + 2 * kv, group * d};
+      ws->k = (ptq_heads){p + q, q + 2 * kv, d};
+      ws->v = (ptq_heads){p + q + kv, q + 2 * kv, d};
+      break;
+    case PTQ_QKV_GROUPED:
+      ws->q = (ptq_heads){p, q + 2 * kv, (group + 2) * d};
+      ws->k = (ptq_heads){p + group * d, q + 2 * kv, (group + 2) * d};
+      ws->v = (ptq_heads){p + (group + 1) * d, q + 2 * kv, (group + 2) * d};
+      break;
   }
 }
 
@@ -84,7 +150,10 @@ ptq_status ptq_workspace_create(const ptq_model_info *info, int64_t max_tokens,
   PTQ_TRY(ptq_alloc(&ws->tile_sum, tile_rows(info), sizeof(double),
                     "attention sums", err));
   (void)lay_out(info, max_tokens, ws->memory, ws);
-  if (info->rotary) fill_rotary(info, max_tokens, ws);
+  for (int s = 0; s < PTQ_ROPE_SETS; s++)
+    if (ws->turns[s].cosines != NULL)
+      fill_turns(info, &info->rope[s], max_tokens, &ws->turns[s]);
+  if (ws->alibi != NULL) fill_alibi(info, max_tokens, ws->alibi);
   *out = ws;
   ws = NULL;
 done:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /**
  * @file workspace.h
- * Scratch of the forward pass, and the attention that works in it.
+ * Scratch of the forward pass, and what works in it: norms and attention.
  */
 #ifndef PTQ_MODEL_WORKSPACE_H
 #define PTQ_MODEL_WORKSPACE_H
@@ -11,18 +11,33 @@
 /** Keys and values that a query tile meets at once. */
 enum { PTQ_KEY_TILE = 512 };
 
+/** Heads within rows of a wider matrix: the d_head elements of key head kv
+ * (queries: of the first of its n_heads / n_kv_heads heads, which are
+ * contiguous) at token t begin at p + t * row + kv * step. */
+typedef struct ptq_heads {
+  float *p; /* borrowed from the workspace */
+  int64_t row, step;
+} ptq_heads;
+
+/** Cosines and sines of one set of angles, times its amplitude. */
+typedef struct ptq_turns {
+  float *cosines, *sines; /* [max_tokens, rotary_width / 2] */
+} ptq_turns;
+
 struct ptq_workspace {
   int64_t max_tokens;
   int64_t query_tile; /* tokens of one tile of queries */
   float *memory;      /* owned; what the pointers below point into */
   float *x;           /* [max_tokens, d_model] normed input of a half block */
   float *y;           /* [max_tokens, d_model] what a half block adds */
-  float *q;           /* [max_tokens, n_heads * d_head] */
-  float *k, *v;       /* [max_tokens, n_kv_heads * d_head] */
+  float *qkv;         /* [max_tokens, outputs] of q, k and v together, one
+                         after the other or in the rows of one tensor */
+  ptq_heads q, k, v;  /* set for a window's length */
   float *mix;         /* [max_tokens, n_heads * d_head] attention's result */
   float *gate, *up;   /* [max_tokens, d_ff]; gate NULL without one */
-  float *cosines;     /* [max_tokens, d_head / 2]; NULL unless rotary */
-  float *sines;
+  float *gate_up;     /* [max_tokens, 2 d_ff] where fused; then up is NULL */
+  ptq_turns turns[PTQ_ROPE_SETS]; /* NULL where the set is not used */
+  float *alibi; /* [n_heads, max_tokens] bias by position; NULL without */
   /* One tile of queries of all heads that share keys: rows = tile * heads. */
   float *tile_q;    /* [rows, d_head] */
   float *tile_s;    /* [rows, PTQ_KEY_TILE] scores, then probabilities */
@@ -31,10 +46,20 @@ struct ptq_workspace {
   double *tile_sum; /* owned; [rows] sum of exp(score - largest) so far */
 };
 
+/** Where queries, keys and values of a window of n tokens stand in ws->qkv. */
+void ptq_workspace_heads(const ptq_model_info *info, int64_t n,
+                         ptq_workspace *ws);
+
+/** y = norm(x), rows of `width`; y may be x. */
+void ptq_norm_rows(const ptq_model_info *info, const ptq_norm *norm,
+                   const float *x, int64_t rows, int64_t width, float *y);
+
 /**
  * Causal attention of one window: mix[n, n_heads * d_head] from ws->q, ws->k
- * and ws->v, which are rotated on the way (k in place).
+ * and ws->v, which are rotated on the way (k in place). `flags` are the
+ * block's.
  */
-void ptq_attention(const ptq_model_info *info, int64_t n, ptq_workspace *ws);
+void ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
+                   ptq_workspace *ws);
 
 #endif /* PTQ_MODEL_WORKSPACE_H */

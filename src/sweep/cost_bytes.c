@@ -71,9 +71,7 @@ static sizes measure(const ptq_grid *g, int64_t subject) {
 /* Embedding while the streams start, head while they are scored: never both,
  * and positions count with the embedding. */
 static int64_t vocabulary_bytes(const ptq_model_info *info) {
-  const int64_t positions =
-      info->rotary ? 0 : info->max_positions + info->position_offset;
-  return FLOAT * info->d_model * (info->vocab + positions);
+  return FLOAT * info->d_model * (info->vocab + ptq_position_rows(info));
 }
 
 void ptq_load_add(ptq_load *l, const ptq_grid *g, int64_t point) {

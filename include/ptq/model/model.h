@@ -17,23 +17,27 @@
 #include "ptq/base/hash.h"
 #include "ptq/base/status.h"
 
-/** A linear layer's place in its block. */
+/** A linear layer's place in its block: a layer is what one tensor of the
+ * checkpoint holds, so families that fuse projections have fewer, larger
+ * layers. */
 typedef enum ptq_role {
   PTQ_ROLE_Q,
   PTQ_ROLE_K,
   PTQ_ROLE_V,
+  PTQ_ROLE_QKV, /* the three above in one tensor */
   PTQ_ROLE_O,
-  PTQ_ROLE_GATE, /* absent in MLPs without a gate */
-  PTQ_ROLE_UP,   /* OPT's fc1 */
-  PTQ_ROLE_DOWN, /* OPT's fc2 */
+  PTQ_ROLE_GATE,    /* absent in MLPs without a gate */
+  PTQ_ROLE_UP,      /* OPT's fc1 */
+  PTQ_ROLE_GATE_UP, /* the two above in one tensor, gate first */
+  PTQ_ROLE_DOWN,    /* OPT's fc2 */
   PTQ_ROLE_COUNT
 } ptq_role;
 
 /** A place where linear layers take their common input, in forward order. */
 typedef enum ptq_site {
-  PTQ_SITE_ATTN_IN,  /* q, k, v */
+  PTQ_SITE_ATTN_IN,  /* q, k, v or qkv */
   PTQ_SITE_ATTN_OUT, /* o */
-  PTQ_SITE_MLP_IN,   /* gate, up */
+  PTQ_SITE_MLP_IN,   /* gate, up or gate_up */
   PTQ_SITE_MLP_OUT,  /* down */
   PTQ_SITE_COUNT
 } ptq_site;
@@ -43,7 +47,66 @@ ptq_site ptq_role_site(ptq_role role);
 const char *ptq_site_name(ptq_site site);
 
 typedef enum ptq_norm_kind { PTQ_NORM_RMS, PTQ_NORM_LAYER } ptq_norm_kind;
-typedef enum ptq_act_kind { PTQ_ACT_SILU, PTQ_ACT_RELU } ptq_act_kind;
+
+/** Where a norm stands; those before PTQ_NORM_INNER are a block's own. */
+typedef enum ptq_norm_place {
+  PTQ_NORM_ATTN_IN,  /* what attention takes */
+  PTQ_NORM_Q,        /* queries, before they are rotated */
+  PTQ_NORM_K,        /* keys, likewise */
+  PTQ_NORM_ATTN_ADD, /* what attention adds to the residual stream */
+  PTQ_NORM_ATTN_SUM, /* the stream with that */
+  PTQ_NORM_MLP_IN,
+  PTQ_NORM_MLP_ADD,
+  PTQ_NORM_MLP_SUM,
+  PTQ_NORM_INNER,
+  PTQ_NORM_EMBED = PTQ_NORM_INNER, /* the embedding */
+  PTQ_NORM_FINAL,                  /* what the head takes */
+  PTQ_NORM_PLACES
+} ptq_norm_place;
+
+typedef enum ptq_act_kind {
+  PTQ_ACT_SILU,
+  PTQ_ACT_RELU,
+  PTQ_ACT_GELU,      /* x Phi(x) */
+  PTQ_ACT_GELU_TANH, /* its approximation by tanh */
+  PTQ_ACT_COUNT
+} ptq_act_kind;
+/** "SiLU", ... */
+const char *ptq_act_name(ptq_act_kind act);
+
+typedef enum ptq_position_kind {
+  PTQ_POSITIONS_LEARNED, /* rows added to the embedding */
+  PTQ_POSITIONS_ROTARY,  /* queries and keys rotated */
+  PTQ_POSITIONS_ALIBI    /* scores fall linearly with distance */
+} ptq_position_kind;
+
+/** Rows of a tensor that holds queries, keys and values. */
+typedef enum ptq_qkv_kind {
+  PTQ_QKV_SEPARATE, /* three tensors */
+  PTQ_QKV_CONCAT,   /* all queries, all keys, all values */
+  PTQ_QKV_GROUPED   /* by key head: its queries, its key, its value */
+} ptq_qkv_kind;
+
+/** Rotation angles: position t turns pair i by t * frequency[i]. */
+enum { PTQ_ROPE_PAIRS = 128 };
+typedef struct ptq_rope {
+  float frequency[PTQ_ROPE_PAIRS];
+  float amplitude; /* factor of cosines and sines; 0: not used */
+} ptq_rope;
+typedef enum ptq_rope_set {
+  PTQ_ROPE_MAIN,
+  PTQ_ROPE_LONG,  /* instead of it in windows longer than rope_long_from */
+  PTQ_ROPE_LOCAL, /* in blocks with PTQ_BLOCK_LOCAL_ROPE */
+  PTQ_ROPE_SETS
+} ptq_rope_set;
+
+/** What a block does otherwise than others of its model. */
+enum {
+  PTQ_BLOCK_WINDOW = 1,     /* a token sees the last `window` tokens only */
+  PTQ_BLOCK_LOCAL_ROPE = 2, /* rotates with PTQ_ROPE_LOCAL */
+  PTQ_BLOCK_NO_ROPE = 4,    /* does not rotate */
+  PTQ_BLOCKS_MAX = 512
+};
 
 enum { PTQ_TENSOR_NAME_MAX = 96, PTQ_ARCH_NAME_MAX = 32 };
 
@@ -51,16 +114,41 @@ enum { PTQ_TENSOR_NAME_MAX = 96, PTQ_ARCH_NAME_MAX = 32 };
 typedef struct ptq_model_info {
   char arch[PTQ_ARCH_NAME_MAX]; /* row of the architecture table */
   int64_t d_model, n_blocks, n_heads, n_kv_heads, d_head, d_ff, vocab;
+  int64_t d_embed; /* width of the token embedding as stored: OPT-350M
+                      projects it to d_model, and back before the head */
   int64_t max_positions;
+  /* Norms: all of one kind. */
   ptq_norm_kind norm;
   double norm_eps;
+  double norm_offset; /* the gain is this plus the stored weight */
+  bool norm_plain;    /* without gain and bias */
+  bool has_norm[PTQ_NORM_PLACES];
+  bool qk_norm_wide; /* over all heads at once, not each head */
+  bool parallel;     /* attention and MLP take the same residual stream; without
+                        PTQ_NORM_MLP_IN, the same normed input */
+  /* MLP. */
   ptq_act_kind act;
-  bool has_gate;
-  bool rotary; /* else learned positions */
-  double rope_theta;
+  bool has_gate, fused_gate_up;
+  /* Attention: softmax(cap(scores * attn_scale) + bias). */
+  ptq_qkv_kind qkv;
+  double attn_scale;
+  double attn_cap; /* cap(x) = attn_cap tanh(x / attn_cap); 0: none */
+  ptq_position_kind positions;
   int64_t position_offset; /* OPT: 2 */
+  int64_t rotary_width;    /* leading elements of a head that are rotated */
+  ptq_rope rope[PTQ_ROPE_SETS];
+  int64_t rope_long_from; /* 0: PTQ_ROPE_LONG is not used */
+  double alibi_scale;     /* of the bias slope * position of the key */
+  bool alibi_bf16;        /* that product rounded to bfloat16, as Falcon does */
+  int64_t window;
+  uint8_t block_flags[PTQ_BLOCKS_MAX];
+  /* Embedding and head. */
+  double embed_scale; /* of the token embedding; 0: none */
+  bool tied_head, head_bias;
+  double logit_cap; /* 0: none */
+  /* Storage. */
   bool has_bias[PTQ_ROLE_COUNT];
-  bool tied_head;
+  bool transposed; /* the checkpoint has linear layers as [in, out] */
   /* Counted from the tensors present; a tied tensor once. */
   int64_t params, params_nonembedding; /* non-embedding: without token and
                                           position embeddings and head */
@@ -102,19 +190,33 @@ int64_t ptq_role_inputs(const ptq_model_info *info, ptq_role role);
 void ptq_role_tensor_name(const ptq_model *m, int64_t block, ptq_role role,
                           char name[PTQ_TENSOR_NAME_MAX]);
 
+/** Rows of the learned position embedding; 0 without one. */
+int64_t ptq_position_rows(const ptq_model_info *info);
+/** Width of what a norm takes. */
+int64_t ptq_norm_width(const ptq_model_info *info, ptq_norm_place place);
+
 typedef struct ptq_linear {
   float *weight; /* owned by the block; [out, in] row-major; NULL if absent */
   float *bias;   /* owned by the block; [out]; NULL if none */
   int64_t out, in;
 } ptq_linear;
 
+/** A norm's gain w (1 where the checkpoint has none) and bias. */
+typedef struct ptq_norm {
+  float *w; /* owned by its block, embedding or head; [width]; NULL: no norm */
+  float *b; /* likewise; NULL if none */
+} ptq_norm;
+
 typedef struct ptq_block {
   int64_t index;
   ptq_linear linear[PTQ_ROLE_COUNT];
-  float *norm1_w, *norm1_b; /* before attention; [d_model]; bias NULL if RMS */
-  float *norm2_w, *norm2_b; /* before the MLP */
-  void *memory;             /* owned; what the pointers above point into */
+  ptq_norm norm[PTQ_NORM_INNER];
+  void *memory; /* owned; what the pointers above point into */
 } ptq_block;
+
+/** The norm whose result is a site's input, NULL where there is none. */
+const ptq_norm *ptq_site_norm(const ptq_model_info *info, const ptq_block *b,
+                              ptq_site site);
 
 /** Read a block as float32. NaN or Inf in a weight is PTQ_E_NUMERIC, naming
  * tensor and index. Freed with ptq_block_release. */
@@ -124,8 +226,9 @@ void ptq_block_release(ptq_block *b);
 
 /** Token and position embeddings. */
 typedef struct ptq_embedding {
-  float *tokens;    /* owned; [vocab, d_model] */
-  float *positions; /* owned; [max_positions + offset, d_model] or NULL */
+  float *tokens; /* owned; [vocab, d_model], projected where d_embed differs */
+  float *positions; /* owned; [ptq_position_rows, d_model] or NULL */
+  ptq_norm norm;    /* owned; PTQ_NORM_EMBED */
 } ptq_embedding;
 ptq_status ptq_model_load_embedding(ptq_model *m, ptq_embedding *out,
                                     ptq_err *err);
@@ -137,8 +240,10 @@ ptq_status ptq_embed(const ptq_model_info *info, const ptq_embedding *e,
 
 /** Final norm and head. */
 typedef struct ptq_head {
-  float *norm_w, *norm_b; /* owned; bias NULL if RMS */
-  float *weight;          /* owned; [vocab, d_model] (a copy when tied) */
+  ptq_norm norm; /* owned; PTQ_NORM_FINAL */
+  float *weight; /* owned; [vocab, d_model] (a copy when tied), projected where
+                    d_embed differs */
+  float *bias;   /* owned; [vocab] or NULL */
 } ptq_head;
 ptq_status ptq_model_load_head(ptq_model *m, ptq_head *out, ptq_err *err);
 void ptq_head_release(ptq_head *h);

@@ -34,8 +34,10 @@ static void a_llama_is_described(void **state) {
   assert_true(i->n_kv_heads == 2 && i->d_head == 10 && i->d_ff == 40);
   assert_true(i->vocab == 50 && i->max_positions == 1500);
   assert_true(i->norm == PTQ_NORM_RMS && i->act == PTQ_ACT_SILU);
-  assert_true(i->has_gate && i->rotary && !i->tied_head && !i->dequantized);
-  assert_true(i->rope_theta == 500.0 && i->norm_eps == 1e-5);
+  assert_true(i->has_gate && !i->tied_head && !i->dequantized);
+  assert_int_equal(i->positions, PTQ_POSITIONS_ROTARY);
+  assert_true(i->rotary_width == 10 && i->norm_eps == 1e-5);
+  assert_true(fabs((double)i->rope[0].frequency[1] - pow(500.0, -0.2)) < 1e-6);
   const int64_t linear = 2 * (60 * 24 + 2 * 20 * 24 + 24 * 60 + 3 * 40 * 24);
   assert_int_equal(i->params_quantizable, linear);
   assert_int_equal(i->params_nonembedding, linear + 5 * 24);
@@ -62,7 +64,8 @@ static void an_opt_is_described(void **state) {
   const ptq_model_info *i = ptq_model_get_info(model);
   assert_string_equal(i->arch, "opt");
   assert_true(i->norm == PTQ_NORM_LAYER && i->act == PTQ_ACT_RELU);
-  assert_true(!i->has_gate && !i->rotary && i->tied_head && i->dequantized);
+  assert_true(!i->has_gate && i->tied_head && i->dequantized);
+  assert_int_equal(i->positions, PTQ_POSITIONS_LEARNED);
   assert_true(i->position_offset == 2 && i->n_kv_heads == 3);
   assert_false(ptq_role_present(i, PTQ_ROLE_GATE));
   const int64_t linear = 2 * (4 * 30 * 30 + 2 * 44 * 30);
@@ -107,12 +110,17 @@ static void llama_configs_that_do_not_fit_are_refused(void **state) {
   (void)state;
   static const refusal r[] = {
       {"\"llama\"", "\"lama\"", PTQ_E_UNSUPPORTED,
-       "model_type 'lama' is not known; known: llama, opt"},
+       "model_type 'lama' is not known; known: llama, "},
       {"\"model_type\": \"llama\",", "", PTQ_E_FORMAT, "has no 'model_type'"},
       {"LlamaForCausalLM", "LlamaForTokenClassification", PTQ_E_UNSUPPORTED,
        "'architectures': [\"LlamaForTokenClassification\"] is not supported"},
       {NULL, "\"rope_scaling\": {\"rope_type\": \"llama3\"}", PTQ_E_UNSUPPORTED,
        "'rope_scaling': {\"rope_type\":\"llama3\"} is not"},
+      {NULL, "\"rope_scaling\": {\"type\": \"spiral\", \"factor\": 2.0}",
+       PTQ_E_UNSUPPORTED, "is not supported; supported: default, linear"},
+      {NULL, "\"rope_scaling\": {\"type\": \"linear\", \"twist\": 2.0}",
+       PTQ_E_UNSUPPORTED, "config.json: rope_scaling': 'twist': 2.0"},
+      {NULL, "\"rope_scaling\": 4", PTQ_E_FORMAT, "'rope_scaling' is 4"},
       {NULL, "\"sliding_window\": 4096", PTQ_E_UNSUPPORTED,
        "'sliding_window': 4096 is not supported"},
       {NULL, "\"partial_rotary_factor\": 0.5", PTQ_E_UNSUPPORTED,
@@ -121,8 +129,8 @@ static void llama_configs_that_do_not_fit_are_refused(void **state) {
        "'rope_interleaved': true"},
       {NULL, "\"quantization_config\": {\"bits\": 4}", PTQ_E_UNSUPPORTED,
        "'quantization_config': {\"bits\":4} is not supported"},
-      {"\"silu\"", "\"gelu\"", PTQ_E_UNSUPPORTED,
-       "'hidden_act': \"gelu\" is not supported; supported: \"silu\""},
+      {"\"silu\"", "\"mish\"", PTQ_E_UNSUPPORTED,
+       "'hidden_act': \"mish\" is not supported; supported: silu, relu"},
       {"\"hidden_size\": 24,", "", PTQ_E_FORMAT, "has no 'hidden_size'"},
       {"\"hidden_size\": 24", "\"hidden_size\": -24", PTQ_E_FORMAT,
        "'hidden_size' is -24, expected a positive integer"},
@@ -160,16 +168,16 @@ static void llama_configs_that_do_not_fit_are_refused(void **state) {
 static void opt_configs_that_do_not_fit_are_refused(void **state) {
   (void)state;
   static const refusal r[] = {
-      {"\"relu\"", "\"gelu\"", PTQ_E_UNSUPPORTED,
-       "'activation_function': \"gelu\""},
+      {"\"relu\"", "\"mish\"", PTQ_E_UNSUPPORTED,
+       "'activation_function': \"mish\""},
       {"\"do_layer_norm_before\": true", "\"do_layer_norm_before\": false",
-       PTQ_E_UNSUPPORTED, "'do_layer_norm_before': false"},
+       PTQ_E_UNSUPPORTED, "tensor 'model.decoder.final_layer_norm."},
       {"\"word_embed_proj_dim\": 30", "\"word_embed_proj_dim\": 16",
-       PTQ_E_UNSUPPORTED, "'word_embed_proj_dim': 16"},
+       PTQ_E_FORMAT, "implies [50, 16]"},
       {NULL, "\"layer_norm_elementwise_affine\": false", PTQ_E_UNSUPPORTED,
-       "'layer_norm_elementwise_affine': false"},
+       "has no place in a model_type 'opt'"},
       {NULL, "\"_remove_final_layer_norm\": true", PTQ_E_UNSUPPORTED,
-       "'_remove_final_layer_norm': true"},
+       "tensor 'model.decoder.final_layer_norm."},
       {NULL, "\"enable_bias\": false", PTQ_E_UNSUPPORTED,
        "has no place in a model_type 'opt'"},
       {NULL, "\"tie_word_embeddings\": false", PTQ_E_FORMAT,
@@ -277,7 +285,7 @@ static void a_block_is_loaded_whole(void **state) {
                       fx_find(&m, "model.decoder.layers.1.fc2.bias")->values,
                       30 * sizeof(float));
   assert_memory_equal(
-      b.norm2_b,
+      b.norm[PTQ_NORM_MLP_IN].b,
       fx_find(&m, "model.decoder.layers.1.final_layer_norm.bias")->values,
       30 * sizeof(float));
   ptq_block_release(&b);
@@ -365,8 +373,12 @@ static void every_architecture_row_is_complete(void **state) {
     assert_true(strlen((*a)->model_type) < PTQ_ARCH_NAME_MAX);
     assert_non_null((*a)->prefixes[0]);
     assert_non_null((*a)->read);
-    for (int r = 0; r < PTQ_ROLE_COUNT; r++)
-      assert_true(r == PTQ_ROLE_GATE || (*a)->roles[r] != NULL);
+    const char *const *roles = (*a)->roles;
+    assert_true(roles[PTQ_ROLE_QKV] != NULL ||
+                (roles[PTQ_ROLE_Q] != NULL && roles[PTQ_ROLE_K] != NULL &&
+                 roles[PTQ_ROLE_V] != NULL));
+    assert_true(roles[PTQ_ROLE_UP] != NULL || roles[PTQ_ROLE_GATE_UP] != NULL);
+    assert_true(roles[PTQ_ROLE_O] != NULL && roles[PTQ_ROLE_DOWN] != NULL);
   }
   assert_true(n >= 2);
 }
