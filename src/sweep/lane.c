@@ -107,9 +107,10 @@ static void give(const ptq_lane *l, const ptq_reference *r, ptq_site site,
   in->threads = 1;
   in->reads_stream = attention || site == PTQ_SITE_MLP_IN;
   in->writes_stream = !in->reads_stream;
-  if (in->reads_stream) {
-    in->norm_w = attention ? r->block.norm1_w : r->block.norm2_w;
-    in->norm_b = attention ? r->block.norm1_b : r->block.norm2_b;
+  const ptq_norm *norm = ptq_site_norm(r->setup->info, &r->block, site);
+  if (norm != NULL) {
+    in->norm_w = norm->w;
+    in->norm_b = norm->b;
   }
   if (l->mode == PTQ_CALIB_NONE) return;
   const unsigned needs = ptq_method_needs(l->method);
