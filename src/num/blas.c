@@ -9,20 +9,8 @@
 #include <string.h>
 
 #include "ptq/base/check.h"
-#include "ptq/base/mem.h"
 #include "ptq/base/rng.h"
 #include "ptq/num/vec.h"
-
-/* LAPACK through its Fortran symbols: not every OpenBLAS carries LAPACKE. The
- * hidden lengths of character arguments are passed as size_t, as gfortran
- * does; compilers that pass none ignore them. */
-void dsyevr_(const char *jobz, const char *range, const char *uplo,
-             const int *n, double *a, const int *lda, const double *vl,
-             const double *vu, const int *il, const int *iu,
-             const double *abstol, int *m, double *w, double *z, const int *ldz,
-             int *isuppz, double *work, const int *lwork, int *iwork,
-             const int *liwork, int *info, size_t jobz_len, size_t range_len,
-             size_t uplo_len);
 
 static char blas_name[64] = "";
 
@@ -113,6 +101,22 @@ void ptq_sgemm_tn(int64_t m, int64_t n, int64_t k, float alpha, const float *a,
               ptq_int(ldc));
 }
 
+void ptq_dgemm_nt(int64_t m, int64_t n, int64_t k, double alpha,
+                  const double *a, int64_t lda, const double *b, int64_t ldb,
+                  double beta, double *c, int64_t ldc) {
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, ptq_int(m), ptq_int(n),
+              ptq_int(k), alpha, a, ptq_int(lda), b, ptq_int(ldb), beta, c,
+              ptq_int(ldc));
+}
+
+void ptq_dgemm_nn(int64_t m, int64_t n, int64_t k, double alpha,
+                  const double *a, int64_t lda, const double *b, int64_t ldb,
+                  double beta, double *c, int64_t ldc) {
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, ptq_int(m),
+              ptq_int(n), ptq_int(k), alpha, a, ptq_int(lda), b, ptq_int(ldb),
+              beta, c, ptq_int(ldc));
+}
+
 void ptq_dgemm_tn(int64_t m, int64_t n, int64_t k, double alpha,
                   const double *a, int64_t lda, const double *b, int64_t ldb,
                   double beta, double *c, int64_t ldc) {
@@ -125,51 +129,4 @@ void ptq_ssyrk_upper(int64_t n, int64_t k, const float *x, int64_t ldx,
                      float *c, int64_t ldc) {
   cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, ptq_int(n), ptq_int(k),
               1.0F, x, ptq_int(ldx), 0.0F, c, ptq_int(ldc));
-}
-
-static bool upper_is_finite(const double *a, int64_t n) {
-  for (int64_t i = 0; i < n; i++)
-    for (int64_t j = i; j < n; j++)
-      if (!isfinite(a[i * n + j])) return false;
-  return true;
-}
-
-ptq_status ptq_eigenvalues(double *a, int64_t n, double *w, ptq_err *err) {
-  if (n == 0) return PTQ_OK;
-  if (!upper_is_finite(a, n))
-    return PTQ_FAIL(err, PTQ_E_NUMERIC,
-                    "eigenvalues of a %lld x %lld matrix with NaN or infinity",
-                    (long long)n, (long long)n);
-  ptq_status rc = PTQ_OK;
-  const int order = ptq_int(n), one = 1, query = -1;
-  const double zero = 0.0;
-  double *work = NULL, work_size = 0.0, z = 0.0;
-  int *iwork = NULL, *support = NULL, iwork_size = 0, found = 0, info = 0;
-  PTQ_TRY(ptq_alloc(&support, 2 * n, sizeof *support, "dsyevr supports", err));
-  /* The upper triangle by rows is the lower triangle by columns. */
-  dsyevr_("N", "A", "L", &order, a, &order, &zero, &zero, &one, &order, &zero,
-          &found, w, &z, &one, support, &work_size, &query, &iwork_size, &query,
-          &info, 1, 1, 1);
-  const int n_work = (int)work_size;
-  PTQ_TRY(ptq_alloc(&work, n_work, sizeof *work, "dsyevr work", err));
-  PTQ_TRY(ptq_alloc(&iwork, iwork_size, sizeof *iwork, "dsyevr work", err));
-  dsyevr_("N", "A", "L", &order, a, &order, &zero, &zero, &one, &order, &zero,
-          &found, w, &z, &one, support, work, &n_work, iwork, &iwork_size,
-          &info, 1, 1, 1);
-  if (info != 0 || found != order) {
-    rc = PTQ_FAIL(err, PTQ_E_NUMERIC,
-                  "dsyevr found %d of %d eigenvalues (info %d)", found, order,
-                  info);
-    goto done;
-  }
-  for (int64_t i = 0; i < n / 2; i++) { /* LAPACK's order is ascending */
-    const double t = w[i];
-    w[i] = w[n - 1 - i];
-    w[n - 1 - i] = t;
-  }
-done:
-  ptq_free(work);
-  ptq_free(iwork);
-  ptq_free(support);
-  return rc;
 }

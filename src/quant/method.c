@@ -12,11 +12,15 @@
 extern const ptq_method_family ptq_method_rtn;
 extern const ptq_method_family ptq_method_gptq;
 extern const ptq_method_family ptq_method_hqq;
+extern const ptq_method_family ptq_method_lqer;
+extern const ptq_method_family ptq_method_eora;
 
 static const ptq_method_family *const families[] = {
     &ptq_method_rtn,
     &ptq_method_gptq,
     &ptq_method_hqq,
+    &ptq_method_lqer,
+    &ptq_method_eora,
     NULL,
 };
 

@@ -39,7 +39,13 @@ void ptq_sgemm_nn(int64_t m, int64_t n, int64_t k, float alpha, const float *a,
 void ptq_sgemm_tn(int64_t m, int64_t n, int64_t k, float alpha, const float *a,
                   int64_t lda, const float *b, int64_t ldb, float beta,
                   float *c, int64_t ldc);
-/** c[m, n] = alpha * a[k, m]' * b[k, n] + beta * c in float64. */
+/** The same three in float64. */
+void ptq_dgemm_nt(int64_t m, int64_t n, int64_t k, double alpha,
+                  const double *a, int64_t lda, const double *b, int64_t ldb,
+                  double beta, double *c, int64_t ldc);
+void ptq_dgemm_nn(int64_t m, int64_t n, int64_t k, double alpha,
+                  const double *a, int64_t lda, const double *b, int64_t ldb,
+                  double beta, double *c, int64_t ldc);
 void ptq_dgemm_tn(int64_t m, int64_t n, int64_t k, double alpha,
                   const double *a, int64_t lda, const double *b, int64_t ldb,
                   double beta, double *c, int64_t ldc);
@@ -63,5 +69,12 @@ ptq_status ptq_inverse_factor(double *h, int64_t n, int threads, ptq_err *err);
 /** Eigenvalues of symmetric a[n, n] (float64, upper triangle read,
  * overwritten), descending into w[n] (LAPACK dsyevr). */
 ptq_status ptq_eigenvalues(double *a, int64_t n, double *w, ptq_err *err);
+
+/** The `count` largest eigenvalues of symmetric a[n, n] (float64, upper
+ * triangle read, overwritten), descending into w[n] (of which the first
+ * `count` are set), and their orthonormal eigenvectors, the rows of
+ * v[count, n]; 0 < count <= n (LAPACK dsyevr). */
+ptq_status ptq_eigenvectors(double *a, int64_t n, int64_t count, double *w,
+                            double *v, ptq_err *err);
 
 #endif /* PTQ_NUM_BLAS_H */

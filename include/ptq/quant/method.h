@@ -45,7 +45,7 @@ typedef struct ptq_method {
   char options[PTQ_METHOD_OPTIONS_MAX]; /* "damp=0.05,hessian=static" */
   union {
     double align;
-    unsigned char bytes[128];
+    unsigned char bytes[256];
   } own; /* the family's parsed options, plain data */
 } ptq_method;
 

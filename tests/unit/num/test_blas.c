@@ -232,6 +232,66 @@ static int start(void **state) {
   return ptq_blas_init(NULL) == PTQ_OK ? 0 : -1;
 }
 
+/* Of the second difference matrix again: component j of eigenvector k is
+ * proportional to sin(pi k j / (n + 1)). */
+static void eigenvectors_solve_a_known_problem(void **state) {
+  (void)state;
+  enum { N = 40, MOST = 40 };
+  double a[N * N], w[N], v[MOST * N];
+  for (int count = 1; count <= MOST; count += 13) {
+    memset(a, 0, sizeof a);
+    for (int i = 0; i < N; i++) {
+      a[i * N + i] = 2.0;
+      if (i + 1 < N) a[i * N + i + 1] = -1.0;
+    }
+    assert_int_equal(ptq_eigenvectors(a, N, count, w, v, NULL), PTQ_OK);
+    for (int k = 0; k < count; k++) {
+      const double angle = acos(-1.0) * (N - k) / (N + 1.0);
+      assert_true(fabs(w[k] - (2.0 - 2.0 * cos(angle))) < 1e-13);
+      double dot = 0.0;
+      for (int i = 0; i < N; i++)
+        dot += v[k * N + i] * sin(angle * (i + 1)) * sqrt(2.0 / (N + 1.0));
+      assert_true(fabs(fabs(dot) - 1.0) < 1e-12);
+    }
+  }
+}
+
+static void eigenvectors_of_zero_are_orthonormal(void **state) {
+  (void)state;
+  enum { N = 6, COUNT = 3 };
+  double a[N * N] = {0.0}, w[N], v[COUNT * N];
+  assert_int_equal(ptq_eigenvectors(a, N, COUNT, w, v, NULL), PTQ_OK);
+  for (int k = 0; k < COUNT; k++)
+    for (int l = 0; l < COUNT; l++) {
+      double dot = 0.0;
+      for (int i = 0; i < N; i++) dot += v[k * N + i] * v[l * N + i];
+      assert_true(fabs(dot - (k == l)) < 1e-14 && w[k] == 0.0);
+    }
+}
+
+static void products_in_float64_agree(void **state) {
+  (void)state;
+  enum { M = 5, N = 4, K = 3 };
+  double a[M * K], b[K * N], at[K * M], bt[N * K], c[3][M * N];
+  for (int i = 0; i < M * K; i++) a[i] = 0.5 * i - 3.0;
+  for (int i = 0; i < K * N; i++) b[i] = 1.25 * i - 4.0;
+  for (int i = 0; i < M; i++)
+    for (int k = 0; k < K; k++) at[k * M + i] = a[i * K + k];
+  for (int k = 0; k < K; k++)
+    for (int j = 0; j < N; j++) bt[j * K + k] = b[k * N + j];
+  for (int i = 0; i < 3 * M * N; i++) c[i / (M * N)][i % (M * N)] = 1.0;
+  ptq_dgemm_nn(M, N, K, 2.0, a, K, b, N, -1.0, c[0], N);
+  ptq_dgemm_nt(M, N, K, 2.0, a, K, bt, K, -1.0, c[1], N);
+  ptq_dgemm_tn(M, N, K, 2.0, at, M, b, N, -1.0, c[2], N);
+  for (int i = 0; i < M; i++)
+    for (int j = 0; j < N; j++) {
+      double sum = 0.0; /* of small multiples of 1/8: exact */
+      for (int k = 0; k < K; k++) sum += a[i * K + k] * b[k * N + j];
+      for (int x = 0; x < 3; x++)
+        assert_true(c[x][i * N + j] == 2.0 * sum - 1.0);
+    }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_library_is_openblas_and_has_a_name),
@@ -243,6 +303,9 @@ int main(void) {
       cmocka_unit_test(an_indefinite_matrix_is_refused_with_its_row),
       cmocka_unit_test(eigenvalues_descend_and_match_a_known_spectrum),
       cmocka_unit_test(eigenvalues_of_nan_are_refused),
+      cmocka_unit_test(eigenvectors_solve_a_known_problem),
+      cmocka_unit_test(eigenvectors_of_zero_are_orthonormal),
+      cmocka_unit_test(products_in_float64_agree),
   };
   return cmocka_run_group_tests_name("num/blas", tests, start, NULL);
 }

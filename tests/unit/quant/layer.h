@@ -7,6 +7,7 @@
 #ifndef PTQ_TESTS_QUANT_LAYER_H
 #define PTQ_TESTS_QUANT_LAYER_H
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,10 @@ typedef struct layer {
   int16_t *q, *kept_q;      /* owned; [rows, cols] */
   ptq_group_params *params; /* owned; [rows, cols], enough for any group */
   double *h;                /* owned; [cols, cols] */
+  double *mean_abs;         /* owned; [cols] */
   double storage_bits, damp;
+  uint64_t extra_hash;
+  ptq_quant_input more; /* what else the layer is quantized with */
   int threads;
   ptq_factor_cache *cache; /* borrowed, nullable */
 } layer;
@@ -45,6 +49,7 @@ static inline layer layer_room_for(int64_t rows, int64_t cols) {
                  .kept_q = layer_room(n, sizeof(int16_t)),
                  .params = layer_room(n, sizeof(ptq_group_params)),
                  .h = layer_room(cols * cols, sizeof(double)),
+                 .mean_abs = layer_room(cols, sizeof(double)),
                  .threads = 1};
 }
 
@@ -74,6 +79,8 @@ static inline layer layer_random(int64_t rows, int64_t cols, uint64_t seed) {
         l.h[i * cols + j] += x[i] * x[j] / (double)tokens;
   }
   ptq_free(x);
+  for (int64_t i = 0; i < cols; i++)
+    l.mean_abs[i] = 0.8 * sqrt(l.h[i * cols + i]);
   return l;
 }
 
@@ -85,6 +92,7 @@ static inline void layer_release(layer *l) {
   ptq_free(l->kept_q);
   ptq_free(l->params);
   ptq_free(l->h);
+  ptq_free(l->mean_abs);
   *l = (layer){0};
 }
 
@@ -110,18 +118,21 @@ static inline ptq_status layer_try(layer *l, const char *method,
   ptq_status rc = ptq_method_parse(method, list, n, &m, err);
   if (rc == PTQ_OK) rc = ptq_dtype_parse(dtype, &dt, err);
   if (rc != PTQ_OK) return rc;
-  const ptq_quant_input in = {.w = l->w,
-                              .rows = l->rows,
-                              .cols = l->cols,
-                              .dtype = &dt,
-                              .group = group,
-                              .h = l->h,
-                              .cache = l->cache,
-                              .threads = l->threads};
+  ptq_quant_input in = l->more;
+  in.w = l->w;
+  in.rows = l->rows;
+  in.cols = l->cols;
+  in.dtype = &dt;
+  in.group = group;
+  in.h = l->h;
+  in.mean_abs = l->mean_abs;
+  in.cache = l->cache;
+  in.threads = l->threads;
   ptq_quant_output out = {.y = l->y, .q = l->q, .params = l->params};
   rc = ptq_method_quantize(&m, &in, &out, err);
   l->storage_bits = out.storage_bits;
   l->damp = out.damp;
+  l->extra_hash = out.extra_hash;
   return rc;
 }
 
