@@ -14,6 +14,7 @@
 #include "ptq/sweep/batch.h"
 #include "ptq/sweep/identity.h"
 #include "study.h"
+#include "todo.h"
 
 enum { MAX_SETS = 64 };
 
@@ -24,11 +25,10 @@ typedef struct sweep_run {
   ptq_study study;
   ptq_study_layout layout;
   ptq_store *store;
-  ptq_plan plan;         /* rank 0 */
-  char *path;            /* owned; of the store */
-  int64_t failed_before; /* rank 0: failed points that are left alone */
-  int64_t n_todo;        /* rank 0: points and models' own items */
-  bool usage;            /* a value of the command line is wrong */
+  ptq_plan plan; /* rank 0 */
+  char *path;    /* owned; of the store */
+  ptq_todo todo; /* rank 0 */
+  bool usage;    /* a value of the command line is wrong */
 } sweep_run;
 
 /* --- What the workers do and where results go ------------------------- */
@@ -36,8 +36,15 @@ typedef struct sweep_run {
 static ptq_status work(void *ctx, int64_t subject, const int64_t *points,
                        int64_t n, const ptq_sink *sink, ptq_err *err) {
   const sweep_run *r = ctx;
-  return n > 0 ? ptq_batch_run(&r->study.grid, points, n, sink, err)
-               : ptq_subject_run(&r->study.grid, subject, sink, err);
+  ptq_status rc = PTQ_OK;
+  if (n > 0) {
+    rc = ptq_batch_run(&r->study.grid, points, n, sink, err);
+  } else {
+    rc = ptq_store_begin_subject(r->store, subject, err);
+    if (rc == PTQ_OK) rc = ptq_subject_run(&r->study.grid, subject, sink, err);
+  }
+  ptq_store_rest(r->store);
+  return rc;
 }
 
 static ptq_status sink_begin(void *ctx, const int64_t *points, int64_t n,
@@ -57,8 +64,25 @@ static ptq_status sink_subject(void *ctx, const ptq_subject_result *s,
 
 static ptq_status give_up(void *ctx, int64_t point, const char *why,
                           ptq_err *err) {
-  return ptq_store_mark(((sweep_run *)ctx)->store, point, PTQ_STATE_FAILED, why,
-                        err);
+  ptq_store *store = ((sweep_run *)ctx)->store;
+  char words[128];
+  char message[240];
+  ptq_status rc = ptq_store_last_words(store, point, words, err);
+  if (rc != PTQ_OK) return rc;
+  (void)snprintf(message, sizeof message, "%s%s%s", words,
+                 words[0] != '\0' ? ": " : "", why);
+  return ptq_store_mark(store, point, PTQ_STATE_FAILED, message, err);
+}
+
+static ptq_status died(void *ctx, int64_t subject, int64_t point,
+                       int64_t deaths, const char *who, ptq_err *err) {
+  ptq_store *store = ((sweep_run *)ctx)->store;
+  return point >= 0 ? ptq_store_died(store, point, deaths, who, err)
+                    : ptq_store_died_subject(store, subject, deaths, who, err);
+}
+
+static ptq_status dropped(void *ctx, int64_t point, ptq_err *err) {
+  return ptq_store_drop(((sweep_run *)ctx)->store, point, err);
 }
 
 static ptq_status give_up_subject(void *ctx, int64_t subject, const char *why,
@@ -106,63 +130,36 @@ static int64_t default_memory(MPI_Comm comm) {
   return (int64_t)(0.8 * bytes / n);
 }
 
-/* Rank 0: which rows are to do. */
-static ptq_status find_todo(sweep_run *r, bool retry_failed,
-                            unsigned char *points, unsigned char *subjects,
-                            ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const ptq_grid *g = &r->study.grid;
-  int *point_state = NULL, *subject_state = NULL;
-  int64_t *attempts = NULL, n_bad = 0, n_todo = 0;
-  PTQ_TRY(ptq_alloc(&point_state, g->n_points, sizeof(int), "states", err));
-  PTQ_TRY(ptq_alloc(&subject_state, g->n_subjects, sizeof(int), "states", err));
-  PTQ_TRY(ptq_alloc(&attempts, g->n_points, sizeof(int64_t), "states", err));
-  PTQ_TRY(ptq_store_states(r->store, point_state, attempts, subject_state,
-                           &n_bad, err));
-  for (int64_t i = 0; i < g->n_points; i++) {
-    const bool failed = point_state[i] == PTQ_STATE_FAILED;
-    points[i] = point_state[i] != PTQ_STATE_DONE && (!failed || retry_failed);
-    n_todo += points[i];
-    r->failed_before += failed && !retry_failed;
-  }
-  for (int64_t i = 0; i < g->n_subjects; i++) {
-    subjects[i] = subject_state[i] != PTQ_STATE_DONE &&
-                  (subject_state[i] != PTQ_STATE_FAILED || retry_failed);
-    r->n_todo += subjects[i];
-  }
-  if (n_bad > 0)
+static void say_todo(const sweep_run *r) {
+  const ptq_todo *t = &r->todo;
+  if (t->n_bad > 0)
     ptq_log(PTQ_LOG_WARN,
             "%s: %lld finished rows fail their checksum and are done again",
-            r->path, (long long)n_bad);
-  if (r->failed_before > 0)
+            r->path, (long long)t->n_bad);
+  if (t->n_failed > 0)
     ptq_log(PTQ_LOG_INFO,
             "%lld failed points are left alone; --retry-failed tries again",
-            (long long)r->failed_before);
+            (long long)t->n_failed);
   ptq_log(PTQ_LOG_INFO, "%s: %lld of %lld points to do", r->path,
-          (long long)n_todo, (long long)g->n_points);
-  r->n_todo += n_todo;
-done:
-  ptq_free(point_state);
-  ptq_free(subject_state);
-  ptq_free(attempts);
-  return rc;
+          (long long)t->n_points, (long long)r->study.grid.n_points);
 }
 
+/* Rank 0: what is to do, and in which order. */
 static ptq_status make_plan(sweep_run *r, const ptq_args *args, int64_t memory,
-                            ptq_err *err) {
+                            ptq_dist_options *options, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_grid *g = &r->study.grid;
-  unsigned char *points = NULL, *subjects = NULL;
   const ptq_rates rates = ptq_rates_default();
-  PTQ_TRY(ptq_alloc(&points, g->n_points, 1, "states", err));
-  PTQ_TRY(ptq_alloc(&subjects, g->n_subjects, 1, "states", err));
-  PTQ_TRY(
-      find_todo(r, ptq_args_has(args, "retry-failed"), points, subjects, err));
-  PTQ_TRY(ptq_plan_build(g, points, subjects, r->size > 1 ? r->size - 1 : 1,
-                         memory, &rates, &r->plan, err));
+  PTQ_TRY(ptq_todo_find(r->store, g->n_points, g->n_subjects,
+                        options->max_attempts,
+                        ptq_args_has(args, "retry-failed"), &r->todo, err));
+  say_todo(r);
+  options->deaths = r->todo.deaths;
+  options->subject_deaths = r->todo.subject_deaths;
+  PTQ_TRY(ptq_plan_build(g, r->todo.points, r->todo.subjects,
+                         r->size > 1 ? r->size - 1 : 1, memory, &rates,
+                         &r->plan, err));
 done:
-  ptq_free(points);
-  ptq_free(subjects);
   return rc;
 }
 
@@ -213,7 +210,7 @@ static ptq_status prepare(sweep_run *r, const ptq_args *args,
   if (rc == PTQ_OK) rc = ptq_study_layout_make(&r->study, &r->layout, err);
   PTQ_TRY(ptq_agree(r->comm, rc, err));
   PTQ_TRY(ptq_store_open(r->comm, r->path, &r->layout.layout, &r->store, err));
-  if (r->rank == 0) rc = make_plan(r, args, memory, err);
+  if (r->rank == 0) rc = make_plan(r, args, memory, options, err);
   PTQ_TRY(ptq_agree(r->comm, rc, err));
 done:
   return rc;
@@ -221,16 +218,16 @@ done:
 
 static void summarize(const sweep_run *r, const ptq_dist_summary *s) {
   const long long n = (long long)r->study.grid.n_points;
-  if (r->n_todo == 0) {
-    if (r->failed_before == 0)
+  if (r->todo.n_points + r->todo.n_subjects == 0) {
+    if (r->todo.n_failed == 0)
       ptq_log(PTQ_LOG_INFO, "%s: all %lld points are there already", r->path,
               n);
     else
       ptq_log(PTQ_LOG_INFO,
               "%s: nothing to do: %lld points are there, %lld "
               "failed before",
-              r->path, n - (long long)r->failed_before,
-              (long long)r->failed_before);
+              r->path, n - (long long)r->todo.n_failed,
+              (long long)r->todo.n_failed);
     return;
   }
   ptq_log(PTQ_LOG_INFO, "%s: %lld points done, %lld failed in %.1f s%s",
@@ -244,6 +241,7 @@ static void summarize(const sweep_run *r, const ptq_dist_summary *s) {
 
 static void sweep_run_release(sweep_run *r) {
   ptq_plan_release(&r->plan);
+  ptq_todo_release(&r->todo);
   ptq_study_layout_release(&r->layout);
   ptq_study_close(&r->study);
   ptq_free(r->path);
@@ -262,6 +260,8 @@ static ptq_status sweep(sweep_run *r, const ptq_args *args,
                                      .subject = sink_subject},
                             .give_up = give_up,
                             .give_up_subject = give_up_subject,
+                            .died = died,
+                            .dropped = dropped,
                             .log = log_line};
   PTQ_TRY(ptq_dist_run(r->comm, &r->plan, &ops, &options, summary, err));
   if (r->rank == 0) summarize(r, summary);
@@ -289,7 +289,7 @@ static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
     if (r.usage) *exit_code = PTQ_EXIT_USAGE;
   } else if (summary.stopped)
     *exit_code = PTQ_EXIT_STOPPED;
-  else if (summary.points_failed + summary.subjects_failed + r.failed_before >
+  else if (summary.points_failed + summary.subjects_failed + r.todo.n_failed >
            0)
     *exit_code = PTQ_EXIT_POINTS_FAILED;
   sweep_run_release(&r);

@@ -214,17 +214,20 @@ static json_t *number_json(double v) {
   return isfinite(v) ? json_real(v) : json_null();
 }
 
-static json_t *failures_json(const overview *o) {
+/* The points in a state, with who has or had them. */
+static json_t *points_json(const overview *o, int state) {
   json_t *out = json_array();
   for (int64_t i = 0; i < o->n_points; i++) {
-    if (o->state[i] != PTQ_STATE_FAILED) continue;
+    if (o->state[i] != state) continue;
     const ptq_point_row *p = &o->points[i];
+    const ptq_attempt_row *a = &o->attempts[i];
     (void)json_array_append_new(
-        out,
-        json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:I}", "key", p->key, "model",
-                  p->model, "dtype", p->dtype, "method", p->method, "group",
-                  (json_int_t)p->group, "message", o->attempts[i].message,
-                  "attempts", (json_int_t)o->attempts[i].attempts));
+        out, json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:s}",
+                       "key", p->key, "model", p->model, "dtype", p->dtype,
+                       "method", p->method, "group", (json_int_t)p->group,
+                       "message", a->message, "attempts",
+                       (json_int_t)a->attempts, "deaths", (json_int_t)a->deaths,
+                       "rank", (json_int_t)a->rank, "host", a->host));
   }
   return out;
 }
@@ -241,7 +244,8 @@ static json_t *models_json(const overview *o) {
 
 static ptq_status print_json(ptq_view *v, const overview *o, ptq_err *err) {
   json_t *out = json_pack(
-      "{s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:o}",
+      "{s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:o, "
+      "s:o}",
       "store", ptq_view_path(v), "uuid", ptq_view_attribute(v, "uuid"),
       "created", ptq_view_attribute(v, "created"), "numerics",
       ptq_view_attribute(v, "numerics"), "n_points", (json_int_t)o->n_points,
@@ -249,7 +253,8 @@ static ptq_status print_json(ptq_view *v, const overview *o, ptq_err *err) {
       "running", o->running, "ranks", (json_int_t)o->n_ranks, "seconds_done",
       number_json(o->seconds_done), "seconds_left",
       number_json(o->seconds_left / (double)o->n_ranks), "models",
-      models_json(o), "failures", failures_json(o));
+      models_json(o), "started", points_json(o, PTQ_STATE_STARTED), "failures",
+      points_json(o, PTQ_STATE_FAILED));
   const int bad = out == NULL || json_dumpf(out, stdout, JSON_INDENT(2)) != 0;
   json_decref(out);
   if (bad && !ferror(stdout))

@@ -9,11 +9,24 @@
 
 enum { TEXT_MAX = 400 };
 
+/** Ranks that died in earlier runs while running a point alone. */
+static int64_t point_deaths(const ptq_board *b, int64_t index) {
+  const int64_t *past = b->options->deaths;
+  return past != NULL ? past[b->plan->order[index]] : 0;
+}
+
+static int64_t past_deaths(const ptq_board *b, const ptq_item *item) {
+  const int64_t *past = b->options->subject_deaths;
+  if (item->n > 1) return 0;
+  if (item->n == 1) return point_deaths(b, item->first);
+  return past != NULL ? past[item->subject] : 0;
+}
+
 ptq_status ptq_board_init(ptq_board *b, const ptq_plan *plan,
-                          const ptq_dist_ops *ops, int max_attempts,
-                          ptq_err *err) {
+                          const ptq_dist_ops *ops,
+                          const ptq_dist_options *options, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  *b = (ptq_board){.plan = plan, .ops = ops, .max_attempts = max_attempts};
+  *b = (ptq_board){.plan = plan, .ops = ops, .options = options};
   PTQ_TRY(ptq_queue_init(&b->queue, plan->n_items, err));
   PTQ_TRY(ptq_alloc(&b->finished, plan->n_order, 1, "finished points", err));
   for (int64_t i = 0; i < plan->n_items; i++) {
@@ -29,7 +42,8 @@ ptq_status ptq_board_init(ptq_board *b, const ptq_plan *plan,
     const ptq_task task = {.subject = item->subject,
                            .first = item->first,
                            .n = item->n,
-                           .seconds = item->seconds};
+                           .seconds = item->seconds,
+                           .deaths = past_deaths(b, item)};
     PTQ_TRY(ptq_queue_add(&b->queue, &task, err));
   }
 done:
@@ -119,9 +133,19 @@ static void wait_singly(ptq_board *b, const ptq_task *task) {
     const ptq_task single = {.subject = task->subject,
                              .first = task->first + i,
                              .n = 1,
-                             .seconds = task->seconds};
+                             .seconds = task->seconds,
+                             .deaths = point_deaths(b, task->first + i)};
     wait_again(b, &single);
   }
+}
+
+static void drop_points(ptq_board *b, const ptq_task *task) {
+  ptq_err err = {0};
+  for (int64_t i = 0; i < task->n && b->ops->dropped != NULL; i++)
+    if (!b->finished[task->first + i] &&
+        b->ops->dropped(b->ops->ctx, b->plan->order[task->first + i], &err) !=
+            PTQ_OK)
+      ptq_board_fail(b, err.code, err.msg);
 }
 
 void ptq_board_end(ptq_board *b, const ptq_task *task,
@@ -130,6 +154,7 @@ void ptq_board_end(ptq_board *b, const ptq_task *task,
     ptq_board_fail(b, end->status, end->text);
   } else if (end->status == PTQ_E_STOPPED) {
     b->n_dropped++;
+    drop_points(b, task);
   } else if (end->status == PTQ_E_NOMEM && task->n > 1) {
     ptq_board_log(b, "%lld points are tried singly: %s", (long long)task->n,
                   end->text);
@@ -146,6 +171,20 @@ void ptq_board_end(ptq_board *b, const ptq_task *task,
   }
 }
 
+/** Let the books of later runs know. */
+static void note_death(ptq_board *b, const ptq_task *task, const char *who) {
+  ptq_err err = {0};
+  if (b->ops->died == NULL) return;
+  for (int64_t i = 0; i < (task->n > 0 ? task->n : 1); i++) {
+    if (task->n > 0 && b->finished[task->first + i]) continue;
+    const int64_t point = task->n > 0 ? b->plan->order[task->first + i] : -1;
+    const int64_t deaths = task->n > 1 ? 0 : task->deaths;
+    if (b->ops->died(b->ops->ctx, task->subject, point, deaths, who, &err) !=
+        PTQ_OK)
+      ptq_board_fail(b, err.code, err.msg);
+  }
+}
+
 void ptq_board_vanished(ptq_board *b, const ptq_task *task, const char *who) {
   int64_t left = 0;
   for (int64_t i = 0; i < task->n; i++) left += !b->finished[task->first + i];
@@ -153,7 +192,13 @@ void ptq_board_vanished(ptq_board *b, const ptq_task *task, const char *who) {
     b->items_done++; /* it vanished between the last point and the report */
     return;
   }
+  if (b->excused) {
+    ptq_board_log(b, "%s while the run was stopping", who);
+    b->n_dropped++;
+    return;
+  }
   if (task->n > 1) {
+    note_death(b, task, who);
     ptq_board_log(b, "%s: %lld of its %lld points are tried again singly", who,
                   (long long)left, (long long)task->n);
     wait_singly(b, task);
@@ -161,15 +206,16 @@ void ptq_board_vanished(ptq_board *b, const ptq_task *task, const char *who) {
   }
   ptq_task again = *task;
   again.deaths++;
-  if (again.deaths < b->max_attempts) {
+  note_death(b, &again, who);
+  if (again.deaths < b->options->max_attempts) {
     ptq_board_log(b, "%s: its work is tried again", who);
     wait_again(b, &again);
     return;
   }
   char why[TEXT_MAX];
   snprintf(why, sizeof why,
-           "rank vanished %d times while running this alone (last: %s)",
-           again.deaths, who);
+           "rank vanished %lld time%s while running this alone (last: %s)",
+           (long long)again.deaths, again.deaths == 1 ? "" : "s", who);
   give_up_task(b, &again, why);
 }
 

@@ -12,9 +12,10 @@
 #include "ptq/dist/run.h"
 
 typedef struct ptq_board {
-  const ptq_plan *plan;    /* borrowed */
-  const ptq_dist_ops *ops; /* borrowed */
-  int max_attempts;
+  const ptq_plan *plan;            /* borrowed */
+  const ptq_dist_ops *ops;         /* borrowed */
+  const ptq_dist_options *options; /* borrowed */
+  bool excused; /* a stop is under way: who vanishes now was killed by it */
   ptq_queue queue;
   unsigned char *finished; /* owned; [plan->n_order] */
   int64_t points_done, points_failed, subjects_failed, items_done;
@@ -32,8 +33,8 @@ typedef struct ptq_task_end {
 } ptq_task_end;
 
 ptq_status ptq_board_init(ptq_board *b, const ptq_plan *plan,
-                          const ptq_dist_ops *ops, int max_attempts,
-                          ptq_err *err);
+                          const ptq_dist_ops *ops,
+                          const ptq_dist_options *options, ptq_err *err);
 void ptq_board_release(ptq_board *b);
 
 /** The next task to run within budget_s seconds of wall time, false if there

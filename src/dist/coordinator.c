@@ -85,11 +85,17 @@ static void describe(const coordinator *c, int rank, char text[96]) {
            host[0] == '\0' ? "" : ")");
 }
 
+static void watch_ranks(coordinator *c, double now);
+
 static void ask_to_stop(coordinator *c, double now, const char *why,
                         double grace_s) {
   c->cancel_at_s = fmin(c->cancel_at_s, now + grace_s);
   if (c->stopping) return;
   c->stopping = true;
+  /* Without --enable-recovery a rank that died is why mpirun stops the others:
+   * who is gone by now died of its work, who goes from now on of the stop. */
+  watch_ranks(c, now);
+  c->board.excused = true;
   ptq_progress_clear(&c->progress);
   ptq_board_log(&c->board, "stopping: %s; the same command goes on", why);
 }
@@ -360,9 +366,9 @@ ptq_status ptq_coordinator_run(MPI_Comm comm, const ptq_plan *plan,
                     "ranks", err));
   PTQ_TRY(ptq_roster_init(&c.roster, comm, options, now, err));
   ptq_progress_init(&c.progress, options->progress, now);
-  rc = ptq_board_init(&c.board, plan, ops, options->max_attempts, err);
+  rc = ptq_board_init(&c.board, plan, ops, options, err);
   if (rc != PTQ_OK) { /* the workers must hear of it */
-    (void)ptq_board_init(&c.board, &nothing, ops, 1, NULL);
+    (void)ptq_board_init(&c.board, &nothing, ops, options, NULL);
     ptq_board_fail(&c.board, rc, err->msg);
   } else {
     loop(&c);

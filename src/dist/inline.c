@@ -122,8 +122,7 @@ ptq_status ptq_inline_run(const ptq_plan *plan, const ptq_dist_ops *ops,
                                     ? start + options->time_limit_s
                                     : INFINITY,
                   .cancel_at_s = INFINITY};
-  const ptq_status rc =
-      ptq_board_init(&r.board, plan, ops, options->max_attempts, err);
+  const ptq_status rc = ptq_board_init(&r.board, plan, ops, options, err);
   if (rc != PTQ_OK) return rc;
   ptq_progress_init(&r.progress, options->progress, start);
   loop(&r);

@@ -16,7 +16,7 @@ typedef struct ptq_task {
   int64_t subject;
   int64_t first, n; /* into the plan's order; n == 0: the subject's own item */
   double seconds;   /* predicted */
-  int deaths;       /* ranks that vanished while running this alone */
+  int64_t deaths;   /* ranks that vanished while running this alone */
 } ptq_task;
 
 /** Waiting tasks are tasks[head..n) without the taken ones, by falling

@@ -15,14 +15,14 @@
 /* Time of an attempt that has not ended. */
 #define UNKNOWN_SECONDS ((double)NAN)
 
-static ptq_status write_state(const ptq_h5_set *set, int64_t row, int state,
-                              ptq_err *err) {
+ptq_status ptq_store_write_state(const ptq_h5_set *set, int64_t row, int state,
+                                 ptq_err *err) {
   const unsigned char byte = (unsigned char)state;
   return ptq_h5_write(set, row, 1, &byte, err);
 }
 
-static ptq_status read_state(const ptq_h5_set *set, int64_t row, int *state,
-                             ptq_err *err) {
+ptq_status ptq_store_read_state(const ptq_h5_set *set, int64_t row, int *state,
+                                ptq_err *err) {
   unsigned char byte = 0;
   const ptq_status rc = ptq_h5_read(set, row, 1, &byte, err);
   *state = byte;
@@ -37,8 +37,8 @@ static ptq_status write_sum(const ptq_h5_set *set, int64_t row, uint32_t sum,
 }
 
 /* Read and write one row of a table as the C row. */
-static ptq_status read_row(const ptq_h5_set *set, const ptq_table *t,
-                           int64_t row, void *out, ptq_err *err) {
+ptq_status ptq_store_read_row(const ptq_h5_set *set, const ptq_table *t,
+                              int64_t row, void *out, ptq_err *err) {
   ptq_pack_column columns[64];
   unsigned char raw[4096];
   if (set->row_bytes > sizeof raw || t->n_fields > 64)
@@ -50,52 +50,23 @@ static ptq_status read_row(const ptq_h5_set *set, const ptq_table *t,
   return rc;
 }
 
-/* The volatile row; attempts grow by `more`. NULL message: keep what stands
- * there. */
-static ptq_status write_attempt(ptq_store *st, ptq_set_id id, int64_t row,
-                                int64_t more, double seconds,
-                                const char *message, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const ptq_table *t = ptq_table_get(PTQ_TABLE_ATTEMPTS);
-  const ptq_h5_set *set = &st->sets.set[id];
+/* What an ended attempt leaves: time, place, and why it failed. */
+static ptq_status end_attempt(ptq_store *st, ptq_set_id id, int64_t row,
+                              double seconds, const char *message,
+                              ptq_err *err) {
   ptq_attempt_row a;
-  unsigned char raw[sizeof a];
-  PTQ_TRY(read_row(set, t, row, &a, err));
-  a.attempts += more;
+  const ptq_status rc = ptq_attempt_read(st, id, row, &a, err);
+  if (rc != PTQ_OK) return rc;
   a.seconds = seconds;
-  a.rank = st->rank;
-  (void)ptq_text_copy(a.host, sizeof a.host, st->host);
-  if (message != NULL)
-    (void)ptq_text_copy(a.message, sizeof a.message, message);
-  ptq_pack_rows(t, &a, 1, raw);
-  PTQ_TRY(ptq_h5_write(set, row, 1, raw, err));
-done:
-  return rc;
+  (void)ptq_text_copy(a.message, sizeof a.message, message);
+  return ptq_attempt_write(st, id, row, &a, err);
 }
 
-static ptq_status check_point(const ptq_store *st, int64_t point,
-                              ptq_err *err) {
+ptq_status ptq_store_check_point(const ptq_store *st, int64_t point,
+                                 ptq_err *err) {
   if (point >= 0 && point < st->sets.n_points) return PTQ_OK;
   return PTQ_FAIL(err, PTQ_E_ARG, "store '%s': no point %lld", st->path,
                   (long long)point);
-}
-
-ptq_status ptq_store_begin(ptq_store *st, const int64_t *points, int64_t n,
-                           ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const ptq_h5_set *states = &st->sets.set[PTQ_SET_STATE];
-  for (int64_t i = 0; i < n; i++) {
-    int state = PTQ_STATE_PENDING;
-    PTQ_TRY(check_point(st, points[i], err));
-    PTQ_TRY(write_attempt(st, PTQ_SET_ATTEMPTS, points[i], 1, UNKNOWN_SECONDS,
-                          "", err));
-    PTQ_TRY(read_state(states, points[i], &state, err));
-    /* Done meanwhile by a rank that was given up: its result stands. */
-    if (state != PTQ_STATE_DONE)
-      PTQ_TRY(write_state(states, points[i], PTQ_STATE_STARTED, err));
-  }
-done:
-  return rc;
 }
 
 /* A result's identity is the grid's. A row without `name` takes its text and
@@ -109,7 +80,7 @@ static ptq_status take_identity(const ptq_h5_set *set, const ptq_table *t,
     ptq_model_row model;
   } stored;
   const ptq_field *id = ptq_table_field(t, name);
-  PTQ_TRY(read_row(set, t, row, &stored, err));
+  PTQ_TRY(ptq_store_read_row(set, t, row, &stored, err));
   const char *ours = (const char *)inout + id->offset;
   const char *theirs = (const char *)&stored + id->offset;
   if (ours[0] != '\0') {
@@ -184,12 +155,12 @@ static ptq_status is_needed(const package *p, const ptq_h5_set *states,
   ptq_status rc = PTQ_OK;
   int before = PTQ_STATE_PENDING;
   unsigned char stored[4] = {0};
-  PTQ_TRY(read_state(states, p->row, &before, err));
+  PTQ_TRY(ptq_store_read_state(states, p->row, &before, err));
   PTQ_TRY(ptq_h5_read(sums, p->row, 1, stored, err));
   *needed = before != PTQ_STATE_DONE ||
             (state == PTQ_STATE_DONE && ptq_get_u32(stored) != sum);
   if (*needed && before != PTQ_STATE_STARTED)
-    PTQ_TRY(write_state(states, p->row, PTQ_STATE_STARTED, err));
+    PTQ_TRY(ptq_store_write_state(states, p->row, PTQ_STATE_STARTED, err));
 done:
   return rc;
 }
@@ -204,7 +175,7 @@ static ptq_status write_package(const package *p, const ptq_h5_set *states,
           ptq_h5_write(p->part[i], p->at[i], p->n[i], p->bytes[i + 1], err));
   PTQ_TRY(ptq_h5_write(p->rows, p->row, 1, p->bytes[0], err));
   PTQ_TRY(write_sum(sums, p->row, sum, err));
-  PTQ_TRY(write_state(states, p->row, (int)state, err));
+  PTQ_TRY(ptq_store_write_state(states, p->row, (int)state, err));
 done:
   return rc;
 }
@@ -234,7 +205,7 @@ ptq_status ptq_store_put_point(ptq_store *st, const ptq_point_result *r,
                    *sums = &s->set[PTQ_SET_CHECKSUM];
   ptq_point_row row = r->row;
   bool needed = false;
-  PTQ_TRY(check_point(st, r->point, err));
+  PTQ_TRY(ptq_store_check_point(st, r->point, err));
   if (!finished && r->state != PTQ_STATE_FAILED)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "store '%s': point %lld has state %s",
                      st->path, (long long)r->point,
@@ -255,10 +226,11 @@ ptq_status ptq_store_put_point(ptq_store *st, const ptq_point_result *r,
   PTQ_TRY(is_needed(&p, states, sums, sum, r->state, &needed, err));
   if (!needed) goto done;
   /* Not a result, but why a point failed belongs to its state. */
-  PTQ_TRY(write_attempt(st, PTQ_SET_ATTEMPTS, r->point, 0, r->seconds,
-                        r->message, err));
+  PTQ_TRY(
+      end_attempt(st, PTQ_SET_ATTEMPTS, r->point, r->seconds, r->message, err));
   PTQ_TRY(write_package(&p, states, sums, sum, r->state, err));
 done:
+  ptq_words_finish(&st->words, r->point);
   return rc;
 }
 
@@ -296,12 +268,13 @@ static ptq_status put_spectrum(ptq_store *st, int64_t i, const ptq_spectrum *v,
       ptq_integrity_sum(slot->subject, PTQ_STATE_DONE, tokens, sizeof tokens,
                         st->scratch, size, NULL, 0);
   PTQ_TRY(ptq_sets_spectrum(s, i, &set, err));
-  PTQ_TRY(
-      write_state(&s->set[PTQ_SET_SPECTRA_STATE], i, PTQ_STATE_STARTED, err));
+  PTQ_TRY(ptq_store_write_state(&s->set[PTQ_SET_SPECTRA_STATE], i,
+                                PTQ_STATE_STARTED, err));
   PTQ_TRY(ptq_h5_write(&set, 0, set.rows, st->scratch, err));
   PTQ_TRY(ptq_h5_write(&s->set[PTQ_SET_SPECTRA_TOKENS], i, 1, tokens, err));
   PTQ_TRY(write_sum(&s->set[PTQ_SET_SPECTRA_CHECKSUM], i, sum, err));
-  PTQ_TRY(write_state(&s->set[PTQ_SET_SPECTRA_STATE], i, PTQ_STATE_DONE, err));
+  PTQ_TRY(ptq_store_write_state(&s->set[PTQ_SET_SPECTRA_STATE], i,
+                                PTQ_STATE_DONE, err));
 done:
   ptq_h5_close(&set);
   return rc;
@@ -356,8 +329,8 @@ ptq_status ptq_store_put_subject(ptq_store *st, const ptq_subject_result *r,
   if (!needed) goto done;
   if (finished) PTQ_TRY(put_spectra(st, r, err));
   PTQ_TRY(pack(st, &p, t, &row, tables, parts, err)); /* spectra used it */
-  PTQ_TRY(write_attempt(st, PTQ_SET_MODELS_ATTEMPTS, r->subject, 1, r->seconds,
-                        r->message, err));
+  PTQ_TRY(end_attempt(st, PTQ_SET_MODELS_ATTEMPTS, r->subject, r->seconds,
+                      r->message, err));
   PTQ_TRY(write_package(&p, states, sums, sum, r->state, err));
 done:
   return rc;
@@ -369,7 +342,7 @@ ptq_status ptq_store_mark(ptq_store *st, int64_t point, ptq_state state,
   const ptq_sets *s = &st->sets;
   const ptq_h5_set *states = &s->set[PTQ_SET_STATE];
   int before = PTQ_STATE_PENDING;
-  PTQ_TRY(check_point(st, point, err));
+  PTQ_TRY(ptq_store_check_point(st, point, err));
   if (state == PTQ_STATE_FAILED) {
     /* A failed row has a checksum too: of its row as a new store has it. */
     ptq_point_result r = {.point = point, .state = state};
@@ -382,13 +355,13 @@ ptq_status ptq_store_mark(ptq_store *st, int64_t point, ptq_state state,
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
                      "store '%s': point %lld cannot be done without results",
                      st->path, (long long)point));
-  PTQ_TRY(read_state(states, point, &before, err));
+  PTQ_TRY(ptq_store_read_state(states, point, &before, err));
   if (before == PTQ_STATE_DONE) goto done;
-  PTQ_TRY(write_state(states, point, PTQ_STATE_STARTED, err));
+  PTQ_TRY(ptq_store_write_state(states, point, PTQ_STATE_STARTED, err));
   PTQ_TRY(write_sum(&s->set[PTQ_SET_CHECKSUM], point, 0, err));
-  PTQ_TRY(write_state(states, point, (int)state, err));
-  PTQ_TRY(write_attempt(st, PTQ_SET_ATTEMPTS, point, 0, UNKNOWN_SECONDS,
-                        message, err));
+  PTQ_TRY(ptq_store_write_state(states, point, (int)state, err));
+  PTQ_TRY(
+      end_attempt(st, PTQ_SET_ATTEMPTS, point, UNKNOWN_SECONDS, message, err));
 done:
   return rc;
 }

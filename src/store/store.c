@@ -191,6 +191,7 @@ static ptq_status resume(MPI_Comm comm, ptq_store *st,
     if (rc == PTQ_OK)
       rc = heal(st, PTQ_SET_MODELS, PTQ_SET_MODELS_STATE,
                 PTQ_SET_MODELS_CHECKSUM, l->subjects, st->bad_models, err);
+    if (rc == PTQ_OK) rc = ptq_past_reset(st, err);
   }
   PTQ_TRY(ptq_agree(comm, rc, err));
 done:
@@ -244,6 +245,7 @@ static ptq_status open_all(MPI_Comm comm, ptq_store *st, const char *path,
     rc = ptq_sets_open(path, H5F_ACC_RDWR, *fapl, &st->sets, err);
   PTQ_TRY(ptq_agree(comm, rc, err));
   if (st->resumed) PTQ_TRY(resume(comm, st, layout, err));
+  PTQ_TRY(ptq_agree(comm, ptq_words_init(&st->words, path, err), err));
 done:
   return rc;
 }
@@ -259,6 +261,7 @@ ptq_status ptq_store_open(MPI_Comm comm, const char *path,
   if (rc == PTQ_OK) {
     ptq_sets_init(&st->sets);
     st->lock_fd = -1;
+    st->words.fd = -1;
     rc = ptq_strdup(&st->path, path, err);
     (void)MPI_Comm_rank(comm, &st->rank);
     if (gethostname(st->host, sizeof st->host - 1) != 0)
@@ -276,6 +279,7 @@ ptq_status ptq_store_open(MPI_Comm comm, const char *path,
 
 ptq_status ptq_store_close(ptq_store *st, ptq_err *err) {
   if (st == NULL) return PTQ_OK;
+  ptq_words_release(&st->words);
   const ptq_status rc = ptq_sets_close(&st->sets, err);
   ptq_lockfile_release(st->path, st->lock_fd);
   ptq_free(st->path);

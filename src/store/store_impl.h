@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /**
  * @file store_impl.h
- * The writer's handle, shared by store.c (open, resume, close) and put.c
- * (results).
+ * The writer's handle, shared by store.c (open, resume, close), put.c
+ * (results) and past.c (attempts).
  */
 #ifndef PTQ_STORE_STORE_IMPL_H
 #define PTQ_STORE_STORE_IMPL_H
 
+#include "lastwords.h"
 #include "sets.h"
 
 struct ptq_store {
@@ -18,11 +19,32 @@ struct ptq_store {
   unsigned char *bad_points; /* owned [n_points]: checksum failed at open */
   unsigned char *bad_models; /* owned [n_subjects] */
   char host[64];
+  ptq_words words;        /* what a dying rank writes */
   unsigned char *scratch; /* owned: packed rows on their way out */
   int64_t scratch_cap;
 };
 
 /** Room for `bytes` in st->scratch. */
 ptq_status ptq_store_scratch(ptq_store *st, int64_t bytes, ptq_err *err);
+
+/** One row of a table as the C row. */
+ptq_status ptq_store_read_row(const ptq_h5_set *set, const ptq_table *t,
+                              int64_t row, void *out, ptq_err *err);
+/** The state of a row. */
+ptq_status ptq_store_read_state(const ptq_h5_set *set, int64_t row, int *state,
+                                ptq_err *err);
+ptq_status ptq_store_write_state(const ptq_h5_set *set, int64_t row, int state,
+                                 ptq_err *err);
+/** PTQ_E_ARG when there is no such point. */
+ptq_status ptq_store_check_point(const ptq_store *st, int64_t point,
+                                 ptq_err *err);
+/** Read and write the volatile row of a point or model. */
+ptq_status ptq_attempt_read(ptq_store *st, ptq_set_id id, int64_t row,
+                            ptq_attempt_row *out, ptq_err *err);
+ptq_status ptq_attempt_write(ptq_store *st, ptq_set_id id, int64_t row,
+                             const ptq_attempt_row *a, ptq_err *err);
+/** Rank 0 at resume: rows that were in flight when the last run ended wait
+ * again. The attempt counts only where a rank died of it. */
+ptq_status ptq_past_reset(ptq_store *st, ptq_err *err);
 
 #endif /* PTQ_STORE_STORE_IMPL_H */

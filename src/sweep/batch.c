@@ -113,6 +113,9 @@ ptq_status ptq_batch_run(const ptq_grid *g, const int64_t *points, int64_t n,
   batch_close(&b);
   if (rc != PTQ_OK && t.refused)
     return ptq_err_set(err, rc, why.file, why.line, "%s", why.msg);
+  /* Narrower batches may fit. */
+  if (rc == PTQ_E_NOMEM && n > 1)
+    return ptq_err_set(err, rc, why.file, why.line, "%s", why.msg);
   /* What every point needs failed (a weight is NaN, memory ran out): the
    * points not handed over yet failed with it. */
   rc = PTQ_OK;

@@ -21,11 +21,16 @@ typedef struct rest {
 /* What bounds a batch, and where batches go. */
 typedef struct packer {
   const ptq_grid *g;
-  int64_t memory;          /* bytes; 0: no limit */
-  double seconds_per_flop; /* corrected */
-  rest *rests;             /* owned; [n_subjects] points to pack */
+  int64_t memory;            /* bytes; 0: no limit */
+  double seconds_per_flop;   /* corrected */
+  const unsigned char *todo; /* borrowed; [n_points] */
+  rest *rests;               /* owned; [n_subjects] points to pack */
   ptq_plan *plan;
 } packer;
+
+static bool is_alone(const packer *p, int64_t point) {
+  return p->todo[point] == PTQ_TODO_ALONE;
+}
 
 static double point_seconds(const packer *p, int64_t point) {
   return ptq_point_flops(p->g, point) * p->seconds_per_flop;
@@ -71,6 +76,8 @@ static ptq_status pack_one(packer *p, int64_t subject, rest *r, ptq_err *err) {
     const bool fits = p->memory == 0 || need <= p->memory;
     if (n == 0 && !fits) return too_large(p, subject, need, "a point", err);
     if (n > 0 && (!fits || shared + own + seconds > MAX_SECONDS)) break;
+    if (n > 0 && (is_alone(p, point) || is_alone(p, p->plan->order[r->first])))
+      break;
     if (n > 0 && r->batches > 1 && own + seconds / 2.0 > part) break;
     own += seconds;
     load = with;
@@ -166,6 +173,7 @@ ptq_status ptq_plan_build(const ptq_grid *g, const unsigned char *todo_points,
   PTQ_ASSERT(r.flops_per_s > 0.0 && r.correction > 0.0);
   packer p = {.g = g,
               .memory = memory,
+              .todo = todo_points,
               .seconds_per_flop = r.correction / r.flops_per_s,
               .plan = out};
   *out = (ptq_plan){0};

@@ -106,7 +106,7 @@ assert layers[3]["key"] == points[1]["key"] and layers[3]["group"] == 32
 windows = [json.loads(line) for line in open("windows.jsonl")]
 assert windows[5]["nll_reference"] == 31 and windows[5]["tokens"] == 9
 stable = next(csv.reader(open("points.stable.csv", newline="")))
-volatile = {"attempts", "seconds", "rank", "host", "message"}
+volatile = {"attempts", "deaths", "seconds", "rank", "host", "message"}
 assert not volatile & set(stable), stable
 assert set(points[0]) - set(stable) == volatile
 PYTHON

@@ -38,6 +38,12 @@ typedef struct ptq_dist_ops {
   /** Rank 0: the same for a subject's own item. */
   ptq_status (*give_up_subject)(void *ctx, int64_t subject, const char *why,
                                 ptq_err *err);
+  /** Rank 0: a rank vanished while running a point (-1: the subject's own
+   * item), alone `deaths` times so far. NULL: not recorded. */
+  ptq_status (*died)(void *ctx, int64_t subject, int64_t point, int64_t deaths,
+                     const char *who, ptq_err *err);
+  /** Rank 0: a stop cut an attempt at a point short. NULL: not recorded. */
+  ptq_status (*dropped)(void *ctx, int64_t point, ptq_err *err);
   /** Rank 0: one line for the log; may be NULL. */
   void (*log)(void *ctx, const char *line);
 } ptq_dist_ops;
@@ -49,13 +55,16 @@ typedef struct ptq_dist_options {
                             predicted time between heartbeats); 0: 10 */
   double silence_min_s;  /* 0: 60 s */
   int max_attempts;      /* deaths held against a single point; 0: 2 */
-  double time_limit_s;   /* 0: none. No item starts that cannot finish, and
-                            what still runs then is dropped at its next
-                            block */
-  double grace_s;        /* after a signal, running items have this long to
-                            finish before they are dropped at the next
-                            block; a second signal ends it */
-  bool progress;         /* progress line on standard error */
+  /* Rank 0: deaths of earlier runs, borrowed; NULL: none. */
+  const int64_t *deaths;         /* by row of points */
+  const int64_t *subject_deaths; /* by subject */
+  double time_limit_s; /* 0: none. No item starts that cannot finish, and
+                          what still runs then is dropped at its next
+                          block */
+  double grace_s;      /* after a signal, running items have this long to
+                          finish before they are dropped at the next
+                          block; a second signal ends it */
+  bool progress;       /* progress line on standard error */
 } ptq_dist_options;
 
 /** What ptq_dist_finalize must know of the ranks. */

@@ -104,11 +104,12 @@
 
 /** One row a point, volatile: outside checksums and --stable exports. */
 #define PTQ_ATTEMPT_FIELDS(X) \
-  X(I64,  attempts,   1, "",  "times the point was started") \
+  X(I64,  attempts,   1, "",  "times the point was tried; not what a stop or kill of the whole run cut short") \
+  X(I64,  deaths,     1, "",  "ranks that died while running the point alone") \
   X(F64,  seconds,    1, "s", "time of the last attempt, shared work divided") \
   X(I64,  rank,       1, "",  "rank that wrote the row") \
   X(TEXT, host,      64, "",  "host of that rank") \
-  X(TEXT, message,  240, "",  "why the point failed")
+  X(TEXT, message,  240, "",  "why the point failed, or what its rank died of")
 
 /* clang-format on */
 

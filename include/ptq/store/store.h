@@ -86,10 +86,45 @@ ptq_status ptq_store_states(ptq_store *st, int *point_state,
                             int64_t *point_attempts, int *subject_state,
                             int64_t *n_bad, ptq_err *err);
 
+/** What earlier runs left of a point or model. */
+typedef struct ptq_store_past {
+  int64_t deaths; /* ranks that died while running it alone */
+  bool suspect;   /* a rank died while running it: run it alone */
+} ptq_store_past;
+
+/** The past of every point [n_points] and model [n_subjects]. Rank-local. */
+ptq_status ptq_store_history(ptq_store *st, ptq_store_past *points,
+                             ptq_store_past *subjects, ptq_err *err);
+/** Hold nothing of the past against a row. Rank-local. */
+ptq_status ptq_store_forgive(ptq_store *st, int64_t point, ptq_err *err);
+ptq_status ptq_store_forgive_subject(ptq_store *st, int64_t subject,
+                                     ptq_err *err);
+
 /** Record that an attempt at these points begins (attempts + 1; state STARTED
- * unless DONE). Rank-local. */
+ * unless DONE). Until ptq_store_rest, a deadly signal of this process writes
+ * its name into their rows, and one more death into that of a point alone.
+ * Rank-local. */
 ptq_status ptq_store_begin(ptq_store *st, const int64_t *points, int64_t n,
                            ptq_err *err);
+/** The same for a model's own item. */
+ptq_status ptq_store_begin_subject(ptq_store *st, int64_t subject,
+                                   ptq_err *err);
+/** What began has ended, one way or another. */
+void ptq_store_rest(ptq_store *st);
+/** An attempt was cut short by a stop: it does not count, and the point waits
+ * again. Only while nobody runs it. Rank-local. */
+ptq_status ptq_store_drop(ptq_store *st, int64_t point, ptq_err *err);
+/** A rank vanished while running the point or model; `deaths` of them alone
+ * so far. Keeps what the dying rank wrote itself. Rank-local. */
+ptq_status ptq_store_died(ptq_store *st, int64_t point, int64_t deaths,
+                          const char *who, ptq_err *err);
+ptq_status ptq_store_died_subject(ptq_store *st, int64_t subject,
+                                  int64_t deaths, const char *who,
+                                  ptq_err *err);
+/** What the row's last rank died of, by its own words; "" if it left none.
+ * Rank-local. */
+ptq_status ptq_store_last_words(ptq_store *st, int64_t point, char text[128],
+                                ptq_err *err);
 /** Write a finished or failed point. Rank-local, independent; idempotent for
  * equal results, and a failure never replaces a finished row. Text and I64
  * columns of a row whose key (subject: whose model) is empty are taken from

@@ -31,6 +31,9 @@ typedef struct ptq_plan {
   int64_t memory_bytes; /* largest item, of one rank */
 } ptq_plan;
 
+/** How a point that is to do may be run. */
+enum { PTQ_TODO_ANY = 1, PTQ_TODO_ALONE = 2 };
+
 /** Rates of a machine nothing is known about: 50 GFLOP/s a rank. */
 ptq_rates ptq_rates_default(void);
 
@@ -65,7 +68,8 @@ void ptq_bytes_name(int64_t bytes, char name[24]);
  * ten minutes of work, and what leaves every rank four batches; longest
  * first.
  * Pure: equal arguments give equal plans.
- * @param todo_points   [n_points] nonzero: do it
+ * @param todo_points   [n_points] nonzero: do it; PTQ_TODO_ALONE: in an item of its
+ *                      own, because a rank died while running it
  * @param todo_subjects [n_subjects]
  * @param memory        bytes a rank; 0: no limit
  * @param rates         NULL: ptq_rates_default()

@@ -11,6 +11,8 @@
 #include "board.h"
 #include "fake.h"
 
+static const ptq_dist_options two_deaths = {.max_attempts = 2};
+
 typedef struct books {
   fake f;
   ptq_dist_ops ops;
@@ -24,7 +26,8 @@ static int open_books(void **state) {
   ptq_err err = {0};
   if (fake_init(&k.f, 2, 3, 1, 3.0, &err) != PTQ_OK) return -1;
   k.ops = fake_ops(&k.f);
-  if (ptq_board_init(&k.b, &k.f.plan, &k.ops, 2, &err) != PTQ_OK) return -1;
+  if (ptq_board_init(&k.b, &k.f.plan, &k.ops, &two_deaths, &err) != PTQ_OK)
+    return -1;
   *state = &k;
   return 0;
 }
