@@ -186,14 +186,20 @@ launch() {
   file=$(mktemp)
   export PTQSWEEP_EXIT_FILE=$file
   [ ! -t 2 ] || export PTQSWEEP_TERMINAL=1
+  local stop=''
+  launcher=''
+  trap 'stop=1; say "stopping; once more to stop at once"
+    [ -z "$launcher" ] || kill -USR1 $launcher 2>/dev/null || true' INT TERM HUP USR1 USR2
   setsid ${MPIRUN:-mpirun} $(mpi_flags) -n "$n" "$@" </dev/null &
   launcher=$!
-  trap 'say "stopping; once more to stop at once"; kill -USR1 $launcher 2>/dev/null || true' INT TERM HUP
+  [ -z "$stop" ] || kill -USR1 $launcher 2>/dev/null || true
   while kill -0 "$launcher" 2>/dev/null; do
     wait "$launcher" || true
   done
-  trap - INT TERM HUP
+  trap - INT TERM HUP USR1 USR2
   status=$(cat "$file")
+  # A stop that came before the ranks could answer it is a stop all the same.
+  [ -n "$status" ] || [ -z "$stop" ] || status=75
   rm -f "$file"
   return "${status:-1}"
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <math.h>
 #include <mpi.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "command.h"
@@ -15,6 +17,7 @@
 #include "ptq/sweep/identity.h"
 #include "study.h"
 #include "todo.h"
+#include "walltime.h"
 
 enum { MAX_SETS = 64 };
 
@@ -170,8 +173,28 @@ static ptq_status open_study(sweep_run *r, const ptq_args *args, ptq_err *err) {
                         err);
 }
 
-static ptq_status read_options(const ptq_args *args, ptq_dist_options *o,
-                               ptq_err *err) {
+static double clock_s(void) {
+  struct timespec t;
+  (void)clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Only rank 0 keeps the time. */
+static ptq_status read_time_limit(int rank, const ptq_args *args,
+                                  ptq_dist_options *o, ptq_err *err) {
+  const char *source;
+  double limit = 0.0;
+  if (rank != 0 && !ptq_args_has(args, "time-limit")) return PTQ_OK;
+  const ptq_status rc = ptq_walltime_read(args, &limit, &source, err);
+  if (rc != PTQ_OK) return rc;
+  o->time_limit_s = limit;
+  if (rank == 0 && limit > 0.0)
+    ptq_log(PTQ_LOG_INFO, "%.0f s of time from now (%s)", limit, source);
+  return PTQ_OK;
+}
+
+static ptq_status read_options(int rank, const ptq_args *args,
+                               ptq_dist_options *o, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   long attempts = 0;
   *o = (ptq_dist_options){.heartbeat_s = 5.0,
@@ -179,7 +202,7 @@ static ptq_status read_options(const ptq_args *args, ptq_dist_options *o,
                           .silence_min_s = 120.0,
                           .grace_s = 60.0,
                           .progress = !ptq_args_has(args, "quiet")};
-  PTQ_TRY(ptq_args_double(args, "time-limit", 0.0, &o->time_limit_s, err));
+  PTQ_TRY(read_time_limit(rank, args, o, err));
   PTQ_TRY(ptq_args_int(args, "max-attempts", 2, &attempts, err));
   if (attempts < 1 || attempts > 1000)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "--max-attempts: 1 to 1000, got %ld",
@@ -199,7 +222,7 @@ static ptq_status prepare(sweep_run *r, const ptq_args *args,
                           ptq_dist_options *options, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   int64_t memory = default_memory(r->comm);
-  rc = read_options(args, options, err);
+  rc = read_options(r->rank, args, options, err);
   if (rc == PTQ_OK) rc = read_memory(args, &memory, err);
   if (rc == PTQ_OK) rc = ptq_args_check_sets(args, err);
   r->usage = rc == PTQ_E_ARG;
@@ -251,7 +274,10 @@ static ptq_status sweep(sweep_run *r, const ptq_args *args,
                         ptq_dist_summary *summary, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_dist_options options;
+  const double start = clock_s();
   PTQ_TRY(prepare(r, args, &options, err));
+  if (options.time_limit_s > 0.0) /* getting ready took some of it */
+    options.time_limit_s = fmax(1e-3, options.time_limit_s + start - clock_s());
   const ptq_dist_ops ops = {.ctx = r,
                             .work = work,
                             .sink = {.ctx = r,
@@ -303,7 +329,10 @@ static const ptq_option options[] = {
     {"output", 'o', "STORE", "HDF5 file; default: SPEC's name with .h5, here"},
     {"set", 0, "KEY=VALUE", "override a value of the sweep file; repeatable"},
     {"memory", 0, "SIZE", "memory a rank may use, such as 4GB"},
-    {"time-limit", 0, "SECONDS", "start nothing that cannot end by then"},
+    {"time-limit", 0, "TIME",
+     "start nothing that cannot end by then: seconds,\n"
+     "                               H:MM:SS, none (default: what Slurm gives "
+     "the job)"},
     {"max-attempts", 0, "N", "deaths held against a single point (2)"},
     {"retry-failed", 0, NULL, "try failed points again"},
     {NULL, 0, NULL, NULL}};

@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "ptq/base/log.h"
 #include "ptq/base/text.h"
+#include "ptq/dist/run.h"
 
 static int usage(FILE *to, int exit_code) {
   fprintf(to, "ptqsweep " PTQ_VERSION
@@ -73,6 +74,8 @@ int ptq_command_failed(const char *name, ptq_status rc, const ptq_err *err) {
 static int run_command(const ptq_command *c, const ptq_args *args) {
   ptq_err err = {0};
   int exit_code = PTQ_EXIT_DONE, finalized = 0;
+  /* A stop that comes while MPI starts is a stop all the same. */
+  if (c->needs_mpi) ptq_dist_catch_signals();
   if (c->needs_mpi && MPI_Init(NULL, NULL) != MPI_SUCCESS) {
     fprintf(stderr, "ptqsweep %s: MPI_Init failed\n", c->name);
     return PTQ_EXIT_FAILED;
