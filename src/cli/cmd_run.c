@@ -12,6 +12,7 @@
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "ptq/comm/agree.h"
+#include "ptq/comm/startup.h"
 #include "ptq/dist/run.h"
 #include "ptq/sweep/batch.h"
 #include "ptq/sweep/identity.h"
@@ -310,6 +311,7 @@ static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
   if (r.rank != 0 && ptq_log_get_level() == PTQ_LOG_INFO)
     ptq_log_set_level(PTQ_LOG_WARN);
   const ptq_status rc = sweep(&r, args, &summary, err);
+  ptq_startup_end(); /* from here on ranks may end one by one */
   if (rc != PTQ_OK) {
     *exit_code = ptq_command_failed("run", rc, err);
     if (r.usage) *exit_code = PTQ_EXIT_USAGE;

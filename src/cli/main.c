@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "ptq/base/log.h"
 #include "ptq/base/text.h"
+#include "ptq/comm/startup.h"
 #include "ptq/dist/run.h"
 
 static int usage(FILE *to, int exit_code) {
@@ -75,12 +76,17 @@ static int run_command(const ptq_command *c, const ptq_args *args) {
   ptq_err err = {0};
   int exit_code = PTQ_EXIT_DONE, finalized = 0;
   /* A stop that comes while MPI starts is a stop all the same. */
-  if (c->needs_mpi) ptq_dist_catch_signals();
+  if (c->needs_mpi) {
+    ptq_dist_catch_signals();
+    ptq_startup_begin();
+  }
   if (c->needs_mpi && MPI_Init(NULL, NULL) != MPI_SUCCESS) {
     fprintf(stderr, "ptqsweep %s: MPI_Init failed\n", c->name);
     return PTQ_EXIT_FAILED;
   }
+  if (c->needs_mpi) ptq_startup_mpi_runs();
   const ptq_status rc = c->run(args, &exit_code, &err);
+  ptq_startup_end();
   if (rc != PTQ_OK) {
     const int failed = ptq_command_failed(c->name, rc, &err);
     if (exit_code != PTQ_EXIT_USAGE) exit_code = failed;

@@ -7,6 +7,7 @@
 #include "worker.h"
 
 #include "ptq/base/mem.h"
+#include "ptq/comm/startup.h"
 
 static ptq_dist_options with_defaults(const ptq_dist_options *asked) {
   ptq_dist_options o = *asked;
@@ -38,6 +39,7 @@ ptq_status ptq_dist_run(MPI_Comm comm, const ptq_plan *plan,
                        "duplicating the "
                        "communicator",
                        err));
+  ptq_startup_end(); /* from here on a dead rank is noticed by rank 0 */
   MPI_Comm_set_errhandler(e->comm, MPI_ERRORS_RETURN);
   MPI_Comm_rank(e->comm, &e->rank);
   out->ending = e;
