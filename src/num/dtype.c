@@ -159,7 +159,8 @@ ptq_status ptq_dtype_fit(const ptq_dtype *dt, const float *x, int64_t n,
   if (isfinite(out->scale) && !ptq_dtype_stores(dt)) return PTQ_OK;
   float lo, hi;
   ptq_lanes_range(x, n, inc, &lo, &hi);
-  ptq_dtype_store(dt, row, col, (double)lo, (double)hi, out);
+  ptq_dtype_store(dt, ptq_dtype_index(dt, row, col), (double)lo, (double)hi,
+                  out);
   if (isfinite(out->scale)) return PTQ_OK;
   return ptq_dtype_overflow(dt, (double)lo, (double)hi, n, row, col, err);
 }
@@ -171,7 +172,8 @@ ptq_status ptq_dtype_fit64(const ptq_dtype *dt, const ptq_group64 *g,
   if ((dt->options & PTQ_OPTION_SEARCH) != 0)
     return ptq_dtype_search64(dt, g, row, col, out, err);
   *out = dt->family->fit64(dt, g->lo, g->hi, g->given);
-  if (ptq_dtype_stores(dt)) ptq_dtype_store64(dt, row, col, g->lo, g->hi, out);
+  if (ptq_dtype_stores(dt))
+    ptq_dtype_store64(dt, ptq_dtype_index(dt, row, col), g->lo, g->hi, out);
   if (isfinite(out->scale)) return PTQ_OK;
   return ptq_dtype_overflow(dt, g->lo, g->hi, g->n, row, col, err);
 }
@@ -189,48 +191,42 @@ ptq_status ptq_dtype_check_finite(const float *w, int64_t rows, int64_t cols,
   return PTQ_OK;
 }
 
-/* One group of a row; any of y, q may be NULL. */
-static void round_group(const ptq_dtype *dt, const float *w, int64_t at,
-                        int64_t n, const ptq_group_params *p, float *y,
-                        int16_t *q) {
-  dt->family->round(dt, w + at, n, p, 0, y != NULL ? y + at : NULL,
-                    q != NULL ? q + at : NULL);
-}
-
-static ptq_status round_row(const ptq_dtype *dt, const float *w, int64_t row,
-                            int64_t cols, int64_t group, float *y, int16_t *q,
-                            ptq_group_params *params, ptq_err *err) {
-  const int64_t groups = ptq_dtype_groups(cols, group);
-  const int64_t width = group > 0 ? group : cols;
-  for (int64_t g = 0; g < groups; g++) {
-    const int64_t c = g * width;
-    const int64_t n = cols - c < width ? cols - c : width;
-    ptq_group_params p;
-    const ptq_status rc =
-        ptq_dtype_fit(dt, w + row * cols + c, n, 1, row, c, &p, err);
-    if (rc != PTQ_OK) return rc;
-    round_group(dt, w, row * cols + c, n, &p, y, q);
-    if (params != NULL) params[row * groups + g] = p;
-  }
-  return PTQ_OK;
+/* Why the run of groups that holds w[row, col..] was not done. */
+static ptq_status name_failure(const ptq_dtype *dt, const float *w,
+                               int64_t rows, int64_t cols, int64_t group,
+                               int64_t row, int64_t col, ptq_err *err) {
+  ptq_group_params p;
+  int64_t n = cols - col;
+  if (group > 0 && group < n) n = group;
+  if (group == PTQ_GROUP_TENSOR) n = rows * cols;
+  ptq_status rc = ptq_dtype_check_finite(w, rows, cols, err);
+  if (rc == PTQ_OK)
+    rc = ptq_dtype_fit(dt, w + row * cols + col, n, 1, row, col, &p, err);
+  PTQ_ASSERT(rc != PTQ_OK);
+  return rc;
 }
 
 static ptq_status round_prepared(const ptq_dtype *dt, const float *w,
                                  int64_t rows, int64_t cols, int64_t group,
                                  float *y, int16_t *q, ptq_group_params *params,
                                  ptq_err *err) {
-  ptq_status rc = PTQ_OK;
+  const int64_t width = group > 0 ? group : cols;
+  const int64_t groups = ptq_dtype_groups(cols, group);
   if (group == PTQ_GROUP_TENSOR) {
-    ptq_group_params p;
-    rc = ptq_dtype_fit(dt, w, rows * cols, 1, 0, 0, &p, err);
-    if (rc != PTQ_OK) return rc;
-    round_group(dt, w, 0, rows * cols, &p, y, q);
-    if (params != NULL) *params = p;
-    return PTQ_OK;
+    if (ptq_dtype_round_run(dt, 0, w, rows * cols, rows * cols, y, q, params) ==
+        1)
+      return PTQ_OK;
+    return name_failure(dt, w, rows, cols, group, 0, 0, err);
   }
-  for (int64_t r = 0; r < rows && rc == PTQ_OK; r++)
-    rc = round_row(dt, w, r, cols, group, y, q, params, err);
-  return rc;
+  for (int64_t r = 0; r < rows; r++) {
+    const int64_t at = r * cols;
+    const int64_t done = ptq_dtype_round_run(
+        dt, r * groups, w + at, cols, width, y != NULL ? y + at : NULL,
+        q != NULL ? q + at : NULL, params != NULL ? params + r * groups : NULL);
+    if (done < groups)
+      return name_failure(dt, w, rows, cols, group, r, done * width, err);
+  }
+  return PTQ_OK;
 }
 
 ptq_status ptq_dtype_round_matrix(const ptq_dtype *dt, const float *w,
@@ -238,8 +234,8 @@ ptq_status ptq_dtype_round_matrix(const ptq_dtype *dt, const float *w,
                                   float *y, int16_t *q,
                                   ptq_group_params *params, ptq_err *err) {
   PTQ_ASSERT(group > 0 || group == PTQ_GROUP_ROW || group == PTQ_GROUP_TENSOR);
-  ptq_status rc = ptq_dtype_check_finite(w, rows, cols, err);
-  if (rc != PTQ_OK || rows <= 0 || cols <= 0) return rc;
+  ptq_status rc = PTQ_OK;
+  if (rows <= 0 || cols <= 0) return PTQ_OK;
   ptq_dtype prepared = *dt;
   ptq_dtype_matrix state = {0};
   if (dt->matrix == NULL)

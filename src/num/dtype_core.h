@@ -21,11 +21,25 @@ ptq_status ptq_dtype_overflow(const ptq_dtype *dt, double lo, double hi,
 /** True where keep= or dq= replace a fitted scale. */
 bool ptq_dtype_stores(const ptq_dtype *dt);
 
+/** Number of the group that holds (row, col) of the matrix dt is prepared on,
+ * row by row; 0 if dt is not. */
+int64_t ptq_dtype_index(const ptq_dtype *dt, int64_t row, int64_t col);
+
 /** The storable parameters of a group from lo to hi, fitted as *p; a scale
  * that is not finite stays, one beyond the format becomes infinite. */
-void ptq_dtype_store(const ptq_dtype *dt, int64_t row, int64_t col, double lo,
-                     double hi, ptq_group_params *p);
-void ptq_dtype_store64(const ptq_dtype *dt, int64_t row, int64_t col, double lo,
-                       double hi, ptq_group_params64 *p);
+void ptq_dtype_store(const ptq_dtype *dt, int64_t index, double lo, double hi,
+                     ptq_group_params *p);
+void ptq_dtype_store64(const ptq_dtype *dt, int64_t index, double lo, double hi,
+                       ptq_group_params64 *p);
+
+/**
+ * Fit and round a run of groups of `width` values, the first of which is
+ * number `index` of its matrix; params may be NULL. dt is prepared.
+ * @return how many groups were done: all, or those before the first with a
+ *         value or a scale that is not finite
+ */
+int64_t ptq_dtype_round_run(const ptq_dtype *dt, int64_t index, const float *x,
+                            int64_t n, int64_t width, float *y, int16_t *q,
+                            ptq_group_params *params);
 
 #endif /* PTQ_NUM_DTYPE_CORE_H */

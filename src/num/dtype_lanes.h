@@ -19,6 +19,10 @@ enum { PTQ_LANES = 16 };
  * rounded to the nearest integer, ties to even, and never -0. */
 #define PTQ_ROUND_MAGIC 12582912.0F
 
+static inline float ptq_near_even(float v) {
+  return (v + PTQ_ROUND_MAGIC) - PTQ_ROUND_MAGIC;
+}
+
 /** One chunk: values in, dequantized values and codes out. */
 typedef struct ptq_lanes {
   float x[PTQ_LANES], scale[PTQ_LANES], zero[PTQ_LANES];

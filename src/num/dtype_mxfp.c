@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "dtype_lanes.h"
+#include "round_table.h"
 
 enum { /* options */
        SCALE = 3U,
@@ -84,82 +85,58 @@ static int shared_exponent(const ptq_dtype *dt, float most) {
   return mode == RCEIL ? exponent + e->emax : exponent; /* taken off in fit */
 }
 
-static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
-                            int64_t inc) {
-  float lo, hi;
-  ptq_lanes_range(x, n, inc, &lo, &hi);
-  const float most = -lo > hi ? -lo : hi;
-  const int emax = dt->family->element.emax;
-  int e = most == 0.0F ? -127 : shared_exponent(dt, most) - emax;
-  if (e < -127) e = -127;
-  ptq_group_params p = {.scale = ldexpf(1.0F, e), .zero = 0.0F};
-  if (e > 127 - emax) p.scale = INFINITY; /* values would overflow */
-  return p;
-}
-
-static float power_of_two(int e) { /* -126 <= e <= 127 */
-  const uint32_t bits = (uint32_t)(e + 127) << 23;
+static float power_of_two(int e) { /* -149 <= e <= 127 */
+  const uint32_t bits =
+      e >= -126 ? (uint32_t)(e + 127) << 23 : (uint32_t)1 << (e + 149);
   float v;
   memcpy(&v, &bits, sizeof v);
   return v;
 }
 
-/* t >= 0 to an integer. */
-static float to_integer(float t, unsigned mode) {
-  if (mode == 0) return (t + PTQ_ROUND_MAGIC) - PTQ_ROUND_MAGIC;
-  const float down = floorf(t);
-  if (mode == AWAY) return t - down >= 0.5F ? down + 1.0F : down;
-  const float up = floorf(t + 0.5F);
-  if ((mode & AWAY) == 0 && t - down == 0.5F && fmodf(down, 2.0F) == 0.0F)
-    return down;
-  return up;
+static ptq_group_params fit_most(const ptq_dtype *dt, float most) {
+  const int emax = dt->family->element.emax;
+  int e = most == 0.0F ? -127 : shared_exponent(dt, most) - emax;
+  if (e < -127) e = -127;
+  /* beyond, values would overflow */
+  ptq_group_params p = {.scale = e > 127 - emax ? INFINITY : power_of_two(e),
+                        .zero = 0.0F};
+  return p;
 }
 
-static void round_lanes(const ptq_dtype *dt, ptq_lanes *c) {
+static void fit_ranges(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
+                       ptq_group_params *out) {
+  for (int64_t g = 0; g < groups; g++)
+    out[g] = fit_most(dt, -r[g].lo > r[g].hi ? -r[g].lo : r[g].hi);
+}
+
+static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
+                            int64_t inc) {
+  float lo, hi;
+  ptq_lanes_range(x, n, inc, &lo, &hi);
+  return fit_most(dt, -lo > hi ? -lo : hi);
+}
+
+static void round_run(const ptq_dtype *dt, const float *x, int64_t n,
+                      int64_t width, const ptq_group_params *params, float *y,
+                      int16_t *q) {
   const ptq_element *e = &dt->family->element;
-  const unsigned mode = dt->options & (AWAY | LOG2F);
-  const bool keeps_zero = !dt->family->pads_groups;
-  const float most =
-      power_of_two(e->emax - e->mantissa) *
-      (float)((e->max_code & ((1 << e->mantissa) - 1)) + (1 << e->mantissa));
-  const float least = power_of_two(e->emin);
-  const float by_mantissa = (float)(1 << e->mantissa);
-  const int32_t bias = 127 + e->emin;
-  float v[PTQ_LANES], a[PTQ_LANES], unit[PTQ_LANES], k[PTQ_LANES];
-  int32_t bits[PTQ_LANES], exponent[PTQ_LANES];
-  for (int j = 0; j < PTQ_LANES; j++) {
-    v[j] = c->x[j] / c->scale[j];
-    a[j] = fabsf(v[j]);
-    a[j] = a[j] < most ? a[j] : most;
-    unit[j] = a[j] > least ? a[j] : least;
-  }
-  memcpy(bits, unit, sizeof bits);
-  for (int j = 0; j < PTQ_LANES; j++) {
-    bits[j] &= 0x7F800000; /* the power of two at or below */
-    exponent[j] = (bits[j] >> 23) - bias;
-  }
-  memcpy(unit, bits, sizeof unit);
-  for (int j = 0; j < PTQ_LANES; j++) k[j] = a[j] / unit[j] * by_mantissa;
-  if (mode == 0)
-    for (int j = 0; j < PTQ_LANES; j++)
-      k[j] = (k[j] + PTQ_ROUND_MAGIC) - PTQ_ROUND_MAGIC;
-  else
-    for (int j = 0; j < PTQ_LANES; j++) k[j] = to_integer(k[j], mode);
-  for (int j = 0; j < PTQ_LANES; j++) {
-    const float code = (float)exponent[j] * by_mantissa + k[j];
-    const float y = k[j] / by_mantissa * unit[j] * c->scale[j];
-    const float sign_of = (mode & LOG2F) != 0 ? v[j] : c->x[j];
-    /* MX: -0 only where a weight was below; PyTorch's casts keep any -0 */
-    const float signed_y = sign_of < 0.0F ? -y : y;
-    c->y[j] = keeps_zero ? copysignf(y, c->x[j]) : signed_y;
-    c->code[j] = v[j] < 0.0F ? 0.0F - code : code;
-  }
+  const int digits =
+      (1 << e->mantissa) | (e->max_code & ((1 << e->mantissa) - 1));
+  const ptq_round_float c = {
+      .most = power_of_two(e->emax - e->mantissa) * (float)digits,
+      .least = power_of_two(e->emin),
+      .mantissa = e->mantissa,
+      .bias = 127 + e->emin,
+      .away = (dt->options & AWAY) != 0,
+      .log2f = (dt->options & LOG2F) != 0,
+      .keeps_zero = !dt->family->pads_groups};
+  ptq_rounding()->floats(&c, x, n, width, params, y, q);
 }
 
 static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
                          const ptq_group_params *params, int64_t params_inc,
                          float *y, int16_t *q) {
-  ptq_lanes_round(round_lanes, dt, x, n, params, params_inc, y, q);
+  round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q);
 }
 
 static void snap(const ptq_dtype *dt, int64_t index, ptq_group_params *p) {
@@ -204,7 +181,9 @@ static double param_bits(const ptq_dtype *dt) {
       .signed_codes = true,                                                 \
       .element = {__VA_ARGS__},                                             \
       .fit = fit,                                                           \
+      .fit_ranges = fit_ranges,                                             \
       .round = round_values,                                                \
+      .round_run = round_run,                                               \
       .value = value,                                                       \
       .snap = snap,                                                         \
       .param_bits = param_bits,                                             \
@@ -223,16 +202,26 @@ MXFP(mxfp8_e5m2, 8, "_e5m2", "E5M2", 2, -14, 15, 123);
 
 /* FP8 with a float32 scale: the largest magnitude becomes the largest code. */
 
+static void absmax_ranges(const ptq_dtype *dt, const ptq_range *r,
+                          int64_t groups, ptq_group_params *out) {
+  const ptq_element *e = &dt->family->element;
+  const float top = magnitude(e, e->max_code);
+  for (int64_t g = 0; g < groups; g++) {
+    const float most = -r[g].lo > r[g].hi ? -r[g].lo : r[g].hi;
+    float scale = most / top;
+    if (scale == 0.0F) scale = 1.0F; /* zeros, or too small to divide */
+    /* the largest code must not round beyond float32 */
+    if (!isfinite(scale * top)) scale = INFINITY;
+    out[g] = (ptq_group_params){.scale = scale};
+  }
+}
+
 static ptq_group_params fit_absmax(const ptq_dtype *dt, const float *x,
                                    int64_t n, int64_t inc) {
-  const ptq_element *e = &dt->family->element;
-  float lo, hi;
-  ptq_lanes_range(x, n, inc, &lo, &hi);
-  const float most = -lo > hi ? -lo : hi;
-  ptq_group_params p = {.scale = most / magnitude(e, e->max_code)};
-  if (p.scale == 0.0F) p.scale = 1.0F; /* zeros, or too small to divide */
-  /* the largest code must not round beyond float32 */
-  if (!isfinite(p.scale * magnitude(e, e->max_code))) p.scale = INFINITY;
+  ptq_group_params p;
+  ptq_range r;
+  ptq_lanes_range(x, n, inc, &r.lo, &r.hi);
+  absmax_ranges(dt, &r, 1, &p);
   return p;
 }
 
@@ -266,7 +255,9 @@ static unsigned fp8_exceptions(const ptq_dtype *dt) {
       .signed_codes = true,                                                   \
       .element = {__VA_ARGS__},                                               \
       .fit = fit_absmax,                                                      \
+      .fit_ranges = absmax_ranges,                                            \
       .round = round_values,                                                  \
+      .round_run = round_run,                                                 \
       .value = value,                                                         \
       .param_bits = absmax_bits,                                              \
       .levels = levels,                                                       \

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "dtype_lanes.h"
+#include "round_table.h"
 
 /* 2^e for -149 <= e <= 127. */
 static float power_of_two(int e) {
@@ -32,11 +33,7 @@ static float least_normal_step(const ptq_dtype *dt) {
   return power_of_two(-126 - (dt->bits - 2));
 }
 
-static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
-                            int64_t inc) {
-  float lo, hi;
-  ptq_lanes_range(x, n, inc, &lo, &hi);
-  const float most = -lo > hi ? -lo : hi;
+static ptq_group_params fit_most(const ptq_dtype *dt, float most) {
   ptq_group_params p = {0.0F, 0.0F};
   if (most <= 0.0F) return p; /* a block of zeros: every code is 0 */
   uint32_t bits;
@@ -51,42 +48,33 @@ static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
   return p;
 }
 
-/* Lane j of a block of zeros or of subnormals. */
-static void round_tiny(const ptq_dtype *dt, ptq_lanes *c, int j) {
-  const float x = c->x[j], scale = c->scale[j];
-  c->y[j] = c->code[j] = 0.0F;
-  if (scale == 0.0F || x == 0.0F) return;
-  const float top = (float)(1 << dt->bits);
-  float k = rintf(fminf(fmaxf(x / scale, -top), top));
-  if (fabsf(k) >= top) k = copysignf(top - 4.0F, x);
-  c->y[j] = copysignf(fabsf(k) * scale, x); /* -0 where the tool has it */
-  c->code[j] = k + 0.0F;
+static void fit_ranges(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
+                       ptq_group_params *out) {
+  for (int64_t g = 0; g < groups; g++)
+    out[g] = fit_most(dt, -r[g].lo > r[g].hi ? -r[g].lo : r[g].hi);
 }
 
-static void round_lanes(const ptq_dtype *dt, ptq_lanes *c) {
-  const float top = (float)((1 << (dt->bits - 1)) - 1);
-  const float to_base = 6.0F * (float)(1 << (dt->bits - 2));
-  const float tiny = least_normal_step(dt);
-  int any_tiny = 0;
-  for (int j = 0; j < PTQ_LANES; j++) {
-    const float base = c->scale[j] * to_base; /* 6 * 2^E, exact */
-    float v = ((c->x[j] + base) - base) / c->scale[j];
-    v = v > -top ? v : -top;
-    v = v < top ? v : top;
-    const float k = (v + PTQ_ROUND_MAGIC) - PTQ_ROUND_MAGIC;
-    c->y[j] = c->scale[j] * k;
-    c->code[j] = k;
-    any_tiny |= c->scale[j] < tiny;
-  }
-  if (any_tiny == 0) return;
-  for (int j = 0; j < PTQ_LANES; j++)
-    if (c->scale[j] < tiny) round_tiny(dt, c, j);
+static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
+                            int64_t inc) {
+  float lo, hi;
+  ptq_lanes_range(x, n, inc, &lo, &hi);
+  return fit_most(dt, -lo > hi ? -lo : hi);
+}
+
+static void round_run(const ptq_dtype *dt, const float *x, int64_t n,
+                      int64_t width, const ptq_group_params *params, float *y,
+                      int16_t *q) {
+  const ptq_round_mxint c = {.top = (float)((1 << (dt->bits - 1)) - 1),
+                             .to_base = 6.0F * (float)(1 << (dt->bits - 2)),
+                             .tiny = least_normal_step(dt),
+                             .bits = dt->bits};
+  ptq_rounding()->mxints(&c, x, n, width, params, y, q);
 }
 
 static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
                          const ptq_group_params *params, int64_t params_inc,
                          float *y, int16_t *q) {
-  ptq_lanes_round(round_lanes, dt, x, n, params, params_inc, y, q);
+  round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q);
 }
 
 static void snap(const ptq_dtype *dt, int64_t index, ptq_group_params *p) {
@@ -122,7 +110,9 @@ const ptq_dtype_family ptq_dtype_mxint = {
     .max_bits = 8,
     .pads_groups = true,
     .fit = fit,
+    .fit_ranges = fit_ranges,
     .round = round_values,
+    .round_run = round_run,
     .snap = snap,
     .param_bits = param_bits,
     .levels = levels,

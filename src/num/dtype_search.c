@@ -67,7 +67,8 @@ static ptq_group_params candidate(const ptq_dtype *dt, int64_t row, int64_t col,
     return p;
   }
   if (i > 0) p = f->shrink(dt, lo, hi, by);
-  ptq_dtype_store(dt, row, col, (double)(by * lo), (double)(by * hi), &p);
+  ptq_dtype_store(dt, ptq_dtype_index(dt, row, col), (double)(by * lo),
+                  (double)(by * hi), &p);
   return p;
 }
 
@@ -97,13 +98,14 @@ ptq_status ptq_dtype_search(const ptq_dtype *dt, const float *x, int64_t n,
 ptq_status ptq_dtype_search64(const ptq_dtype *dt, const ptq_group64 *g,
                               int64_t row, int64_t col, ptq_group_params64 *out,
                               ptq_err *err) {
+  const int64_t index = ptq_dtype_index(dt, row, col);
   double least = (double)INFINITY;
   for (int i = 0; i < STEPS; i++) {
     const double by = share(i);
     ptq_group_params64 p = i == 0
                                ? dt->family->fit64(dt, g->lo, g->hi, g->given)
                                : dt->family->shrink64(dt, g->lo, g->hi, by);
-    ptq_dtype_store64(dt, row, col, by * g->lo, by * g->hi, &p);
+    ptq_dtype_store64(dt, index, by * g->lo, by * g->hi, &p);
     if (i == 0) *out = p;
     if (!isfinite(out->scale))
       return ptq_dtype_overflow(dt, g->lo, g->hi, g->n, row, col, err);

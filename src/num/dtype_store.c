@@ -113,14 +113,14 @@ static float nested(const ptq_dtype_matrix *m, int64_t index, float scale) {
   return map[k] * most + m->mean;
 }
 
-static int64_t index_of(const ptq_dtype *dt, int64_t row, int64_t col) {
+int64_t ptq_dtype_index(const ptq_dtype *dt, int64_t row, int64_t col) {
   const ptq_dtype_matrix *m = dt->matrix;
   if (m == NULL || m->whole) return 0;
   return row * m->groups + col / m->width;
 }
 
 /* A positive scale as it is stored. */
-static float stored(const ptq_dtype *dt, int64_t row, int64_t col, float v) {
+static float stored(const ptq_dtype *dt, int64_t index, float v) {
   switch (storage_of(dt)) {
     case PTQ_KEEP_F16:
       return keep_f16(v);
@@ -129,7 +129,7 @@ static float stored(const ptq_dtype *dt, int64_t row, int64_t col, float v) {
     case PTQ_DQ_FP8:
       return keep_e4m3(v / dt->matrix->tensor) * dt->matrix->tensor;
     case PTQ_DQ_BNB:
-      return nested(dt->matrix, index_of(dt, row, col), v);
+      return nested(dt->matrix, index, v);
     default:
       return v;
   }
@@ -141,8 +141,8 @@ static bool too_large(const ptq_dtype *dt, double v) {
   return storage_of(dt) == PTQ_KEEP_F16 && v >= 65520.0;
 }
 
-void ptq_dtype_store64(const ptq_dtype *dt, int64_t row, int64_t col, double lo,
-                       double hi, ptq_group_params64 *p) {
+void ptq_dtype_store64(const ptq_dtype *dt, int64_t index, double lo, double hi,
+                       ptq_group_params64 *p) {
   const ptq_dtype_family *f = dt->family;
   if (storage_of(dt) == 0 || !(p->scale > 0.0)) return;
   if (too_large(dt, p->scale)) {
@@ -150,20 +150,20 @@ void ptq_dtype_store64(const ptq_dtype *dt, int64_t row, int64_t col, double lo,
     return;
   }
   const double scale = p->scale;
-  p->scale = (double)stored(dt, row, col, (float)scale);
+  p->scale = (double)stored(dt, index, (float)scale);
   if (f->encodes_by_zero) return;
   if (f->zero_at != NULL) p->zero = f->zero_at(dt, lo, hi, p->scale);
 }
 
-void ptq_dtype_store(const ptq_dtype *dt, int64_t row, int64_t col, double lo,
-                     double hi, ptq_group_params *p) {
+void ptq_dtype_store(const ptq_dtype *dt, int64_t index, double lo, double hi,
+                     ptq_group_params *p) {
   if (storage_of(dt) == 0 || !isfinite(p->scale)) return;
   if (dt->family->snap != NULL) {
-    dt->family->snap(dt, index_of(dt, row, col), p);
+    dt->family->snap(dt, index, p);
     return;
   }
   ptq_group_params64 wide = {(double)p->scale, (double)p->zero};
-  ptq_dtype_store64(dt, row, col, lo, hi, &wide);
+  ptq_dtype_store64(dt, index, lo, hi, &wide);
   *p = (ptq_group_params){(float)wide.scale, (float)wide.zero};
 }
 
@@ -171,16 +171,17 @@ void ptq_dtype_snap(const ptq_dtype *dt, int64_t row, int64_t col,
                     ptq_group_params *p) {
   const ptq_dtype_family *f = dt->family;
   const float nothing = 0.0F;
+  const int64_t index = ptq_dtype_index(dt, row, col);
   PTQ_ASSERT(dt->matrix != NULL || !ptq_dtype_shares(dt));
   const ptq_group_params zeros = f->fit(dt, &nothing, 1, 1);
   if (!isfinite(p->scale) || p->scale == 0.0F ||
       (p->scale < 0.0F && f->snap == NULL))
     *p = zeros;
   if (f->snap != NULL) {
-    f->snap(dt, index_of(dt, row, col), p);
+    f->snap(dt, index, p);
     return;
   }
-  if (p->scale > 0.0F) p->scale = stored(dt, row, col, p->scale);
+  if (p->scale > 0.0F) p->scale = stored(dt, index, p->scale);
   if (f->encodes_by_zero) {
     p->zero = p->scale;
   } else if (f->zero_at == NULL) {

@@ -117,6 +117,11 @@ typedef struct ptq_group64 {
   bool given;    /* untouched weights: see fit64 */
 } ptq_group64;
 
+/** The least and the largest value of a group. */
+typedef struct ptq_range {
+  float lo, hi;
+} ptq_range;
+
 /** A small float: sign, exponent, mantissa, no infinities in use. */
 typedef struct ptq_element {
   int mantissa;   /* explicit bits */
@@ -168,6 +173,15 @@ struct ptq_dtype_family {
   void (*round)(const ptq_dtype *dt, const float *x, int64_t n,
                 const ptq_group_params *params, int64_t params_inc, float *y,
                 int16_t *q);
+  /** fit of `groups` groups whose ranges are all that it looks at, and round
+   * of a run of groups of `width` values (a last one may be shorter), group g
+   * by params[g]: what ptq_dtype_round_matrix takes where they are there. NULL:
+   * fit and round group by group. */
+  void (*fit_ranges)(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
+                     ptq_group_params *out);
+  void (*round_run)(const ptq_dtype *dt, const float *x, int64_t n,
+                    int64_t width, const ptq_group_params *params, float *y,
+                    int16_t *q);
   /**
    * fit and round in float64, for methods that spread errors: one code then
    * decides over many, and none should hang on a rounding to float32. Both

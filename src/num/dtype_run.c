@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Rounding to nearest, a few thousand values at a time: their ranges,
+ * parameters and values are worked on while they are in the first cache. */
+#include <math.h>
+
+#include "dtype_core.h"
+#include "dtype_lanes.h"
+#include "round_table.h"
+
+enum { VALUES = 4096, GROUPS = 256 };
+
+static int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+/* Groups before the first whose scale is not finite. */
+static int64_t finite_scales(const ptq_group_params *p, int64_t groups) {
+  int64_t g = 0;
+  while (g < groups && isfinite(p[g].scale)) g++;
+  return g;
+}
+
+/* Parameters of at most GROUPS groups by their ranges alone. */
+static int64_t fit_by_ranges(const ptq_dtype *dt, int64_t index, const float *x,
+                             int64_t n, int64_t width, ptq_group_params *p) {
+  ptq_range r[GROUPS];
+  const int64_t groups = ptq_rounding()->ranges(x, n, width, r);
+  dt->family->fit_ranges(dt, r, groups, p);
+  if (ptq_dtype_stores(dt))
+    for (int64_t g = 0; g < groups; g++)
+      ptq_dtype_store(dt, index + g, (double)r[g].lo, (double)r[g].hi, &p[g]);
+  return finite_scales(p, groups);
+}
+
+/* The same, each from its values. */
+static int64_t fit_by_values(const ptq_dtype *dt, int64_t index, const float *x,
+                             int64_t n, int64_t width, ptq_group_params *p) {
+  const ptq_dtype_matrix *m = dt->matrix;
+  int64_t g = 0;
+  for (int64_t i = 0; i < n; i += width, g++) {
+    const int64_t of = least(width, n - i);
+    const int64_t row = m != NULL ? (index + g) / m->groups : 0;
+    const int64_t col = m != NULL ? (index + g) % m->groups * m->width : 0;
+    if (!ptq_lanes_finite(x + i, of) ||
+        ptq_dtype_fit(dt, x + i, of, 1, row, col, &p[g], NULL) != PTQ_OK)
+      return g;
+  }
+  return g;
+}
+
+static void round_groups(const ptq_dtype *dt, const float *x, int64_t n,
+                         int64_t width, const ptq_group_params *p, float *y,
+                         int16_t *q) {
+  if (dt->family->round_run != NULL) {
+    dt->family->round_run(dt, x, n, width, p, y, q);
+    return;
+  }
+  for (int64_t i = 0; i < n; i += width, p++)
+    dt->family->round(dt, x + i, least(width, n - i), p, 0,
+                      y != NULL ? y + i : NULL, q != NULL ? q + i : NULL);
+}
+
+int64_t ptq_dtype_round_run(const ptq_dtype *dt, int64_t index, const float *x,
+                            int64_t n, int64_t width, float *y, int16_t *q,
+                            ptq_group_params *params) {
+  const bool by_ranges =
+      dt->family->fit_ranges != NULL && (dt->options & PTQ_OPTION_SEARCH) == 0;
+  const int64_t at_once = VALUES / width > 0 ? VALUES / width : 1;
+  const int64_t chunk = least(at_once, GROUPS) * width;
+  int64_t done = 0;
+  for (int64_t i = 0; i < n; i += chunk) {
+    const int64_t m = least(chunk, n - i);
+    const int64_t groups = m / width + (m % width != 0);
+    ptq_group_params p[GROUPS];
+    const int64_t good =
+        by_ranges ? fit_by_ranges(dt, index + done, x + i, m, width, p)
+                  : fit_by_values(dt, index + done, x + i, m, width, p);
+    if (good < groups) return done + good;
+    round_groups(dt, x + i, m, width, p, y != NULL ? y + i : NULL,
+                 q != NULL ? q + i : NULL);
+    if (params != NULL)
+      for (int64_t g = 0; g < groups; g++) params[done + g] = p[g];
+    done += groups;
+  }
+  return done;
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file round_kernels.h
+ * The rounding kernels over an instruction set's vector type.
+ *
+ * Included at the end of each round_<isa>.c, which has defined vf (LANES
+ * floats), vi (as many int32), vm (a mask of them) and the operations on them.
+ * Everything is IEEE single operations, none fused, so the bits are the same
+ * for any LANES.
+ *
+ * A format is one step: a vector of values and the parameters of their groups
+ * in, values and codes out. RUN makes the loop over a run of groups from it.
+ */
+#ifndef PTQ_NUM_ROUND_KERNELS_H
+#define PTQ_NUM_ROUND_KERNELS_H
+
+#include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "dtype_lanes.h"
+
+/* Bits of magnitudes are ordered like magnitudes; those of NaN and Inf come
+ * last. */
+static inline vi magnitude_bits(vf x) {
+  return vi_and(v_bits(x), vi_set(0x7FFFFFFF));
+}
+
+static inline int range_of(const float *x, int64_t n, ptq_range *r) {
+  const vf seed = v_set(x[0]);
+  vf lo = seed, hi = seed;
+  vi most = magnitude_bits(seed);
+  int64_t i = 0;
+  for (; i + LANES <= n; i += LANES) {
+    const vf v = v_load(x + i);
+    lo = v_min(v, lo);
+    hi = v_max(v, hi);
+    most = vi_max(most, magnitude_bits(v));
+  }
+  if (i < n) {
+    const vf v = v_load_n(x + i, n - i, x[0]);
+    lo = v_min(v, lo);
+    hi = v_max(v, hi);
+    most = vi_max(most, magnitude_bits(v));
+  }
+  *r = (ptq_range){v_least(lo), v_most(hi)};
+  return vi_most(most) < 0x7F800000;
+}
+
+static int64_t k_ranges(const float *x, int64_t n, int64_t width,
+                        ptq_range *r) {
+  int64_t g = 0;
+  for (int64_t i = 0; i < n; i += width, g++)
+    if (!range_of(x + i, n - i < width ? n - i : width, &r[g])) return g;
+  return g;
+}
+
+typedef struct rounded {
+  vf y, code;
+} rounded;
+
+static inline void put(float *y, int16_t *q, int64_t i, rounded r) {
+  if (y != NULL) v_store(y + i, r.y);
+  if (q != NULL) v_store_codes(q + i, r.code);
+}
+
+static inline void put_n(float *y, int16_t *q, int64_t i, int64_t n,
+                         rounded r) {
+  if (y != NULL) v_store_n(y + i, n, r.y);
+  if (q == NULL) return;
+  int16_t codes[LANES];
+  v_store_codes(codes, r.code);
+  memcpy(q + i, codes, (size_t)n * sizeof *q);
+}
+
+/* A column: value i has parameters p[i]. */
+#define COLUMN(name, constants, step)                                          \
+  static void name##_column(const constants *c, const float *x, int64_t n,     \
+                            const ptq_group_params *p, float *y, int16_t *q) { \
+    vf scale, zero;                                                            \
+    int64_t i = 0;                                                             \
+    for (; i + LANES <= n; i += LANES) {                                       \
+      v_params(p + i, &scale, &zero);                                          \
+      put(y, q, i, step(c, v_load(x + i), scale, zero));                       \
+    }                                                                          \
+    if (i == n) return;                                                        \
+    ptq_group_params rest[LANES];                                              \
+    for (int j = 0; j < LANES; j++) rest[j] = p[i + j < n ? i + j : i];        \
+    v_params(rest, &scale, &zero);                                             \
+    put_n(y, q, i, n - i, step(c, v_load_n(x + i, n - i, 0.0F), scale, zero)); \
+  }
+
+/* Groups of more than one value. */
+#define RUN(name, constants, step)                                     \
+  COLUMN(name, constants, step)                                        \
+  static void name(const constants *c, const float *x, int64_t n,      \
+                   int64_t width, const ptq_group_params *p, float *y, \
+                   int16_t *q) {                                       \
+    if (width == 1) {                                                  \
+      name##_column(c, x, n, p, y, q);                                 \
+      return;                                                          \
+    }                                                                  \
+    for (int64_t i = 0; i < n; p++) {                                  \
+      const int64_t end = n - i < width ? n : i + width;               \
+      const vf scale = v_set(p->scale), zero = v_set(p->zero);         \
+      for (; i + LANES <= end; i += LANES)                             \
+        put(y, q, i, step(c, v_load(x + i), scale, zero));             \
+      if (i < end)                                                     \
+        put_n(y, q, i, end - i,                                        \
+              step(c, v_load_n(x + i, end - i, 0.0F), scale, zero));   \
+      i = end;                                                         \
+    }                                                                  \
+  }
+
+/* |v| < 2^22 to an integer, ties to even, never -0. */
+static inline vf near_even(vf v) {
+  const vf magic = v_set(PTQ_ROUND_MAGIC);
+  return v_sub(v_add(v, magic), magic);
+}
+
+/* clamp(round(v) + zero, 0, top) - zero == round(clamp(v, -zero, top - zero))
+ * since zero is an integer and rounding monotone; clamping first keeps v in
+ * the range of the magic number. NaN becomes the lowest code. */
+static inline rounded step_int(const ptq_round_int *c, vf x, vf scale,
+                               vf zero) {
+  const vf lo = v_sub(v_set(0.0F), zero), hi = v_sub(v_set(c->top), zero);
+  const vf k = near_even(v_min(v_max(v_div(x, scale), lo), hi));
+  return (rounded){v_mul(scale, k), v_add(k, zero)};
+}
+
+RUN(k_ints, ptq_round_int, step_int)
+
+/* One value of a block of zeros or of subnormals. */
+static void round_tiny(const ptq_round_mxint *c, float x, float scale, float *y,
+                       float *code) {
+  *y = *code = 0.0F;
+  if (scale == 0.0F || x == 0.0F) return;
+  const float top = (float)(1 << c->bits);
+  float k = rintf(fminf(fmaxf(x / scale, -top), top));
+  if (fabsf(k) >= top) k = copysignf(top - 4.0F, x);
+  *y = copysignf(fabsf(k) * scale, x); /* -0 where the tool has it */
+  *code = k + 0.0F;
+}
+
+static rounded step_tiny(const ptq_round_mxint *c, vf x, vf scale, rounded r) {
+  float in[LANES], by[LANES], y[LANES], code[LANES];
+  v_store(in, x);
+  v_store(by, scale);
+  v_store(y, r.y);
+  v_store(code, r.code);
+  for (int j = 0; j < LANES; j++)
+    if (by[j] < c->tiny) round_tiny(c, in[j], by[j], &y[j], &code[j]);
+  return (rounded){v_load(y), v_load(code)};
+}
+
+static inline rounded step_mxint(const ptq_round_mxint *c, vf x, vf scale,
+                                 vf zero) {
+  (void)zero;
+  const vf base = v_mul(scale, v_set(c->to_base)); /* 6 * 2^E, exact */
+  const vf top = v_set(c->top), bottom = v_set(-c->top);
+  const vf v = v_div(v_sub(v_add(x, base), base), scale);
+  const vf k = near_even(v_min(v_max(v, bottom), top));
+  const rounded r = {v_mul(scale, k), k};
+  if (vm_any(v_lt(scale, v_set(c->tiny)))) return step_tiny(c, x, scale, r);
+  return r;
+}
+
+RUN(k_mxints, ptq_round_mxint, step_mxint)
+
+/* t >= 0 to an integer where ties do not go to even, or where that is done as
+ * floor(t + 0.5) in float32. */
+static inline vf to_integer(const ptq_round_float *c, vf t) {
+  const vf half = v_set(0.5F), down = v_floor(t), over = v_sub(t, down);
+  if (!c->log2f)
+    return v_pick(v_lt(over, half), down, v_add(down, v_set(1.0F)));
+  const vf up = v_floor(v_add(t, half));
+  if (c->away) return up;
+  const vf halved = v_mul(down, half);
+  const vm tie_at_even =
+      vm_and(v_eq(over, half), v_eq(v_floor(halved), halved));
+  return v_pick(tie_at_even, down, up);
+}
+
+/* With u the power of two at or below the magnitude a, but not below the least
+ * normal element, a is rounded to a multiple of u 2^-m. To even, that is the
+ * addition of 1.5 u 2^(23-m), whose last place is that multiple. */
+static inline rounded step_float(const ptq_round_float *c, vf x, vf scale,
+                                 vf zero) {
+  (void)zero;
+  const vi sign = vi_set(INT32_MIN);
+  const vf v = v_div(x, scale);
+  const vf a = v_min(v_float(magnitude_bits(v)), v_set(c->most));
+  const vi u = vi_and(v_bits(v_max(a, v_set(c->least))), vi_set(0x7F800000));
+  const int32_t m = c->mantissa;
+  const vf to_steps = v_float(vi_sub(vi_set((254 + m) << 23), u));
+  vf r;
+  if (!c->away && !c->log2f) {
+    const vf shift = v_float(vi_add(u, vi_set(((23 - m) << 23) | 0x400000)));
+    r = v_sub(v_add(a, shift), shift);
+  } else {
+    const vf step = v_float(vi_sub(u, vi_set(m << 23)));
+    r = v_mul(to_integer(c, v_mul(a, to_steps)), step);
+  }
+  vf y = v_mul(r, scale);
+  if (c->keeps_zero) {
+    y = v_float(vi_or(v_bits(y), vi_and(v_bits(x), sign)));
+  } else { /* -0 only where a weight was below */
+    const vm below = v_lt(c->log2f ? v : x, v_set(0.0F));
+    y = v_pick(below, v_float(vi_or(v_bits(y), sign)), y);
+  }
+  const vi exponent = vi_sub(vi_exponent(u), vi_set(c->bias));
+  const vf by = v_set((float)(1 << m));
+  const vf code = v_add(v_mul(v_from_int(exponent), by), v_mul(r, to_steps));
+  const vm negative = v_lt(v, v_set(0.0F));
+  return (rounded){y, v_pick(negative, v_sub(v_set(0.0F), code), code)};
+}
+
+RUN(k_floats, ptq_round_float, step_float)
+
+static inline rounded step_book(const ptq_round_book *c, vf x, vf scale,
+                                vf zero) {
+  const vf v = v_div(x, c->by_zero ? zero : scale);
+  vf level = v_set(c->level[0]), code = v_set(0.0F);
+  for (int k = 1; k < c->n; k++) {
+    const vm above = v_lt(v_set(c->bound[k - 1]), v);
+    level = v_pick(above, v_set(c->level[k]), level);
+    code = v_pick(above, v_set((float)k), code);
+  }
+  return (rounded){v_mul(level, scale), code};
+}
+
+RUN(k_book, ptq_round_book, step_book)
+
+/* As step_int, in a form that compilers vectorize. */
+static inline void chunk64(double top, const double *restrict x,
+                           const double *restrict scale,
+                           const double *restrict zero, double *restrict y,
+                           int16_t *restrict q) {
+  const double magic = 6755399441055744.0; /* 1.5 * 2^52 */
+  double code[PTQ_LANES];
+  for (int j = 0; j < PTQ_LANES; j++) {
+    const double lo = -zero[j], hi = top - zero[j];
+    double v = x[j] / scale[j];
+    v = v > lo ? v : lo;
+    v = v < hi ? v : hi;
+    const double k = (v + magic) - magic;
+    y[j] = scale[j] * k;
+    code[j] = k + zero[j];
+  }
+  for (int j = 0; j < PTQ_LANES; j++) q[j] = (int16_t)code[j];
+}
+
+static void k_ints64(double top, const double *x, int64_t n,
+                     const double *scale, const double *zero, double *y,
+                     int16_t *q) {
+  int64_t i = 0;
+  for (; i + PTQ_LANES <= n; i += PTQ_LANES)
+    chunk64(top, x + i, scale + i, zero + i, y + i, q + i);
+  if (i == n) return;
+  double in[3][PTQ_LANES] = {{0.0}}, out[PTQ_LANES];
+  int16_t code[PTQ_LANES];
+  for (int j = 0; j < PTQ_LANES; j++) in[1][j] = 1.0;
+  const size_t rest = (size_t)(n - i);
+  memcpy(in[0], x + i, rest * sizeof *x);
+  memcpy(in[1], scale + i, rest * sizeof *scale);
+  memcpy(in[2], zero + i, rest * sizeof *zero);
+  chunk64(top, in[0], in[1], in[2], out, code);
+  memcpy(y + i, out, rest * sizeof *y);
+  memcpy(q + i, code, rest * sizeof *q);
+}
+
+const ptq_round_table ROUND_TABLE = {
+    .isa = ROUND_ISA,
+    .ranges = k_ranges,
+    .ints = k_ints,
+    .mxints = k_mxints,
+    .floats = k_floats,
+    .book = k_book,
+    .ints64 = k_ints64,
+};
+
+#endif /* PTQ_NUM_ROUND_KERNELS_H */

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file round_table.h
+ * The rounding kernels of one instruction set. round_generic.c, round_avx2.c
+ * and round_avx512.c each define one table from the same source,
+ * round_kernels.h; the bits of results do not depend on which one runs.
+ *
+ * A run is n values cut into groups of `width` (the last one may be shorter);
+ * group g has parameters p[g]. A column with one group a row is a run of width
+ * 1. y and q may be NULL; y may be x.
+ */
+#ifndef PTQ_NUM_ROUND_TABLE_H
+#define PTQ_NUM_ROUND_TABLE_H
+
+#include <stdint.h>
+
+#include "ptq/num/dtype.h"
+
+/** Codes p.zero .. top, y = p.scale * (code - p.zero): dtype_int.c. */
+typedef struct ptq_round_int {
+  float top;
+} ptq_round_int;
+
+/** Codes -top .. top after a first rounding at scale * to_base; scales below
+ * `tiny` are of blocks of zeros or subnormals: dtype_mxint.c. */
+typedef struct ptq_round_mxint {
+  float top, to_base, tiny;
+  int bits;
+} ptq_round_mxint;
+
+/** Small floats: dtype_mxfp.c. */
+typedef struct ptq_round_float {
+  float most, least; /* largest element, least normal one */
+  int mantissa;
+  int bias;        /* exponent of `least` as float32 encodes it */
+  bool away;       /* ties: away from zero, else to even */
+  bool log2f;      /* floor(t + 0.5) in float32, sign of the quotient */
+  bool keeps_zero; /* -0 stays; else it becomes 0 */
+} ptq_round_float;
+
+/** At most 16 values, for weights divided by the group's scale: the nearest,
+ * a value above bound[k] being nearer to level[k + 1] than to level[k]. */
+typedef struct ptq_round_book {
+  int n;
+  float level[16]; /* ascending */
+  float bound[15];
+  bool by_zero; /* divided by p.zero instead of p.scale */
+} ptq_round_book;
+
+typedef struct ptq_round_table {
+  const char *isa;
+  /** Ranges of the groups of a run; how many there are before the first with
+   * NaN or Inf. */
+  int64_t (*ranges)(const float *x, int64_t n, int64_t width, ptq_range *r);
+  void (*ints)(const ptq_round_int *c, const float *x, int64_t n, int64_t width,
+               const ptq_group_params *p, float *y, int16_t *q);
+  void (*mxints)(const ptq_round_mxint *c, const float *x, int64_t n,
+                 int64_t width, const ptq_group_params *p, float *y,
+                 int16_t *q);
+  void (*floats)(const ptq_round_float *c, const float *x, int64_t n,
+                 int64_t width, const ptq_group_params *p, float *y,
+                 int16_t *q);
+  void (*book)(const ptq_round_book *c, const float *x, int64_t n,
+               int64_t width, const ptq_group_params *p, float *y, int16_t *q);
+  /** round64 of integers: value i by scale[i] and zero[i]. */
+  void (*ints64)(double top, const double *x, int64_t n, const double *scale,
+                 const double *zero, double *y, int16_t *q);
+} ptq_round_table;
+
+extern const ptq_round_table ptq_round_generic;
+#ifdef PTQ_VEC_X86
+extern const ptq_round_table ptq_round_avx2;
+extern const ptq_round_table ptq_round_avx512;
+#endif
+
+/** The table of the instruction set that ptq/num/vec.h uses. */
+const ptq_round_table *ptq_rounding(void);
+
+#endif /* PTQ_NUM_ROUND_TABLE_H */
