@@ -14,6 +14,7 @@ extern const ptq_method_family ptq_method_gptq;
 extern const ptq_method_family ptq_method_hqq;
 extern const ptq_method_family ptq_method_lqer;
 extern const ptq_method_family ptq_method_eora;
+extern const ptq_method_family ptq_method_quip;
 
 static const ptq_method_family *const families[] = {
     &ptq_method_rtn,
@@ -21,6 +22,7 @@ static const ptq_method_family *const families[] = {
     &ptq_method_hqq,
     &ptq_method_lqer,
     &ptq_method_eora,
+    &ptq_method_quip,
     NULL,
 };
 
