@@ -96,7 +96,7 @@ static void bad_methods_and_options_say_what_is_known(void **state) {
   } cases[] = {
       {"gtpq", {{NULL, NULL}}, "did you mean 'gptq'; known: rtn, gptq"},
       {"awq2000", {{NULL, NULL}}, "unknown method 'awq2000'"},
-      {"rtn", {{"damp", "1"}}, "'rtn' has no option 'damp'; it has none"},
+      {"rtn", {{"damp", "1"}}, "'rtn' has no option 'damp'; known: scales"},
       {"gptq", {{"dampp", "1"}}, "did you mean 'damp'; known: act_order"},
       {"gptq", {{"damp", "-1"}}, "'damp' is a number from 0 to 1, not '-1'"},
       {"gptq", {{"damp", "nan"}}, "from 0 to 1"},
