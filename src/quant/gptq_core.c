@@ -307,6 +307,28 @@ static void round_column(tile *t, int64_t g, const double *w, float *y,
   for (int64_t r = 0; r < lanes; r++) t->y64[r] = (double)y[r];
 }
 
+/* Columns [first, last) of a group are rounded as they are; what is left of
+ * them is the error that they have to spread. */
+static ptq_status cast_jointly(tile *t, int64_t block, int64_t first,
+                               int64_t last, ptq_err *err) {
+  const ptq_gptq_job *job = t->job;
+  const int64_t lanes = t->lanes, g = group_at(t, first);
+  if (job->group > 0) {
+    const ptq_status rc = in_float64(job)
+                              ? fit_group64(t, g, first, last - first, err)
+                              : fit_group32(t, g, first, last - first, err);
+    if (rc != PTQ_OK) return rc;
+  }
+  for (int64_t i = first; i < last; i++) {
+    const int64_t at = (i - block) * lanes;
+    double *w = t->w + i * lanes;
+    round_column(t, g, w, t->y + at, t->q + at);
+    for (int64_t r = 0; r < lanes; r++) w[r] -= t->y64[r];
+  }
+  memset(t->y64, 0, (size_t)lanes * sizeof *t->y64);
+  return PTQ_OK;
+}
+
 /* Columns [first, last) of the block that starts at `block`. */
 static void quantize_strip(tile *t, int64_t block, int64_t first,
                            int64_t last) {
@@ -318,7 +340,10 @@ static void quantize_strip(tile *t, int64_t block, int64_t first,
     double *w = t->w + i * lanes;
     feed_back(w, t->e + (first - block) * lanes, u + first * ld + i, ld,
               i - first, lanes);
-    round_column(t, group_at(t, i), w, t->y + at, t->q + at);
+    if (job->drift != NULL)
+      feed_back(w, t->w + first * lanes, job->drift + first * ld + i, ld,
+                i - first, lanes);
+    if (!job->joint) round_column(t, group_at(t, i), w, t->y + at, t->q + at);
     error_of(w, t->y64, u[i * ld + i], t->e + at, lanes);
   }
 }
@@ -332,6 +357,21 @@ static void update(tile *t, int64_t block, int64_t first, int64_t last,
                t->job->factor->u + first * ld + from, ld,
                t->e + (first - block) * lanes, lanes, 1.0, t->w + from * lanes,
                lanes);
+  if (t->job->drift != NULL)
+    ptq_dgemm_tn(to - from, lanes, last - first, -1.0,
+                 t->job->drift + first * ld + from, ld, t->w + first * lanes,
+                 lanes, 1.0, t->w + from * lanes, lanes);
+}
+
+/* Behind a block GPTAQ's reference takes the quantized columns, as its own
+ * arithmetic has them: w - e U_ii. */
+static void settle(tile *t, int64_t block, int64_t end) {
+  const int64_t lanes = t->lanes, ld = t->job->cols;
+  for (int64_t i = block; i < end; i++) {
+    const double d = t->job->factor->u[i * ld + i];
+    const double *e = t->e + (i - block) * lanes;
+    for (int64_t r = 0; r < lanes; r++) t->w[i * lanes + r] -= e[r] * d;
+  }
 }
 
 /* NaN does not fit either. */
@@ -352,28 +392,42 @@ static ptq_status diverged(const tile *t, int64_t block, int64_t n,
                   (long long)column_at(t->job, block + k / t->lanes));
 }
 
+/* Groups that begin within the block, from weights as they are now. */
+static ptq_status fit_groups(tile *t, int64_t block, int64_t end,
+                             ptq_err *err) {
+  const ptq_gptq_job *job = t->job;
+  const int64_t width = t->width;
+  ptq_status rc = PTQ_OK;
+  int64_t first = (block + width - 1) / width * width;
+  for (; first < end && rc == PTQ_OK; first += width) {
+    const int64_t n = least(width, job->cols - first);
+    rc = in_float64(job) ? fit_group64(t, first / width, first, n, err)
+                         : fit_group32(t, first / width, first, n, err);
+  }
+  return rc;
+}
+
 static ptq_status quantize_block(tile *t, int64_t block, ptq_err *err) {
   const ptq_gptq_job *job = t->job;
   const int64_t end = least(block + job->block, job->cols);
-  if (job->group > 0 && !job->static_groups) {
-    const int64_t width = t->width;
-    int64_t first = (block + width - 1) / width * width;
-    for (; first < end; first += width) {
-      const int64_t n = least(width, job->cols - first);
-      const ptq_status rc = in_float64(job)
-                                ? fit_group64(t, first / width, first, n, err)
-                                : fit_group32(t, first / width, first, n, err);
-      if (rc != PTQ_OK) return rc;
+  const int64_t span = job->joint ? t->width : end - block;
+  ptq_status rc = PTQ_OK;
+  if (job->group > 0 && !job->static_groups && !job->joint)
+    rc = fit_groups(t, block, end, err);
+  for (int64_t start = block; start < end && rc == PTQ_OK; start += span) {
+    const int64_t stop = least(start + span, end);
+    if (job->joint) rc = cast_jointly(t, block, start, stop, err);
+    for (int64_t first = start; first < stop && rc == PTQ_OK; first += STRIP) {
+      const int64_t last = least(first + STRIP, stop);
+      quantize_strip(t, block, first, last);
+      update(t, block, first, last, last, end);
     }
   }
-  for (int64_t first = block; first < end; first += STRIP) {
-    const int64_t last = least(first + STRIP, end);
-    quantize_strip(t, block, first, last);
-    update(t, block, first, last, last, end);
-  }
+  if (rc != PTQ_OK) return rc;
   if (!fit_float32(t->e, (end - block) * t->lanes))
     return diverged(t, block, end - block, err);
   store(t, block, end - block);
+  if (job->drift != NULL) settle(t, block, end);
   update(t, block, block, end, end, job->cols);
   return PTQ_OK;
 }

@@ -19,6 +19,10 @@ typedef struct ptq_gptq_job {
   int64_t group;          /* > 0, PTQ_GROUP_ROW or PTQ_GROUP_TENSOR */
   int64_t block;          /* columns between two updates of all the rest */
   bool static_groups;     /* parameters of original groups, from w untouched */
+  bool joint; /* all columns of a group at once; then block is a multiple of
+                 the group, and of cols where that is a row or the tensor */
+  const double *drift; /* borrowed, nullable; [cols, cols] strictly upper, in
+                          the factor's order: see below */
   const ptq_gptq_factor *factor; /* borrowed; of order cols */
   int threads;                   /* bits do not depend on it */
   float *y;                      /* borrowed; [rows, cols], may be w */
@@ -37,6 +41,13 @@ typedef struct ptq_gptq_job {
  * fixed there and its columns are rounded one by one. ROW and TENSOR are
  * fitted on w untouched, dead columns included; static groups on w with dead
  * columns set to 0. Dead columns are quantized as 0.
+ *
+ * `joint`: a group is fitted and rounded with all feedback of the groups
+ * before it and none from within: D = W - Y, errors E = D inv(U_gg).
+ *
+ * `drift`: with P the matrix of GPTAQ, drift = -P; column i, when its error is
+ * spread, also adds w_i P_ij to the columns j of its block of columns, and the
+ * block's quantized columns Y P to those behind it.
  *
  * @return PTQ_E_NUMERIC naming the row where a scale overflows or feedback
  *         diverges (outputs undefined), PTQ_E_NOMEM

@@ -94,7 +94,7 @@ static ptq_status factorize(ptq_gptq_factor *f, copy *c, const double *diag,
   const double asked = f->damp;
   int exponent = 0;
   (void)frexp(mean, &exponent);
-  c->unit = ldexp(1.0, 1 - exponent);
+  c->unit = f->unit = ldexp(1.0, 1 - exponent);
   PTQ_TRY(ptq_alloc(&damped, f->n, sizeof *damped, "a damped diagonal", err));
   for (;;) {
     for (int64_t i = 0; i < f->n; i++) damped[i] = diag[i] + f->damp * mean;

@@ -16,10 +16,12 @@
 typedef struct ptq_gptq_factor {
   int64_t n;
   double damp;         /* used, relative to the mean diagonal */
+  double unit;         /* power of two by which h was multiplied */
   int64_t *order;      /* owned; column at position i, NULL: i itself */
   unsigned char *dead; /* owned; [n] by column: no input ever */
   bool coupled;        /* some two columns are correlated */
-  double *u;           /* owned; [n, n] upper triangular, of H in that order */
+  double *u;           /* owned; [n, n] upper triangular, of unit * H in that
+                          order: U' U = (unit H)^-1 */
 } ptq_gptq_factor;
 
 /**

@@ -15,6 +15,22 @@ static const void *member_of(const ptq_option_row *r, const void *own) {
   return (const char *)own + r->offset;
 }
 
+/* A number, or a word in its place. */
+static ptq_status read_number(const ptq_option_row *r,
+                              const ptq_method_option *o, double *out,
+                              ptq_err *err) {
+  ptq_err why = {0};
+  for (int i = 0; r->names != NULL && r->names[i] != NULL; i++)
+    if (strcmp(r->names[i], o->value) == 0) {
+      *out = -1.0 - (double)i;
+      return PTQ_OK;
+    }
+  if (ptq_option_double(o, r->least, r->most, out, &why) == PTQ_OK)
+    return PTQ_OK;
+  if (r->names == NULL) return PTQ_FAIL(err, why.code, "%s", why.msg);
+  return PTQ_FAIL(err, why.code, "%s; nor is that '%s'", why.msg, r->names[0]);
+}
+
 static ptq_status read_row(const ptq_option_row *r, const ptq_method_option *o,
                            void *own, ptq_err *err) {
   switch (r->kind) {
@@ -24,7 +40,7 @@ static ptq_status read_row(const ptq_option_row *r, const ptq_method_option *o,
       return ptq_option_int(o, (int64_t)r->least, (int64_t)r->most,
                             member(r, own), err);
     case PTQ_OPTION_DOUBLE:
-      return ptq_option_double(o, r->least, r->most, member(r, own), err);
+      return read_number(r, o, member(r, own), err);
     case PTQ_OPTION_CHOICE:
       return ptq_option_choice(o, r->names, member(r, own), err);
   }
@@ -60,6 +76,9 @@ static ptq_status spell_row(const ptq_option_row *r, const void *own,
     case PTQ_OPTION_DOUBLE: {
       const double is = *(const double *)v, def = *(const double *)d;
       if (!(is < def) && !(is > def)) return PTQ_OK;
+      if (r->names != NULL && is < 0.0)
+        return ptq_method_add_option(m, r->key, r->names[(int)(-1.0 - is)],
+                                     err);
       return ptq_method_add_number(m, r->key, is, err);
     }
     case PTQ_OPTION_CHOICE: {

@@ -14,7 +14,7 @@
 typedef enum ptq_option_kind {
   PTQ_OPTION_BOOL,   /* bool */
   PTQ_OPTION_INT,    /* int64_t */
-  PTQ_OPTION_DOUBLE, /* double */
+  PTQ_OPTION_DOUBLE, /* double; with names: -1 - the index of a word */
   PTQ_OPTION_CHOICE  /* int, an index of names */
 } ptq_option_kind;
 
@@ -23,7 +23,8 @@ typedef struct ptq_option_row {
   ptq_option_kind kind;
   size_t offset;            /* in the family's struct of options */
   double least, most;       /* of numbers, inclusive */
-  const char *const *names; /* of choices, NULL-terminated */
+  const char *const *names; /* of choices, NULL-terminated; words that may
+                               stand for a number >= 0, or NULL */
 } ptq_option_row;
 
 typedef struct ptq_option_table {

@@ -115,9 +115,82 @@ static void codes_are_the_references(void **state) {
   golden_release(&g);
 }
 
+/* MX blocks cast jointly: against the formula in float64 and the tool
+ * (make_joint.py). */
+static void joint_blocks_are_the_tools(void **state) {
+  (void)state;
+  golden g = golden_load();
+  ptq_npy model = load(GOLDEN "joint_float64.npy", 3);
+  ptq_npy tool = load(GOLDEN "joint_dmx.npy", 3);
+  FILE *f = fopen(GOLDEN "joint_cases.txt", "r");
+  assert_non_null(f);
+  char dtype[32], options[96], name[256];
+  long long group;
+  double error_model, error_tool;
+  int64_t n = 0;
+  const int64_t size = g.l.rows * g.l.cols;
+  for (; fscanf(f, "%31s %lld %95s %lf %lf", dtype, &group, options,
+                &error_model, &error_tool) == 5;
+       n++) {
+    assert_true(n < model.dims[0]);
+    layer_quantize(&g.l, "gptq", options, dtype, group);
+    snprintf(name, sizeof name, "%s %lld %s", dtype, group, options);
+    check(name, &g.l, group, (const float *)model.data + n * size, error_model,
+          1.0, 1e-5);
+    check(name, &g.l, group, (const float *)tool.data + n * size, error_tool,
+          0.995, 0.003);
+  }
+  fclose(f);
+  assert_int_equal(n, model.dims[0]);
+  assert_int_equal(n, 5);
+  ptq_npy_release(&model);
+  ptq_npy_release(&tool);
+  golden_release(&g);
+}
+
+/* GPTAQ against a model written from its formulas (make_gptaq.py). */
+static void gptaq_is_its_formulas(void **state) {
+  (void)state;
+  golden g = golden_load();
+  ptq_npy h = load(GOLDEN "gptaq_h.npy", 2);
+  ptq_npy cross = load(GOLDEN "gptaq_cross.npy", 2);
+  ptq_npy expected = load(GOLDEN "gptaq.npy", 3);
+  FILE *f = fopen(GOLDEN "gptaq_cases.txt", "r");
+  assert_non_null(f);
+  double *given = layer_room(h.n, sizeof *given);
+  g.l.more.cross = given;
+  for (int64_t i = 0; i < h.n; i++) {
+    g.l.h[i] = (double)((const float *)h.data)[i];
+    given[i] = (double)((const float *)cross.data)[i];
+  }
+  char dtype[32], group[32], options[96], name[256];
+  double error;
+  int64_t n = 0;
+  const int64_t size = g.l.rows * g.l.cols;
+  for (; fscanf(f, "%31s %31s %95s %lf", dtype, group, options, &error) == 4;
+       n++) {
+    assert_true(n < expected.dims[0]);
+    if (strcmp(options, "-") == 0) options[0] = '\0';
+    layer_quantize(&g.l, "gptaq", options, dtype, group_of(group));
+    snprintf(name, sizeof name, "gptaq %s %s %s", dtype, group, options);
+    check(name, &g.l, group_of(group), (const float *)expected.data + n * size,
+          error, 0.999, 1e-3);
+  }
+  fclose(f);
+  assert_int_equal(n, expected.dims[0]);
+  assert_int_equal(n, 6);
+  ptq_free(given);
+  ptq_npy_release(&h);
+  ptq_npy_release(&cross);
+  ptq_npy_release(&expected);
+  golden_release(&g);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(codes_are_the_references),
+      cmocka_unit_test(joint_blocks_are_the_tools),
+      cmocka_unit_test(gptaq_is_its_formulas),
   };
   return cmocka_run_group_tests_name("quant/gptq_golden", tests, layer_set_up,
                                      NULL);

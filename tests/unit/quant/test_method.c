@@ -52,6 +52,8 @@ static void options_are_sorted_and_defaults_left_out(void **state) {
       {{{"damp", "0.1"}}, "damp=0.1"},
       {{{"damp", "0.012345678901234567"}}, "damp=0.012345678901234567"},
       {{{"damp", "0"}, {"act_order", "false"}}, "damp=0"},
+      {{{"mx", "joint"}, {"damp", "search"}, {"hessian", "static"}},
+       "damp=search,hessian=static,mx=joint"},
       {{{"act_order", "true"},
         {"block", "65536"},
         {"damp", "0.012345678901234567"},
@@ -78,6 +80,8 @@ static void calibration_follows_the_options(void **state) {
   } cases[] = {
       {"rtn", {{NULL, NULL}}, PTQ_CALIB_NONE},
       {"gptq", {{NULL, NULL}}, PTQ_CALIB_SEQUENTIAL},
+      {"gptaq", {{NULL, NULL}}, PTQ_CALIB_SEQUENTIAL},
+      {"gptaq", {{"true_sequential", "true"}}, PTQ_CALIB_TRUE_SEQUENTIAL},
       {"gptq", {{"hessian", "static"}}, PTQ_CALIB_STATIC},
       {"gptq", {{"true_sequential", "true"}}, PTQ_CALIB_TRUE_SEQUENTIAL}};
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -109,6 +113,13 @@ static void bad_methods_and_options_say_what_is_known(void **state) {
       {"gptq", {{"hessian", "dynamic"}}, "one of sequential, static"},
       {"gptq", {{"group_params", "old"}}, "one of stale, fresh"},
       {"gptq", {{"damp", "0.1"}, {"damp", "0.2"}}, "'damp' is given twice"},
+      {"gptq", {{"damp", "serach"}}, "nor is that 'search'"},
+      {"gptq", {{"mx", "rows"}}, "one of columns, joint"},
+      {"gptq", {{"mx", "joint"}, {"static_groups", "true"}}, "choose one"},
+      {"gptq", {{"mx", "joint"}, {"group_params", "fresh"}}, "leave"},
+      {"gptaq", {{"hessian", "static"}}, "always sequential"},
+      {"gptaq", {{"alhpa", "1"}}, "did you mean 'alpha'"},
+      {"gptaq", {{"alpha", "0"}}, "from 1e-06 to 1"},
       {"gptq",
        {{"hessian", "static"}, {"true_sequential", "true"}},
        "choose one"},
@@ -127,12 +138,27 @@ static void bad_methods_and_options_say_what_is_known(void **state) {
   }
 }
 
+static void joint_blocks_are_for_formats_that_have_them(void **state) {
+  (void)state;
+  const ptq_method_option joint[] = {{"mx", "joint"}, {NULL, NULL}};
+  ptq_method m;
+  ptq_dtype dt;
+  ptq_err err = {0};
+  assert_int_equal(parse("gptq", joint, &m, &err), PTQ_OK);
+  assert_int_equal(ptq_dtype_parse("mxfp4", &dt, &err), PTQ_OK);
+  assert_int_equal(m.family->accepts(&m, &dt, 32, &err), PTQ_OK);
+  assert_int_equal(ptq_dtype_parse("int4", &dt, &err), PTQ_OK);
+  assert_int_equal(m.family->accepts(&m, &dt, 32, &err), PTQ_E_ARG);
+  assert_non_null(strstr(err.msg, "'int4' has none"));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_family_is_complete_and_parses_without_options),
       cmocka_unit_test(options_are_sorted_and_defaults_left_out),
       cmocka_unit_test(calibration_follows_the_options),
       cmocka_unit_test(bad_methods_and_options_say_what_is_known),
+      cmocka_unit_test(joint_blocks_are_for_formats_that_have_them),
   };
   return cmocka_run_group_tests_name("quant/method", tests, NULL, NULL);
 }

@@ -204,6 +204,154 @@ static void a_scale_that_overflows_names_its_row(void **state) {
   layer_release(&l);
 }
 
+/* tr(E G E') of the weights' error. */
+static double error_under(layer *l, double *g) {
+  double *h = l->h;
+  l->h = g;
+  const double error = layer_error(l);
+  l->h = h;
+  return error;
+}
+
+/* Few tokens to train on, so that damping matters: 80 % of them and the rest
+ * make up H as the sweep splits them. */
+static void a_search_takes_the_damping_that_errs_least_on_the_holdout(
+    void **state) {
+  (void)state;
+  static const char *const dampings[] = {"0.001", "0.003", "0.01", "0.03",
+                                         "0.1",   "0.3",   "1"};
+  layer l = layer_random(30, 96, 21), other = layer_random(2, 96, 22);
+  double *full = l.h, best = (double)INFINITY, chosen = 0.0;
+  double *train = layer_room(96 * 96, sizeof *train);
+  for (int64_t i = 0; i < 96 * 96; i++) /* a worse estimate than the rest */
+    train[i] = i % 97 == 0 ? full[i] : 0.98 * full[i];
+  l.h = train;
+  for (size_t i = 0; i < sizeof dampings / sizeof dampings[0]; i++) {
+    char options[32];
+    snprintf(options, sizeof options, "damp=%s", dampings[i]);
+    layer_quantize(&l, "gptq", options, "int3", 32);
+    const double error = error_under(&l, other.h);
+    if (error < best) {
+      best = error;
+      chosen = strtod(dampings[i], NULL);
+    }
+  }
+  l.h = full;
+  l.more.h_train = train;
+  l.more.h_holdout = other.h;
+  layer_quantize(&l, "gptq", "damp=search", "int3", 32);
+  assert_true(l.damp == chosen);
+  layer_keep(&l);
+  char options[32];
+  snprintf(options, sizeof options, "damp=%g", chosen);
+  layer_quantize(&l, "gptq", options, "int3", 32);
+  assert_memory_equal(l.q, l.kept_q, (size_t)(l.rows * l.cols) * 2);
+  ptq_free(train);
+  layer_release(&other);
+  layer_release(&l);
+}
+
+static void a_search_passes_over_what_cannot_be_factorized(void **state) {
+  (void)state;
+  layer l = layer_random(8, 48, 23), other = layer_random(2, 48, 24);
+  double *train = layer_room(48 * 48, sizeof *train);
+  memcpy(train, l.h, 48 * 48 * sizeof *train);
+  /* an eigenvalue of about -0.05 of the mean diagonal */
+  double mean = 0.0;
+  for (int64_t i = 0; i < 48; i++) mean += train[i * 49] / 48.0;
+  for (int64_t i = 0; i < 48; i++) train[5 * 48 + i] = train[i * 48 + 5] = 0.0;
+  train[5 * 49] = -0.05 * mean;
+  l.more.h_train = train;
+  l.more.h_holdout = other.h;
+  layer_quantize(&l, "gptq", "damp=search", "int4", 16);
+  assert_true(l.damp >= 0.1);
+  ptq_free(train);
+  layer_release(&other);
+  layer_release(&l);
+}
+
+/* Without a cross moment GPTAQ is GPTQ; with one it is not. */
+static void gptaq_without_drift_is_gptq(void **state) {
+  (void)state;
+  layer l = layer_random(30, 96, 25);
+  double *cross = layer_room(96 * 96, sizeof *cross);
+  l.more.cross = cross;
+  layer_quantize(&l, "gptq", "block=32,damp=0.02", "int4:asym", 32);
+  layer_keep(&l);
+  layer_quantize(&l, "gptaq", "block=32,damp=0.02", "int4:asym", 32);
+  assert_memory_equal(l.q, l.kept_q, (size_t)(l.rows * l.cols) * 2);
+  for (int64_t i = 0; i < 96 * 96; i++) cross[i] = 0.2 * l.h[i];
+  layer_quantize(&l, "gptaq", "block=32,damp=0.02", "int4:asym", 32);
+  assert_true(memcmp(l.q, l.kept_q, (size_t)(l.rows * l.cols) * 2) != 0);
+  ptq_free(cross);
+  layer_release(&l);
+}
+
+/* One block a row leaves nobody to feed errors to. */
+static void a_joint_block_as_wide_as_the_row_is_rounding(void **state) {
+  (void)state;
+  static const int64_t groups[] = {96, PTQ_GROUP_ROW, PTQ_GROUP_TENSOR};
+  layer l = layer_random(21, 96, 26);
+  for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
+    layer_quantize(&l, "rtn", "", "mxint4", groups[i]);
+    layer_keep(&l);
+    layer_quantize(&l, "gptq", "mx=joint", "mxint4", groups[i]);
+    assert_memory_equal(l.q, l.kept_q, (size_t)(l.rows * l.cols) * 2);
+  }
+  layer_quantize(&l, "gptq", "mx=joint,block=16", "mxint4", 40);
+  const double joint = layer_error(&l);
+  layer_quantize(&l, "rtn", "", "mxint4", 40);
+  assert_true(joint < layer_error(&l));
+  layer_release(&l);
+}
+
+/* The smallest layers there are. */
+static void one_row_or_one_column_is_enough(void **state) {
+  (void)state;
+  static const int64_t sizes[][2] = {{1, 1}, {1, 33}, {7, 1}, {1, 200}};
+  static const char *const methods[][2] = {
+      {"gptq", ""},
+      {"gptq", "mx=joint"},
+      {"gptq", "damp=search"},
+      {"gptaq", ""},
+      {"gptq", "act_order=true,static_groups=true"}};
+  for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+    layer l = layer_random(sizes[i][0], sizes[i][1], 27);
+    double *cross = layer_room(l.cols * l.cols, sizeof *cross);
+    l.more.cross = cross;
+    l.more.h_train = l.more.h_holdout = l.h;
+    for (size_t m = 0; m < sizeof methods / sizeof methods[0]; m++)
+      for (int64_t group = -1; group <= 32; group += 11) {
+        layer_quantize(&l, methods[m][0], methods[m][1], "mxint4", group);
+        for (int64_t k = 0; k < l.rows * l.cols; k++)
+          assert_true(isfinite(l.y[k]));
+      }
+    ptq_free(cross);
+    layer_release(&l);
+  }
+}
+
+static void rows_of_zeros_and_dead_columns_stay_zero(void **state) {
+  (void)state;
+  static const char *const dtypes[] = {"int4", "int4:asym", "mxint3", "mxfp4"};
+  layer l = layer_random(9, 64, 28);
+  double *cross = layer_room(64 * 64, sizeof *cross);
+  l.more.cross = cross;
+  for (int64_t i = 0; i < 64; i++) {
+    l.w[3 * 64 + i] = 0.0F;
+    l.h[10 * 64 + i] = l.h[i * 64 + 10] = 0.0;
+    cross[i * 64 + 10] = 0.3; /* of a dead input: not looked at */
+  }
+  for (size_t d = 0; d < sizeof dtypes / sizeof dtypes[0]; d++)
+    for (int k = 0; k < 2; k++) {
+      layer_quantize(&l, k == 0 ? "gptq" : "gptaq", "", dtypes[d], 32);
+      for (int64_t i = 0; i < 64; i++) assert_true(l.y[3 * 64 + i] == 0.0F);
+      for (int64_t r = 0; r < 9; r++) assert_true(l.y[r * 64 + 10] == 0.0F);
+    }
+  ptq_free(cross);
+  layer_release(&l);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(identity_moment_gives_rounding_to_nearest),
@@ -218,6 +366,13 @@ int main(void) {
       cmocka_unit_test(storage_counts_a_group_index_only_where_needed),
       cmocka_unit_test(weights_may_be_overwritten),
       cmocka_unit_test(a_scale_that_overflows_names_its_row),
+      cmocka_unit_test(
+          a_search_takes_the_damping_that_errs_least_on_the_holdout),
+      cmocka_unit_test(a_search_passes_over_what_cannot_be_factorized),
+      cmocka_unit_test(gptaq_without_drift_is_gptq),
+      cmocka_unit_test(a_joint_block_as_wide_as_the_row_is_rounding),
+      cmocka_unit_test(one_row_or_one_column_is_enough),
+      cmocka_unit_test(rows_of_zeros_and_dead_columns_stay_zero),
   };
   return cmocka_run_group_tests_name("quant/method_gptq", tests, layer_set_up,
                                      NULL);
