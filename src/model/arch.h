@@ -11,12 +11,13 @@
 #include "config.h"
 #include "ptq/model/model.h"
 
-/** config.json's keys for sizes, read before `read` is called. NULL: the
- * family has no such key. */
+/** config.json's keys for sizes, read before `read` is called: one, or several
+ * spellings as "a|b". NULL: the family has no such key. */
 typedef struct ptq_size_keys {
   const char *d_model, *n_blocks, *n_heads, *vocab; /* required */
   const char *n_kv_heads;                           /* default: n_heads */
-  const char *d_head;        /* default: d_model / n_heads */
+  const char *d_head;        /* default: d_head_default, or d_model / n_heads */
+  int64_t d_head_default;    /* 0: none */
   const char *d_ff;          /* required unless d_ff_times */
   int64_t d_ff_times;        /* default of d_ff in d_models */
   const char *max_positions; /* without the key, any window fits */
@@ -39,6 +40,7 @@ typedef struct ptq_arch {
    * block. A place that info->has_norm names has a name here, or the kind of
    * the norm is plain. */
   const char *norms[PTQ_NORM_PLACES];
+  const char *alt_norms[PTQ_NORM_PLACES]; /* instead, where info->alt_norms */
   const char *roles[PTQ_ROLE_COUNT]; /* within a block, without ".weight" */
   /** Ends of tensor names that carry no weights; NULL-terminated. */
   const char *const *ignored_tensors;
@@ -92,14 +94,51 @@ ptq_status ptq_read_rope(const ptq_config *c, double theta,
 /** One unscaled set of angles. */
 void ptq_rope_fill(const ptq_model_info *info, double theta, double divisor,
                    ptq_rope *rope);
-/** info->window and PTQ_BLOCK_WINDOW of all blocks from an integer key that
- * may be null. */
-ptq_status ptq_read_window(const ptq_config *c, const char *key,
+/** A cap or similar that may be null for none: 0 then, `absent` without the
+ * key. */
+ptq_status ptq_read_optional(const ptq_config *c, const char *key,
+                             double absent, double *out, ptq_err *err);
+/** info->window from sliding_window, which may be null for none; `absent`
+ * without the key. */
+ptq_status ptq_read_window(const ptq_config *c, int64_t absent,
                            ptq_model_info *info, ptq_err *err);
+/** Blocks first.. get PTQ_BLOCK_WINDOW, if there is a window. */
+void ptq_set_windows(ptq_model_info *info, int64_t first);
 /** What layer_types (a text a block: full_attention or sliding_attention)
- * says, or without it a pattern: block i is full where (i + 1) % period == 0.
- * Sets PTQ_BLOCK_WINDOW of the others. */
+ * says, or without it a pattern: block i is full where (i + 1) % period == 0,
+ * all are for period 0. Sets PTQ_BLOCK_WINDOW of the others. */
 ptq_status ptq_read_layer_types(const ptq_config *c, int64_t period,
                                 ptq_model_info *info, ptq_err *err);
+/** Windows from block max_window_layers on where use_sliding_window says so, or
+ * layer_types; Qwen's. Keys: PTQ_LATE_WINDOW_KEYS. */
+ptq_status ptq_read_late_windows(const ptq_config *c, ptq_model_info *info,
+                                 ptq_err *err);
+#define PTQ_LATE_WINDOW_KEYS \
+  "layer_types", "max_window_layers", "sliding_window", "use_sliding_window"
+/** Positions without a limit of their own: any window that fits memory. */
+enum { PTQ_ALIBI_POSITIONS = 1 << 20 };
+/** The readers of rms_norm_eps (default `eps`), hidden_act and rope, biases of
+ * attention_bias and mlp_bias, a gate, tie_word_embeddings (default `tied`):
+ * what LLaMA's descendants have in common. Keys: PTQ_LLAMA_KEYS. */
+ptq_status ptq_read_llama_like(const ptq_config *c, double eps, double theta,
+                               bool tied, ptq_model_info *info, ptq_err *err);
+
+/* Names of LLaMA that its descendants took over. */
+#define PTQ_LLAMA_KEYS \
+  "attention_bias", "hidden_act", "mlp_bias", "rms_norm_eps", PTQ_ROPE_KEYS
+#define PTQ_LLAMA_SIZES(positions)                                          \
+  .d_model = "hidden_size", .n_blocks = "num_hidden_layers",                \
+  .n_heads = "num_attention_heads", .n_kv_heads = "num_key_value_heads",    \
+  .d_head = "head_dim", .d_ff = "intermediate_size", .vocab = "vocab_size", \
+  .max_positions = "max_position_embeddings",                               \
+  .max_positions_default = (positions)
+#define PTQ_LLAMA_ATTENTION                                             \
+  [PTQ_ROLE_Q] = "self_attn.q_proj", [PTQ_ROLE_K] = "self_attn.k_proj", \
+  [PTQ_ROLE_V] = "self_attn.v_proj", [PTQ_ROLE_O] = "self_attn.o_proj"
+#define PTQ_LLAMA_MLP                                               \
+  [PTQ_ROLE_GATE] = "mlp.gate_proj", [PTQ_ROLE_UP] = "mlp.up_proj", \
+  [PTQ_ROLE_DOWN] = "mlp.down_proj"
+extern const char *const ptq_llama_prefixes[]; /* "model." or none */
+extern const char *const ptq_llama_ignored[];  /* rotary buffers */
 
 #endif /* PTQ_MODEL_ARCH_H */

@@ -1,32 +1,61 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* What the architectures' readers of config.json share. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "arch.h"
 
+enum { KEY_MAX = 40 };
+
+/* The key of an "a|b" list that the config has, else the first. */
+static const char *pick(const ptq_config *c, const char *list,
+                        char key[KEY_MAX]) {
+  const char *at = list;
+  for (;;) {
+    const size_t n = strcspn(at, "|");
+    snprintf(key, KEY_MAX, "%.*s", (int)n, at);
+    if (ptq_config_has(c, key)) return key;
+    if (at[n] == '\0') break;
+    at += n + 1;
+  }
+  snprintf(key, KEY_MAX, "%.*s", (int)strcspn(list, "|"), list);
+  return key;
+}
+
+static ptq_status need(const ptq_config *c, const char *list, int64_t *out,
+                       ptq_err *err) {
+  char key[KEY_MAX];
+  return ptq_config_need_int(c, pick(c, list, key), 1, out, err);
+}
+
+static ptq_status may(const ptq_config *c, const char *list, int64_t *out,
+                      ptq_err *err) {
+  char key[KEY_MAX];
+  if (list == NULL) return PTQ_OK;
+  return ptq_config_int(c, pick(c, list, key), 1, out, err);
+}
+
 static ptq_status read_sizes(const ptq_size_keys *k, const ptq_config *c,
                              ptq_model_info *info, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  PTQ_TRY(ptq_config_need_int(c, k->d_model, 1, &info->d_model, err));
-  PTQ_TRY(ptq_config_need_int(c, k->n_blocks, 1, &info->n_blocks, err));
-  PTQ_TRY(ptq_config_need_int(c, k->n_heads, 1, &info->n_heads, err));
+  PTQ_TRY(need(c, k->d_model, &info->d_model, err));
+  PTQ_TRY(need(c, k->n_blocks, &info->n_blocks, err));
+  PTQ_TRY(need(c, k->n_heads, &info->n_heads, err));
   info->d_ff = k->d_ff_times * info->d_model;
-  if (k->d_ff != NULL && k->d_ff_times == 0)
-    PTQ_TRY(ptq_config_need_int(c, k->d_ff, 1, &info->d_ff, err));
-  else if (k->d_ff != NULL)
-    PTQ_TRY(ptq_config_int(c, k->d_ff, 1, &info->d_ff, err));
-  PTQ_TRY(ptq_config_need_int(c, k->vocab, 1, &info->vocab, err));
+  if (k->d_ff_times == 0)
+    PTQ_TRY(need(c, k->d_ff, &info->d_ff, err));
+  else
+    PTQ_TRY(may(c, k->d_ff, &info->d_ff, err));
+  PTQ_TRY(need(c, k->vocab, &info->vocab, err));
   info->max_positions = k->max_positions_default;
-  if (k->max_positions != NULL)
-    PTQ_TRY(ptq_config_int(c, k->max_positions, 1, &info->max_positions, err));
+  PTQ_TRY(may(c, k->max_positions, &info->max_positions, err));
   info->n_kv_heads = info->n_heads;
-  if (k->n_kv_heads != NULL)
-    PTQ_TRY(ptq_config_int(c, k->n_kv_heads, 1, &info->n_kv_heads, err));
+  PTQ_TRY(may(c, k->n_kv_heads, &info->n_kv_heads, err));
   if (info->d_model % info->n_heads == 0)
     info->d_head = info->d_model / info->n_heads;
-  if (k->d_head != NULL)
-    PTQ_TRY(ptq_config_int(c, k->d_head, 1, &info->d_head, err));
+  if (k->d_head_default > 0) info->d_head = k->d_head_default;
+  PTQ_TRY(may(c, k->d_head, &info->d_head, err));
   info->d_embed = info->d_model;
   if (info->n_blocks > PTQ_BLOCKS_MAX)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
@@ -137,12 +166,22 @@ ptq_status ptq_read_rotary_share(const ptq_config *c, const char *key,
   return PTQ_OK;
 }
 
-ptq_status ptq_read_window(const ptq_config *c, const char *key,
+ptq_status ptq_read_optional(const ptq_config *c, const char *key,
+                             double absent, double *out, ptq_err *err) {
+  *out = ptq_config_mentions(c, key) ? 0.0 : absent;
+  return ptq_config_positive(c, key, out, err);
+}
+
+ptq_status ptq_read_window(const ptq_config *c, int64_t absent,
                            ptq_model_info *info, ptq_err *err) {
-  const ptq_status rc = ptq_config_int(c, key, 1, &info->window, err);
-  for (int64_t b = 0; info->window > 0 && b < info->n_blocks; b++)
+  static const char key[] = "sliding_window";
+  info->window = ptq_config_mentions(c, key) ? 0 : absent;
+  return ptq_config_int(c, key, 1, &info->window, err);
+}
+
+void ptq_set_windows(ptq_model_info *info, int64_t first) {
+  for (int64_t b = first; info->window > 0 && b < info->n_blocks; b++)
     info->block_flags[b] |= PTQ_BLOCK_WINDOW;
-  return rc;
 }
 
 ptq_status ptq_read_layer_types(const ptq_config *c, int64_t period,
@@ -160,8 +199,49 @@ ptq_status ptq_read_layer_types(const ptq_config *c, int64_t period,
         PTQ_TRY(ptq_config_refuse(c, key,
                                   "full_attention and sliding_attention", err));
     }
+    if (windowed && info->window == 0)
+      PTQ_TRY(ptq_config_refuse(c, listed ? key : "sliding_window",
+                                "sliding attention with its sliding_window",
+                                err));
     if (windowed) info->block_flags[b] |= PTQ_BLOCK_WINDOW;
   }
 done:
   return rc;
 }
+
+ptq_status ptq_read_late_windows(const ptq_config *c, ptq_model_info *info,
+                                 ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  bool use = false;
+  int64_t first = 28; /* transformers' default */
+  PTQ_TRY(ptq_config_bool(c, "use_sliding_window", &use, err));
+  PTQ_TRY(ptq_config_int(c, "max_window_layers", 0, &first, err));
+  if (use) PTQ_TRY(ptq_read_window(c, 4096, info, err));
+  if (ptq_config_has(c, "layer_types"))
+    PTQ_TRY(ptq_read_layer_types(c, 0, info, err));
+  else
+    ptq_set_windows(info, first);
+done:
+  return rc;
+}
+
+ptq_status ptq_read_llama_like(const ptq_config *c, double eps, double theta,
+                               bool tied, ptq_model_info *info, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  bool attention = false, mlp = false;
+  PTQ_TRY(ptq_read_norm(c, "rms_norm_eps", PTQ_NORM_RMS, eps, info, err));
+  PTQ_TRY(ptq_read_act(c, "hidden_act", &info->act, err));
+  info->has_gate = true;
+  PTQ_TRY(ptq_read_rope(c, theta, info, err));
+  PTQ_TRY(ptq_config_bool(c, "attention_bias", &attention, err));
+  PTQ_TRY(ptq_config_bool(c, "mlp_bias", &mlp, err));
+  ptq_set_biases(info, attention, mlp);
+  info->tied_head = tied;
+  PTQ_TRY(ptq_config_bool(c, "tie_word_embeddings", &info->tied_head, err));
+done:
+  return rc;
+}
+
+const char *const ptq_llama_prefixes[] = {"model.", "", NULL};
+/* Written by old versions of transformers; follows from rope_theta. */
+const char *const ptq_llama_ignored[] = {".rotary_emb.inv_freq", NULL};

@@ -67,6 +67,10 @@ bool ptq_config_has(const ptq_config *c, const char *key) {
   return get(c, key) != NULL;
 }
 
+bool ptq_config_mentions(const ptq_config *c, const char *key) {
+  return json_object_get(c->root, key) != NULL;
+}
+
 /* The value as JSON text, cut to VALUE_MAX, for messages. */
 static void value_text(const json_t *v, char text[VALUE_MAX]) {
   char *dump = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
@@ -213,17 +217,21 @@ static const char *const harmless[] = {
     "activation_dropout",
     "architectures",
     "attention_dropout",
+    "attn_pdrop",
     "auto_map",
     "bad_words_ids",
     "begin_suppress_tokens",
     "bos_token_id",
+    "cache_implementation",
     "chunk_size_feed_forward",
+    "classifier_dropout",
     "decoder_start_token_id",
     "diversity_penalty",
     "do_sample",
     "dropout",
     "dtype",
     "early_stopping",
+    "embd_pdrop",
     "encoder_no_repeat_ngram_size",
     "eos_token_id",
     "exponential_decay_length_penalty",
@@ -231,6 +239,8 @@ static const char *const harmless[] = {
     "forced_bos_token_id",
     "forced_eos_token_id",
     "generation_config",
+    "gradient_checkpointing",
+    "hidden_dropout",
     "id2label",
     "init_std",
     "initializer_range",
@@ -241,6 +251,7 @@ static const char *const harmless[] = {
     "max_length",
     "min_length",
     "model_type",
+    "n_ctx", /* GPT-2's second name for n_positions, unused */
     "no_repeat_ngram_size",
     "num_beam_groups",
     "num_beams",
@@ -255,9 +266,15 @@ static const char *const harmless[] = {
     "ptqsweep_provenance",
     "ptqsweep_source",
     "repetition_penalty",
+    "resid_pdrop",
     "return_dict",
     "return_dict_in_generate",
     "sep_token_id",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
     "suppress_tokens",
     "task_specific_params",
     "temperature",
@@ -283,9 +300,20 @@ static bool in_list(const char *const *list, const char *key) {
   return false;
 }
 
-static bool in_array(const char *const *list, int n, const char *key) {
+/* Is the key one of "a|b"? */
+static bool is_spelling(const char *list, const char *key) {
+  const size_t n = strlen(key);
+  for (const char *at = list; at != NULL; at = strchr(at, '|')) {
+    if (*at == '|') at++;
+    if (strncmp(at, key, n) == 0 && (at[n] == '\0' || at[n] == '|'))
+      return true;
+  }
+  return false;
+}
+
+static bool in_array(const char *const *lists, int n, const char *key) {
   for (int i = 0; i < n; i++)
-    if (list[i] != NULL && strcmp(list[i], key) == 0) return true;
+    if (is_spelling(lists[i], key)) return true;
   return false;
 }
 

@@ -21,6 +21,8 @@ const char *ptq_config_path(const ptq_config *c); /* borrowed */
 
 /** True when the key is there and not null. */
 bool ptq_config_has(const ptq_config *c, const char *key);
+/** True when the key is there, null or not. */
+bool ptq_config_mentions(const ptq_config *c, const char *key);
 
 /* Getters leave *out as it was (the caller's default) when the key is absent
  * or null. Another type or a value out of range is PTQ_E_FORMAT with file,
@@ -65,8 +67,8 @@ ptq_status ptq_config_refuse(const ptq_config *c, const char *key,
 
 /**
  * Refuse every key that is neither in `known` (NULL-terminated: what the
- * architecture reads) nor in `more` (n_more, NULLs allowed) nor known to leave
- * the logits alone, unless its value is null, false or empty.
+ * architecture reads) nor in `more` (n_more spellings "a|b" or NULL) nor known
+ * to leave the logits alone, unless its value is null, false or empty.
  */
 ptq_status ptq_config_check_keys(const ptq_config *c, const char *const *known,
                                  const char *const *more, int n_more,

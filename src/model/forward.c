@@ -71,6 +71,20 @@ static void norm_heads(const ptq_model_info *info, const ptq_block *b,
   }
 }
 
+static void clip(float limit, int64_t n, float *x) {
+  for (int64_t i = 0; i < n; i++)
+    x[i] = x[i] > limit ? limit : x[i] < -limit ? -limit : x[i];
+}
+
+static void clip_heads(const ptq_model_info *info, int64_t n,
+                       ptq_workspace *ws) {
+  const float limit = (float)info->qkv_clip;
+  PTQ_ASSERT(info->qkv == PTQ_QKV_SEPARATE);
+  clip(limit, n * ws->q.row, ws->q.p);
+  clip(limit, n * ws->k.row, ws->k.p);
+  clip(limit, n * ws->v.row, ws->v.p);
+}
+
 static ptq_status project(const ptq_model_info *info, const ptq_block *b,
                           const float *x, int64_t n, ptq_workspace *ws,
                           const ptq_forward_hook *hook, ptq_err *err) {
@@ -83,6 +97,7 @@ static ptq_status project(const ptq_model_info *info, const ptq_block *b,
   } else {
     PTQ_TRY(apply(b, PTQ_ROLE_QKV, x, n, hook, ws->qkv, err));
   }
+  if (info->qkv_clip > 0.0) clip_heads(info, n, ws);
   const int64_t group = info->n_heads / info->n_kv_heads;
   norm_heads(info, b, PTQ_NORM_Q, &ws->q, group, n);
   norm_heads(info, b, PTQ_NORM_K, &ws->k, 1, n);

@@ -143,11 +143,13 @@ void ptq_name_inner(const ptq_model *m, int64_t block, const char *tail,
 
 void ptq_name_norm(const ptq_model *m, int64_t block, ptq_norm_place place,
                    ptq_part part, char name[PTQ_TENSOR_NAME_MAX]) {
-  PTQ_ASSERT(m->arch->norms[place] != NULL);
+  const char *tail =
+      m->info.alt_norms ? m->arch->alt_norms[place] : m->arch->norms[place];
+  PTQ_ASSERT(tail != NULL);
   if (place < PTQ_NORM_INNER)
-    ptq_name_inner(m, block, m->arch->norms[place], part, name);
+    ptq_name_inner(m, block, tail, part, name);
   else
-    ptq_name_outer(m, m->arch->norms[place], part, name);
+    ptq_name_outer(m, tail, part, name);
 }
 
 void ptq_name_head(const ptq_model *m, ptq_part part,

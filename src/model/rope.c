@@ -175,7 +175,8 @@ static ptq_status apply_scaling(const ptq_config *c, const char *key,
   const bool plain =
       strcmp(s.type, "default") == 0 || strcmp(s.type, "dynamic") == 0;
   if (plain) return PTQ_OK;
-  if (strcmp(s.type, "longrope") == 0 || strcmp(s.type, "su") == 0)
+  /* Phi 3 used to say "su" or "yarn". */
+  if (strcmp(s.type, "longrope") == 0 || ptq_config_has(sub, "short_factor"))
     return read_longrope(c, sub, theta, &s, info, err);
   if (s.factor == 0.0)
     PTQ_TRY(ptq_config_refuse(c, key, "a rope type with its factor", err));

@@ -105,7 +105,7 @@ cp "$zoo/llama-25k/model.safetensors" damaged/
 rm damaged/tokenizer.json
 prints "tokenizer.json is missing" inspect damaged
 sed -i 's/"llama"/"lama"/' damaged/config.json
-refuses 1 "model_type 'lama' is not known; known: llama, opt" inspect damaged
+refuses 1 "model_type 'lama' is not known; known: bloom, " inspect damaged
 
 prints "int2..int8" list dtypes
 prints "gptq" list methods

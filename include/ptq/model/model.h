@@ -123,6 +123,7 @@ typedef struct ptq_model_info {
   double norm_offset; /* the gain is this plus the stored weight */
   bool norm_plain;    /* without gain and bias */
   bool has_norm[PTQ_NORM_PLACES];
+  bool alt_norms;    /* named by the architecture's second list */
   bool qk_norm_wide; /* over all heads at once, not each head */
   bool parallel;     /* attention and MLP take the same residual stream; without
                         PTQ_NORM_MLP_IN, the same normed input */
@@ -132,6 +133,7 @@ typedef struct ptq_model_info {
   /* Attention: softmax(cap(scores * attn_scale) + bias). */
   ptq_qkv_kind qkv;
   double attn_scale;
+  double qkv_clip; /* queries, keys and values are cut to +- it; 0: none */
   double attn_cap; /* cap(x) = attn_cap tanh(x / attn_cap); 0: none */
   ptq_position_kind positions;
   int64_t position_offset; /* OPT: 2 */

@@ -22,6 +22,7 @@
 
 #define ZOO PTQ_SOURCE_DIR "/sweeps/zoo/"
 #define GOLDEN PTQ_SOURCE_DIR "/tests/golden/logits/"
+#define ARCHITECTURES PTQ_SOURCE_DIR "/tests/golden/architectures/"
 
 enum { PATH_LEN = 512 };
 static const double LOGIT_TOL = 1e-4; /* absolute */
@@ -76,18 +77,19 @@ static float *forward(ptq_model *m, const uint32_t *ids, int64_t n) {
   return logits;
 }
 
-static void read_golden(const char *name, const char *what, ptq_npy_type type,
+static void read_golden(const char *stem, const char *what, ptq_npy_type type,
                         ptq_npy *out, int n_dims) {
   char path[PATH_LEN];
-  snprintf(path, sizeof path, "%s%s.%s.npy", GOLDEN, name, what);
+  snprintf(path, sizeof path, "%s%s.npy", stem, what);
   MUST(ptq_npy_read(path, type, n_dims, out, &e_));
 }
 
-static void check_logits(const char *name, ptq_model *m) {
+/* Golden files are <stem>ids.npy and <stem>logits.npy. */
+static void check_logits(const char *name, const char *stem, ptq_model *m) {
   const ptq_model_info *info = ptq_model_get_info(m);
   ptq_npy ids, want;
-  read_golden(name, "ids", PTQ_NPY_U32, &ids, 1);
-  read_golden(name, "logits", PTQ_NPY_F32, &want, 2);
+  read_golden(stem, "ids", PTQ_NPY_U32, &ids, 1);
+  read_golden(stem, "logits", PTQ_NPY_F32, &want, 2);
   assert_int_equal(want.dims[0], ids.n);
   assert_int_equal(want.dims[1], info->vocab);
   float *got = forward(m, ids.data, ids.n);
@@ -101,7 +103,7 @@ static void check_logits(const char *name, ptq_model *m) {
                (double)w[i]);
     if (off > worst) worst = off;
   }
-  print_message("%-12s logits within %.1e", name, worst);
+  print_message("%-16s logits within %.1e", name, worst);
   ptq_free(got);
   ptq_npy_release(&ids);
   ptq_npy_release(&want);
@@ -124,7 +126,8 @@ static double window_nll(ptq_model *m, const uint32_t *ids, int64_t n) {
 static void check_nll(const char *name, ptq_model *m) {
   char path[PATH_LEN];
   ptq_npy windows;
-  read_golden(name, "windows", PTQ_NPY_U32, &windows, 2);
+  snprintf(path, sizeof path, "%s%s.", GOLDEN, name);
+  read_golden(path, "windows", PTQ_NPY_U32, &windows, 2);
   snprintf(path, sizeof path, "%s%s.nll.json", GOLDEN, name);
   json_t *json = json_load_file(path, 0, NULL);
   const json_t *list = json_object_get(json, "nll");
@@ -164,13 +167,44 @@ static void every_zoo_model_has_the_logits_of_transformers(void **state) {
       fail_msg("zoo model '%s' has no golden logits: run "
                "tests/golden/logits/make_logits.py",
                entry->d_name);
-    check_logits(entry->d_name, m);
+    snprintf(path, sizeof path, "%s%s.", GOLDEN, entry->d_name);
+    check_logits(entry->d_name, path, m);
     check_nll(entry->d_name, m);
     ptq_model_close(m);
     n++;
   }
   closedir(dir);
   assert_true(n >= 2);
+}
+
+static void every_architecture_has_the_logits_of_transformers(void **state) {
+  (void)state;
+  enum { ROWS = 64 };
+  bool seen[ROWS] = {false};
+  DIR *dir = opendir(ARCHITECTURES);
+  assert_non_null(dir);
+  const struct dirent *entry = NULL;
+  const char *name = NULL, *class_name = NULL;
+  while ((entry = readdir(dir)) != NULL) {
+    char path[PATH_LEN];
+    snprintf(path, sizeof path, "%s%s/config.json", ARCHITECTURES,
+             entry->d_name);
+    if (entry->d_name[0] == '.' || !ptq_path_exists(path)) continue;
+    snprintf(path, sizeof path, "%s%s/", ARCHITECTURES, entry->d_name);
+    ptq_model *m = NULL;
+    MUST(ptq_model_open(path, &m, &e_));
+    check_logits(entry->d_name, path, m);
+    print_message("\n");
+    for (int i = 0; ptq_arch_row(i, &name, &class_name); i++)
+      if (strcmp(name, ptq_model_get_info(m)->arch) == 0) seen[i] = true;
+    ptq_model_close(m);
+  }
+  closedir(dir);
+  for (int i = 0; ptq_arch_row(i, &name, &class_name); i++)
+    if (!seen[i])
+      fail_msg("architecture '%s' has no golden logits: run "
+               "tests/golden/architectures/make_architectures.py",
+               name);
 }
 
 static int start(void **state) {
@@ -181,6 +215,7 @@ static int start(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_zoo_model_has_the_logits_of_transformers),
+      cmocka_unit_test(every_architecture_has_the_logits_of_transformers),
   };
   return cmocka_run_group_tests_name("model/logits", tests, start, NULL);
 }

@@ -110,7 +110,7 @@ static void llama_configs_that_do_not_fit_are_refused(void **state) {
   (void)state;
   static const refusal r[] = {
       {"\"llama\"", "\"lama\"", PTQ_E_UNSUPPORTED,
-       "model_type 'lama' is not known; known: llama, "},
+       "model_type 'lama' is not known; known: bloom, falcon, "},
       {"\"model_type\": \"llama\",", "", PTQ_E_FORMAT, "has no 'model_type'"},
       {"LlamaForCausalLM", "LlamaForTokenClassification", PTQ_E_UNSUPPORTED,
        "'architectures': [\"LlamaForTokenClassification\"] is not supported"},
