@@ -1,20 +1,38 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Integers with a float32 scale a group, as GPTQ's reference quantizer has
- * them: codes 0 .. 2^b - 1, value = scale * (code - zero). */
+/* Integers with a scale a group: codes 0 .. 2^b - 1, value = scale * (code -
+ * zero). Symmetric and asymmetric as GPTQ's reference quantizer has them; full
+ * as auto-round: the larger end of the group becomes the lowest code, which
+ * takes a negative scale where that end is positive. Its scales are at least
+ * 1e-5 and, in the tool, f16 (full:keep=f16). */
 #include <float.h>
 #include <math.h>
 
 #include "dtype_lanes.h"
 #include "round_table.h"
 
-enum { ASYMMETRIC = 1U };
+enum { RANGE = 3U | PTQ_OPTION_SIGNED, ASYMMETRIC = 1U };
+#define FULL (2U | PTQ_OPTION_SIGNED)
 
 static bool is_asym(const ptq_dtype *dt) {
   return (dt->options & ASYMMETRIC) != 0;
 }
 
+static bool is_full(const ptq_dtype *dt) {
+  return (dt->options & PTQ_OPTION_SIGNED) != 0;
+}
+
 static float top_code(const ptq_dtype *dt) {
   return (float)((1 << dt->bits) - 1);
+}
+
+/* Of full. Doubles of floats over a power of two: what float32 would give. */
+static double full_scale(const ptq_dtype *dt, double lo, double hi) {
+  const double half = ldexp(1.0, dt->bits - 1), floor = (double)1e-5F;
+  lo = lo < 0.0 ? -lo : 0.0;
+  hi = hi > 0.0 ? hi : 0.0;
+  const double size = (lo > hi ? lo : hi) / half;
+  const double most = size > floor ? size : floor;
+  return hi >= lo && size > 0.0 ? -most : most;
 }
 
 /* The range that the scale spans: it holds 0, and is symmetric unless asym.
@@ -23,6 +41,11 @@ static float top_code(const ptq_dtype *dt) {
 static ptq_group_params shrink(const ptq_dtype *dt, float lo, float hi,
                                float by) {
   const float top = top_code(dt);
+  if (is_full(dt)) {
+    const double scale = full_scale(dt, (double)(lo * by), (double)(hi * by));
+    return (ptq_group_params){.scale = (float)scale,
+                              .zero = (top + 1.0F) / 2.0F};
+  }
   lo = lo < 0.0F ? lo : 0.0F;
   hi = hi > 0.0F ? hi : 0.0F;
   if (!is_asym(dt)) {
@@ -57,6 +80,9 @@ static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
 static ptq_group_params64 shrink64(const ptq_dtype *dt, double lo, double hi,
                                    double by) {
   const double top = (double)top_code(dt);
+  if (is_full(dt))
+    return (ptq_group_params64){.scale = full_scale(dt, lo * by, hi * by),
+                                .zero = (top + 1.0) / 2.0};
   lo = lo < 0.0 ? lo : 0.0;
   hi = hi > 0.0 ? hi : 0.0;
   if (!is_asym(dt)) {
@@ -79,7 +105,8 @@ static ptq_group_params64 fit64(const ptq_dtype *dt, double lo, double hi,
                                 bool given) {
   ptq_group_params64 p = shrink64(dt, lo, hi, 1.0);
   /* lo / scale is -top / 2 but for three roundings of 2^-53 at most */
-  if (!is_asym(dt) && !given && lo < 0.0) p.scale *= 1.0 - 0x1p-50;
+  if ((dt->options & RANGE) == 0 && !given && lo < 0.0)
+    p.scale *= 1.0 - 0x1p-50;
   return p;
 }
 
@@ -124,20 +151,32 @@ static int levels(const ptq_dtype *dt) {
  * up to their own half step; those of dq=bnb are not bounded by their group. */
 static double error_bound(const ptq_dtype *dt) {
   const double steps = (double)top_code(dt);
-  if ((dt->options & PTQ_OPTION_STORE) == PTQ_DQ_BNB) return INFINITY;
+  if ((dt->options & PTQ_OPTION_STORE) >= PTQ_DQ_BNB) return INFINITY;
   if ((dt->options & (PTQ_OPTION_STORE | PTQ_OPTION_SEARCH)) != 0) return 1.0;
+  if (is_full(dt)) return 1.0; /* below 2^(b-1) * 1e-5 all is 0 */
   return is_asym(dt) ? 1.0 / steps : 0.5;
+}
+
+/* dq=bnb takes a mean off, which scales of both signs have near 0. */
+static ptq_status check(const ptq_dtype *dt, ptq_err *err) {
+  if (!is_full(dt) || (dt->options & PTQ_OPTION_STORE) < PTQ_DQ_BNB)
+    return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "dtype '%s': full has scales of both signs and dq=bnb nests "
+                  "positive ones; take dq=fp8, or leave full out",
+                  dt->name);
 }
 
 static unsigned exceptions(const ptq_dtype *dt) {
   unsigned e = PTQ_NOT_ODD; /* 2^b codes: one side has one more */
-  if ((dt->options & PTQ_OPTION_STORE) != 0) e |= PTQ_NOT_EQUIVARIANT;
+  if ((dt->options & PTQ_OPTION_STORE) != 0 || is_full(dt))
+    e |= PTQ_NOT_EQUIVARIANT; /* full: the 1e-5 */
   return e;
 }
 
 /* clang-format off */
 static const ptq_dtype_option options[] = {
-  {"sym", ASYMMETRIC, 0}, {"asym", ASYMMETRIC, ASYMMETRIC},
+  {"sym", RANGE, 0}, {"asym", RANGE, ASYMMETRIC}, {"full", RANGE, FULL},
   PTQ_SEARCH_OPTIONS("minmax"),
   PTQ_STORE_OPTIONS,
   {0},
@@ -145,8 +184,10 @@ static const ptq_dtype_option options[] = {
 /* clang-format on */
 
 static const char *const dialects[] = {
-    "asym",   "scale=mse",   "asym:scale=mse", "keep=f16", "asym:keep=bf16",
-    "dq=fp8", "asym:dq=fp8", "dq=bnb",         NULL};
+    "asym",           "scale=mse", "asym:scale=mse", "keep=f16",
+    "asym:keep=bf16", "dq=fp8",    "asym:dq=fp8",    "dq=bnb",
+    "dq=bnb_cpu",     "full",      "full:keep=f16",  "full:scale=mse",
+    "full:dq=fp8",    NULL};
 
 const ptq_dtype_family ptq_dtype_int = {
     .name = "int",
@@ -155,10 +196,12 @@ const ptq_dtype_family ptq_dtype_int = {
     .dialects = dialects,
     .summary = "integers with a scale a group; symmetric, or asym with a zero "
                "point",
-    .source = "IST-DASLab/gptq 2d65066 quant.py",
+    .source = "IST-DASLab/gptq 2d65066 quant.py; full: auto-round 0.16.1 "
+              "int_sym",
     .min_bits = 2,
     .max_bits = 8,
     .pads_groups = false,
+    .check = check,
     .fit = fit,
     .fit_ranges = fit_ranges,
     .round = round_values,

@@ -11,11 +11,15 @@
  * exp=log2f is the arithmetic of tools that take floor(log2(x)) in float32,
  * which is one too many just below 2^k for k >= 4 and k <= -20, and that round
  * by floor(x + 0.5) in float32, which turns 0.5 - 2^-25 into 1. exp=bits has
- * neither fault. */
-#include <math.h>
-#include <string.h>
-
-#include "dtype_lanes.h"
+ * neither fault.
+ *
+ * sat=dmx is dmx-compressor, which keeps no code for Inf and NaN: E4M3 reaches
+ * 480 and E5M2 114688, whose emax is then 16. What lies below the least normal
+ * element is rounded twice there, a float32 sum with that element first; a
+ * scale may be less than 2^-127, down to 0, and a block with that scale, one
+ * of zeros too, becomes -0. It has scale=floor and round=even only; its
+ * logarithm is that of exp=log2f. */
+#include "dtype_mx.h"
 #include "round_table.h"
 
 enum { /* options */
@@ -25,7 +29,8 @@ enum { /* options */
        EVEN = 2U,
        RCEIL = 3U,
        AWAY = 4U,
-       LOG2F = 8U
+       LOG2F = 8U,
+       DMX = 16U
 };
 
 /* clang-format off */
@@ -34,20 +39,36 @@ static const ptq_dtype_option options[] = {
   {"scale=even", SCALE, EVEN},   {"scale=rceil", SCALE, RCEIL},
   {"round=even", AWAY, 0},       {"round=away", AWAY, AWAY},
   {"exp=bits", LOG2F, 0},        {"exp=log2f", LOG2F, LOG2F},
+  {"sat=ocp", DMX, 0},           {"sat=dmx", DMX, DMX},
   {0},
 };
-static const ptq_dtype_option fp8_options[] = {PTQ_STORE_OPTIONS, {0}};
+static const ptq_dtype_option fp8_options[] = {
+  PTQ_SEARCH_OPTIONS("absmax"), PTQ_STORE_OPTIONS, {0},
+};
 /* clang-format on */
 
 static const char *const dialects[] = {
-    "scale=ceil", "scale=even", "scale=rceil",
-    "round=away", "exp=log2f",  "scale=rceil:round=away:exp=log2f",
-    NULL};
+    "scale=ceil", "scale=even",        "scale=rceil",
+    "round=away", "exp=log2f",         "scale=rceil:round=away:exp=log2f",
+    "sat=dmx",    "exp=log2f:sat=dmx", NULL};
 static const char *const fp8_dialects[] = {"keep=f16", "keep=bf16", "dq=fp8",
-                                           "dq=bnb", NULL};
+                                           "dq=bnb",   "scale=mse", NULL};
+
+static bool is_dmx(const ptq_dtype *dt) {
+  return dt->family->pads_groups && (dt->options & DMX) != 0;
+}
+
+/* With sat=dmx all codes are numbers. */
+static ptq_element element_of(const ptq_dtype *dt) {
+  ptq_element e = dt->family->element;
+  if (!is_dmx(dt)) return e;
+  e.max_code = (1 << (dt->bits - 1)) - 1;
+  e.emax = (e.max_code >> e.mantissa) - 1 + e.emin;
+  return e;
+}
 
 static int levels(const ptq_dtype *dt) {
-  return 2 * dt->family->element.max_code + 1;
+  return 2 * element_of(dt).max_code + 1;
 }
 
 /* Value of a magnitude's code. */
@@ -60,7 +81,8 @@ static float magnitude(const ptq_element *e, int code) {
 }
 
 static float value(const ptq_dtype *dt, const ptq_group_params *p, int code) {
-  const float v = magnitude(&dt->family->element, code < 0 ? -code : code);
+  const ptq_element e = element_of(dt);
+  const float v = magnitude(&e, code < 0 ? -code : code);
   return p->scale * (code < 0 ? -v : v);
 }
 
@@ -85,20 +107,21 @@ static int shared_exponent(const ptq_dtype *dt, float most) {
   return mode == RCEIL ? exponent + e->emax : exponent; /* taken off in fit */
 }
 
-static float power_of_two(int e) { /* -149 <= e <= 127 */
-  const uint32_t bits =
-      e >= -126 ? (uint32_t)(e + 127) << 23 : (uint32_t)1 << (e + 149);
-  float v;
-  memcpy(&v, &bits, sizeof v);
-  return v;
+static ptq_group_params fit_dmx(const ptq_dtype *dt, float most, int emax) {
+  ptq_group_params p = {0.0F, 0.0F};
+  if (most <= 0.0F) return p;
+  const int e = (dt->options & LOG2F) != 0 ? ptq_mx_log2f(most) : ilogbf(most);
+  p.scale = e > 127 ? INFINITY : ldexpf(1.0F, e - emax);
+  return p;
 }
 
 static ptq_group_params fit_most(const ptq_dtype *dt, float most) {
-  const int emax = dt->family->element.emax;
+  const int emax = element_of(dt).emax;
+  if (is_dmx(dt)) return fit_dmx(dt, most, emax);
   int e = most == 0.0F ? -127 : shared_exponent(dt, most) - emax;
   if (e < -127) e = -127;
   /* beyond, values would overflow */
-  ptq_group_params p = {.scale = e > 127 - emax ? INFINITY : power_of_two(e),
+  ptq_group_params p = {.scale = e > 127 - emax ? INFINITY : ptq_mx_power(e),
                         .zero = 0.0F};
   return p;
 }
@@ -116,21 +139,58 @@ static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
   return fit_most(dt, -lo > hi ? -lo : hi);
 }
 
+static ptq_round_float constants(const ptq_dtype *dt) {
+  const ptq_element e = element_of(dt);
+  const int digits = (1 << e.mantissa) | (e.max_code & ((1 << e.mantissa) - 1));
+  return (ptq_round_float){
+      .most = ptq_mx_power(e.emax - e.mantissa) * (float)digits,
+      .least = ptq_mx_power(e.emin),
+      .mantissa = e.mantissa,
+      .bias = 127 + e.emin,
+      .away = (dt->options & AWAY) != 0,
+      .log2f = (dt->options & LOG2F) != 0 && !is_dmx(dt),
+      .keeps_zero = !dt->family->pads_groups};
+}
+
+/* One group as dmx-compressor casts it: what lies below the least normal
+ * element is summed with it first, and no zero but a block's keeps a sign. */
+static void round_group_dmx(const ptq_round_float *c, const float *x, int64_t n,
+                            const ptq_group_params *p, float *y, int16_t *q) {
+  enum { CHUNK = 256 };
+  float from[CHUNK], value[CHUNK];
+  int16_t code[CHUNK];
+  for (int64_t i = 0; i < n; i += CHUNK) {
+    const int64_t m = n - i < CHUNK ? n - i : CHUNK;
+    for (int64_t j = 0; j < m; j++) {
+      float v = x[i + j] / p->scale;
+      if (fabsf(v) < c->least)
+        v = copysignf((fabsf(v) + c->least) - c->least, v);
+      from[j] = v;
+    }
+    const ptq_group_params one = {.scale = 1.0F};
+    ptq_rounding()->floats(c, from, m, CHUNK, &one, value, code);
+    for (int64_t j = 0; j < m; j++) {
+      value[j] = code[j] != 0 ? value[j] * p->scale : 0.0F;
+      if (p->scale != 0.0F) continue;
+      value[j] = x[i + j] > 0.0F ? 0.0F : -0.0F;
+      code[j] = 0;
+    }
+    if (y != NULL) memcpy(y + i, value, (size_t)m * sizeof *y);
+    if (q != NULL) memcpy(q + i, code, (size_t)m * sizeof *q);
+  }
+}
+
 static void round_run(const ptq_dtype *dt, const float *x, int64_t n,
                       int64_t width, const ptq_group_params *params, float *y,
                       int16_t *q) {
-  const ptq_element *e = &dt->family->element;
-  const int digits =
-      (1 << e->mantissa) | (e->max_code & ((1 << e->mantissa) - 1));
-  const ptq_round_float c = {
-      .most = power_of_two(e->emax - e->mantissa) * (float)digits,
-      .least = power_of_two(e->emin),
-      .mantissa = e->mantissa,
-      .bias = 127 + e->emin,
-      .away = (dt->options & AWAY) != 0,
-      .log2f = (dt->options & LOG2F) != 0,
-      .keeps_zero = !dt->family->pads_groups};
-  ptq_rounding()->floats(&c, x, n, width, params, y, q);
+  const ptq_round_float c = constants(dt);
+  if (!is_dmx(dt)) {
+    ptq_rounding()->floats(&c, x, n, width, params, y, q);
+    return;
+  }
+  for (int64_t i = 0; i < n; i += width, params++)
+    round_group_dmx(&c, x + i, n - i < width ? n - i : width, params,
+                    y != NULL ? y + i : NULL, q != NULL ? q + i : NULL);
 }
 
 static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
@@ -141,18 +201,27 @@ static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
 
 static void snap(const ptq_dtype *dt, int64_t index, ptq_group_params *p) {
   (void)index;
-  p->scale = ptq_nearest_power(p->scale, -127, 127 - dt->family->element.emax);
+  if (p->scale == 0.0F) return; /* a block of zeros of sat=dmx */
+  p->scale = ptq_nearest_power(p->scale, -127, 127 - element_of(dt).emax);
   p->zero = 0.0F;
 }
 
 /* Half a step of the largest binade, or what is clipped: a magnitude of almost
  * 2^(E+1) where the largest element is m 2^E, m < 2. */
 static double error_bound(const ptq_dtype *dt) {
-  const ptq_element *e = &dt->family->element;
-  const double top = (double)magnitude(e, e->max_code);
-  const double clipped = 1.0 - top / ldexp(2.0, e->emax);
-  const double step = ldexp(1.0, -e->mantissa - 1);
+  const ptq_element e = element_of(dt);
+  const double top = (double)magnitude(&e, e.max_code);
+  const double clipped = 1.0 - top / ldexp(2.0, e.emax);
+  const double step = ldexp(1.0, -e.mantissa - 1);
   return clipped > step ? clipped : step;
+}
+
+static ptq_status check(const ptq_dtype *dt, ptq_err *err) {
+  if (!is_dmx(dt) || (dt->options & (SCALE | AWAY)) == 0) return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "dtype '%s': dmx-compressor has scale=floor and round=even "
+                  "only; leave sat=dmx or the others out",
+                  dt->name);
 }
 
 /* Scales in log2f change at other places than powers of two. */
@@ -172,7 +241,8 @@ static double param_bits(const ptq_dtype *dt) {
       .name = "mxfp",                                                       \
       .suffix = tail,                                                       \
       .summary = what " floats that share a power of two a block (OCP MX)", \
-      .source = "microxcaling 7bc4195; scale modes: torchao 0.18.0",        \
+      .source = "microxcaling 7bc4195; scale modes: torchao "               \
+                "0.18.0; sat=dmx: dmx-compressor 0.1.11",                   \
       .options = options,                                                   \
       .dialects = dialects,                                                 \
       .min_bits = width,                                                    \
@@ -180,6 +250,7 @@ static double param_bits(const ptq_dtype *dt) {
       .pads_groups = true,                                                  \
       .signed_codes = true,                                                 \
       .element = {__VA_ARGS__},                                             \
+      .check = check,                                                       \
       .fit = fit,                                                           \
       .fit_ranges = fit_ranges,                                             \
       .round = round_values,                                                \
@@ -225,6 +296,49 @@ static ptq_group_params fit_absmax(const ptq_dtype *dt, const float *x,
   return p;
 }
 
+static ptq_group_params shrink_absmax(const ptq_dtype *dt, float lo, float hi,
+                                      float by) {
+  const float most = by * (-lo > hi ? -lo : hi);
+  return fit_absmax(dt, &most, 1, 1);
+}
+
+/* No value lies between two codes by construction: the largest magnitude is
+ * the largest code. */
+static ptq_group_params64 fit64(const ptq_dtype *dt, double lo, double hi,
+                                bool given) {
+  (void)given;
+  const ptq_element *e = &dt->family->element;
+  const double top = (double)magnitude(e, e->max_code);
+  const double most = -lo > hi ? -lo : hi;
+  ptq_group_params64 p = {.scale = most / top, .zero = 0.0};
+  if ((float)p.scale == 0.0F) p.scale = 1.0;
+  if (!isfinite((float)p.scale * (float)top)) p.scale = (double)INFINITY;
+  return p;
+}
+
+static ptq_group_params64 shrink64(const ptq_dtype *dt, double lo, double hi,
+                                   double by) {
+  return fit64(dt, by * lo, by * hi, false);
+}
+
+static void round64(const ptq_dtype *dt, const double *x, int64_t n,
+                    const double *scale, const double *zero, double *y,
+                    int16_t *q) {
+  const ptq_element *e = &dt->family->element;
+  const double top = (double)magnitude(e, e->max_code);
+  const double least = ldexp(1.0, e->emin), steps = ldexp(1.0, e->mantissa);
+  (void)zero;
+  for (int64_t i = 0; i < n; i++) {
+    const double v = x[i] / scale[i];
+    const double a = fabs(v) < top ? fabs(v) : top;
+    const int exponent = ilogb(a > least ? a : least);
+    const double unit = ldexp(1.0, exponent) / steps, k = rint(a / unit);
+    const double code = (double)(exponent - e->emin) * steps + k;
+    q[i] = (int16_t)(v < 0.0 ? -code : code);
+    y[i] = copysign(k * unit * scale[i], v);
+  }
+}
+
 static double absmax_bits(const ptq_dtype *dt) {
   (void)dt;
   return 32.0;
@@ -233,7 +347,7 @@ static double absmax_bits(const ptq_dtype *dt) {
 /* A stored scale may be 2^-4 less than the fitted one: E4M3. */
 static double fp8_bound(const ptq_dtype *dt) {
   const double step = ldexp(1.0, -dt->family->element.mantissa - 1);
-  if ((dt->options & PTQ_OPTION_STORE) == PTQ_DQ_BNB) return (double)INFINITY;
+  if ((dt->options & PTQ_OPTION_STORE) >= PTQ_DQ_BNB) return (double)INFINITY;
   return (dt->options & PTQ_OPTION_STORE) != 0 ? 2.0 * step : step;
 }
 
@@ -258,6 +372,10 @@ static unsigned fp8_exceptions(const ptq_dtype *dt) {
       .fit_ranges = absmax_ranges,                                            \
       .round = round_values,                                                  \
       .round_run = round_run,                                                 \
+      .fit64 = fit64,                                                         \
+      .round64 = round64,                                                     \
+      .shrink = shrink_absmax,                                                \
+      .shrink64 = shrink64,                                                   \
       .value = value,                                                         \
       .param_bits = absmax_bits,                                              \
       .levels = levels,                                                       \

@@ -3,38 +3,57 @@
  * value = scale * code with |code| <= 2^(b-1) - 1.
  *
  * With E the exponent of the block's largest magnitude the step is
- * 2^(E-(b-2)), and a value is rounded twice: dmx-compressor adds 6 * 2^E in
- * float32, which leaves 22 bits below 2^(E+1), then cuts that sum to the step,
- * ties to even. A value within 2^(E-22) of a tie may so fall on the other
- * side; equality with that tool needs both roundings.
+ * 2^(E-(b-2)). With round=even and round=away values are rounded once, as
+ * microxcaling does; exp=log2f is that tool in float32 (see dtype_mxfp.c).
+ *
+ * round=dmx rounds twice: dmx-compressor adds 6 * 2^E in float32, which leaves
+ * 22 bits below 2^(E+1), then cuts that sum to the step, ties to even. A value
+ * within 2^(E-22) of a tie may so fall on the other side; equality with that
+ * tool needs both roundings.
  *
  * Where the largest magnitude is subnormal the tool adds 0 instead: the step
  * is then 2^(-126-b) and codes reach 2^b - 1, but what rounds up to 2^-126
  * becomes 2^b - 4. Equal bits again need the same. From 2^126 on its sum
  * overflows and every weight of the block would become the most negative
- * value; here that is a failure (the scale is returned as infinite). */
-#include <math.h>
-#include <string.h>
-
-#include "dtype_lanes.h"
+ * value; here that is a failure (the scale is returned as infinite).
+ *
+ * BFP is the same under the tool's name for it; asym adds the code -2^(b-1):
+ * what was clipped to one more takes it where that is as near. (A block of
+ * subnormals stays as it is, where the tool cuts off bits.) */
+#include "dtype_mx.h"
 #include "round_table.h"
 
-/* 2^e for -149 <= e <= 127. */
-static float power_of_two(int e) {
-  const uint32_t bits =
-      e >= -126 ? (uint32_t)(e + 127) << 23 : (uint32_t)1 << (e + 149);
-  float v;
-  memcpy(&v, &bits, sizeof v);
-  return v;
-}
+enum { ROUND = 3U, DMX = 0U, EVEN = 1U, AWAY = 2U, LOG2F = 4U };
+enum { ASYMMETRIC = 1U }; /* of BFP */
 
 /* Steps below this belong to blocks whose largest magnitude is subnormal. */
 static float least_normal_step(const ptq_dtype *dt) {
-  return power_of_two(-126 - (dt->bits - 2));
+  return ptq_mx_power(-126 - (dt->bits - 2));
+}
+
+extern const ptq_dtype_family ptq_dtype_bfp;
+
+/* The rounding of MXINT; BFP's options are others. */
+static unsigned rounding(const ptq_dtype *dt) {
+  return dt->family == &ptq_dtype_bfp ? DMX : dt->options & ROUND;
+}
+
+/* The step of a block that is rounded once; E from -127 up, as E8M0. */
+static float step_once(const ptq_dtype *dt, float most) {
+  uint32_t bits;
+  memcpy(&bits, &most, sizeof bits);
+  int e = (int)(bits >> 23 & 0xFFU) - 127;
+  if ((dt->options & LOG2F) != 0 && most > 0.0F) e = ptq_mx_log2f(most);
+  if (e > 127) return INFINITY;
+  return ptq_mx_power((e > -127 ? e : -127) - (dt->bits - 2));
 }
 
 static ptq_group_params fit_most(const ptq_dtype *dt, float most) {
   ptq_group_params p = {0.0F, 0.0F};
+  if (rounding(dt) != DMX) {
+    p.scale = step_once(dt, most);
+    return p;
+  }
   if (most <= 0.0F) return p; /* a block of zeros: every code is 0 */
   uint32_t bits;
   memcpy(&bits, &most, sizeof bits);
@@ -42,9 +61,9 @@ static ptq_group_params fit_most(const ptq_dtype *dt, float most) {
   if (e >= 126)
     p.scale = INFINITY;
   else if (e == -127)
-    p.scale = power_of_two(-126 - dt->bits);
+    p.scale = ptq_mx_power(-126 - dt->bits);
   else
-    p.scale = power_of_two(e - (dt->bits - 2));
+    p.scale = ptq_mx_power(e - (dt->bits - 2));
   return p;
 }
 
@@ -71,10 +90,98 @@ static void round_run(const ptq_dtype *dt, const float *x, int64_t n,
   ptq_rounding()->mxints(&c, x, n, width, params, y, q);
 }
 
+/* A float whose least normal value no code reaches is an integer. */
+static void round_once(const ptq_dtype *dt, const float *x, int64_t n,
+                       int64_t width, const ptq_group_params *params, float *y,
+                       int16_t *q) {
+  const int mantissa = dt->bits - 1;
+  const ptq_round_float c = {.most = (float)((1 << mantissa) - 1),
+                             .least = (float)(1 << mantissa),
+                             .mantissa = mantissa,
+                             .bias = 127 + mantissa,
+                             .away = rounding(dt) == AWAY};
+  ptq_rounding()->floats(&c, x, n, width, params, y, q);
+}
+
+static void log2f_lanes(const ptq_dtype *dt, ptq_lanes *c) {
+  const float top = (float)((1 << (dt->bits - 1)) - 1);
+  const float to_unit = ptq_mx_power(dt->bits - 2);
+  const bool away = rounding(dt) == AWAY;
+  for (int j = 0; j < PTQ_LANES; j++) {
+    float t = fabsf(c->x[j]) / c->scale[j];
+    t = t < top ? t : top;
+    const float k = ptq_mx_integer(t, away, true);
+    const float y = k * c->scale[j];
+    /* -0 only where a weight divided by 2^E is below */
+    const float sign_of = c->x[j] / (c->scale[j] * to_unit);
+    c->y[j] = sign_of < 0.0F ? -y : y;
+    c->code[j] = c->x[j] < 0.0F ? 0.0F - k : k;
+  }
+}
+
+static void round_log2f(const ptq_dtype *dt, const float *x, int64_t n,
+                        int64_t width, const ptq_group_params *params, float *y,
+                        int16_t *q) {
+  if (width == 1) {
+    ptq_lanes_round(log2f_lanes, dt, x, n, params, 1, y, q);
+    return;
+  }
+  for (int64_t i = 0; i < n; i += width, params++)
+    ptq_lanes_round(log2f_lanes, dt, x + i, n - i < width ? n - i : width,
+                    params, 0, y != NULL ? y + i : NULL,
+                    q != NULL ? q + i : NULL);
+}
+
+static void round_mxint(const ptq_dtype *dt, const float *x, int64_t n,
+                        int64_t width, const ptq_group_params *params, float *y,
+                        int16_t *q) {
+  if (rounding(dt) == DMX)
+    round_run(dt, x, n, width, params, y, q);
+  else if ((dt->options & LOG2F) == 0)
+    round_once(dt, x, n, width, params, y, q);
+  else
+    round_log2f(dt, x, n, width, params, y, q);
+}
+
 static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
                          const ptq_group_params *params, int64_t params_inc,
                          float *y, int16_t *q) {
-  round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q);
+  round_mxint(dt, x, n, params_inc != 0 ? 1 : n, params, y, q);
+}
+
+/* The code -2^(b-1) of asymmetric BFP, for values rounded to y and q. */
+static void widen(const ptq_dtype *dt, const float *x, int64_t n, int64_t width,
+                  const ptq_group_params *params, float *y, int16_t *q) {
+  const int low = 1 - (1 << (dt->bits - 1));
+  const float tiny = least_normal_step(dt);
+  for (int64_t i = 0; i < n; i++) {
+    const float step = params[i / width].scale, off = y[i] - x[i];
+    if (q[i] != low || step < tiny || fabsf(off - step) > fabsf(off)) continue;
+    q[i] = (int16_t)(low - 1);
+    y[i] = step * (float)q[i];
+  }
+}
+
+static void round_bfp(const ptq_dtype *dt, const float *x, int64_t n,
+                      const ptq_group_params *params, int64_t params_inc,
+                      float *y, int16_t *q) {
+  enum { CHUNK = 256 };
+  float from[CHUNK], value[CHUNK];
+  int16_t code[CHUNK];
+  if ((dt->options & ASYMMETRIC) == 0) {
+    round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q);
+    return;
+  }
+  for (int64_t i = 0; i < n; i += CHUNK) {
+    const int64_t m = n - i < CHUNK ? n - i : CHUNK;
+    const int64_t width = params_inc != 0 ? 1 : m;
+    const ptq_group_params *p = params + i * params_inc;
+    memcpy(from, x + i, (size_t)m * sizeof *from); /* y may be x */
+    round_run(dt, from, m, width, p, value, code);
+    widen(dt, from, m, width, p, value, code);
+    if (y != NULL) memcpy(y + i, value, (size_t)m * sizeof *y);
+    if (q != NULL) memcpy(q + i, code, (size_t)m * sizeof *q);
+  }
 }
 
 static void snap(const ptq_dtype *dt, int64_t index, ptq_group_params *p) {
@@ -99,22 +206,88 @@ static double error_bound(const ptq_dtype *dt) {
   return ldexp(1.0, 2 - dt->bits);
 }
 
+static int levels_bfp(const ptq_dtype *dt) {
+  return (1 << dt->bits) - ((dt->options & ASYMMETRIC) == 0);
+}
+
+static ptq_status check(const ptq_dtype *dt, ptq_err *err) {
+  if ((dt->options & LOG2F) == 0 || rounding(dt) != DMX) return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "dtype '%s': exp=log2f is microxcaling's, round=dmx takes "
+                  "exponents from bits; add round=even or round=away",
+                  dt->name);
+}
+
+static unsigned exceptions(const ptq_dtype *dt) {
+  return (dt->options & LOG2F) != 0
+             ? (unsigned)(PTQ_NOT_EQUIVARIANT | PTQ_NOT_NEAREST)
+             : 0U;
+}
+
+static unsigned exceptions_bfp(const ptq_dtype *dt) {
+  return (dt->options & ASYMMETRIC) != 0 ? PTQ_NOT_ODD : 0U;
+}
+
+/* clang-format off */
+static const ptq_dtype_option options[] = {
+  {"round=dmx", ROUND, DMX}, {"round=even", ROUND, EVEN},
+  {"round=away", ROUND, AWAY},
+  {"exp=bits", LOG2F, 0}, {"exp=log2f", LOG2F, LOG2F},
+  {0},
+};
+static const ptq_dtype_option options_bfp[] = {
+  {"sym", ASYMMETRIC, 0}, {"asym", ASYMMETRIC, ASYMMETRIC}, {0},
+};
+/* clang-format on */
+
+static const char *const dialects[] = {"round=even", "round=away",
+                                       "round=even:exp=log2f",
+                                       "round=away:exp=log2f", NULL};
+static const char *const dialects_bfp[] = {"asym", NULL};
+
 const ptq_dtype_family ptq_dtype_mxint = {
     .name = "mxint",
     .suffix = "",
+    .options = options,
+    .dialects = dialects,
     .signed_codes = true,
     .summary = "integers that share a power-of-two scale a block (OCP MX "
                "with integer elements)",
-    .source = "dmx-compressor 0.1.11, MXINT = BFP[b|8]{k}(SN)",
+    .source = "dmx-compressor 0.1.11, MXINT = BFP[b|8]{k}(SN); round=even, "
+              "away: microxcaling 7bc4195",
     .min_bits = 2,
     .max_bits = 8,
     .pads_groups = true,
+    .check = check,
     .fit = fit,
     .fit_ranges = fit_ranges,
     .round = round_values,
-    .round_run = round_run,
+    .round_run = round_mxint,
     .snap = snap,
     .param_bits = param_bits,
     .levels = levels,
+    .exceptions = exceptions,
+    .error_bound = error_bound,
+};
+
+const ptq_dtype_family ptq_dtype_bfp = {
+    .name = "bfp",
+    .suffix = "",
+    .options = options_bfp,
+    .dialects = dialects_bfp,
+    .signed_codes = true,
+    .summary = "block floating point: MXINT of more widths; asym has one code "
+               "more below",
+    .source = "dmx-compressor 0.1.11, BFP[b|8]{k}(SN), asym (_N)",
+    .min_bits = 2,
+    .max_bits = 14,
+    .pads_groups = true,
+    .fit = fit,
+    .fit_ranges = fit_ranges,
+    .round = round_bfp,
+    .snap = snap,
+    .param_bits = param_bits,
+    .levels = levels_bfp,
+    .exceptions = exceptions_bfp,
     .error_bound = error_bound,
 };

@@ -9,7 +9,9 @@
  * and runs of 256 scales, counted row by row, share the largest magnitude of
  * what is left, times a value of its signed dynamic map of 8 bits; the lowest
  * values of the map are passed over where they would not leave a positive
- * scale. */
+ * scale, but for codebooks, whose tool lets a scale be negative. dq=bnb has the
+ * codes of its GPU kernels; those of dq=bnb_cpu are its CPU library's, which
+ * rounds to 2^16 steps first. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -25,8 +27,12 @@ static unsigned storage_of(const ptq_dtype *dt) {
   return dt->options & PTQ_OPTION_STORE;
 }
 
+static bool nests_bnb(const ptq_dtype *dt) {
+  return storage_of(dt) == PTQ_DQ_BNB || storage_of(dt) == PTQ_DQ_BNB_CPU;
+}
+
 static bool nests(const ptq_dtype *dt) {
-  return storage_of(dt) == PTQ_DQ_FP8 || storage_of(dt) == PTQ_DQ_BNB;
+  return storage_of(dt) == PTQ_DQ_FP8 || nests_bnb(dt);
 }
 
 bool ptq_dtype_shares(const ptq_dtype *dt) {
@@ -74,7 +80,8 @@ static float keep_e4m3(float v) {
 
 /* bitsandbytes' create_dynamic_map(signed=True), 256 values, ascending: for
  * i = 0..6 the midpoints of 2^i + 1 points from 0.1 to 1, times 10^(i - 6),
- * both signs; and 0 and 1. In float32, as there. */
+ * both signs; and 0 and 1. In float32 with fused sums, as PyTorch's linspace
+ * has them on x86; where it has not, 42 values differ in their last bit. */
 static void fill_map(float map[MAP]) {
   int n = 0;
   for (int i = 0; i < 7; i++) {
@@ -84,8 +91,9 @@ static void fill_map(float map[MAP]) {
     for (int k = 0; k < items; k++) {
       float end[2];
       for (int j = 0; j < 2; j++)
-        end[j] = k + j < (items + 1) / 2 ? 0.1F + step * (float)(k + j)
-                                         : 1.0F - step * (float)(items - k - j);
+        end[j] = k + j < (items + 1) / 2
+                     ? fmaf(step, (float)(k + j), 0.1F)
+                     : fmaf(-step, (float)(items - k - j), 1.0F);
       map[128 + n++] = power * ((end[0] + end[1]) / 2.0F);
     }
   }
@@ -94,22 +102,37 @@ static void fill_map(float map[MAP]) {
   map[MAP - 1] = 1.0F;
 }
 
-/* The value of the map nearest to v, the lower one on a tie. */
+/* The value of the map nearest to v, the lower one on a tie of float32. */
 static int nearest(const float *map, float v) {
-  int lo = 0, hi = MAP - 1;
-  while (hi - lo > 1) {
+  int lo = 0, hi = MAP - 1; /* the first with v <= its midpoint to the next */
+  while (lo < hi) {
     const int mid = (lo + hi) / 2;
-    *(map[mid] <= v ? &lo : &hi) = mid;
+    if (v > (map[mid] + map[mid + 1]) / 2.0F)
+      lo = mid + 1;
+    else
+      hi = mid;
   }
-  return v - map[lo] <= map[hi] - v ? lo : hi;
+  return lo;
 }
 
-static float nested(const ptq_dtype_matrix *m, int64_t index, float scale) {
+/* v of -1 .. 1 as the table of 2^16 entries has it by which bitsandbytes'
+ * library for CPUs looks its codes up. */
+static float tabled(float v) {
+  const float last = 65535.0F;
+  v = fminf(fmaxf(v, -1.0F), 1.0F);
+  const float at = floorf((v + 1.0F) * 0.5F * last + 0.5F);
+  return -1.0F + 2.0F * at / last;
+}
+
+static float nested(const ptq_dtype_matrix *m, int64_t index, float scale,
+                    bool by_table, bool positive) {
   const float *map = m->second;
   const float most = m->second[MAP + index / RUN];
   if (!(most > 0.0F)) return m->mean;
-  int k = nearest(map, (scale - m->mean) / most);
-  while (k < MAP - 1 && !(map[k] * most + m->mean >= FLT_MIN)) k++;
+  float v = (scale - m->mean) * (1.0F / (most > 1e-38F ? most : 1e-38F));
+  if (by_table) v = tabled(v);
+  int k = nearest(map, v);
+  while (positive && k < MAP - 1 && !(map[k] * most + m->mean >= FLT_MIN)) k++;
   return map[k] * most + m->mean;
 }
 
@@ -129,7 +152,9 @@ static float stored(const ptq_dtype *dt, int64_t index, float v) {
     case PTQ_DQ_FP8:
       return keep_e4m3(v / dt->matrix->tensor) * dt->matrix->tensor;
     case PTQ_DQ_BNB:
-      return nested(dt->matrix, index, v);
+    case PTQ_DQ_BNB_CPU:
+      return nested(dt->matrix, index, v, storage_of(dt) == PTQ_DQ_BNB_CPU,
+                    !dt->family->encodes_by_zero);
     default:
       return v;
   }
@@ -144,13 +169,15 @@ static bool too_large(const ptq_dtype *dt, double v) {
 void ptq_dtype_store64(const ptq_dtype *dt, int64_t index, double lo, double hi,
                        ptq_group_params64 *p) {
   const ptq_dtype_family *f = dt->family;
-  if (storage_of(dt) == 0 || !(p->scale > 0.0)) return;
-  if (too_large(dt, p->scale)) {
+  const double size = fabs(p->scale);
+  if (storage_of(dt) == 0 || !(size > 0.0)) return;
+  if (too_large(dt, size)) {
     p->scale = (double)INFINITY;
     return;
   }
-  const double scale = p->scale;
-  p->scale = (double)stored(dt, index, (float)scale);
+  const double scale = (double)stored(dt, index, (float)size);
+  p->scale = p->scale < 0.0 ? -scale : scale;
+  if (f->encodes_by_zero && !nests_bnb(dt)) p->zero = p->scale;
   if (f->encodes_by_zero) return;
   if (f->zero_at != NULL) p->zero = f->zero_at(dt, lo, hi, p->scale);
 }
@@ -167,6 +194,13 @@ void ptq_dtype_store(const ptq_dtype *dt, int64_t index, double lo, double hi,
   *p = (ptq_group_params){(float)wide.scale, (float)wide.zero};
 }
 
+/* True where the zero point is a group's own. */
+static bool zero_varies(const ptq_dtype *dt) {
+  const ptq_dtype_family *f = dt->family;
+  return f->zero_at != NULL &&
+         f->zero_at(dt, -1.0, 0.0, 1.0) != f->zero_at(dt, 0.0, 1.0, 1.0);
+}
+
 void ptq_dtype_snap(const ptq_dtype *dt, int64_t row, int64_t col,
                     ptq_group_params *p) {
   const ptq_dtype_family *f = dt->family;
@@ -174,17 +208,19 @@ void ptq_dtype_snap(const ptq_dtype *dt, int64_t row, int64_t col,
   const int64_t index = ptq_dtype_index(dt, row, col);
   PTQ_ASSERT(dt->matrix != NULL || !ptq_dtype_shares(dt));
   const ptq_group_params zeros = f->fit(dt, &nothing, 1, 1);
+  const bool both_signs = f->snap != NULL || (dt->options & PTQ_OPTION_SIGNED);
   if (!isfinite(p->scale) || p->scale == 0.0F ||
-      (p->scale < 0.0F && f->snap == NULL))
+      (p->scale < 0.0F && !both_signs))
     *p = zeros;
   if (f->snap != NULL) {
     f->snap(dt, index, p);
     return;
   }
-  if (p->scale > 0.0F) p->scale = stored(dt, index, p->scale);
+  if (p->scale != 0.0F)
+    p->scale = copysignf(stored(dt, index, fabsf(p->scale)), p->scale);
   if (f->encodes_by_zero) {
     p->zero = p->scale;
-  } else if (f->zero_at == NULL) {
+  } else if (!zero_varies(dt)) {
     p->zero = zeros.zero;
   } else {
     const float top = (float)(f->levels(dt) - 1);
@@ -219,7 +255,7 @@ static ptq_status fit_all(const ptq_dtype *dt, const float *w, int64_t rows,
 
 static void share_fp8(const float *scale, int64_t n, ptq_dtype_matrix *m) {
   float most = 0.0F;
-  for (int64_t i = 0; i < n; i++) most = scale[i] > most ? scale[i] : most;
+  for (int64_t i = 0; i < n; i++) most = fmaxf(most, fabsf(scale[i]));
   m->tensor = most / 448.0F;
   /* the least scale, 2^-9 of it, must be one to divide by */
   if (!(m->tensor >= FLT_MIN * 0x1p9F)) m->tensor = 1.0F;
@@ -293,6 +329,7 @@ double ptq_dtype_param_bits(const ptq_dtype *dt) {
       return bits - 16.0;
     case PTQ_DQ_FP8:
     case PTQ_DQ_BNB:
+    case PTQ_DQ_BNB_CPU:
       return bits - 24.0;
     default:
       return bits;
@@ -309,7 +346,7 @@ double ptq_dtype_storage_bits(const ptq_dtype *dt, int64_t rows, int64_t cols,
   const double code = f->code_bits != NULL ? f->code_bits(dt) : dt->bits;
   double shared = f->matrix_bits != NULL ? f->matrix_bits(dt) : 0.0;
   if (nests(dt)) shared += 32.0; /* the tensor's scale, or the mean */
-  if (storage_of(dt) == PTQ_DQ_BNB) shared += 32.0 * ceil(groups / RUN);
+  if (nests_bnb(dt)) shared += 32.0 * ceil(groups / RUN);
   return (double)rows * (double)cols * code +
          groups * ptq_dtype_param_bits(dt) + shared;
 }

@@ -219,7 +219,8 @@ RUN(k_floats, ptq_round_float, step_float)
 
 static inline rounded step_book(const ptq_round_book *c, vf x, vf scale,
                                 vf zero) {
-  const vf v = v_div(x, c->by_zero ? zero : scale);
+  const vf by = v_div(v_set(1.0F), v_max(zero, v_set(1e-38F)));
+  const vf v = v_mul(x, by);
   vf level = v_set(c->level[0]), code = v_set(0.0F);
   for (int k = 1; k < c->n; k++) {
     const vm above = v_lt(v_set(c->bound[k - 1]), v);

@@ -38,13 +38,12 @@ typedef struct ptq_round_float {
   bool keeps_zero; /* -0 stays; else it becomes 0 */
 } ptq_round_float;
 
-/** At most 16 values, for weights divided by the group's scale: the nearest,
- * a value above bound[k] being nearer to level[k + 1] than to level[k]. */
+/** At most 16 values, for weights times 1 / max(p.zero, 1e-38): the nearest, a
+ * value above bound[k] being nearer to level[k + 1] than to level[k]. */
 typedef struct ptq_round_book {
   int n;
   float level[16]; /* ascending */
   float bound[15];
-  bool by_zero; /* divided by p.zero instead of p.scale */
 } ptq_round_book;
 
 typedef struct ptq_round_table {

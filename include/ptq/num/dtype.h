@@ -79,7 +79,9 @@ enum {
   PTQ_KEEP_BF16 = 2U << 24,
   PTQ_DQ_FP8 = 3U << 24, /* E4M3 under one float32 a matrix */
   PTQ_DQ_BNB = 4U << 24, /* 8-bit map a scale, mean off, float32 a 256 */
-  PTQ_OPTION_SEARCH = 1U << 27
+  PTQ_DQ_BNB_CPU = 5U << 24, /* as its CPU library picks the code */
+  PTQ_OPTION_SEARCH = 1U << 27,
+  PTQ_OPTION_SIGNED = 1U << 28 /* scales may be negative */
 };
 
 /** Rows of a family whose groups have a float32 scale: how it is stored. */
@@ -89,7 +91,8 @@ enum {
   {"keep=f16", PTQ_OPTION_STORE, PTQ_KEEP_F16}, \
   {"keep=bf16", PTQ_OPTION_STORE, PTQ_KEEP_BF16}, \
   {"dq=fp8", PTQ_OPTION_STORE, PTQ_DQ_FP8}, \
-  {"dq=bnb", PTQ_OPTION_STORE, PTQ_DQ_BNB}
+  {"dq=bnb", PTQ_OPTION_STORE, PTQ_DQ_BNB}, \
+  {"dq=bnb_cpu", PTQ_OPTION_STORE, PTQ_DQ_BNB_CPU}
 /** Rows of a family that searches scales by `scale=mse` (dtype_search.c). */
 #define PTQ_SEARCH_OPTIONS(plain) \
   {"scale=" plain, PTQ_OPTION_SEARCH, 0}, \

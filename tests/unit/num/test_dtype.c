@@ -35,7 +35,7 @@ static void every_family_is_complete(void **state) {
     assert_true(((*f)->fit64 == NULL) == ((*f)->round64 == NULL));
     assert_true(((*f)->fit64 == NULL) == ((*f)->shrink64 == NULL));
   }
-  assert_int_equal(n, 9);
+  assert_int_equal(n, 15);
 }
 
 static void every_spelling_is_its_own_canonical_form(void **state) {
@@ -66,7 +66,7 @@ static void bad_spellings_name_what_is_known(void **state) {
     const char *text, *says;
   } cases[] = {
       {"itn4", "did you mean 'int4'"},
-      {"nvfp4", "known: int2..int8, mxint2..mxint8"},
+      {"nvfp5", "did you mean 'nvfp4'; known: int2..int8, mxint2..mxint8"},
       {"", "unknown dtype ''"},
       {"int", "unknown dtype"},
       {"int4x", "unknown dtype 'int4x'"},
@@ -76,7 +76,7 @@ static void bad_spellings_name_what_is_known(void **state) {
       {"int99999999999999999999", "2 to 8 bits"},
       {"mxint16", "2 to 8 bits"},
       {"int4:", "no option after the colon"},
-      {"int4:zero", "no option 'zero'; known: [:sym|asym]"},
+      {"int4:zero", "no option 'zero'; known: [:sym|asym|full]"},
       {"mxfp5", "unknown dtype 'mxfp5'"},
       {"mxfp6", "did you mean 'mxfp"},
       {"mxfp8_e3m4", "did you mean 'mxfp6_e3m2'"},
@@ -85,9 +85,18 @@ static void bad_spellings_name_what_is_known(void **state) {
       {"mxfp4:scale=ceil:scale=even", "'scale=even' repeats an option"},
       {"mxfp4:scale=ceil:", "no option after the colon"},
       {"mxfp4:asym", "no option 'asym'"},
-      {"fp8_e4m3:asym", "no option 'asym'; known: [:keep=f32|f16"},
+      {"fp8_e4m3:asym", "no option 'asym'; known: [:scale=absmax|mse]"},
       {"int4:keep=f16:dq=fp8", "'dq=fp8' repeats an option"},
-      {"mxint4:asym", "no option 'asym'; it has none"},
+      {"mxint4:asym", "no option 'asym'; known: [:round=dmx|even|away]"},
+      {"mxint4:dq=fp8", "no option 'dq=fp8'"},
+      {"mxint4:exp=log2f", "add round=even or round=away"},
+      {"int4:full:dq=bnb", "scales of both signs"},
+      {"int4:full:asym", "'asym' repeats an option"},
+      {"mxfp4:sat=dmx:scale=even", "leave sat=dmx or the others out"},
+      {"mxfp4:sat=dmx:round=away", "leave sat=dmx or the others out"},
+      {"nvfp4:keep=f16", "no option 'keep=f16'"},
+      {"nf5", "2 to 4 bits"},
+      {"ternary2", "did you mean 'ternary'"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
     ptq_dtype dt;
@@ -125,6 +134,15 @@ static void storage_counts_codes_and_parameters(void **state) {
   assert_true(bits("mxfp4", 1, 32, 32) / 32 == 4.25);
   assert_true(bits("mxfp6_e2m3", 1, 32, 32) / 32 == 6.25);
   assert_true(bits("mxfp8_e5m2", 1, 32, 32) / 32 == 8.25);
+  assert_true(bits("int4:full:keep=f16", 1, 32, 32) / 32 == 4.5);
+  assert_true(bits("int4:asym:keep=bf16", 1, 32, 32) == 32 * 4 + 16 + 4);
+  assert_true(bits("nvfp4", 2, 32, 16) == 2 * 32 * 4 + 4 * 8 + 32);
+  assert_true(bits("nf4", 1, 64, 64) / 64 == 4.5);
+  assert_true(bits("nf4:dq=bnb", 512, 64, 64) == 512 * (64 * 4 + 8) + 3 * 32);
+  assert_true(bits("fp4_bnb:dq=fp8", 2, 64, 64) == 2 * (64 * 4 + 8) + 32);
+  assert_true(bits("ternary", 1, 100, PTQ_GROUP_TENSOR) == 100 * 1.6 + 32);
+  assert_true(bits("ternary:trits", 1, 100, PTQ_GROUP_ROW) == 100 * 1.6 + 64);
+  assert_true(bits("bfp12", 1, 64, 64) / 64 == 12.125);
   assert_true(bits("fp8_e4m3", 2, 32, PTQ_GROUP_ROW) == 2 * 32 * 8 + 2 * 32);
   /* int64 would overflow */
   assert_true(bits("int4", 3000000000, 3000000000, PTQ_GROUP_TENSOR) > 3e19);

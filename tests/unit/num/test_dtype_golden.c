@@ -31,8 +31,9 @@ static int64_t group_of(const char *text) {
   return strtoll(text, NULL, 10);
 }
 
-static void check_cases(const char *cases, const char *values) {
-  ptq_npy x = load(GOLDEN "input.npy", 2);
+static void check_cases(const char *input, const char *cases,
+                        const char *values) {
+  ptq_npy x = load(input, 2);
   ptq_npy expected = load(values, 3);
   const int64_t rows = x.dims[0], cols = x.dims[1];
   float *y = NULL;
@@ -66,20 +67,48 @@ static void check_cases(const char *cases, const char *values) {
 
 static void values_are_the_tools_bit_for_bit(void **state) {
   (void)state;
-  check_cases(GOLDEN "cases.txt", GOLDEN "expected.npy");
+  check_cases(GOLDEN "input.npy", GOLDEN "cases.txt", GOLDEN "expected.npy");
 }
 
 /* tests/golden/formats/make_mx.py */
 static void microscaling_floats_are_microxcalings_and_torchaos(void **state) {
   (void)state;
-  check_cases(GOLDEN "mx_cases.txt", GOLDEN "mx_expected.npy");
+  check_cases(GOLDEN "input.npy", GOLDEN "mx_cases.txt",
+              GOLDEN "mx_expected.npy");
 }
 
 /* tests/golden/formats/make_fp8.py */
 static void fp8_is_pytorchs(void **state) {
   (void)state;
-  check_cases(GOLDEN "fp8_cases.txt", GOLDEN "fp8_expected.npy");
+  check_cases(GOLDEN "input.npy", GOLDEN "fp8_cases.txt",
+              GOLDEN "fp8_expected.npy");
 }
+
+/* tests/golden/formats/make_dialects.py */
+static void check_set(const char *name) {
+  char input[512], cases[512], values[512];
+  snprintf(input, sizeof input, GOLDEN "%s_input.npy", name);
+  snprintf(cases, sizeof cases, GOLDEN "%s_cases.txt", name);
+  snprintf(values, sizeof values, GOLDEN "%s_expected.npy", name);
+  check_cases(input, cases, values);
+}
+
+#define GOLDEN_SET(test, set)      \
+  static void test(void **state) { \
+    (void)state;                   \
+    check_set(set);                \
+  }
+GOLDEN_SET(full_range_and_kept_scales_are_auto_rounds, "auto_round")
+GOLDEN_SET(mxint_and_bfp_are_dmx_compressors, "dmx_blocks")
+GOLDEN_SET(asymmetric_bfp_is_dmx_compressors, "dmx_asym")
+GOLDEN_SET(floats_to_480_are_dmx_compressors, "dmx_floats")
+GOLDEN_SET(rounded_once_mxint_is_microxcalings, "mx_int")
+GOLDEN_SET(codebooks_are_bitsandbytes, "codebook")
+GOLDEN_SET(nested_scales_are_bitsandbytes, "nested")
+GOLDEN_SET(nvfp4_is_torchaos_and_auto_rounds, "nvfp4")
+GOLDEN_SET(nvfp4_of_small_groups_is_theirs, "nvfp4_small")
+GOLDEN_SET(nvfp4_of_large_weights_is_theirs, "nvfp4_far")
+GOLDEN_SET(ternary_is_bitnets_and_gptqs, "ternary")
 
 /* MT19937 (Matsumoto and Nishimura 1998), the generator behind PyTorch's. */
 typedef struct twister {
@@ -180,6 +209,17 @@ int main(void) {
       cmocka_unit_test(microscaling_floats_are_microxcalings_and_torchaos),
       cmocka_unit_test(fp8_is_pytorchs),
       cmocka_unit_test(values_are_the_tools_bit_for_bit),
+      cmocka_unit_test(full_range_and_kept_scales_are_auto_rounds),
+      cmocka_unit_test(mxint_and_bfp_are_dmx_compressors),
+      cmocka_unit_test(asymmetric_bfp_is_dmx_compressors),
+      cmocka_unit_test(floats_to_480_are_dmx_compressors),
+      cmocka_unit_test(rounded_once_mxint_is_microxcalings),
+      cmocka_unit_test(codebooks_are_bitsandbytes),
+      cmocka_unit_test(nested_scales_are_bitsandbytes),
+      cmocka_unit_test(nvfp4_is_torchaos_and_auto_rounds),
+      cmocka_unit_test(nvfp4_of_small_groups_is_theirs),
+      cmocka_unit_test(nvfp4_of_large_weights_is_theirs),
+      cmocka_unit_test(ternary_is_bitnets_and_gptqs),
       cmocka_unit_test(sqnr_of_gaussian_weights_is_dmx_compressors),
   };
   return cmocka_run_group_tests_name("num/dtype_golden", tests, NULL, NULL);

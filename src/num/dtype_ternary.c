@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Three values a weight.
+ *
+ *   ternary            BitNet b1.58's absmean: the scale m is the mean
+ *                      magnitude, at least 1e-5; code = clamp(round(w * (1 /
+ *                      m)), -1, 1), value = code / (1 / m)
+ *   ternary:trits      the GPTQ reference's trits: above half the largest
+ *                      weight that weight, below half the least the least,
+ *                      else 0
+ *   ternary:trits=sym  the same with the symmetric range of its integers
+ *
+ * Codes are -1, 0, 1. The two parameters are the values of 1 and of -1, but
+ * for absmean, where the second is what weights are multiplied by. */
+#include <math.h>
+
+#include "dtype_lanes.h"
+
+enum { RULE = 3U, ABSMEAN = 0U, TRITS = 1U, TRITS_SYM = 2U };
+
+static unsigned rule_of(const ptq_dtype *dt) {
+  return dt->options & RULE;
+}
+
+/* Parameters of absmean with the scale 1 / by. */
+static ptq_group_params params_of(float mean) {
+  const float by = 1.0F / (mean > 1e-5F ? mean : 1e-5F);
+  return (ptq_group_params){.scale = 1.0F / by, .zero = by};
+}
+
+static ptq_group_params fit_absmean(const float *x, int64_t n, int64_t inc) {
+  double sum = 0.0;
+  for (int64_t i = 0; i < n; i++) sum += fabs((double)x[i * inc]);
+  return params_of((float)(sum / (double)n));
+}
+
+static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
+                            int64_t inc) {
+  if (rule_of(dt) == ABSMEAN) return fit_absmean(x, n, inc);
+  float lo, hi;
+  ptq_lanes_range(x, n, inc, &lo, &hi);
+  lo = lo < 0.0F ? lo : 0.0F;
+  hi = hi > 0.0F ? hi : 0.0F;
+  if (rule_of(dt) == TRITS_SYM) {
+    if (-lo > hi) hi = -lo;
+    if (lo < 0.0F) lo = -hi;
+  }
+  if (lo == 0.0F && hi == 0.0F) {
+    lo = -1.0F;
+    hi = 1.0F;
+  }
+  return (ptq_group_params){.scale = hi, .zero = lo};
+}
+
+static void round_absmean(ptq_lanes *c) {
+  for (int j = 0; j < PTQ_LANES; j++) {
+    const float v = c->x[j] * c->zero[j];
+    /* ties to even: half goes to 0 */
+    c->code[j] = v > 0.5F ? 1.0F : v < -0.5F ? -1.0F : 0.0F;
+    const float y = c->code[j] == 0.0F ? 0.0F : c->scale[j];
+    c->y[j] = copysignf(y, v); /* round keeps -0 */
+  }
+}
+
+static void round_trits(ptq_lanes *c) {
+  for (int j = 0; j < PTQ_LANES; j++) {
+    const bool up = c->x[j] > c->scale[j] / 2.0F;
+    const bool down = c->x[j] < c->zero[j] / 2.0F;
+    c->y[j] = up ? c->scale[j] : down ? c->zero[j] : 0.0F;
+    c->code[j] = up ? 1.0F : down ? -1.0F : 0.0F;
+  }
+}
+
+static void round_lanes(const ptq_dtype *dt, ptq_lanes *c) {
+  if (rule_of(dt) == ABSMEAN)
+    round_absmean(c);
+  else
+    round_trits(c);
+}
+
+static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
+                         const ptq_group_params *params, int64_t params_inc,
+                         float *y, int16_t *q) {
+  ptq_lanes_round(round_lanes, dt, x, n, params, params_inc, y, q);
+}
+
+static float value(const ptq_dtype *dt, const ptq_group_params *p, int code) {
+  if (code == 0) return 0.0F;
+  if (code > 0) return p->scale;
+  return rule_of(dt) == ABSMEAN ? -p->scale : p->zero;
+}
+
+/* Wanted: the value of code 1, and for trits that of -1. */
+static void snap(const ptq_dtype *dt, int64_t index, ptq_group_params *p) {
+  (void)index;
+  if (rule_of(dt) == ABSMEAN)
+    *p = params_of(p->scale);
+  else if (rule_of(dt) == TRITS_SYM)
+    p->zero = p->zero < 0.0F ? -p->scale : 0.0F;
+  else if (p->zero > 0.0F)
+    p->zero = 0.0F;
+}
+
+static double param_bits(const ptq_dtype *dt) {
+  return rule_of(dt) == TRITS ? 64.0 : 32.0;
+}
+
+/* Five trits a byte. */
+static double code_bits(const ptq_dtype *dt) {
+  (void)dt;
+  return 1.6;
+}
+
+static int levels(const ptq_dtype *dt) {
+  (void)dt;
+  return 3;
+}
+
+static unsigned exceptions(const ptq_dtype *dt) {
+  if (rule_of(dt) == ABSMEAN) return PTQ_NOT_EQUIVARIANT; /* the 1e-5 */
+  return PTQ_NOT_ODD;
+}
+
+static double error_bound(const ptq_dtype *dt) {
+  return rule_of(dt) == ABSMEAN ? 1.0 : 0.5;
+}
+
+static const ptq_dtype_option options[] = {{"absmean", RULE, ABSMEAN},
+                                           {"trits", RULE, TRITS},
+                                           {"trits=sym", RULE, TRITS_SYM},
+                                           {0}};
+
+static const char *const dialects[] = {"trits", "trits=sym", NULL};
+
+const ptq_dtype_family ptq_dtype_ternary = {
+    .name = "ternary",
+    .suffix = "",
+    .summary = "-1, 0, 1 times the mean magnitude, or GPTQ's trits",
+    .source = "BitNet b1.58 (transformers 4.49); IST-DASLab/gptq 2d65066",
+    .options = options,
+    .dialects = dialects,
+    .min_bits = 2,
+    .max_bits = 2,
+    .bare = true,
+    .signed_codes = true,
+    .fit = fit,
+    .round = round_values,
+    .value = value,
+    .snap = snap,
+    .param_bits = param_bits,
+    .code_bits = code_bits,
+    .levels = levels,
+    .exceptions = exceptions,
+    .error_bound = error_bound,
+};
