@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Sourced by parity and bench: PyTorch in an environment of its own outside the
-# repository (PTQ_PARITY_VENV names one that is there), and the checkpoint of
-# SmolLM2-135M. Sets parity_python, cache and model.
+# repository (PTQ_PARITY_VENV names one that is there), a newer transformers
+# beside it (PTQ_PARITY_NEWER_VENV), and the checkpoint of SmolLM2-135M. Sets
+# parity_python, newer_python, cache and model.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/ptqsweep
 model=$cache/smollm2-135m
 venv=${PTQ_PARITY_VENV:-$cache/parity-venv}
@@ -16,6 +17,23 @@ if [ -z "${PTQ_PARITY_VENV:-}" ] &&
     -r "$top/tests/parity/requirements.txt"
   cp "$top/tests/parity/requirements.txt" "$venv/requirements.txt"
 fi
+
+# The architectures that came later: transformers in an environment of its own
+# that finds PyTorch in the first.
+newer=${PTQ_PARITY_NEWER_VENV:-$cache/parity-newer-venv}
+newer_python=$newer/bin/python
+make_newer() {
+  if [ -z "${PTQ_PARITY_NEWER_VENV:-}" ] &&
+     ! cmp -s "$top/tests/parity/requirements-newer.txt" \
+       "$newer/requirements.txt"; then
+    python3 -m venv --clear "$newer"
+    "$newer_python" -m pip install -q --disable-pip-version-check \
+      -r "$top/tests/parity/requirements-newer.txt"
+    "$parity_python" -c 'import site; print(site.getsitepackages()[0])' > \
+      "$("$newer_python" -c 'import site; print(site.getsitepackages()[0])')/torch.pth"
+    cp "$top/tests/parity/requirements-newer.txt" "$newer/requirements.txt"
+  fi
+}
 
 make_model() {
   [ -f "$model/model.safetensors" ] ||

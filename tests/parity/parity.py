@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from table import Table
+
 TOP = Path(__file__).resolve().parents[2]
 ZOO = TOP / "sweeps" / "zoo"
 
@@ -26,25 +28,6 @@ WIKITEXT = {"unquantized": (3.215735, 1e-4), "rtn": (3.574883, 1e-4),
 
 # Layers on which GPTQ is compared with its reference: rows, columns.
 GPTQ_LAYERS = [(64, 128), (256, 512)]
-
-
-class Table:
-    """Rows of comparisons, printed as they come."""
-
-    def __init__(self):
-        self.failed = 0
-        print(f"{'what':44} {'ours':>14} {'theirs':>14} {'difference':>11} "
-              f"{'bound':>9}  verdict", flush=True)
-
-    def row(self, what, ours, theirs, difference, bound):
-        good = difference <= bound
-        self.failed += not good
-        print(f"{what:44} {ours:14.7g} {theirs:14.7g} {difference:11.3g} "
-              f"{bound:9.2g}  {'ok' if good else 'FAILED'}", flush=True)
-
-    def not_run(self, what, why):
-        self.failed += 1
-        print(f"{what:44} not run: {why}", flush=True)
 
 
 def our_logits(build, model, ids):

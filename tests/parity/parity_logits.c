@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /**
  * @file parity_logits.c
- * parity_logits MODEL IDS.npy OUT: the float32 logits [windows, length, vocab]
- * of a checkpoint over token windows, as raw bytes; prints the NLL sum of each
- * window.
+ * parity_logits MODEL IDS.npy OUT [INPUTS]: the float32 logits [windows,
+ * length, vocab] of a checkpoint over token windows, as raw bytes; prints the
+ * NLL sum of each window. INPUTS receives what the linear layers take: float32
+ * [length, width] by window, block and site.
  */
 #include <stdio.h>
 
@@ -51,24 +52,36 @@ static void parity_close(parity *p) {
   ptq_model_close(p->model);
 }
 
+static ptq_status write_floats(FILE *out, const float *x, int64_t n,
+                               ptq_err *err) {
+  if (fwrite(x, sizeof *x, (size_t)n, out) == (size_t)n) return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_IO, "cannot write");
+}
+
+static ptq_status keep_input(void *file, ptq_site site, const float *x,
+                             int64_t n, int64_t width, ptq_err *err) {
+  (void)site;
+  return write_floats(file, x, n * width, err);
+}
+
 static ptq_status one_window(parity *p, const uint32_t *ids, int64_t length,
-                             FILE *out, ptq_err *err) {
+                             FILE *out, FILE *inputs, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_block block = {0};
+  const ptq_forward_hook hook = {.ctx = inputs, .input = keep_input};
   double nll = 0.0;
   PTQ_TRY(ptq_embed(p->info, &p->embedding, ids, length, p->h, err));
   for (int64_t i = 0; i < p->info->n_blocks; i++) {
     ptq_block_release(&block);
     PTQ_TRY(ptq_model_load_block(p->model, i, &block, err));
-    PTQ_TRY(ptq_block_forward(p->info, &block, p->h, length, p->ws, NULL,
-                              PTQ_SITE_COUNT, err));
+    PTQ_TRY(ptq_block_forward(p->info, &block, p->h, length, p->ws,
+                              inputs != NULL ? &hook : NULL, PTQ_SITE_COUNT,
+                              err));
   }
   ptq_head_norm(p->info, &p->head, p->h, length);
   ptq_head_logits(p->info, &p->head, p->h, length, 0, p->info->vocab,
                   p->logits);
-  const size_t n = (size_t)(length * p->info->vocab);
-  if (fwrite(p->logits, sizeof(float), n, out) != n)
-    PTQ_TRY(PTQ_FAIL(err, PTQ_E_IO, "cannot write the logits"));
+  PTQ_TRY(write_floats(out, p->logits, length * p->info->vocab, err));
   PTQ_TRY(ptq_score_window(p->scorer, &p->head, ids, length, p->h, NULL, 0,
                            &nll, NULL, NULL, err));
   printf("%.17g\n", nll);
@@ -77,27 +90,39 @@ done:
   return rc;
 }
 
+static ptq_status open_output(const char *path, FILE **out, ptq_err *err) {
+  *out = fopen(path, "wb");
+  if (*out != NULL) return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_IO, "cannot write '%s'", path);
+}
+
+static ptq_status close_output(FILE *f, ptq_status rc, ptq_err *err) {
+  if (f != NULL && fclose(f) != 0 && rc == PTQ_OK)
+    return PTQ_FAIL(err, PTQ_E_IO, "cannot write");
+  return rc;
+}
+
 int main(int argc, char **argv) {
-  if (argc != 4) {
-    fprintf(stderr, "usage: parity_logits MODEL IDS.npy OUT\n");
+  if (argc != 4 && argc != 5) {
+    fprintf(stderr, "usage: parity_logits MODEL IDS.npy OUT [INPUTS]\n");
     return 2;
   }
   ptq_status rc = PTQ_OK;
   ptq_err err = {0};
   parity p = {0};
   ptq_npy ids = {0};
-  FILE *out = NULL;
+  FILE *out = NULL, *inputs = NULL;
   PTQ_TRY(ptq_npy_read(argv[2], PTQ_NPY_U32, 2, &ids, &err));
   PTQ_TRY(parity_open(&p, argv[1], ids.dims[1], &err));
-  out = fopen(argv[3], "wb");
-  if (out == NULL)
-    PTQ_TRY(PTQ_FAIL(&err, PTQ_E_IO, "cannot write '%s'", argv[3]));
+  PTQ_TRY(open_output(argv[3], &out, &err));
+  if (argc == 5) PTQ_TRY(open_output(argv[4], &inputs, &err));
   const uint32_t *data = ids.data;
   for (int64_t i = 0; i < ids.dims[0]; i++)
-    PTQ_TRY(one_window(&p, data + i * ids.dims[1], ids.dims[1], out, &err));
+    PTQ_TRY(
+        one_window(&p, data + i * ids.dims[1], ids.dims[1], out, inputs, &err));
 done:
-  if (out != NULL && fclose(out) != 0 && rc == PTQ_OK)
-    rc = PTQ_FAIL(&err, PTQ_E_IO, "cannot write '%s'", argv[3]);
+  rc = close_output(out, rc, &err);
+  rc = close_output(inputs, rc, &err);
   if (rc != PTQ_OK) fprintf(stderr, "parity_logits: %s\n", err.msg);
   ptq_npy_release(&ids);
   parity_close(&p);

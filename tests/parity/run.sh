@@ -6,6 +6,18 @@ set -euo pipefail
 build=$1; shift
 top=$(cd "$(dirname "$0")/../.." && pwd)
 . "$top/tests/parity/environment.sh"
+make_newer
 make_model
-exec "$parity_python" "$top/tests/parity/parity.py" --build "$build" \
-  --model "$model" "$@"
+failed=0
+# Other models and sizes each day.
+seed=${PTQ_PARITY_SEED:-$(date +%Y%m%d)}
+echo "random models of every architecture, PTQ_PARITY_SEED=$seed"
+each="$top/tests/parity/architectures.py --build $build --seed $seed"
+# shellcheck disable=SC2086
+{
+  "$parity_python" $each || failed=1
+  "$newer_python" $each --without $("$parity_python" $each --list) || failed=1
+}
+"$parity_python" "$top/tests/parity/parity.py" --build "$build" \
+  --model "$model" "$@" || failed=1
+exit $failed
