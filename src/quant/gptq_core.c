@@ -285,11 +285,15 @@ static void error_of(const double *w, const double *y, double d, double *e,
   }
 }
 
-/* y = scale * (code - zero) in float32. */
-static void restore(const ptq_group_params *params, const int16_t *q, float *y,
-                    int64_t lanes) {
-  for (int64_t r = 0; r < lanes; r++)
-    y[r] = params[r].scale * ((float)q[r] - params[r].zero);
+/* What the codes of a column stand for, in float32. */
+static void restore(const ptq_dtype *dt, const ptq_group_params *params,
+                    const int16_t *q, float *y, int64_t lanes) {
+  if (dt->family->value != NULL)
+    for (int64_t r = 0; r < lanes; r++)
+      y[r] = ptq_dtype_value(dt, &params[r], q[r]);
+  else
+    for (int64_t r = 0; r < lanes; r++)
+      y[r] = params[r].scale * ((float)q[r] - params[r].zero);
 }
 
 /* Column w of group g: codes q, weights y, and y64 for the error. */
@@ -299,7 +303,7 @@ static void round_column(tile *t, int64_t g, const double *w, float *y,
   const int64_t lanes = t->lanes, at = g * lanes;
   if (in_float64(t->job)) {
     dt->family->round64(dt, w, lanes, t->scale + at, t->zero + at, t->y64, q);
-    restore(t->params + at, q, y, lanes);
+    restore(dt, t->params + at, q, y, lanes);
     return;
   }
   for (int64_t r = 0; r < lanes; r++) y[r] = (float)w[r];
