@@ -233,6 +233,7 @@ static ptq_status prepare(sweep_run *r, const ptq_args *args,
   if (rc == PTQ_OK && r->rank == 0) rc = ptq_study_check_tokens(&r->study, err);
   if (rc == PTQ_OK) rc = ptq_study_layout_make(&r->study, &r->layout, err);
   PTQ_TRY(ptq_agree(r->comm, rc, err));
+  r->layout.layout.extend = ptq_args_has(args, "extend");
   PTQ_TRY(ptq_store_open(r->comm, r->path, &r->layout.layout, &r->store, err));
   if (r->rank == 0) rc = make_plan(r, args, memory, options, err);
   PTQ_TRY(ptq_agree(r->comm, rc, err));
@@ -337,6 +338,9 @@ static const ptq_option options[] = {
      "the job)"},
     {"max-attempts", 0, "N", "deaths held against a single point (2)"},
     {"retry-failed", 0, NULL, "try failed points again"},
+    {"extend", 0, NULL,
+     "SPEC has more points than STORE: carry the finished\n"
+     "                               ones over into a new file of that name"},
     {NULL, 0, NULL, NULL}};
 
 extern const ptq_command ptq_cmd_run;

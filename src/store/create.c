@@ -327,24 +327,37 @@ done:
   return rc;
 }
 
-ptq_status ptq_store_create(const char *path, const ptq_store_layout *layout,
-                            ptq_err *err) {
+ptq_status ptq_store_make(const char *path, const ptq_store_layout *layout,
+                          char **temporary, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  ptq_text temporary = {0};
+  ptq_text name = {0};
   char uuid[37];
-  bool made = false;
+  *temporary = NULL;
   ptq_reserve_sweep(path);
   PTQ_TRY(make_uuid(uuid, err));
-  ptq_text_addf(&temporary, "%s.new-%s", path, uuid);
-  if (temporary.rc != PTQ_OK)
+  ptq_text_addf(&name, "%s.new-%s", path, uuid);
+  if (name.rc != PTQ_OK)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_NOMEM, "store '%s': its name", path));
-  PTQ_TRY(ptq_reserve_check(path, temporary.buf, bytes_needed(layout), err));
-  made = true;
-  PTQ_TRY(make_file(temporary.buf, path, uuid, layout, err));
-  PTQ_TRY(ptq_reserve_publish(temporary.buf, path, err));
-  made = false;
+  PTQ_TRY(ptq_reserve_check(path, name.buf, bytes_needed(layout), err));
+  PTQ_TRY(ptq_strdup(temporary, name.buf, err));
+  PTQ_TRY(make_file(name.buf, path, uuid, layout, err));
 done:
-  if (made) ptq_reserve_discard(temporary.buf);
-  ptq_text_release(&temporary);
+  if (rc != PTQ_OK && *temporary != NULL) {
+    ptq_reserve_discard(*temporary);
+    ptq_free(*temporary);
+    *temporary = NULL;
+  }
+  ptq_text_release(&name);
+  return rc;
+}
+
+ptq_status ptq_store_create(const char *path, const ptq_store_layout *layout,
+                            ptq_err *err) {
+  char *temporary = NULL;
+  ptq_status rc = ptq_store_make(path, layout, &temporary, err);
+  if (rc != PTQ_OK) return rc;
+  rc = ptq_reserve_publish(temporary, path, err);
+  if (rc != PTQ_OK) ptq_reserve_discard(temporary);
+  ptq_free(temporary);
   return rc;
 }

@@ -19,6 +19,11 @@
 ptq_status ptq_store_create(const char *path, const ptq_store_layout *layout,
                             ptq_err *err);
 
+/** The same without the rename: the file stays under the name *temporary (freed
+ * with ptq_free), for ptq_reserve_publish. */
+ptq_status ptq_store_make(const char *path, const ptq_store_layout *layout,
+                          char **temporary, ptq_err *err);
+
 /** Rows of every set for `layout`. */
 void ptq_store_count(const ptq_store_layout *layout, ptq_set_rows *out);
 

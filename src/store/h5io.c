@@ -87,6 +87,52 @@ hid_t ptq_h5_row_type(const ptq_table *t) {
   return row;
 }
 
+/* Does a member of the file's row hold what the record table says? */
+static bool right_kind(hid_t member, const ptq_field *f) {
+  switch (f->kind) {
+    case PTQ_KIND_TEXT:
+      return H5Tget_class(member) == H5T_STRING &&
+             H5Tis_variable_str(member) == 0;
+    case PTQ_KIND_F64:
+      return H5Tequal(member, H5T_IEEE_F64LE) > 0;
+    case PTQ_KIND_I64:
+      return H5Tequal(member, H5T_STD_I64LE) > 0;
+  }
+  return false;
+}
+
+ptq_status ptq_h5_columns(const ptq_h5_set *set, const ptq_table *t,
+                          int64_t schema, ptq_pack_column *out, ptq_err *err) {
+  for (size_t i = 0; i < t->n_fields; i++) {
+    const ptq_field *f = &t->fields[i];
+    const int at = H5Tget_member_index(set->type, f->name);
+    out[i] = (ptq_pack_column){0, 0};
+    if (at < 0 && schema < PTQ_H5_SCHEMA) continue;
+    if (at < 0)
+      return PTQ_FAIL(err, PTQ_E_FORMAT,
+                      "store '%s': table '%s' has no column '%s'; it was made "
+                      "by another version of the program",
+                      set->path, set->name, f->name);
+    const hid_t member = H5Tget_member_type(set->type, (unsigned)at);
+    const bool good = member >= 0 && right_kind(member, f);
+    out[i].offset = H5Tget_member_offset(set->type, (unsigned)at);
+    out[i].size = member >= 0 ? H5Tget_size(member) : 0;
+    if (member >= 0) (void)H5Tclose(member);
+    if (!good)
+      return PTQ_FAIL(err, PTQ_E_FORMAT,
+                      "store '%s': column '%s' of table '%s' has another type",
+                      set->path, f->name, set->name);
+    /* A damaged file may say anything. */
+    if (out[i].offset > set->row_bytes ||
+        out[i].size > set->row_bytes - out[i].offset)
+      return PTQ_FAIL(err, PTQ_E_FORMAT,
+                      "store '%s': column '%s' of table '%s' leaves the row: "
+                      "the file is damaged, take a copy or run the sweep again",
+                      set->path, f->name, set->name);
+  }
+  return PTQ_OK;
+}
+
 ptq_status ptq_h5_open(hid_t file, const char *path, const char *name,
                        ptq_h5_set *out, ptq_err *err) {
   ptq_status rc = PTQ_OK;

@@ -13,7 +13,14 @@
 #include <stdint.h>
 
 #include "ptq/base/status.h"
+#include "pack.h"
 #include "ptq/record/rows.h"
+
+/** What this program writes. Grows when a column or dataset is added; stores
+ * of lower schemas are read, and what they lack is empty, NaN or 0.
+ *   1  the first
+ *   2  attempts: deaths */
+enum { PTQ_H5_SCHEMA = 2 };
 
 /** Stop HDF5 from printing; called before anything else here. */
 void ptq_h5_quiet(void);
@@ -57,6 +64,11 @@ ptq_status ptq_h5_read(const ptq_h5_set *set, int64_t at, int64_t n, void *buf,
                        ptq_err *err);
 ptq_status ptq_h5_write(const ptq_h5_set *set, int64_t at, int64_t n,
                         const void *buf, ptq_err *err);
+
+/** Where a file of a schema has our columns [t->n_fields]: by name, so that a
+ * store with further columns reads too. Size 0: it has none. PTQ_E_FORMAT. */
+ptq_status ptq_h5_columns(const ptq_h5_set *set, const ptq_table *t,
+                          int64_t schema, ptq_pack_column *out, ptq_err *err);
 
 /** Text attribute of an object, made or read. The text read is freed with
  * ptq_free; an attribute that is not a fixed text is PTQ_E_FORMAT. */

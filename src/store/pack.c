@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "pack.h"
 
+#include <math.h>
 #include <string.h>
 #include <zlib.h>
 
@@ -69,6 +70,13 @@ void ptq_unpack_rows(const ptq_table *t, const ptq_pack_column *columns,
     for (size_t i = 0; i < t->n_fields; i++) {
       const ptq_field *f = &t->fields[i];
       const unsigned char *from = in + columns[i].offset;
+      if (columns[i].size == 0) { /* the file has none */
+        const double nothing = (double)NAN;
+        memset(row + f->offset, 0, f->size);
+        if (f->kind == PTQ_KIND_F64)
+          memcpy(row + f->offset, &nothing, sizeof nothing);
+        continue;
+      }
       if (f->kind == PTQ_KIND_TEXT) {
         size_t used = text_length((const char *)from, columns[i].size);
         if (used >= f->size) used = f->size - 1;

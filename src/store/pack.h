@@ -24,7 +24,8 @@ void ptq_pack_rows(const ptq_table *t, const void *rows, int64_t n,
 /** Where a column stands in a row of some file. */
 typedef struct ptq_pack_column {
   size_t offset; /* in the file's row */
-  size_t size;   /* bytes there; text may be shorter or longer than ours */
+  size_t size;   /* bytes there; text may be shorter or longer than ours; 0:
+                    there is no such column */
 } ptq_pack_column;
 
 /** Columns of a row as this program packs it, [t->n_fields]. */

@@ -153,7 +153,7 @@ static ptq_status open_file(const char *path, unsigned flags, hid_t fapl,
   return ptq_h5_fail(err, PTQ_E_FORMAT, path, "cannot open (damaged?)", "/");
 }
 
-static ptq_status check_schema(const ptq_sets *s, ptq_err *err) {
+static ptq_status check_schema(ptq_sets *s, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   char *format = NULL;
   long long schema = 0;
@@ -179,6 +179,7 @@ static ptq_status check_schema(const ptq_sets *s, ptq_err *err) {
   else if (schema < 1)
     rc = PTQ_FAIL(err, PTQ_E_FORMAT, "store '%s': schema version %lld", s->path,
                   schema);
+  s->schema = schema;
 done:
   ptq_free(format);
   return rc;

@@ -12,7 +12,7 @@
 
 /** Root attributes that every store has. */
 #define PTQ_STORE_FORMAT "ptqsweep"
-enum { PTQ_STORE_SCHEMA = 1 };
+enum { PTQ_STORE_SCHEMA = PTQ_H5_SCHEMA };
 
 typedef enum ptq_set_id {
   PTQ_SET_POINTS,
@@ -71,6 +71,7 @@ typedef struct ptq_set_rows {
 typedef struct ptq_sets {
   char *path; /* owned */
   hid_t file; /* owned */
+  int64_t schema;
   ptq_h5_set set[PTQ_SET_COUNT];
   int64_t n_points, n_subjects, n_spectra;
   int64_t *subject;           /* owned [n_points] */

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "create.h"
+#include "extend.h"
 #include "integrity.h"
 #include "lockfile.h"
 #include "pack.h"
@@ -57,8 +58,8 @@ static ptq_status same_types(const ptq_sets *s, ptq_err *err) {
     if (!same)
       return PTQ_FAIL(err, PTQ_E_FORMAT,
                       "store '%s': '%s' has other columns than this program "
-                      "writes; go on with the program that made it, or choose "
-                      "another file with -o",
+                      "writes; go on with the program that made it, carry "
+                      "it over with --extend, or choose another file with -o",
                       s->path, s->set[i].name);
   }
   return PTQ_OK;
@@ -86,7 +87,8 @@ static ptq_status same_sweep(const ptq_sets *s, const ptq_store_layout *l,
   for (int i = 0; i < PTQ_SET_COUNT; i++)
     if (s->set[i].rows != rows.n[i])
       PTQ_TRY(PTQ_FAIL(err, PTQ_E_FORMAT,
-                       "store '%s': '%s' has %lld rows, this sweep %lld; "
+                       "store '%s': '%s' has %lld rows, this sweep %lld "
+                       "(other measurements): carry it over with --extend, or "
                        "choose another file with -o",
                        s->path, s->set[i].name, (long long)s->set[i].rows,
                        (long long)rows.n[i]));
@@ -205,7 +207,10 @@ static ptq_status prepare(ptq_store *st, const char *path,
   PTQ_TRY(ptq_reserve_directory(path, err));
   PTQ_TRY(ptq_lockfile_take(path, 1, &st->lock_fd, err));
   st->resumed = ptq_path_exists(path);
-  if (!st->resumed) PTQ_TRY(ptq_store_create(path, layout, err));
+  if (!st->resumed)
+    PTQ_TRY(ptq_store_create(path, layout, err));
+  else
+    PTQ_TRY(ptq_extend(path, layout, err));
   if (access(path, R_OK | W_OK) != 0)
     rc = PTQ_FAIL(err, PTQ_E_IO,
                   "store '%s': cannot write it; check its permissions, or "
@@ -250,23 +255,44 @@ done:
   return rc;
 }
 
+static ptq_status new_handle(const char *path, ptq_store **out, ptq_err *err) {
+  ptq_h5_quiet();
+  const ptq_status rc = ptq_alloc(out, 1, sizeof **out, "store handle", err);
+  if (rc != PTQ_OK) return rc;
+  ptq_store *st = *out;
+  ptq_sets_init(&st->sets);
+  st->lock_fd = -1;
+  st->words.fd = -1;
+  if (gethostname(st->host, sizeof st->host - 1) != 0)
+    (void)ptq_text_copy(st->host, sizeof st->host, "unknown");
+  return ptq_strdup(&st->path, path, err);
+}
+
+ptq_status ptq_store_attach(const char *path, ptq_store **out, ptq_err *err) {
+  ptq_store *st = NULL;
+  hid_t fapl = H5I_INVALID_HID;
+  ptq_status rc = new_handle(path, &st, err);
+  *out = NULL;
+  if (rc == PTQ_OK && (fapl = ptq_h5_plain_access()) < 0)
+    rc = ptq_h5_fail(err, PTQ_E_NOMEM, path, "access properties of", "/");
+  if (rc == PTQ_OK)
+    rc = ptq_sets_open(path, H5F_ACC_RDWR, fapl, &st->sets, err);
+  if (fapl >= 0) (void)H5Pclose(fapl);
+  if (rc == PTQ_OK)
+    *out = st;
+  else
+    (void)ptq_store_close(st, NULL);
+  return rc;
+}
+
 ptq_status ptq_store_open(MPI_Comm comm, const char *path,
                           const ptq_store_layout *layout, ptq_store **out,
                           ptq_err *err) {
   ptq_store *st = NULL;
   hid_t fapl = H5I_INVALID_HID;
   *out = NULL;
-  ptq_h5_quiet();
-  ptq_status rc = ptq_alloc(&st, 1, sizeof *st, "store handle", err);
-  if (rc == PTQ_OK) {
-    ptq_sets_init(&st->sets);
-    st->lock_fd = -1;
-    st->words.fd = -1;
-    rc = ptq_strdup(&st->path, path, err);
-    (void)MPI_Comm_rank(comm, &st->rank);
-    if (gethostname(st->host, sizeof st->host - 1) != 0)
-      (void)ptq_text_copy(st->host, sizeof st->host, "unknown");
-  }
+  ptq_status rc = new_handle(path, &st, err);
+  if (rc == PTQ_OK) (void)MPI_Comm_rank(comm, &st->rank);
   rc = ptq_agree(comm, rc, err);
   if (rc == PTQ_OK) rc = open_all(comm, st, path, layout, &fapl, err);
   if (fapl >= 0) (void)H5Pclose(fapl);

@@ -24,6 +24,10 @@ struct ptq_store {
   int64_t scratch_cap;
 };
 
+/** Open a store that nobody else knows of, without lock or MPI; closed with
+ * ptq_store_close. */
+ptq_status ptq_store_attach(const char *path, ptq_store **out, ptq_err *err);
+
 /** Room for `bytes` in st->scratch. */
 ptq_status ptq_store_scratch(ptq_store *st, int64_t bytes, ptq_err *err);
 

@@ -171,54 +171,8 @@ const char *ptq_view_attribute(const ptq_view *v, const char *name) {
   return "";
 }
 
-/* Does a member of the file's row hold what the record table says? */
-static bool right_kind(hid_t member, const ptq_field *f) {
-  switch (f->kind) {
-    case PTQ_KIND_TEXT:
-      return H5Tget_class(member) == H5T_STRING &&
-             H5Tis_variable_str(member) == 0;
-    case PTQ_KIND_F64:
-      return H5Tequal(member, H5T_IEEE_F64LE) > 0;
-    case PTQ_KIND_I64:
-      return H5Tequal(member, H5T_STD_I64LE) > 0;
-  }
-  return false;
-}
-
-/* Where the file has our columns: by name, so that a store with further
- * columns reads too. */
-static ptq_status find_columns(const ptq_h5_set *set, const ptq_table *t,
-                               ptq_pack_column *out, ptq_err *err) {
-  for (size_t i = 0; i < t->n_fields; i++) {
-    const ptq_field *f = &t->fields[i];
-    const int at = H5Tget_member_index(set->type, f->name);
-    if (at < 0)
-      return PTQ_FAIL(err, PTQ_E_FORMAT,
-                      "store '%s': table '%s' has no column '%s'; it was made "
-                      "by another version of the program",
-                      set->path, set->name, f->name);
-    const hid_t member = H5Tget_member_type(set->type, (unsigned)at);
-    const bool good = member >= 0 && right_kind(member, f);
-    out[i].offset = H5Tget_member_offset(set->type, (unsigned)at);
-    out[i].size = member >= 0 ? H5Tget_size(member) : 0;
-    if (member >= 0) (void)H5Tclose(member);
-    if (!good)
-      return PTQ_FAIL(err, PTQ_E_FORMAT,
-                      "store '%s': column '%s' of table '%s' has another type",
-                      set->path, f->name, set->name);
-    /* A damaged file may say anything. */
-    if (out[i].offset > set->row_bytes ||
-        out[i].size > set->row_bytes - out[i].offset)
-      return PTQ_FAIL(err, PTQ_E_FORMAT,
-                      "store '%s': column '%s' of table '%s' leaves the row: "
-                      "the file is damaged, take a copy or run the sweep again",
-                      set->path, f->name, set->name);
-  }
-  return PTQ_OK;
-}
-
 static ptq_status load_table(const ptq_h5_set *set, const ptq_table *t,
-                             void **out, ptq_err *err) {
+                             int64_t schema, void **out, ptq_err *err) {
   enum { SLAB = 8192 };
   ptq_status rc = PTQ_OK;
   ptq_pack_column columns[64];
@@ -226,7 +180,7 @@ static ptq_status load_table(const ptq_h5_set *set, const ptq_table *t,
   char *rows = NULL;
   if (t->n_fields > 64)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_UNSUPPORTED, "table '%s'", t->name));
-  PTQ_TRY(find_columns(set, t, columns, err));
+  PTQ_TRY(ptq_h5_columns(set, t, schema, columns, err));
   PTQ_TRY(ptq_alloc(&rows, set->rows, t->row_size, set->name, err));
   PTQ_TRY(ptq_alloc(&raw, SLAB, set->row_bytes, set->name, err));
   for (int64_t at = 0; at < set->rows; at += SLAB) {
@@ -288,7 +242,8 @@ ptq_status ptq_view_table(ptq_view *v, ptq_table_id id, const void **rows,
   *rows = NULL;
   *n = 0;
   if (v->rows[id] == NULL) {
-    const ptq_status rc = load_table(set, ptq_table_get(id), &v->rows[id], err);
+    const ptq_status rc =
+        load_table(set, ptq_table_get(id), v->sets.schema, &v->rows[id], err);
     if (rc != PTQ_OK) return rc;
     blank_unfinished(v, id);
   }

@@ -53,6 +53,8 @@ typedef struct ptq_store_layout {
   int64_t n_attributes;
   const ptq_store_attribute *attributes; /* [n_attributes], written at create:
                                             bootstrap, host, command line */
+  bool extend; /* may replace a store of a part of this grid by a new file with
+                  its finished rows */
 } ptq_store_layout;
 
 typedef struct ptq_store ptq_store;
@@ -62,8 +64,8 @@ typedef struct ptq_store ptq_store;
  * grid (fingerprint) and numerics. Collective on comm; every rank passes the
  * same layout. All ranks return together: PTQ_OK everywhere or an error
  * everywhere (PTQ_E_PEER where another rank was first).
- * PTQ_E_ARG: a store of another sweep or of other numerics, with the remedy,
- * or one that another run is writing. PTQ_E_IO (also a disk that has no room
+ * PTQ_E_ARG: a store of another sweep (the differences are listed by ptq_log)
+ * or of other numerics, with the remedy, or one that another run is writing. PTQ_E_IO (also a disk that has no room
  * for every result: the space is reserved here), PTQ_E_FORMAT. On success the
  * handle is rank-local.
  */

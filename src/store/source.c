@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "source.h"
+
+#include <string.h>
+
+#include "integrity.h"
+#include "pack.h"
+#include "ptq/base/mem.h"
+
+ptq_status ptq_source_rows(const ptq_source *s, ptq_set_id id, int64_t at,
+                           int64_t n, void *out, ptq_err *err) {
+  enum { SLAB = 4096 };
+  ptq_status rc = PTQ_OK;
+  const ptq_h5_set *set = &s->sets.set[id];
+  const ptq_table *t = ptq_set_get(id)->table();
+  ptq_pack_column columns[64];
+  unsigned char *raw = NULL;
+  char *rows = NULL;
+  *(void **)out = NULL;
+  PTQ_TRY(ptq_h5_columns(set, t, s->sets.schema, columns, err));
+  PTQ_TRY(ptq_alloc(&rows, n, t->row_size, set->name, err));
+  PTQ_TRY(ptq_alloc(&raw, n < SLAB ? n : SLAB, set->row_bytes, set->name, err));
+  for (int64_t done = 0; done < n; done += SLAB) {
+    const int64_t some = n - done < SLAB ? n - done : SLAB;
+    PTQ_TRY(ptq_h5_read(set, at + done, some, raw, err));
+    ptq_unpack_rows(t, columns, set->row_bytes, raw, some,
+                    rows + (size_t)done * t->row_size);
+  }
+  *(void **)out = rows;
+  rows = NULL;
+done:
+  ptq_free(raw);
+  ptq_free(rows);
+  return rc;
+}
+
+/* What fails its checksum was never finished. */
+static void forget_bad(void *ctx, const char *kind, int64_t row,
+                       const char *why) {
+  ptq_source *s = ctx;
+  (void)why;
+  if (strcmp(kind, "point") == 0)
+    s->state[row] = PTQ_STATE_PENDING;
+  else if (strcmp(kind, "model") == 0)
+    s->model_state[row] = PTQ_STATE_PENDING;
+  else /* a spectrum is redone with its model */
+    s->model_state[s->sets.spectra[row].subject] = PTQ_STATE_PENDING;
+}
+
+static ptq_status load_states(ptq_source *s, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_sets *sets = &s->sets;
+  int64_t checked = 0, bad = 0;
+  PTQ_TRY(ptq_alloc(&s->state, sets->n_points, 1, "states", err));
+  PTQ_TRY(ptq_alloc(&s->model_state, sets->n_subjects, 1, "states", err));
+  PTQ_TRY(
+      ptq_h5_read(&sets->set[PTQ_SET_STATE], 0, sets->n_points, s->state, err));
+  PTQ_TRY(ptq_h5_read(&sets->set[PTQ_SET_MODELS_STATE], 0, sets->n_subjects,
+                      s->model_state, err));
+  PTQ_TRY(ptq_integrity_points(sets, 0, sets->n_points, forget_bad, s, &checked,
+                               &bad, err));
+  PTQ_TRY(ptq_integrity_models(sets, 0, sets->n_subjects, forget_bad, s,
+                               &checked, &bad, err));
+  PTQ_TRY(ptq_integrity_spectra(sets, 0, sets->n_spectra, forget_bad, s,
+                                &checked, &bad, err));
+done:
+  return rc;
+}
+
+ptq_status ptq_source_open(const char *path, ptq_source *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  *out = (ptq_source){0};
+  ptq_sets_init(&out->sets);
+  const ptq_sets *sets = &out->sets;
+  const hid_t fapl = ptq_h5_plain_access();
+  if (fapl < 0)
+    PTQ_TRY(ptq_h5_fail(err, PTQ_E_NOMEM, path, "access properties of", "/"));
+  PTQ_TRY(ptq_sets_open(path, H5F_ACC_RDONLY, fapl, &out->sets, err));
+  PTQ_TRY(ptq_h5_attribute_get(sets->file, path, "uuid", &out->uuid, err));
+  PTQ_TRY(
+      ptq_h5_attribute_get(sets->file, path, "numerics", &out->numerics, err));
+  PTQ_TRY(ptq_source_rows(out, PTQ_SET_POINTS, 0, sets->n_points, &out->points,
+                          err));
+  PTQ_TRY(ptq_source_rows(out, PTQ_SET_MODELS, 0, sets->n_subjects,
+                          &out->models, err));
+  PTQ_TRY(ptq_source_rows(out, PTQ_SET_ATTEMPTS, 0, sets->n_points,
+                          &out->attempts, err));
+  PTQ_TRY(ptq_source_rows(out, PTQ_SET_MODELS_ATTEMPTS, 0, sets->n_subjects,
+                          &out->model_attempts, err));
+  PTQ_TRY(load_states(out, err));
+done:
+  if (fapl >= 0) (void)H5Pclose(fapl);
+  if (rc != PTQ_OK) ptq_source_close(out);
+  return rc;
+}
+
+void ptq_source_close(ptq_source *s) {
+  (void)ptq_sets_close(&s->sets, NULL);
+  ptq_free(s->points);
+  ptq_free(s->models);
+  ptq_free(s->attempts);
+  ptq_free(s->model_attempts);
+  ptq_free(s->state);
+  ptq_free(s->model_state);
+  ptq_free(s->uuid);
+  ptq_free(s->numerics);
+  *s = (ptq_source){0};
+  ptq_sets_init(&s->sets);
+}
+
+ptq_status ptq_source_read_point(const ptq_source *s, int64_t i,
+                                 ptq_source_point *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t *layer = s->sets.first_layer + i;
+  const int64_t *window = s->sets.first_window + i;
+  *out = (ptq_source_point){0};
+  if (s->state[i] != PTQ_STATE_DONE) return PTQ_OK;
+  out->n_layers = layer[1] - layer[0];
+  out->n_windows = window[1] - window[0];
+  PTQ_TRY(ptq_source_rows(s, PTQ_SET_LAYERS, layer[0], out->n_layers,
+                          &out->layers, err));
+  PTQ_TRY(ptq_source_rows(s, PTQ_SET_WINDOWS, window[0], out->n_windows,
+                          &out->windows, err));
+done:
+  if (rc != PTQ_OK) ptq_source_point_release(out);
+  return rc;
+}
+
+void ptq_source_point_release(ptq_source_point *p) {
+  ptq_free(p->layers);
+  ptq_free(p->windows);
+  *p = (ptq_source_point){0};
+}
