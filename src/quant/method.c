@@ -16,6 +16,7 @@ extern const ptq_method_family ptq_method_hqq;
 extern const ptq_method_family ptq_method_lqer;
 extern const ptq_method_family ptq_method_eora;
 extern const ptq_method_family ptq_method_quip;
+extern const ptq_method_family ptq_method_quarot;
 
 static const ptq_method_family *const families[] = {
     &ptq_method_rtn,
@@ -25,6 +26,7 @@ static const ptq_method_family *const families[] = {
     &ptq_method_lqer,
     &ptq_method_eora,
     &ptq_method_quip,
+    &ptq_method_quarot,
     NULL,
 };
 

@@ -100,14 +100,23 @@ typedef struct site_work {
 /* What a layer is given beside its weights. */
 static void give(const ptq_lane *l, const ptq_reference *r, ptq_site site,
                  const ptq_collected *c, ptq_quant_input *in) {
+  const ptq_model_info *info = r->setup->info;
   const bool attention = site == PTQ_SITE_ATTN_IN;
   in->dtype = l->dtype;
   in->group = l->group;
   in->cache_site = (int)site;
   in->threads = 1;
-  in->reads_stream = attention || site == PTQ_SITE_MLP_IN;
-  in->writes_stream = !in->reads_stream;
-  const ptq_norm *norm = ptq_site_norm(r->setup->info, &r->block, site);
+  /* A norm of the sum stands between any two blocks: no stream of its own. */
+  const bool stream =
+      !info->has_norm[PTQ_NORM_ATTN_SUM] && !info->has_norm[PTQ_NORM_MLP_SUM];
+  const bool reads = attention || site == PTQ_SITE_MLP_IN;
+  in->reads_stream = stream && reads;
+  in->writes_stream =
+      stream && !reads &&
+      !info->has_norm[site == PTQ_SITE_ATTN_OUT ? PTQ_NORM_ATTN_ADD
+                                                : PTQ_NORM_MLP_ADD];
+  in->stream_centred = stream && info->norm == PTQ_NORM_LAYER;
+  const ptq_norm *norm = ptq_site_norm(info, &r->block, site);
   if (norm != NULL) {
     in->norm_w = norm->w;
     in->norm_b = norm->b;

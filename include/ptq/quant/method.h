@@ -91,6 +91,8 @@ typedef struct ptq_quant_input {
   const char *layer;   /* borrowed; tensor name in the checkpoint, nullable */
   bool reads_stream;   /* its input is a norm of the residual stream */
   bool writes_stream;  /* its output is added to the residual stream */
+  bool stream_centred; /* whatever reads the stream takes off its mean first
+                          (LayerNorm) */
   const float *norm_w; /* borrowed; [cols], gain of the norm that feeds the
                           layer; NULL where none does */
   const float *norm_b; /* borrowed; [cols], its bias; NULL if RMS or none */

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* QuaRot (Ashkboos et al. 2024), weights only: a base method in the frame of a
+ * rotated residual stream, one rotation a model. */
+#include <math.h>
+#include <string.h>
+
+#include "base_method.h"
+#include "quarot.h"
+
+typedef struct own_options {
+  int64_t seed;
+  bool hadamard_inputs;
+} own_options;
+
+typedef struct quarot_options {
+  ptq_base_method base;
+  own_options own;
+} quarot_options;
+
+_Static_assert(sizeof(quarot_options) <= sizeof(((ptq_method *)0)->own),
+               "options fit");
+
+static const char *const not_below[] = {"eora", "lqer", "quarot", NULL};
+static const own_options defaults = {.seed = 0};
+
+/* clang-format off */
+#define AT(field) offsetof(own_options, field)
+static const ptq_option_row rows[] = {
+  {"hadamard_inputs", PTQ_OPTION_BOOL, AT(hadamard_inputs), 0.0, 0.0, NULL},
+  {"seed",            PTQ_OPTION_INT,  AT(seed),         0.0, 0x1p31, NULL},
+  {NULL,              PTQ_OPTION_BOOL, 0,                   0.0, 0.0, NULL},
+};
+/* clang-format on */
+
+static const ptq_option_table table = {.rows = rows, .defaults = &defaults};
+
+static quarot_options options_of(const ptq_method *m) {
+  quarot_options o;
+  memcpy(&o, m->own.bytes, sizeof o);
+  return o;
+}
+
+static ptq_status parse(ptq_method *m, const ptq_method_option *options,
+                        size_t n, ptq_err *err) {
+  quarot_options o = {.own = defaults};
+  const ptq_status rc = ptq_base_parse(m, &table, options, n, "rtn", not_below,
+                                       &o.own, sizeof o.own, &o.base, err);
+  if (rc != PTQ_OK) return rc;
+  const ptq_method base = ptq_base_get(&o.base);
+  if (ptq_method_needs(&base) != 0)
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "quarot rotates weights and the second moment of inputs; "
+                    "its base '%s' asks for more of the inputs",
+                    base.name);
+  memcpy(m->own.bytes, &o, sizeof o);
+  return PTQ_OK;
+}
+
+static ptq_calibration_mode mode(const ptq_method *m) {
+  const quarot_options o = options_of(m);
+  const ptq_method base = ptq_base_get(&o.base);
+  return base.family->mode(&base);
+}
+
+static ptq_status accepts(const ptq_method *m, const ptq_dtype *dt,
+                          int64_t group, ptq_err *err) {
+  const quarot_options o = options_of(m);
+  const ptq_method base = ptq_base_get(&o.base);
+  return base.family->accepts(&base, dt, group, err);
+}
+
+static ptq_status quantize_site(const ptq_method *m, const ptq_quant_input *in,
+                                ptq_quant_output *out, int n, ptq_err *err) {
+  const quarot_options o = options_of(m);
+  const ptq_method base = ptq_base_get(&o.base);
+  const int64_t width = in->reads_stream ? in->cols : in->rows;
+  ptq_status rc = PTQ_OK;
+  ptq_rotation stream = {0}, inner = {0};
+  const bool turns_inner = o.own.hadamard_inputs && in->writes_stream;
+  PTQ_TRY(ptq_rotation_init(&stream, width, true,
+                            ptq_rotation_seed(o.own.seed, NULL, "stream"),
+                            err));
+  if (turns_inner)
+    PTQ_TRY(ptq_rotation_init(&inner, in->cols, false,
+                              ptq_rotation_seed(o.own.seed, NULL, "inner"),
+                              err));
+  const ptq_stream_frame frame = {.stream = &stream,
+                                  .inner = turns_inner ? &inner : NULL};
+  PTQ_TRY(ptq_stream_quantize(&base, &frame, in, out, n, err));
+done:
+  ptq_rotation_release(&stream);
+  ptq_rotation_release(&inner);
+  return rc;
+}
+
+/* Rotations both ways, of H and of the weights. */
+static double flops(const ptq_method *m, int64_t n_rows, int64_t cols) {
+  const quarot_options o = options_of(m);
+  const ptq_method base = ptq_base_get(&o.base);
+  bool hadamard;
+  const int64_t wide = n_rows > cols ? n_rows : cols;
+  const double r = (double)n_rows, c = (double)cols;
+  const double each = 4.0 * log2((double)wide + 1.0) +
+                      4.0 * (double)ptq_rotation_block(cols, &hadamard) +
+                      4.0 * (double)ptq_rotation_block(n_rows, &hadamard);
+  return base.family->flops(&base, n_rows, cols) + 2.0 * r * c * each +
+         2.0 * c * c * each;
+}
+
+/* Turned weights in both precisions and a copy; turned H and its factor. */
+static double bytes(const ptq_method *m, int64_t n_rows, int64_t cols) {
+  const quarot_options o = options_of(m);
+  const ptq_method base = ptq_base_get(&o.base);
+  const double r = (double)n_rows, c = (double)cols;
+  const double below = base.family->bytes != NULL
+                           ? base.family->bytes(&base, n_rows, cols)
+                           : 0.0;
+  return below + 20.0 * r * c + 24.0 * c * c;
+}
+
+const ptq_method_family ptq_method_quarot = {
+    .name = "quarot",
+    .summary = "a base method in the frame of a rotated residual stream",
+    .source = "arXiv 2404.00456; spcl/QuaRot 5008669 rotation_utils.py, "
+              "weights only",
+    .options_help = "base=rtn|gptq|... hadamard_inputs=false seed=0, the "
+                    "base's",
+    .parse = parse,
+    .mode = mode,
+    .accepts = accepts,
+    .quantize_site = quantize_site,
+    .flops = flops,
+    .bytes = bytes,
+};
