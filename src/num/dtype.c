@@ -215,15 +215,20 @@ static ptq_status name_failure(const ptq_dtype *dt, const float *w,
   return rc;
 }
 
+/* Values of a matrix that stays in no cache: 32 MB, as large as the third level
+ * often is. Then a copy of it does not go through the caches either. */
+#define STREAM_FROM 8388608.0
+
 static ptq_status round_prepared(const ptq_dtype *dt, const float *w,
                                  int64_t rows, int64_t cols, int64_t group,
                                  float *y, int16_t *q, ptq_group_params *params,
                                  ptq_err *err) {
   const int64_t width = group > 0 ? group : cols;
   const int64_t groups = ptq_dtype_groups(cols, group);
+  const bool stream = y != w && (double)rows * (double)cols > STREAM_FROM;
   if (group == PTQ_GROUP_TENSOR) {
-    if (ptq_dtype_round_run(dt, 0, w, rows * cols, rows * cols, y, q, params) ==
-        1)
+    if (ptq_dtype_round_run(dt, 0, w, rows * cols, rows * cols, y, q, params,
+                            stream) == 1)
       return PTQ_OK;
     return name_failure(dt, w, rows, cols, group, 0, 0, err);
   }
@@ -231,7 +236,8 @@ static ptq_status round_prepared(const ptq_dtype *dt, const float *w,
     const int64_t at = r * cols;
     const int64_t done = ptq_dtype_round_run(
         dt, r * groups, w + at, cols, width, y != NULL ? y + at : NULL,
-        q != NULL ? q + at : NULL, params != NULL ? params + r * groups : NULL);
+        q != NULL ? q + at : NULL, params != NULL ? params + r * groups : NULL,
+        stream);
     if (done < groups)
       return name_failure(dt, w, rows, cols, group, r, done * width, err);
   }

@@ -83,19 +83,19 @@ static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
 
 static void round_run(const ptq_dtype *dt, const float *x, int64_t n,
                       int64_t width, const ptq_group_params *params, float *y,
-                      int16_t *q) {
+                      int16_t *q, bool stream) {
   const codebook *b = book_of(dt);
   ptq_round_book c = {.n = b->n};
   for (int k = 0; k < b->n; k++) c.level[k] = b->value[k];
   for (int k = 1; k < b->n; k++)
     c.bound[k - 1] = (b->value[k - 1] + b->value[k]) / 2.0F;
-  ptq_rounding()->book(&c, x, n, width, params, y, q);
+  ptq_rounding()->book(&c, x, n, width, params, y, q, stream);
 }
 
 static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
                          const ptq_group_params *params, int64_t params_inc,
                          float *y, int16_t *q) {
-  round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q);
+  round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q, false);
 }
 
 static ptq_group_params64 fit64(const ptq_dtype *dt, double lo, double hi,

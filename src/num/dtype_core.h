@@ -34,12 +34,13 @@ void ptq_dtype_store64(const ptq_dtype *dt, int64_t index, double lo, double hi,
 
 /**
  * Fit and round a run of groups of `width` values, the first of which is
- * number `index` of its matrix; params may be NULL. dt is prepared.
+ * number `index` of its matrix; params may be NULL. dt is prepared. `stream`:
+ * the matrix is too large for the caches.
  * @return how many groups were done: all, or those before the first with a
  *         value or a scale that is not finite
  */
 int64_t ptq_dtype_round_run(const ptq_dtype *dt, int64_t index, const float *x,
                             int64_t n, int64_t width, float *y, int16_t *q,
-                            ptq_group_params *params);
+                            ptq_group_params *params, bool stream);
 
 #endif /* PTQ_NUM_DTYPE_CORE_H */

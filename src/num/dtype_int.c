@@ -38,35 +38,43 @@ static double full_scale(const ptq_dtype *dt, double lo, double hi) {
 /* The range that the scale spans: it holds 0, and is symmetric unless asym.
  * A group that is nowhere negative keeps lo = 0 and with it a scale half as
  * large, so that its upper half saturates: the reference's rule. */
-static ptq_group_params shrink(const ptq_dtype *dt, float lo, float hi,
-                               float by) {
-  const float top = top_code(dt);
-  if (is_full(dt)) {
-    const double scale = full_scale(dt, (double)(lo * by), (double)(hi * by));
-    return (ptq_group_params){.scale = (float)scale,
-                              .zero = (top + 1.0F) / 2.0F};
-  }
+static ptq_group_params span(float top, bool asym, float lo, float hi,
+                             float by) {
   lo = lo < 0.0F ? lo : 0.0F;
   hi = hi > 0.0F ? hi : 0.0F;
-  if (!is_asym(dt)) {
+  if (!asym) {
     hi = -lo > hi ? -lo : hi;
     lo = lo < 0.0F ? -hi : lo;
   }
-  if ((hi - lo) / top == 0.0F) { /* all zero, or too small to divide */
-    lo = -1.0F;
+  float scale = (by * hi - by * lo) / top;
+  if (hi - lo < FLT_MIN * 512.0F && (hi - lo) / top == 0.0F) {
+    lo = -1.0F; /* all zero, or too small to divide */
     hi = 1.0F;
+    scale = (by * hi - by * lo) / top;
   }
-  lo *= by;
-  hi *= by;
-  ptq_group_params p = {.scale = (hi - lo) / top, .zero = (top + 1.0F) / 2.0F};
-  if (is_asym(dt)) p.zero = ptq_near_even(-lo / p.scale);
+  ptq_group_params p = {.scale = scale, .zero = (top + 1.0F) / 2.0F};
+  if (asym) p.zero = ptq_near_even(-(by * lo) / scale);
   return p;
+}
+
+static ptq_group_params shrink(const ptq_dtype *dt, float lo, float hi,
+                               float by) {
+  const float top = top_code(dt);
+  if (!is_full(dt)) return span(top, is_asym(dt), lo, hi, by);
+  const double scale = full_scale(dt, (double)(lo * by), (double)(hi * by));
+  return (ptq_group_params){.scale = (float)scale, .zero = (top + 1.0F) / 2.0F};
 }
 
 static void fit_ranges(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
                        ptq_group_params *out) {
-  for (int64_t g = 0; g < groups; g++)
-    out[g] = shrink(dt, r[g].lo, r[g].hi, 1.0F);
+  const float top = top_code(dt);
+  const bool asym = is_asym(dt);
+  if (is_full(dt))
+    for (int64_t g = 0; g < groups; g++)
+      out[g] = shrink(dt, r[g].lo, r[g].hi, 1.0F);
+  else
+    for (int64_t g = 0; g < groups; g++)
+      out[g] = span(top, asym, r[g].lo, r[g].hi, 1.0F);
 }
 
 static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
@@ -112,15 +120,15 @@ static ptq_group_params64 fit64(const ptq_dtype *dt, double lo, double hi,
 
 static void round_run(const ptq_dtype *dt, const float *x, int64_t n,
                       int64_t width, const ptq_group_params *params, float *y,
-                      int16_t *q) {
+                      int16_t *q, bool stream) {
   const ptq_round_int c = {.top = top_code(dt)};
-  ptq_rounding()->ints(&c, x, n, width, params, y, q);
+  ptq_rounding()->ints(&c, x, n, width, params, y, q, stream);
 }
 
 static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
                          const ptq_group_params *params, int64_t params_inc,
                          float *y, int16_t *q) {
-  round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q);
+  round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q, false);
 }
 
 static void round64(const ptq_dtype *dt, const double *x, int64_t n,
@@ -133,8 +141,9 @@ static double zero_at(const ptq_dtype *dt, double lo, double hi, double scale) {
   const double top = (double)top_code(dt);
   (void)hi;
   if (!is_asym(dt)) return (top + 1.0) / 2.0;
-  const double zero = rint((lo < 0.0 ? -lo : 0.0) / scale);
-  return zero < top ? zero : top; /* a scale rounded down */
+  const double zero = (lo < 0.0 ? -lo : 0.0) / scale;
+  if (zero >= top) return top; /* a scale rounded down */
+  return (zero + 0x1.8p52) - 0x1.8p52;
 }
 
 static double param_bits(const ptq_dtype *dt) {

@@ -86,25 +86,40 @@ static float value(const ptq_dtype *dt, const ptq_group_params *p, int code) {
   return p->scale * (code < 0 ? -v : v);
 }
 
-/* E of the block, -127 for subnormals, by the mode; most > 0. */
-static int shared_exponent(const ptq_dtype *dt, float most) {
-  const ptq_element *e = &dt->family->element;
-  const unsigned mode = dt->options & SCALE;
+/* floor(log2(v)) or its ceiling, with float32's logarithm. */
+static int log2f_exponent(float v, bool up) {
+  const float log = (float)log2((double)v);
+  return (int)(up ? ceilf(log) : floorf(log));
+}
+
+/* The scale's exponent, E - emax, by the mode; most >= 0 is the block's largest
+ * magnitude and top the largest element. Subnormals have E = -127. */
+static inline int scale_exponent(const ptq_element *e, unsigned chosen,
+                                 float top, float most) {
+  const unsigned mode = chosen & SCALE;
+  const bool up = mode == CEIL || mode == RCEIL;
+  const int off = mode == RCEIL ? 0 : e->emax;
   uint32_t bits;
-  if (mode == RCEIL) most /= magnitude(e, e->max_code);
+  if (mode == RCEIL) most /= top;
+  if (most == 0.0F) return -127;
+  if ((chosen & LOG2F) != 0 && mode != EVEN)
+    return log2f_exponent(most, up) - off;
   memcpy(&bits, &most, sizeof bits);
   if (mode == EVEN) {
     bits += (uint32_t)1 << (23 - e->mantissa - 1);
     bits &= 0x7F800000U;
   }
-  const bool up = mode == CEIL || mode == RCEIL;
-  int exponent = (int)(bits >> 23) - 127 + (up && (bits & 0x7FFFFFU) != 0);
-  if (mode == RCEIL && bits <= 0x400000U) exponent = -127; /* most <= 2^-127 */
-  if ((dt->options & LOG2F) != 0 && mode != EVEN) {
-    const float log = (float)log2((double)most);
-    exponent = (int)(up ? ceilf(log) : floorf(log));
-  }
-  return mode == RCEIL ? exponent + e->emax : exponent; /* taken off in fit */
+  if (mode == RCEIL && bits <= 0x400000U) return -127; /* most <= 2^-127 */
+  return (int)(bits >> 23) - 127 + (up && (bits & 0x7FFFFFU) != 0) - off;
+}
+
+static inline ptq_group_params fit_most(const ptq_element *e, unsigned chosen,
+                                        float top, float most) {
+  int k = scale_exponent(e, chosen, top, most);
+  if (k < -127) k = -127;
+  /* beyond, values would overflow */
+  const float scale = k > 127 - e->emax ? INFINITY : ptq_mx_power(k);
+  return (ptq_group_params){.scale = scale, .zero = 0.0F};
 }
 
 static ptq_group_params fit_dmx(const ptq_dtype *dt, float most, int emax) {
@@ -115,28 +130,25 @@ static ptq_group_params fit_dmx(const ptq_dtype *dt, float most, int emax) {
   return p;
 }
 
-static ptq_group_params fit_most(const ptq_dtype *dt, float most) {
-  const int emax = element_of(dt).emax;
-  if (is_dmx(dt)) return fit_dmx(dt, most, emax);
-  int e = most == 0.0F ? -127 : shared_exponent(dt, most) - emax;
-  if (e < -127) e = -127;
-  /* beyond, values would overflow */
-  ptq_group_params p = {.scale = e > 127 - emax ? INFINITY : ptq_mx_power(e),
-                        .zero = 0.0F};
-  return p;
-}
-
 static void fit_ranges(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
                        ptq_group_params *out) {
-  for (int64_t g = 0; g < groups; g++)
-    out[g] = fit_most(dt, -r[g].lo > r[g].hi ? -r[g].lo : r[g].hi);
+  const ptq_element e = element_of(dt);
+  const float top = magnitude(&e, e.max_code);
+  const unsigned chosen = dt->options;
+  const bool dmx = is_dmx(dt);
+  for (int64_t g = 0; g < groups; g++) {
+    const float most = -r[g].lo > r[g].hi ? -r[g].lo : r[g].hi;
+    out[g] = dmx ? fit_dmx(dt, most, e.emax) : fit_most(&e, chosen, top, most);
+  }
 }
 
 static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
                             int64_t inc) {
-  float lo, hi;
-  ptq_lanes_range(x, n, inc, &lo, &hi);
-  return fit_most(dt, -lo > hi ? -lo : hi);
+  ptq_group_params p;
+  ptq_range r;
+  ptq_lanes_range(x, n, inc, &r.lo, &r.hi);
+  fit_ranges(dt, &r, 1, &p);
+  return p;
 }
 
 static ptq_round_float constants(const ptq_dtype *dt) {
@@ -168,7 +180,7 @@ static void round_group_dmx(const ptq_round_float *c, const float *x, int64_t n,
       from[j] = v;
     }
     const ptq_group_params one = {.scale = 1.0F};
-    ptq_rounding()->floats(c, from, m, CHUNK, &one, value, code);
+    ptq_rounding()->floats(c, from, m, CHUNK, &one, value, code, false);
     for (int64_t j = 0; j < m; j++) {
       value[j] = code[j] != 0 ? value[j] * p->scale : 0.0F;
       if (p->scale != 0.0F) continue;
@@ -182,10 +194,10 @@ static void round_group_dmx(const ptq_round_float *c, const float *x, int64_t n,
 
 static void round_run(const ptq_dtype *dt, const float *x, int64_t n,
                       int64_t width, const ptq_group_params *params, float *y,
-                      int16_t *q) {
+                      int16_t *q, bool stream) {
   const ptq_round_float c = constants(dt);
   if (!is_dmx(dt)) {
-    ptq_rounding()->floats(&c, x, n, width, params, y, q);
+    ptq_rounding()->floats(&c, x, n, width, params, y, q, stream);
     return;
   }
   for (int64_t i = 0; i < n; i += width, params++)
@@ -196,7 +208,7 @@ static void round_run(const ptq_dtype *dt, const float *x, int64_t n,
 static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
                          const ptq_group_params *params, int64_t params_inc,
                          float *y, int16_t *q) {
-  round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q);
+  round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q, false);
 }
 
 static void snap(const ptq_dtype *dt, int64_t index, ptq_group_params *p) {

@@ -82,25 +82,25 @@ static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
 
 static void round_run(const ptq_dtype *dt, const float *x, int64_t n,
                       int64_t width, const ptq_group_params *params, float *y,
-                      int16_t *q) {
+                      int16_t *q, bool stream) {
   const ptq_round_mxint c = {.top = (float)((1 << (dt->bits - 1)) - 1),
                              .to_base = 6.0F * (float)(1 << (dt->bits - 2)),
                              .tiny = least_normal_step(dt),
                              .bits = dt->bits};
-  ptq_rounding()->mxints(&c, x, n, width, params, y, q);
+  ptq_rounding()->mxints(&c, x, n, width, params, y, q, stream);
 }
 
 /* A float whose least normal value no code reaches is an integer. */
 static void round_once(const ptq_dtype *dt, const float *x, int64_t n,
                        int64_t width, const ptq_group_params *params, float *y,
-                       int16_t *q) {
+                       int16_t *q, bool stream) {
   const int mantissa = dt->bits - 1;
   const ptq_round_float c = {.most = (float)((1 << mantissa) - 1),
                              .least = (float)(1 << mantissa),
                              .mantissa = mantissa,
                              .bias = 127 + mantissa,
                              .away = rounding(dt) == AWAY};
-  ptq_rounding()->floats(&c, x, n, width, params, y, q);
+  ptq_rounding()->floats(&c, x, n, width, params, y, q, stream);
 }
 
 static void log2f_lanes(const ptq_dtype *dt, ptq_lanes *c) {
@@ -121,7 +121,8 @@ static void log2f_lanes(const ptq_dtype *dt, ptq_lanes *c) {
 
 static void round_log2f(const ptq_dtype *dt, const float *x, int64_t n,
                         int64_t width, const ptq_group_params *params, float *y,
-                        int16_t *q) {
+                        int16_t *q, bool stream) {
+  (void)stream;
   if (width == 1) {
     ptq_lanes_round(log2f_lanes, dt, x, n, params, 1, y, q);
     return;
@@ -134,19 +135,19 @@ static void round_log2f(const ptq_dtype *dt, const float *x, int64_t n,
 
 static void round_mxint(const ptq_dtype *dt, const float *x, int64_t n,
                         int64_t width, const ptq_group_params *params, float *y,
-                        int16_t *q) {
+                        int16_t *q, bool stream) {
   if (rounding(dt) == DMX)
-    round_run(dt, x, n, width, params, y, q);
+    round_run(dt, x, n, width, params, y, q, stream);
   else if ((dt->options & LOG2F) == 0)
-    round_once(dt, x, n, width, params, y, q);
+    round_once(dt, x, n, width, params, y, q, stream);
   else
-    round_log2f(dt, x, n, width, params, y, q);
+    round_log2f(dt, x, n, width, params, y, q, stream);
 }
 
 static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
                          const ptq_group_params *params, int64_t params_inc,
                          float *y, int16_t *q) {
-  round_mxint(dt, x, n, params_inc != 0 ? 1 : n, params, y, q);
+  round_mxint(dt, x, n, params_inc != 0 ? 1 : n, params, y, q, false);
 }
 
 /* The code -2^(b-1) of asymmetric BFP, for values rounded to y and q. */
@@ -169,7 +170,7 @@ static void round_bfp(const ptq_dtype *dt, const float *x, int64_t n,
   float from[CHUNK], value[CHUNK];
   int16_t code[CHUNK];
   if ((dt->options & ASYMMETRIC) == 0) {
-    round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q);
+    round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q, false);
     return;
   }
   for (int64_t i = 0; i < n; i += CHUNK) {
@@ -177,7 +178,7 @@ static void round_bfp(const ptq_dtype *dt, const float *x, int64_t n,
     const int64_t width = params_inc != 0 ? 1 : m;
     const ptq_group_params *p = params + i * params_inc;
     memcpy(from, x + i, (size_t)m * sizeof *from); /* y may be x */
-    round_run(dt, from, m, width, p, value, code);
+    round_run(dt, from, m, width, p, value, code, false);
     widen(dt, from, m, width, p, value, code);
     if (y != NULL) memcpy(y + i, value, (size_t)m * sizeof *y);
     if (q != NULL) memcpy(q + i, code, (size_t)m * sizeof *q);

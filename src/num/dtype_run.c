@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Rounding to nearest, a few thousand values at a time: their ranges,
  * parameters and values are worked on while they are in the first cache. */
+#include <float.h>
 #include <math.h>
 
 #include "dtype_core.h"
 #include "dtype_lanes.h"
 #include "round_table.h"
 
-enum { VALUES = 4096, GROUPS = 256 };
+enum { VALUES = PTQ_ROUND_AHEAD, GROUPS = VALUES / 16 };
 
 static int64_t least(int64_t a, int64_t b) {
   return a < b ? a : b;
@@ -15,8 +16,11 @@ static int64_t least(int64_t a, int64_t b) {
 
 /* Groups before the first whose scale is not finite. */
 static int64_t finite_scales(const ptq_group_params *p, int64_t groups) {
+  int bad = 0;
+  for (int64_t g = 0; g < groups; g++) bad |= !(fabsf(p[g].scale) <= FLT_MAX);
+  if (!bad) return groups;
   int64_t g = 0;
-  while (g < groups && isfinite(p[g].scale)) g++;
+  while (fabsf(p[g].scale) <= FLT_MAX) g++;
   return g;
 }
 
@@ -50,9 +54,9 @@ static int64_t fit_by_values(const ptq_dtype *dt, int64_t index, const float *x,
 
 static void round_groups(const ptq_dtype *dt, const float *x, int64_t n,
                          int64_t width, const ptq_group_params *p, float *y,
-                         int16_t *q) {
+                         int16_t *q, bool stream) {
   if (dt->family->round_run != NULL) {
-    dt->family->round_run(dt, x, n, width, p, y, q);
+    dt->family->round_run(dt, x, n, width, p, y, q, stream);
     return;
   }
   for (int64_t i = 0; i < n; i += width, p++)
@@ -62,7 +66,7 @@ static void round_groups(const ptq_dtype *dt, const float *x, int64_t n,
 
 int64_t ptq_dtype_round_run(const ptq_dtype *dt, int64_t index, const float *x,
                             int64_t n, int64_t width, float *y, int16_t *q,
-                            ptq_group_params *params) {
+                            ptq_group_params *params, bool stream) {
   const bool by_ranges =
       dt->family->fit_ranges != NULL && (dt->options & PTQ_OPTION_SEARCH) == 0;
   const int64_t at_once = VALUES / width > 0 ? VALUES / width : 1;
@@ -77,7 +81,7 @@ int64_t ptq_dtype_round_run(const ptq_dtype *dt, int64_t index, const float *x,
                   : fit_by_values(dt, index + done, x + i, m, width, p);
     if (good < groups) return done + good;
     round_groups(dt, x + i, m, width, p, y != NULL ? y + i : NULL,
-                 q != NULL ? q + i : NULL);
+                 q != NULL ? q + i : NULL, stream);
     if (params != NULL)
       for (int64_t g = 0; g < groups; g++) params[done + g] = p[g];
     done += groups;

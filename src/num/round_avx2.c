@@ -23,6 +23,12 @@ static inline vf v_load(const float *p) {
 static inline void v_store(float *p, vf v) {
   _mm256_storeu_ps(p, v);
 }
+static inline void v_stream(float *p, vf v) {
+  _mm256_stream_ps(p, v);
+}
+static inline void v_fence(void) {
+  _mm_sfence();
+}
 static inline vf v_load_n(const float *p, int64_t n, float fill) {
   vf v = v_set(fill);
   memcpy(&v, p, (size_t)n * sizeof *p);
@@ -99,15 +105,15 @@ static inline vi vi_exponent(vi a) { /* bits >> 23 */
 static inline vi vi_max(vi a, vi b) {
   return _mm256_max_epi32(a, b);
 }
-static inline float v_least(vf a) {
-  __m128 m = _mm_min_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-  m = _mm_min_ps(m, _mm_movehl_ps(m, m));
-  return _mm_cvtss_f32(_mm_min_ss(m, _mm_movehdup_ps(m)));
-}
-static inline float v_most(vf a) {
-  __m128 m = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-  return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+/* The least of lo and the largest of hi, which is -hi's least, together. */
+static inline void v_ends(vf lo, vf hi, ptq_range *r) {
+  const vf minus = _mm256_xor_ps(hi, v_set(-0.0F));
+  vf m = v_min(_mm256_permute2f128_ps(lo, minus, 0x20),
+               _mm256_permute2f128_ps(lo, minus, 0x31));
+  m = v_min(m, _mm256_permute_ps(m, 0x4E));
+  m = v_min(m, _mm256_permute_ps(m, 0xB1));
+  r->lo = _mm256_cvtss_f32(m);
+  r->hi = -_mm_cvtss_f32(_mm256_extractf128_ps(m, 1));
 }
 static inline int32_t vi_most(vi a) {
   __m128i m =

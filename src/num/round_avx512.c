@@ -22,6 +22,12 @@ static inline vf v_load(const float *p) {
 static inline void v_store(float *p, vf v) {
   _mm512_storeu_ps(p, v);
 }
+static inline void v_stream(float *p, vf v) {
+  _mm512_stream_ps(p, v);
+}
+static inline void v_fence(void) {
+  _mm_sfence();
+}
 static inline vm first(int64_t n) {
   return (vm)((1U << n) - 1U);
 }
@@ -99,11 +105,18 @@ static inline vi vi_exponent(vi a) { /* bits >> 23 */
 static inline vi vi_max(vi a, vi b) {
   return _mm512_max_epi32(a, b);
 }
-static inline float v_least(vf a) {
-  return _mm512_reduce_min_ps(a);
-}
-static inline float v_most(vf a) {
-  return _mm512_reduce_max_ps(a);
+/* The least of lo and the largest of hi, which is -hi's least, together. */
+static inline void v_ends(vf lo, vf hi, ptq_range *r) {
+  const vf minus =
+      v_float(_mm512_xor_si512(v_bits(hi), _mm512_set1_epi32(INT32_MIN)));
+  /* halves of both in one vector, then within its quarters */
+  vf m = v_min(_mm512_shuffle_f32x4(lo, minus, 0x44),
+               _mm512_shuffle_f32x4(lo, minus, 0xEE));
+  m = v_min(m, _mm512_shuffle_f32x4(m, m, 0xB1));
+  m = v_min(m, _mm512_permute_ps(m, 0x4E));
+  m = v_min(m, _mm512_permute_ps(m, 0xB1));
+  r->lo = _mm512_cvtss_f32(m);
+  r->hi = -_mm_cvtss_f32(_mm512_extractf32x4_ps(m, 2));
 }
 static inline int32_t vi_most(vi a) {
   return _mm512_reduce_max_epi32(a);

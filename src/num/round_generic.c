@@ -26,6 +26,11 @@ static inline vf v_load(const float *p) {
 static inline void v_store(float *p, vf v) {
   memcpy(p, &v, sizeof v);
 }
+static inline void v_stream(float *p, vf v) { /* plain C has no such store */
+  memcpy(p, &v, sizeof v);
+}
+static inline void v_fence(void) {
+}
 static inline vf v_load_n(const float *p, int64_t n, float fill) {
   vf v = v_set(fill);
   memcpy(&v, p, (size_t)n * sizeof *p);
@@ -106,13 +111,13 @@ static inline vi vi_max(vi a, vi b) {
   const vm m = a > b;
   return (m & a) | (~m & b);
 }
-static inline float v_least(vf a) {
-  const float x = a[0] < a[1] ? a[0] : a[1], y = a[2] < a[3] ? a[2] : a[3];
-  return x < y ? x : y;
-}
-static inline float v_most(vf a) {
-  const float x = a[0] > a[1] ? a[0] : a[1], y = a[2] > a[3] ? a[2] : a[3];
-  return x > y ? x : y;
+/* The least of lo and the largest of hi. */
+static inline void v_ends(vf lo, vf hi, ptq_range *r) {
+  const float x = lo[0] < lo[1] ? lo[0] : lo[1];
+  const float y = lo[2] < lo[3] ? lo[2] : lo[3];
+  const float v = hi[0] > hi[1] ? hi[0] : hi[1];
+  const float w = hi[2] > hi[3] ? hi[2] : hi[3];
+  *r = (ptq_range){x < y ? x : y, v > w ? v : w};
 }
 static inline int32_t vi_most(vi a) {
   const int32_t x = a[0] > a[1] ? a[0] : a[1], y = a[2] > a[3] ? a[2] : a[3];

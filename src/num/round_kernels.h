@@ -26,33 +26,59 @@ static inline vi magnitude_bits(vf x) {
   return vi_and(v_bits(x), vi_set(0x7FFFFFFF));
 }
 
-static inline int range_of(const float *x, int64_t n, ptq_range *r) {
-  const vf seed = v_set(x[0]);
-  vf lo = seed, hi = seed;
-  vi most = magnitude_bits(seed);
+static inline void range_of(const float *x, int64_t n, ptq_range *r, vi *most) {
   int64_t i = 0;
-  for (; i + LANES <= n; i += LANES) {
+  vf lo, hi;
+  if (n < LANES) {
+    lo = hi = v_load_n(x, n, x[0]);
+    *most = vi_max(*most, magnitude_bits(lo));
+    v_ends(lo, hi, r);
+    return;
+  }
+  lo = hi = v_load(x);
+  *most = vi_max(*most, magnitude_bits(lo));
+  for (i = LANES; i + LANES <= n; i += LANES) {
     const vf v = v_load(x + i);
     lo = v_min(v, lo);
     hi = v_max(v, hi);
-    most = vi_max(most, magnitude_bits(v));
+    *most = vi_max(*most, magnitude_bits(v));
   }
   if (i < n) {
     const vf v = v_load_n(x + i, n - i, x[0]);
     lo = v_min(v, lo);
     hi = v_max(v, hi);
-    most = vi_max(most, magnitude_bits(v));
+    *most = vi_max(*most, magnitude_bits(v));
   }
-  *r = (ptq_range){v_least(lo), v_most(hi)};
+  v_ends(lo, hi, r);
+}
+
+static int is_finite(vi most) {
   return vi_most(most) < 0x7F800000;
 }
 
 static int64_t k_ranges(const float *x, int64_t n, int64_t width,
                         ptq_range *r) {
+  vi most = vi_set(0);
   int64_t g = 0;
-  for (int64_t i = 0; i < n; i += width, g++)
-    if (!range_of(x + i, n - i < width ? n - i : width, &r[g])) return g;
-  return g;
+  if (width == LANES)
+    for (; (g + 1) * LANES <= n; g++) {
+      const vf v = v_load(x + g * LANES);
+      most = vi_max(most, magnitude_bits(v));
+      v_ends(v, v, &r[g]);
+    }
+  for (int64_t i = g * width; i < n; i += width, g++)
+    range_of(x + i, n - i < width ? n - i : width, &r[g], &most);
+  if (is_finite(most)) return g;
+  most = vi_set(0); /* which one was it? */
+  for (g = 0; is_finite(most); g++)
+    range_of(x + g * width, n - g * width < width ? n - g * width : width,
+             &r[g], &most);
+  return g - 1;
+}
+
+/* Streaming stores want whole vectors in place. */
+static inline int is_aligned(const float *y) {
+  return y != NULL && (uintptr_t)y % (LANES * sizeof *y) == 0;
 }
 
 typedef struct rounded {
@@ -73,6 +99,43 @@ static inline void put_n(float *y, int16_t *q, int64_t i, int64_t n,
   memcpy(q + i, codes, (size_t)n * sizeof *q);
 }
 
+/* Divisors: 1 / scale where both are normal powers of two and a product is a
+ * quotient; NaN elsewhere. */
+static inline float exact_inverse(float scale) {
+  int32_t bits;
+  memcpy(&bits, &scale, sizeof bits);
+  if ((bits & 0x7FFFFF) != 0 || bits < 1 << 23 || bits > 253 << 23) return NAN;
+  bits = (254 << 23) - bits;
+  memcpy(&scale, &bits, sizeof bits);
+  return scale;
+}
+
+static inline vf over(vf x, vf scale, int exact) {
+  return exact ? v_mul(x, scale) : v_div(x, scale);
+}
+
+/* One group: n values; `by` divides them, or multiplies where exact. */
+#define GROUP(name, constants, step)                                        \
+  static inline void name##_group(const constants *c, const float *x,       \
+                                  int64_t n, vf scale, vf zero, vf by,      \
+                                  int exact, float *y, int16_t *q) {        \
+    int64_t i = 0;                                                          \
+    for (; i + LANES <= n; i += LANES)                                      \
+      put(y, q, i, step(c, v_load(x + i), scale, zero, by, exact));         \
+    if (i < n)                                                              \
+      put_n(y, q, i, n - i,                                                 \
+            step(c, v_load_n(x + i, n - i, 0.0F), scale, zero, by, exact)); \
+  }                                                                         \
+  /* The same of whole vectors, values alone, past the caches. */           \
+  static inline void name##_stream(const constants *c, const float *x,      \
+                                   int64_t n, vf scale, vf zero, vf by,     \
+                                   int exact, float *y) {                   \
+    for (int64_t i = 0; i < n; i += LANES) {                                \
+      __builtin_prefetch(x + i + PTQ_ROUND_AHEAD);                          \
+      v_stream(y + i, step(c, v_load(x + i), scale, zero, by, exact).y);    \
+    }                                                                       \
+  }
+
 /* A column: value i has parameters p[i]. */
 #define COLUMN(name, constants, step)                                          \
   static void name##_column(const constants *c, const float *x, int64_t n,     \
@@ -81,35 +144,57 @@ static inline void put_n(float *y, int16_t *q, int64_t i, int64_t n,
     int64_t i = 0;                                                             \
     for (; i + LANES <= n; i += LANES) {                                       \
       v_params(p + i, &scale, &zero);                                          \
-      put(y, q, i, step(c, v_load(x + i), scale, zero));                       \
+      put(y, q, i, step(c, v_load(x + i), scale, zero, scale, 0));             \
     }                                                                          \
     if (i == n) return;                                                        \
     ptq_group_params rest[LANES];                                              \
     for (int j = 0; j < LANES; j++) rest[j] = p[i + j < n ? i + j : i];        \
     v_params(rest, &scale, &zero);                                             \
-    put_n(y, q, i, n - i, step(c, v_load_n(x + i, n - i, 0.0F), scale, zero)); \
+    put_n(y, q, i, n - i,                                                      \
+          step(c, v_load_n(x + i, n - i, 0.0F), scale, zero, scale, 0));       \
   }
 
-/* Groups of more than one value. */
-#define RUN(name, constants, step)                                     \
-  COLUMN(name, constants, step)                                        \
-  static void name(const constants *c, const float *x, int64_t n,      \
-                   int64_t width, const ptq_group_params *p, float *y, \
-                   int16_t *q) {                                       \
-    if (width == 1) {                                                  \
-      name##_column(c, x, n, p, y, q);                                 \
-      return;                                                          \
-    }                                                                  \
-    for (int64_t i = 0; i < n; p++) {                                  \
-      const int64_t end = n - i < width ? n : i + width;               \
-      const vf scale = v_set(p->scale), zero = v_set(p->zero);         \
-      for (; i + LANES <= end; i += LANES)                             \
-        put(y, q, i, step(c, v_load(x + i), scale, zero));             \
-      if (i < end)                                                     \
-        put_n(y, q, i, end - i,                                        \
-              step(c, v_load_n(x + i, end - i, 0.0F), scale, zero));   \
-      i = end;                                                         \
-    }                                                                  \
+/* A run; `powers` says that scales mostly are powers of two. */
+#define RUN(name, constants, step, powers)                                    \
+  GROUP(name, constants, step)                                                \
+  COLUMN(name, constants, step)                                               \
+  static void name##_streamed(const constants *c, const float *x, int64_t n,  \
+                              int64_t width, const ptq_group_params *p,       \
+                              float *y) {                                     \
+    for (int64_t i = 0; i < n; i += width, p++) {                             \
+      const vf scale = v_set(p->scale), zero = v_set(p->zero);                \
+      const int64_t m = n - i < width ? n - i : width;                        \
+      const float inverse = (powers) ? exact_inverse(p->scale) : NAN;         \
+      if ((powers) && inverse == inverse)                                     \
+        name##_stream(c, x + i, m, scale, zero, v_set(inverse), 1, y + i);    \
+      else                                                                    \
+        name##_stream(c, x + i, m, scale, zero, scale, 0, y + i);             \
+    }                                                                         \
+    v_fence();                                                                \
+  }                                                                           \
+  static void name(const constants *c, const float *x, int64_t n,             \
+                   int64_t width, const ptq_group_params *p, float *y,        \
+                   int16_t *q, bool stream) {                                 \
+    if (width == 1) {                                                         \
+      name##_column(c, x, n, p, y, q);                                        \
+      return;                                                                 \
+    }                                                                         \
+    if (stream && q == NULL && is_aligned(y) && width % LANES == 0 &&         \
+        n % LANES == 0) {                                                     \
+      name##_streamed(c, x, n, width, p, y);                                  \
+      return;                                                                 \
+    }                                                                         \
+    for (int64_t i = 0; i < n; i += width, p++) {                             \
+      const int64_t m = n - i < width ? n - i : width;                        \
+      const vf scale = v_set(p->scale), zero = v_set(p->zero);                \
+      const float inverse = (powers) ? exact_inverse(p->scale) : NAN;         \
+      float *to = y != NULL ? y + i : NULL;                                   \
+      int16_t *codes = q != NULL ? q + i : NULL;                              \
+      if ((powers) && inverse == inverse)                                     \
+        name##_group(c, x + i, m, scale, zero, v_set(inverse), 1, to, codes); \
+      else                                                                    \
+        name##_group(c, x + i, m, scale, zero, scale, 0, to, codes);          \
+    }                                                                         \
   }
 
 /* |v| < 2^22 to an integer, ties to even, never -0. */
@@ -121,14 +206,14 @@ static inline vf near_even(vf v) {
 /* clamp(round(v) + zero, 0, top) - zero == round(clamp(v, -zero, top - zero))
  * since zero is an integer and rounding monotone; clamping first keeps v in
  * the range of the magic number. NaN becomes the lowest code. */
-static inline rounded step_int(const ptq_round_int *c, vf x, vf scale,
-                               vf zero) {
+static inline rounded step_int(const ptq_round_int *c, vf x, vf scale, vf zero,
+                               vf by, int exact) {
   const vf lo = v_sub(v_set(0.0F), zero), hi = v_sub(v_set(c->top), zero);
-  const vf k = near_even(v_min(v_max(v_div(x, scale), lo), hi));
+  const vf k = near_even(v_min(v_max(over(x, by, exact), lo), hi));
   return (rounded){v_mul(scale, k), v_add(k, zero)};
 }
 
-RUN(k_ints, ptq_round_int, step_int)
+RUN(k_ints, ptq_round_int, step_int, 0)
 
 /* One value of a block of zeros or of subnormals. */
 static void round_tiny(const ptq_round_mxint *c, float x, float scale, float *y,
@@ -154,18 +239,19 @@ static rounded step_tiny(const ptq_round_mxint *c, vf x, vf scale, rounded r) {
 }
 
 static inline rounded step_mxint(const ptq_round_mxint *c, vf x, vf scale,
-                                 vf zero) {
+                                 vf zero, vf by, int exact) {
   (void)zero;
   const vf base = v_mul(scale, v_set(c->to_base)); /* 6 * 2^E, exact */
   const vf top = v_set(c->top), bottom = v_set(-c->top);
-  const vf v = v_div(v_sub(v_add(x, base), base), scale);
+  const vf v = over(v_sub(v_add(x, base), base), by, exact);
   const vf k = near_even(v_min(v_max(v, bottom), top));
   const rounded r = {v_mul(scale, k), k};
-  if (vm_any(v_lt(scale, v_set(c->tiny)))) return step_tiny(c, x, scale, r);
+  if (!exact && vm_any(v_lt(scale, v_set(c->tiny))))
+    return step_tiny(c, x, scale, r);
   return r;
 }
 
-RUN(k_mxints, ptq_round_mxint, step_mxint)
+RUN(k_mxints, ptq_round_mxint, step_mxint, 1)
 
 /* t >= 0 to an integer where ties do not go to even, or where that is done as
  * floor(t + 0.5) in float32. */
@@ -184,17 +270,16 @@ static inline vf to_integer(const ptq_round_float *c, vf t) {
 /* With u the power of two at or below the magnitude a, but not below the least
  * normal element, a is rounded to a multiple of u 2^-m. To even, that is the
  * addition of 1.5 u 2^(23-m), whose last place is that multiple. */
-static inline rounded step_float(const ptq_round_float *c, vf x, vf scale,
-                                 vf zero) {
-  (void)zero;
+static inline rounded any_float(const ptq_round_float *c, vf x, vf scale, vf by,
+                                int exact, int even, int keeps_zero) {
   const vi sign = vi_set(INT32_MIN);
-  const vf v = v_div(x, scale);
+  const vf v = over(x, by, exact);
   const vf a = v_min(v_float(magnitude_bits(v)), v_set(c->most));
   const vi u = vi_and(v_bits(v_max(a, v_set(c->least))), vi_set(0x7F800000));
   const int32_t m = c->mantissa;
   const vf to_steps = v_float(vi_sub(vi_set((254 + m) << 23), u));
   vf r;
-  if (!c->away && !c->log2f) {
+  if (even) {
     const vf shift = v_float(vi_add(u, vi_set(((23 - m) << 23) | 0x400000)));
     r = v_sub(v_add(a, shift), shift);
   } else {
@@ -202,25 +287,59 @@ static inline rounded step_float(const ptq_round_float *c, vf x, vf scale,
     r = v_mul(to_integer(c, v_mul(a, to_steps)), step);
   }
   vf y = v_mul(r, scale);
-  if (c->keeps_zero) {
+  if (keeps_zero) {
     y = v_float(vi_or(v_bits(y), vi_and(v_bits(x), sign)));
   } else { /* -0 only where a weight was below */
-    const vm below = v_lt(c->log2f ? v : x, v_set(0.0F));
+    const vm below = v_lt(!even && c->log2f ? v : x, v_set(0.0F));
     y = v_pick(below, v_float(vi_or(v_bits(y), sign)), y);
   }
   const vi exponent = vi_sub(vi_exponent(u), vi_set(c->bias));
-  const vf by = v_set((float)(1 << m));
-  const vf code = v_add(v_mul(v_from_int(exponent), by), v_mul(r, to_steps));
+  const vf digits = v_set((float)(1 << m));
+  const vf code =
+      v_add(v_mul(v_from_int(exponent), digits), v_mul(r, to_steps));
   const vm negative = v_lt(v, v_set(0.0F));
   return (rounded){y, v_pick(negative, v_sub(v_set(0.0F), code), code)};
 }
 
-RUN(k_floats, ptq_round_float, step_float)
+/* MX with ties to even; with other ties; any scale, ties to even. */
+static inline rounded step_mx(const ptq_round_float *c, vf x, vf scale, vf zero,
+                              vf by, int exact) {
+  (void)zero;
+  return any_float(c, x, scale, by, exact, 1, 0);
+}
+
+static inline rounded step_mx_ties(const ptq_round_float *c, vf x, vf scale,
+                                   vf zero, vf by, int exact) {
+  (void)zero;
+  return any_float(c, x, scale, by, exact, 0, 0);
+}
+
+static inline rounded step_fp(const ptq_round_float *c, vf x, vf scale, vf zero,
+                              vf by, int exact) {
+  (void)zero;
+  return any_float(c, x, scale, by, exact, 1, 1);
+}
+
+RUN(k_mx, ptq_round_float, step_mx, 1)
+RUN(k_mx_ties, ptq_round_float, step_mx_ties, 1)
+RUN(k_fp, ptq_round_float, step_fp, 0)
+
+static void k_floats(const ptq_round_float *c, const float *x, int64_t n,
+                     int64_t width, const ptq_group_params *p, float *y,
+                     int16_t *q, bool stream) {
+  if (c->keeps_zero)
+    k_fp(c, x, n, width, p, y, q, stream);
+  else if (c->away || c->log2f)
+    k_mx_ties(c, x, n, width, p, y, q, stream);
+  else
+    k_mx(c, x, n, width, p, y, q, stream);
+}
 
 static inline rounded step_book(const ptq_round_book *c, vf x, vf scale,
-                                vf zero) {
-  const vf by = v_div(v_set(1.0F), v_max(zero, v_set(1e-38F)));
-  const vf v = v_mul(x, by);
+                                vf zero, vf by, int exact) {
+  (void)by, (void)exact;
+  const vf inverse = v_div(v_set(1.0F), v_max(zero, v_set(1e-38F)));
+  const vf v = v_mul(x, inverse);
   vf level = v_set(c->level[0]), code = v_set(0.0F);
   for (int k = 1; k < c->n; k++) {
     const vm above = v_lt(v_set(c->bound[k - 1]), v);
@@ -230,7 +349,7 @@ static inline rounded step_book(const ptq_round_book *c, vf x, vf scale,
   return (rounded){v_mul(level, scale), code};
 }
 
-RUN(k_book, ptq_round_book, step_book)
+RUN(k_book, ptq_round_book, step_book, 0)
 
 /* As step_int, in a form that compilers vectorize. */
 static inline void chunk64(double top, const double *restrict x,

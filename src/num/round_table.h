@@ -7,7 +7,8 @@
  *
  * A run is n values cut into groups of `width` (the last one may be shorter);
  * group g has parameters p[g]. A column with one group a row is a run of width
- * 1. y and q may be NULL; y may be x.
+ * 1. y and q may be NULL; y may be x. `stream`: y is too large for the caches
+ * and had better not pass through them.
  */
 #ifndef PTQ_NUM_ROUND_TABLE_H
 #define PTQ_NUM_ROUND_TABLE_H
@@ -33,9 +34,9 @@ typedef struct ptq_round_float {
   float most, least; /* largest element, least normal one */
   int mantissa;
   int bias;        /* exponent of `least` as float32 encodes it */
-  bool away;       /* ties: away from zero, else to even */
+  bool keeps_zero; /* -0 stays, ties go to even; else -0 becomes 0, and */
+  bool away;       /* ties go away from zero, else to even; */
   bool log2f;      /* floor(t + 0.5) in float32, sign of the quotient */
-  bool keeps_zero; /* -0 stays; else it becomes 0 */
 } ptq_round_float;
 
 /** At most 16 values, for weights times 1 / max(p.zero, 1e-38): the nearest, a
@@ -46,21 +47,26 @@ typedef struct ptq_round_book {
   float bound[15];
 } ptq_round_book;
 
+/** How far ahead streaming kernels ask for values: ptq_dtype_round_run's
+ * chunk, which is read once for its ranges before it is rounded. */
+enum { PTQ_ROUND_AHEAD = 4096 };
+
 typedef struct ptq_round_table {
   const char *isa;
   /** Ranges of the groups of a run; how many there are before the first with
    * NaN or Inf. */
   int64_t (*ranges)(const float *x, int64_t n, int64_t width, ptq_range *r);
   void (*ints)(const ptq_round_int *c, const float *x, int64_t n, int64_t width,
-               const ptq_group_params *p, float *y, int16_t *q);
+               const ptq_group_params *p, float *y, int16_t *q, bool stream);
   void (*mxints)(const ptq_round_mxint *c, const float *x, int64_t n,
-                 int64_t width, const ptq_group_params *p, float *y,
-                 int16_t *q);
+                 int64_t width, const ptq_group_params *p, float *y, int16_t *q,
+                 bool stream);
   void (*floats)(const ptq_round_float *c, const float *x, int64_t n,
-                 int64_t width, const ptq_group_params *p, float *y,
-                 int16_t *q);
+                 int64_t width, const ptq_group_params *p, float *y, int16_t *q,
+                 bool stream);
   void (*book)(const ptq_round_book *c, const float *x, int64_t n,
-               int64_t width, const ptq_group_params *p, float *y, int16_t *q);
+               int64_t width, const ptq_group_params *p, float *y, int16_t *q,
+               bool stream);
   /** round64 of integers: value i by scale[i] and zero[i]. */
   void (*ints64)(double top, const double *x, int64_t n, const double *scale,
                  const double *zero, double *y, int16_t *q);

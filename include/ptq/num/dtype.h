@@ -179,12 +179,12 @@ struct ptq_dtype_family {
   /** fit of `groups` groups whose ranges are all that it looks at, and round
    * of a run of groups of `width` values (a last one may be shorter), group g
    * by params[g]: what ptq_dtype_round_matrix takes where they are there. NULL:
-   * fit and round group by group. */
+   * fit and round group by group. `stream`: y is too large for the caches. */
   void (*fit_ranges)(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
                      ptq_group_params *out);
   void (*round_run)(const ptq_dtype *dt, const float *x, int64_t n,
                     int64_t width, const ptq_group_params *params, float *y,
-                    int16_t *q);
+                    int16_t *q, bool stream);
   /**
    * fit and round in float64, for methods that spread errors: one code then
    * decides over many, and none should hang on a rounding to float32. Both
