@@ -135,7 +135,8 @@ const ptq_dtype_family ptq_dtype_ternary = {
     .name = "ternary",
     .suffix = "",
     .summary = "-1, 0, 1 times the mean magnitude, or GPTQ's trits",
-    .source = "BitNet b1.58 (transformers 4.49); IST-DASLab/gptq 2d65066",
+    .source = "BitNet b1.58, weight_quant of its training tips; "
+              "IST-DASLab/gptq 2d65066 trits",
     .options = options,
     .dialects = dialects,
     .min_bits = 2,

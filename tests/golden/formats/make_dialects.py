@@ -225,8 +225,24 @@ def ternary(rng, quantizer, quantize):
         for name, sym in (("ternary:trits", False), ("ternary:trits=sym",
                                                      True)):
             cases.append((name, group,
-                          ref.gptq_trits(quantizer, quantize, sym)))
+                          ref.gptq_integer(quantizer, quantize, 2, sym,
+                                           trits=True)))
     save("ternary", np.concatenate([usual_rows(rng), far_rows(rng)]), cases)
+
+
+def searched(rng, quantizer, quantize):
+    """The scale search, without rows where two candidates are equally good."""
+    cases = []
+    for bits in range(2, 9):
+        for name, sym in ((f"int{bits}:scale=mse", True),
+                          (f"int{bits}:asym:scale=mse", False)):
+            for group in (1, 32, "row", "tensor") if bits == 4 else (32,):
+                cases.append((name, group, ref.gptq_integer(
+                    quantizer, quantize, bits, sym, mse=True)))
+    x = np.concatenate([rng.standard_normal((6, COLS)) * 0.02,
+                        rng.standard_t(3, (4, COLS)),
+                        np.abs(rng.standard_normal((2, COLS)))])
+    save("searched", x.astype(F), cases)
 
 
 def main():
@@ -246,6 +262,7 @@ def main():
     nested(rng[4])
     nvfp4(rng[5])
     ternary(rng[6], *reference_quantizer(args.gptq))
+    searched(rng[7], *reference_quantizer(args.gptq))
     commit = subprocess.run(["git", "-C", args.gptq, "rev-parse", "HEAD"],
                             capture_output=True, text=True).stdout.strip()
     (HERE / "dialects_versions.json").write_text(json.dumps(ref.versions(

@@ -241,10 +241,10 @@ def nearest_blockwise(deviation, functional):
 
 # The GPTQ reference and BitNet
 
-def gptq_trits(quantizer, quantize, sym):
+def gptq_integer(quantizer, quantize, bits, sym, mse=False, trits=False):
     def one(part):
         q = quantizer()
-        q.configure(2, perchannel=True, sym=sym, mse=False, trits=True)
+        q.configure(bits, perchannel=True, sym=sym, mse=mse, trits=trits)
         q.find_params(part, weight=True)
         return quantize(part, q.scale, q.zero, q.maxq)
     return lambda x, group: by_group(x, group, one)

@@ -99,6 +99,7 @@ static void check_set(const char *name) {
     check_set(set);                \
   }
 GOLDEN_SET(full_range_and_kept_scales_are_auto_rounds, "auto_round")
+GOLDEN_SET(searched_scales_are_the_gptq_references, "searched")
 GOLDEN_SET(mxint_and_bfp_are_dmx_compressors, "dmx_blocks")
 GOLDEN_SET(asymmetric_bfp_is_dmx_compressors, "dmx_asym")
 GOLDEN_SET(floats_to_480_are_dmx_compressors, "dmx_floats")
@@ -210,6 +211,7 @@ int main(void) {
       cmocka_unit_test(fp8_is_pytorchs),
       cmocka_unit_test(values_are_the_tools_bit_for_bit),
       cmocka_unit_test(full_range_and_kept_scales_are_auto_rounds),
+      cmocka_unit_test(searched_scales_are_the_gptq_references),
       cmocka_unit_test(mxint_and_bfp_are_dmx_compressors),
       cmocka_unit_test(asymmetric_bfp_is_dmx_compressors),
       cmocka_unit_test(floats_to_480_are_dmx_compressors),
