@@ -334,8 +334,8 @@ ptq_status ptq_config_check_keys(const ptq_config *c, const char *const *known,
         in_array(more, n_more, key))
       continue;
     if (strcmp(key, "quantization_config") == 0)
-      return ptq_config_refuse(c, key, "checkpoints that are not quantized",
-                               err);
+      return ptq_config_refuse(
+          c, key, "checkpoints that are not quantized already", err);
     return ptq_config_refuse(c, key,
                              "leaving the key out; do so only if it does not "
                              "change what the model computes",

@@ -32,15 +32,34 @@ static ptq_status bad_shape(const ptq_model *m, const ptq_tensor *t,
       ptq_file_path(t->file), t->name, have, ptq_config_path(m->config), want);
 }
 
+/* Other libraries keep codes and scales under these ends. */
+static const char *const quantized_ends[] = {".qweight", ".weight_packed",
+                                             ".weight_scale", ".SCB"};
+
+static ptq_status missing(const ptq_model *m, const char *name, ptq_err *err) {
+  const size_t stem = strlen(name) - strlen(".weight");
+  const int n = (int)(sizeof quantized_ends / sizeof quantized_ends[0]);
+  for (int i = 0; i < n && strlen(name) > strlen(".weight"); i++) {
+    char other[2 * PTQ_TENSOR_NAME_MAX];
+    snprintf(other, sizeof other, "%.*s%s", (int)stem, name, quantized_ends[i]);
+    if (ptq_weights_find(m->weights, other) != NULL)
+      return PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
+                      "'%s': the weights have '%s' instead of '%s': this "
+                      "checkpoint is quantized already; take the one that it "
+                      "was made of",
+                      ptq_config_path(m->config), other, name);
+  }
+  return PTQ_FAIL(err, PTQ_E_FORMAT,
+                  "'%s': the weights have no tensor '%s', which the config "
+                  "implies",
+                  ptq_config_path(m->config), name);
+}
+
 /* One place: rows x cols, or a vector of `rows` where cols is 0. */
 static ptq_status check(ptq_model *m, const char *name, int64_t rows,
                         int64_t cols, kind what, ptq_err *err) {
   ptq_tensor *t = ptq_weights_find(m->weights, name);
-  if (t == NULL)
-    return PTQ_FAIL(err, PTQ_E_FORMAT,
-                    "'%s': the weights have no tensor '%s', which the config "
-                    "implies",
-                    ptq_config_path(m->config), name);
+  if (t == NULL) return missing(m, name, err);
   if (t->n_dims != (cols > 0 ? 2 : 1) || t->dims[0] != rows ||
       (cols > 0 && t->dims[1] != cols))
     return bad_shape(m, t, rows, cols, err);

@@ -45,9 +45,21 @@ static void f16_to_f32(const void *raw, int64_t n, float *out) {
   for (int64_t i = 0; i < n; i++) out[i] = half_to_float(u16_at(p + 2 * i));
 }
 
+/* Rounded; what float32 cannot hold becomes infinite, which readers refuse. */
+static void f64_to_f32(const void *raw, int64_t n, float *out) {
+  const unsigned char *p = raw;
+  for (int64_t i = 0; i < n; i++) {
+    uint64_t bits = 0;
+    double v = 0.0;
+    for (int b = 7; b >= 0; b--) bits = bits << 8 | p[8 * i + b];
+    memcpy(&v, &bits, sizeof v);
+    out[i] = (float)v;
+  }
+}
+
 static const ptq_storage storages[] = {
     {"F32", 4, f32_to_f32}, {"F16", 2, f16_to_f32}, {"BF16", 2, bf16_to_f32},
-    {"F64", 8, NULL},       {"I64", 8, NULL},       {"I32", 4, NULL},
+    {"F64", 8, f64_to_f32}, {"I64", 8, NULL},       {"I32", 4, NULL},
     {"I16", 2, NULL},       {"I8", 1, NULL},        {"U64", 8, NULL},
     {"U32", 4, NULL},       {"U16", 2, NULL},       {"U8", 1, NULL},
     {"BOOL", 1, NULL},      {"F8_E4M3", 1, NULL},   {"F8_E5M2", 1, NULL},
@@ -61,5 +73,5 @@ const ptq_storage *ptq_storage_find(const char *name) {
 }
 
 const char *ptq_storage_readable(void) {
-  return "F32, F16, BF16";
+  return "F64, F32, F16, BF16";
 }

@@ -143,16 +143,21 @@ done:
 }
 
 static ptq_status no_weights(const char *dir, ptq_err *err) {
-  char *bin = NULL;
-  const ptq_status rc = ptq_path_join(dir, "pytorch_model.bin", &bin, err);
-  if (rc != PTQ_OK) return rc;
-  const bool old = ptq_path_exists(bin);
-  ptq_free(bin);
+  static const char *const old[] = {"pytorch_model.bin",
+                                    "pytorch_model.bin.index.json"};
+  bool is_old = false;
+  for (int i = 0; i < 2; i++) {
+    char *path = NULL;
+    const ptq_status rc = ptq_path_join(dir, old[i], &path, err);
+    if (rc != PTQ_OK) return rc;
+    is_old = is_old || ptq_path_exists(path);
+    ptq_free(path);
+  }
   return PTQ_FAIL(err, PTQ_E_IO, "'%s' has neither %s nor %s%s", dir, SINGLE,
                   INDEX,
-                  old ? "; load its pytorch_model.bin with transformers and "
-                        "save it again with safe_serialization=True"
-                      : "");
+                  is_old ? "; make them of its pytorch_model.bin with "
+                           "sweeps/convert.py DIR"
+                         : "");
 }
 
 ptq_status ptq_weights_open(const char *dir, ptq_weights **out, ptq_err *err) {

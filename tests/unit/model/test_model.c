@@ -216,6 +216,8 @@ static void missing_files_and_tensors_are_named(void **state) {
   fx_drop(&m, "model.layers.1.mlp.up_proj.weight");
   expect_refusal(&m, PTQ_E_FORMAT,
                  "no tensor 'model.layers.1.mlp.up_proj.weight'");
+  fx_add(&m, "model.layers.1.mlp.up_proj.qweight", 3, 40, 0.0F);
+  expect_refusal(&m, PTQ_E_UNSUPPORTED, "is quantized already");
   fx_drop(&m, "model.embed_tokens.weight");
   expect_refusal(&m, PTQ_E_FORMAT, "no tensor 'model.embed_tokens.weight'");
   fx_end(&m);

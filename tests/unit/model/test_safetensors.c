@@ -197,6 +197,35 @@ static void every_half_and_bfloat_has_its_value(void **state) {
   fx_end(&m);
 }
 
+static void doubles_are_rounded_and_overflow_is_refused(void **state) {
+  (void)state;
+  fx_model m;
+  static const char header[] = ONE("F64", "[4]", "[0,32]");
+  static const double values[4] = {1.0 / 3.0, -0.0, 1e-50, 3e38};
+  unsigned char all[8 + sizeof header - 1 + sizeof values] = {sizeof header -
+                                                              1};
+  float out[4];
+  ptq_safetensors st;
+  ptq_err err = {0};
+  fx_start(&m);
+  memcpy(all + 8, header, sizeof header - 1);
+  memcpy(all + 8 + sizeof header - 1, values, sizeof values);
+  fx_write_file(&m, FILE_NAME, all, sizeof all);
+  FX_MUST(open_it(&m, &st, &e_));
+  FX_MUST(ptq_tensor_read(&st.tensors[0], out, &e_));
+  for (int i = 0; i < 4; i++) assert_true(out[i] == (float)values[i]);
+  assert_true(signbit(out[1]));
+  ptq_safetensors_close(&st);
+  const double big = 1e39;
+  memcpy(all + 8 + sizeof header - 1 + 8, &big, sizeof big);
+  fx_write_file(&m, FILE_NAME, all, sizeof all);
+  FX_MUST(open_it(&m, &st, &e_));
+  assert_int_equal(ptq_tensor_read(&st.tensors[0], out, &err), PTQ_E_NUMERIC);
+  assert_non_null(strstr(err.msg, "element 1 is infinite"));
+  ptq_safetensors_close(&st);
+  fx_end(&m);
+}
+
 static void nan_and_infinity_are_named_with_their_index(void **state) {
   (void)state;
   fx_model m;
@@ -261,7 +290,7 @@ static void dtypes_that_are_no_weights_are_refused_by_name(void **state) {
   assert_int_equal(ptq_tensor_read(&st.tensors[0], &out, &err),
                    PTQ_E_UNSUPPORTED);
   assert_non_null(strstr(err.msg, "tensor 'w' has dtype I64"));
-  assert_non_null(strstr(err.msg, "F32, F16, BF16"));
+  assert_non_null(strstr(err.msg, "F64, F32, F16, BF16"));
   ptq_safetensors_close(&st);
   fx_end(&m);
 }
@@ -272,6 +301,7 @@ int main(void) {
       cmocka_unit_test(every_lie_of_a_header_is_refused),
       cmocka_unit_test(a_wrong_header_length_is_refused),
       cmocka_unit_test(every_half_and_bfloat_has_its_value),
+      cmocka_unit_test(doubles_are_rounded_and_overflow_is_refused),
       cmocka_unit_test(nan_and_infinity_are_named_with_their_index),
       cmocka_unit_test(a_file_cut_while_open_is_reported_as_truncated),
       cmocka_unit_test(dtypes_that_are_no_weights_are_refused_by_name),
