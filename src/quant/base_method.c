@@ -17,12 +17,13 @@ static void put_base(const ptq_method *m, ptq_base_method *base) {
     PTQ_ASSERT(m->own.bytes[i] == 0);
 }
 
-/* Names of all families but those in not_below. */
+/* Names of all families but those in not_below and those that reach beyond
+ * their own layers. */
 static void names_of_bases(const char *const *not_below,
                            const char *names[MAX_BASES + 1]) {
   size_t n = 0;
   for (const ptq_method_family *const *f = ptq_method_families(); *f; f++) {
-    bool below = true;
+    bool below = !(*f)->backward;
     for (size_t i = 0; not_below[i] != NULL; i++)
       below = below && strcmp(not_below[i], (*f)->name) != 0;
     if (below && n < MAX_BASES) names[n++] = (*f)->name;

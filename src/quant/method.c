@@ -12,16 +12,19 @@
 extern const ptq_method_family ptq_method_rtn;
 extern const ptq_method_family ptq_method_gptq;
 extern const ptq_method_family ptq_method_gptaq;
+extern const ptq_method_family ptq_method_awq;
 extern const ptq_method_family ptq_method_hqq;
 extern const ptq_method_family ptq_method_lqer;
 extern const ptq_method_family ptq_method_eora;
 extern const ptq_method_family ptq_method_quip;
 extern const ptq_method_family ptq_method_quarot;
 
+/* clang-format off */
 static const ptq_method_family *const families[] = {
     &ptq_method_rtn,
     &ptq_method_gptq,
     &ptq_method_gptaq,
+    &ptq_method_awq,
     &ptq_method_hqq,
     &ptq_method_lqer,
     &ptq_method_eora,
@@ -29,6 +32,7 @@ static const ptq_method_family *const families[] = {
     &ptq_method_quarot,
     NULL,
 };
+/* clang-format on */
 
 const ptq_method_family *const *ptq_method_families(void) {
   return families;

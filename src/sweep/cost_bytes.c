@@ -143,8 +143,8 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
   const int64_t bench =
       FLOAT * (s.weights + s.largest) + 2 * s.site + 8 * s.site +
       (DOUBLE + FLOAT) * s.largest + FLOAT * s.longest * info->d_model +
-      DOUBLE * s.widest_square + factor_sets(l) * DOUBLE * s.squares +
-      (int64_t)l->method_bytes;
+      FLOAT * (3 * info->d_model + 4 * info->d_ff) + DOUBLE * s.widest_square +
+      factor_sets(l) * DOUBLE * s.squares + (int64_t)l->method_bytes;
   /* A point: streams, layer rows, scores a window, KL a position. */
   const int64_t point =
       FLOAT * (s.select + s.eval) +

@@ -62,7 +62,12 @@ static void record_layer(ptq_lane *l, const ptq_reference *r, ptq_workbench *b,
   const ptq_linear *w = &r->block.linear[role];
   const ptq_site site = ptq_role_site(role);
   const int64_t n = w->out * w->in;
-  ptq_layer_row *row = &l->layers[l->n_layers++];
+  /* Rows stand in the order of the roles, whatever that of the sites. */
+  int64_t at = l->first_layer;
+  for (int before = 0; before < (int)role; before++)
+    at += r->block.linear[before].weight != NULL;
+  ptq_layer_row *row = &l->layers[at];
+  l->n_layers++;
   ptq_row_clear(ptq_table_get(PTQ_TABLE_LAYERS), row);
   row->point = l->point;
   ptq_role_tensor_name(r->setup->model, r->block.index, role, row->layer);
@@ -97,6 +102,36 @@ typedef struct site_work {
   ptq_module_loss loss;
 } site_work;
 
+/* Whether what comes before a site can take the inverse of scales of its
+ * inputs. */
+static bool can_fold(const ptq_reference *r, ptq_site site) {
+  const ptq_model_info *info = r->setup->info;
+  const bool shared = info->parallel && !info->has_norm[PTQ_NORM_MLP_IN];
+  if (site == PTQ_SITE_ATTN_OUT)
+    return r->block.linear[PTQ_ROLE_V].weight != NULL &&
+           r->block.linear[PTQ_ROLE_V].out == r->block.linear[PTQ_ROLE_O].in;
+  if (site == PTQ_SITE_MLP_OUT)
+    return info->has_gate || info->act == PTQ_ACT_RELU;
+  return !shared && !info->norm_plain &&
+         ptq_site_norm(info, &r->block, site) != NULL;
+}
+
+/* Scales of the next site's inputs by which the rows of `role` are divided;
+ * NULL: none. */
+static const float *row_divisor(const ptq_reference *r, const ptq_workbench *b,
+                                ptq_role role) {
+  const bool up = role == PTQ_ROLE_UP || role == PTQ_ROLE_GATE_UP;
+  if (role == PTQ_ROLE_V && can_fold(r, PTQ_SITE_ATTN_OUT))
+    return b->fold[PTQ_SITE_ATTN_OUT];
+  if (!up || !can_fold(r, PTQ_SITE_MLP_OUT)) return NULL;
+  if (role == PTQ_ROLE_UP) return b->fold[PTQ_SITE_MLP_OUT];
+  const int64_t half = r->block.linear[role].out / 2; /* the gate */
+  for (int64_t i = 0; i < half; i++) b->divisor[i] = 1.0F;
+  memcpy(b->divisor + half, b->fold[PTQ_SITE_MLP_OUT],
+         (size_t)half * sizeof *b->divisor);
+  return b->divisor;
+}
+
 /* What a layer is given beside its weights. */
 static void give(const ptq_lane *l, const ptq_reference *r, ptq_site site,
                  const ptq_collected *c, ptq_quant_input *in) {
@@ -116,6 +151,7 @@ static void give(const ptq_lane *l, const ptq_reference *r, ptq_site site,
       !info->has_norm[site == PTQ_SITE_ATTN_OUT ? PTQ_NORM_ATTN_ADD
                                                 : PTQ_NORM_MLP_ADD];
   in->stream_centred = stream && info->norm == PTQ_NORM_LAYER;
+  in->foldable = can_fold(r, site);
   const ptq_norm *norm = ptq_site_norm(info, &r->block, site);
   if (norm != NULL) {
     in->norm_w = norm->w;
@@ -150,10 +186,16 @@ static void lay_out(const ptq_lane *l, ptq_reference *r, ptq_workbench *b,
                                     .cache = cache,
                                     .layer = work->name[i]};
     give(l, r, site, c, &work->in[i]);
+    work->in[i].makes_scores = role == PTQ_ROLE_Q || role == PTQ_ROLE_K;
+    if (l->method->family->backward)
+      work->in[i].row_divisor = row_divisor(r, b, (ptq_role)role);
     if (ptq_method_needs(l->method) & PTQ_NEED_MODULE_LOSS)
       work->in[i].module = &work->loss;
     work->out[i] = (ptq_quant_output){
-        .y = b->role_weights[role], .q = codes, .params = params};
+        .y = b->role_weights[role],
+        .q = codes,
+        .params = params,
+        .fold = l->method->family->backward ? b->fold[site] : NULL};
     codes += w->out * w->in;
     params += w->out * ptq_dtype_groups(w->in, l->group);
   }
@@ -220,7 +262,9 @@ static ptq_status quantize_block(ptq_lane *l, ptq_reference *r,
   ptq_factor_cache_reset(b->own);
   if (l->mode == PTQ_CALIB_SEQUENTIAL)
     PTQ_TRY(collect(l, r, b, ws, (ptq_site)0, PTQ_SITE_MLP_OUT, err));
-  for (ptq_site s = (ptq_site)0; s < PTQ_SITE_COUNT; s++) {
+  for (int i = 0; i < PTQ_SITE_COUNT; i++) {
+    const ptq_site s =
+        (ptq_site)(l->method->family->backward ? PTQ_SITE_COUNT - 1 - i : i);
     if (l->mode == PTQ_CALIB_TRUE_SEQUENTIAL)
       PTQ_TRY(collect(l, r, b, ws, s, s, err));
     PTQ_TRY(quantize_site(l, r, b, ws, s, sequential ? &b->inputs : &r->inputs,
@@ -248,8 +292,7 @@ static ptq_status compare_output(void *ctx, ptq_role role, const float *y,
 }
 
 static ptq_status advance(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
-                          ptq_workspace *ws, int64_t first_layer,
-                          ptq_err *err) {
+                          ptq_workspace *ws, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_model_info *info = r->setup->info;
   propagated pass = {.r = r};
@@ -258,7 +301,7 @@ static ptq_status advance(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
     PTQ_TRY(ptq_block_forward(
         info, &b->block, ptq_stream_window(&l->select, pass.window),
         l->select.length, ws, &hook, PTQ_SITE_COUNT, err));
-  ptq_layer_row *row = &l->layers[first_layer];
+  ptq_layer_row *row = &l->layers[l->first_layer];
   for (int role = 0; role < PTQ_ROLE_COUNT; role++)
     if (r->block.linear[role].weight != NULL)
       (row++)->sqnr_output_prop =
@@ -274,11 +317,10 @@ void ptq_lane_block(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
                     ptq_workspace *ws) {
   if (l->status != PTQ_OK) return;
   const double start = ptq_clock();
-  const int64_t first_layer = l->n_layers;
+  l->first_layer = l->n_layers;
   b->block = r->block;
   b->block.memory = NULL; /* borrowed from the reference */
   l->status = quantize_block(l, r, b, ws, &l->err);
-  if (l->status == PTQ_OK)
-    l->status = advance(l, r, b, ws, first_layer, &l->err);
+  if (l->status == PTQ_OK) l->status = advance(l, r, b, ws, &l->err);
   l->seconds += ptq_clock() - start;
 }

@@ -19,6 +19,7 @@ typedef struct ptq_lane {
   ptq_stream calib, select, eval;     /* owned; calib only where sequential */
   ptq_layer_row *layers;              /* owned; [n_blocks * roles] */
   int64_t n_layers;                   /* filled so far */
+  int64_t first_layer;                /* of the block at hand */
   double weight_energy, weight_noise; /* pooled over layers */
   double storage_bits;                /* of the quantized weights */
   ptq_status status;                  /* first failure; then it rests */
@@ -36,10 +37,13 @@ typedef struct ptq_workbench {
   float *error;                        /* owned; largest [out, in] */
   int16_t *codes;           /* owned; [out, in] of the largest site's layers */
   ptq_group_params *params; /* owned; [out, groups] of the same */
-  float *hidden;            /* owned; [calib length, d_model] */
-  ptq_collected inputs;     /* owned; of a sequential lane */
-  ptq_factor_cache *shared; /* owned; factors of the reference's H */
-  ptq_factor_cache *own;    /* owned; factors of one lane's H */
+  float *fold[PTQ_SITE_COUNT]; /* owned; [width]: scales of the site's inputs,
+                                  taken by what comes before */
+  float *divisor;              /* owned; [2 d_ff] */
+  float *hidden;               /* owned; [calib length, d_model] */
+  ptq_collected inputs;        /* owned; of a sequential lane */
+  ptq_factor_cache *shared;    /* owned; factors of the reference's H */
+  ptq_factor_cache *own;       /* owned; factors of one lane's H */
 } ptq_workbench;
 
 /** `smallest_group` sizes the parameter buffer: the least positive group of

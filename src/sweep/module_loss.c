@@ -3,11 +3,24 @@
 
 #include "ptq/num/vec.h"
 
+/* The layer that is inspected by itself, or PTQ_ROLE_COUNT. */
+static ptq_role alone(const ptq_module_probe *p) {
+  switch (p->site) {
+    case PTQ_SITE_ATTN_OUT:
+      return PTQ_ROLE_O;
+    case PTQ_SITE_MLP_OUT:
+      return PTQ_ROLE_DOWN;
+    case PTQ_SITE_MLP_IN:
+      return p->r->setup->info->has_gate ? PTQ_ROLE_COUNT : PTQ_ROLE_UP;
+    default:
+      return PTQ_ROLE_COUNT;
+  }
+}
+
 /* A linear layer's own output: x (W - w)' summed over all tokens is a trace
  * with the second moment. */
-static double layer_loss(const ptq_module_probe *p, const float *w) {
-  const ptq_role role =
-      p->site == PTQ_SITE_ATTN_OUT ? PTQ_ROLE_O : PTQ_ROLE_DOWN;
+static double layer_loss(const ptq_module_probe *p, ptq_role role,
+                         const float *w) {
   const ptq_linear *l = &p->r->block.linear[role];
   for (int64_t i = 0; i < l->out * l->in; i++)
     p->error[i] = l->weight[i] - w[i];
@@ -35,8 +48,9 @@ ptq_status ptq_module_probe_eval(void *probe, float *const *w, double *loss,
   const ptq_module_probe *p = probe;
   const ptq_reference *r = p->r;
   ptq_status rc = PTQ_OK;
-  if (p->site == PTQ_SITE_ATTN_OUT || p->site == PTQ_SITE_MLP_OUT) {
-    *loss = layer_loss(p, w[0]);
+  const ptq_role one = alone(p);
+  if (one != PTQ_ROLE_COUNT) {
+    *loss = layer_loss(p, one, w[0]);
     return PTQ_OK;
   }
   ptq_block block = r->block; /* borrows all but the site's weights */

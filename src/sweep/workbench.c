@@ -43,6 +43,11 @@ ptq_status ptq_workbench_open(ptq_workbench *b, const ptq_setup *setup,
                     "group parameters", err));
   PTQ_TRY(ptq_alloc(&b->hidden, setup->calib.length * info->d_model,
                     sizeof(float), "hidden states", err));
+  for (int site = 0; site < PTQ_SITE_COUNT; site++)
+    PTQ_TRY(ptq_alloc(&b->fold[site], ptq_site_width(info, (ptq_site)site),
+                      sizeof(float), "scales of inputs", err));
+  PTQ_TRY(ptq_alloc(&b->divisor, 2 * info->d_ff, sizeof(float),
+                    "scales of outputs", err));
   float *at = b->weights;
   for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
     if (!ptq_role_present(info, (ptq_role)role)) continue;
@@ -66,6 +71,8 @@ void ptq_workbench_close(ptq_workbench *b) {
   ptq_free(b->codes);
   ptq_free(b->params);
   ptq_free(b->hidden);
+  for (int site = 0; site < PTQ_SITE_COUNT; site++) ptq_free(b->fold[site]);
+  ptq_free(b->divisor);
   ptq_collected_close(&b->inputs);
   ptq_factor_cache_free(b->shared);
   ptq_factor_cache_free(b->own);

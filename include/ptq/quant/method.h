@@ -61,7 +61,8 @@ typedef struct ptq_factor_cache ptq_factor_cache;
 /**
  * The squared error that quantized weights make in the output of the module
  * that a site feeds, on the unquantized model's inputs: attention for q, k and
- * v, the MLP for gate and up, the layer itself for o and down. All other
+ * v, the MLP for gate and up, the layer itself for o, down and an up without
+ * gate. All other
  * weights of the module are the unquantized ones.
  */
 typedef struct ptq_module_loss {
@@ -69,7 +70,7 @@ typedef struct ptq_module_loss {
   /** @param w    weights [rows, cols] of the site's layers, in the order in
    *              which ptq_method_quantize_site has them; all of them
    *  @param loss sum over the first PTQ_MODULE_WINDOWS calibration windows
-   *              (o and down: over all) of squared differences, a token */
+   *              (a layer itself: over all) of squared differences, a token */
   ptq_status (*eval)(void *ctx, float *const *w, double *loss, ptq_err *err);
 } ptq_module_loss;
 
@@ -88,14 +89,25 @@ typedef struct ptq_quant_input {
 
   /* The layer's place in the model; every random choice derives from an
    * option and from names, never from an order. */
-  const char *layer;   /* borrowed; tensor name in the checkpoint, nullable */
-  bool reads_stream;   /* its input is a norm of the residual stream */
+  const char *layer; /* borrowed; tensor name in the checkpoint, nullable */
+  bool reads_stream; /* its input is a norm of the residual stream */
+  bool makes_scores; /* q or k: its output goes into a product */
+  bool foldable; /* what comes before can take the inverse of a scale of each
+                    input channel: a norm that feeds no other site, v before o
+                    where heads match, up before down unless an activation
+                    that is not ReLU stands between */
   bool writes_stream;  /* its output is added to the residual stream */
   bool stream_centred; /* whatever reads the stream takes off its mean first
                           (LayerNorm) */
   const float *norm_w; /* borrowed; [cols], gain of the norm that feeds the
                           layer; NULL where none does */
   const float *norm_b; /* borrowed; [cols], its bias; NULL if RMS or none */
+
+  const float
+      *row_divisor; /* borrowed; [rows], scales of the following
+                       layer's input channels, by which this one's
+                       rows are to be divided before they are rounded;
+                       NULL: none. Only where the family is `backward` */
 
   /* What was asked for by `needs`; borrowed, NULL otherwise. Means are over
    * the text and the mode of h. */
@@ -114,6 +126,8 @@ typedef struct ptq_quant_output {
   ptq_group_params *params; /* caller's; [rows, n_groups] (1 for TENSOR) */
   double damp; /* damping used, relative to the mean diagonal; NaN if none */
   double storage_bits; /* codes, parameters, permutations, factors, ... */
+  float *fold; /* caller's, nullable; [cols]: scales of the input channels,
+                  for what comes before; set where the family is `backward` */
   uint64_t extra_hash; /* of what y is made of beside codes and parameters
                           (low-rank factors, scales of columns); 0: nothing */
 } ptq_quant_output;
@@ -123,6 +137,8 @@ struct ptq_method_family {
   const char *summary;      /* one line for `ptqsweep list methods` */
   const char *source;       /* paper and reference implementation */
   const char *options_help; /* "damp=0.01 block=128 ..." with defaults */
+  bool backward; /* static only: takes a block's sites from the last to the
+                    first, so that a layer can take over what `fold` asks */
   /** Fill m->own and m->options. PTQ_E_ARG names the option and what is
    * known. */
   ptq_status (*parse)(ptq_method *m, const ptq_method_option *options, size_t n,

@@ -81,6 +81,7 @@ static void calibration_follows_the_options(void **state) {
       {"rtn", {{NULL, NULL}}, PTQ_CALIB_NONE},
       {"gptq", {{NULL, NULL}}, PTQ_CALIB_SEQUENTIAL},
       {"gptaq", {{NULL, NULL}}, PTQ_CALIB_SEQUENTIAL},
+      {"awq", {{NULL, NULL}}, PTQ_CALIB_STATIC},
       {"gptaq", {{"true_sequential", "true"}}, PTQ_CALIB_TRUE_SEQUENTIAL},
       {"gptq", {{"hessian", "static"}}, PTQ_CALIB_STATIC},
       {"gptq", {{"true_sequential", "true"}}, PTQ_CALIB_TRUE_SEQUENTIAL}};
@@ -118,6 +119,10 @@ static void bad_methods_and_options_say_what_is_known(void **state) {
       {"gptq", {{"mx", "joint"}, {"static_groups", "true"}}, "choose one"},
       {"gptq", {{"mx", "joint"}, {"group_params", "fresh"}}, "leave"},
       {"gptaq", {{"hessian", "static"}}, "always sequential"},
+      {"awq", {{"scaling", "none"}, {"clip", "false"}}, "nothing but rtn"},
+      {"awq", {{"scaling", "none"}, {"objective", "site"}}, "leave it out"},
+      {"awq", {{"scaling", "weights"}}, "one of inputs, duo, none"},
+      {"awq", {{"clipping", "true"}}, "did you mean 'clip'"},
       {"gptaq", {{"alhpa", "1"}}, "did you mean 'alpha'"},
       {"gptaq", {{"alpha", "0"}}, "from 1e-06 to 1"},
       {"gptq",
@@ -150,6 +155,11 @@ static void joint_blocks_are_for_formats_that_have_them(void **state) {
   assert_int_equal(ptq_dtype_parse("int4", &dt, &err), PTQ_OK);
   assert_int_equal(m.family->accepts(&m, &dt, 32, &err), PTQ_E_ARG);
   assert_non_null(strstr(err.msg, "'int4' has none"));
+  err = (ptq_err){0};
+  assert_int_equal(parse("awq", NULL, &m, &err), PTQ_OK);
+  assert_int_equal(m.family->accepts(&m, &dt, PTQ_GROUP_TENSOR, &err),
+                   PTQ_E_ARG);
+  assert_non_null(strstr(err.msg, "say clip=false"));
 }
 
 int main(void) {

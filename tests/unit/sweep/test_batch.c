@@ -64,6 +64,7 @@ static const char sweep[] =
     "    - {name: gptq, true_sequential: true}\n"
     "    - {name: gptq, damp: search, hessian: static}\n"
     "    - {name: gptaq, true_sequential: true}\n"
+    "    - {name: awq, clip: false}\n"
     "  group: [16, tensor]\n"
     "measure: {spectra: full}\n";
 
@@ -209,7 +210,7 @@ static void a_point_has_the_same_bits_in_any_batch(void **state) {
   recorder *together = make_recorder(), *alone = make_recorder();
   for (int64_t s = 0; s < grid.n_subjects; s++) {
     const int64_t n = points_of(s, points);
-    assert_int_equal(n, 24);
+    assert_int_equal(n, 28);
     run_together(together, points, n);
     for (int64_t i = n - 1; i >= 0; i--) run_together(alone, points + i, 1);
   }
