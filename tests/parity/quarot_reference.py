@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The quarot method against models that really are rotated.
+
+    quarot_reference.py --build DIR [--model DIR ...] [--text FILE]
+
+A checkpoint is loaded by transformers in float32, its norms' gains are folded
+into the layers behind them, its residual stream is rotated by the same matrix
+(build/tests/parity/rotation_matrix), embedding and head included, and the
+rotated weights are rounded to nearest: int4, group 32. Its NLL over the
+windows of a sweep stands beside the sweep's, which never rotated the model.
+RMSNorm models (Llama): within 1e-4. LayerNorm models (OPT) have their outputs'
+means baked out and RMS norms put in place, as QuaRot does; what then differs
+is in src/quant/README.md, and only printed.
+
+Needs torch, transformers and the packages of sweeps/requirements.txt (their
+python in PTQ_PYTHON, for the tokens).
+"""
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+TOP = Path(__file__).resolve().parents[2]
+WINDOWS, LENGTH, GROUP, BOUND = 8, 128, 32, 1e-4
+SPEC = f"""\
+name: rotated
+models: [MODEL]
+data:
+  calibration: {{text: text.txt, windows: 4, length: {LENGTH}}}
+  selection: {{text: text.txt, windows: 2, length: {LENGTH}}}
+  evaluation: {{text: text.txt, windows: {WINDOWS}, length: {LENGTH}}}
+grid:
+  dtype: [int4]
+  method: [rtn, quarot, {{name: quarot, hadamard_inputs: true}}]
+  group: [{GROUP}]
+measure: {{spectra: "off"}}
+"""
+
+
+def rotation(build, width, kind):
+    """R, with which a row x of the stream becomes x R'."""
+    with tempfile.NamedTemporaryFile() as out:
+        subprocess.run([f"{build}/tests/parity/rotation_matrix", str(width),
+                        "0", kind, out.name], check=True)
+        return torch.from_numpy(
+            np.fromfile(out.name, np.float64).reshape(width, width))
+
+
+def round_to_nearest(w):
+    """int4, symmetric, as the GPTQ reference has it, in float32."""
+    w = w.float()
+    x = torch.nn.functional.pad(w, (0, -w.shape[1] % GROUP))
+    x = x.reshape(w.shape[0], -1, GROUP)
+    most = x.abs().amax(-1, keepdim=True)
+    low = torch.where(x.amin(-1, keepdim=True) < 0, -most, 0 * most)
+    scale = (most - low) / 15
+    scale = torch.where(scale == 0, torch.full_like(scale, 2 / 15), scale)
+    y = scale * ((x / scale).round().add(8).clamp(0, 15) - 8)
+    return y.reshape(w.shape[0], -1)[:, :w.shape[1]]
+
+
+class RmsNorm(torch.nn.Module):
+    def __init__(self, eps):
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, x):
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
+
+
+def parts(model):
+    """Blocks' norms and layers by side, whatever the architecture."""
+    if hasattr(model, "model") and hasattr(model.model, "layers"):
+        for b in model.model.layers:
+            a, m = b.self_attn, b.mlp
+            yield ((b, "input_layernorm"), (a.q_proj, a.k_proj, a.v_proj),
+                   a.o_proj)
+            yield ((b, "post_attention_layernorm"), (m.gate_proj, m.up_proj),
+                   m.down_proj)
+    else:
+        for b in model.model.decoder.layers:
+            a = b.self_attn
+            yield ((b, "self_attn_layer_norm"), (a.q_proj, a.k_proj, a.v_proj),
+                   a.out_proj)
+            yield (b, "final_layer_norm"), (b.fc1,), b.fc2
+
+
+def set_weight(layer, w):
+    layer.weight = torch.nn.Parameter(w.float(), requires_grad=False)
+
+
+def fold(owner, name, layers, centred):
+    """A norm's gain and bias into the layers behind it."""
+    norm = getattr(owner, name)
+    for layer in layers:
+        w = layer.weight.double()
+        if centred:
+            moved = w @ norm.bias.double()
+            old = 0 if layer.bias is None else layer.bias.double()
+            layer.bias = torch.nn.Parameter((old + moved).float())
+        set_weight(layer, w * norm.weight.double())
+    eps = norm.eps if centred else norm.variance_epsilon
+    setattr(owner, name, RmsNorm(eps))
+
+
+def rotate(model, build, inner, quantize):
+    """The model in a rotated residual stream, its blocks' weights quantized."""
+    llama = hasattr(model.model, "layers")
+    top = model.model if llama else model.model.decoder
+    r = rotation(build, model.config.hidden_size, "stream")
+    head = torch.nn.Linear(*model.lm_head.weight.T.shape, bias=False)
+    set_weight(head, model.lm_head.weight.detach().clone())
+    model.lm_head = head
+    tables = [top.embed_tokens] if llama else [top.embed_tokens,
+                                               top.embed_positions]
+    for table in tables:
+        e = table.weight.double()
+        set_weight(table, (e if llama else e - e.mean(1, keepdim=True)) @ r.T)
+    for (owner, name), readers, writer in parts(model):
+        fold(owner, name, readers, not llama)
+        for layer in readers:
+            set_weight(layer, quantize(layer.weight.double() @ r.T))
+        w = writer.weight.double()
+        if not llama:
+            w = w - w.mean(0, keepdim=True)
+            bias = writer.bias.double()
+            writer.bias = torch.nn.Parameter(
+                (r @ (bias - bias.mean())).float())
+        w = r @ w
+        if inner:
+            t = rotation(build, w.shape[1], "inner")
+            w = w @ t.T
+            writer.register_forward_pre_hook(
+                lambda _, x, t=t.T.float(): (x[0] @ t,))
+        set_weight(writer, quantize(w))
+    fold(top, "norm" if llama else "final_layer_norm", [head], not llama)
+    set_weight(head, head.weight.double() @ r.T)
+
+
+@torch.no_grad()
+def nll(path, ids, change):
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        path, torch_dtype=torch.float32, attn_implementation="eager")
+    change(model)
+    logits = model(ids).logits[:, :-1].double()
+    return torch.nn.functional.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1)).item()
+
+
+def plain(model):
+    for _, readers, writer in parts(model):
+        for layer in (*readers, writer):
+            set_weight(layer, round_to_nearest(layer.weight))
+
+
+def sweep(build, path, text):
+    """NLL by method, and the evaluation's token windows."""
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = Path(scratch)
+        (scratch / "text.txt").write_bytes(Path(text).read_bytes())
+        (scratch / "s.yaml").write_text(SPEC.replace("MODEL", str(path)))
+        subprocess.run([os.environ.get("PTQ_PYTHON", sys.executable),
+                        TOP / "sweeps" / "prepare.py", "--quiet",
+                        scratch / "s.yaml"], check=True)
+        program = f"{build}/ptqsweep"
+        subprocess.run([program, "run", scratch / "s.yaml", "-o",
+                        scratch / "s.h5", "--quiet"], check=True)
+        subprocess.run([program, "export", scratch / "s.h5", "--table",
+                        "points", "-o", scratch / "p.csv"], check=True)
+        with open(scratch / "p.csv", newline="") as lines:
+            rows = {(p["method"], p["options"]): float(p["nll"])
+                    for p in csv.DictReader(lines)}
+        ids = np.load(next((scratch / ".tokens").glob("*.ids.npy")))
+    ids = ids[:WINDOWS * LENGTH].reshape(WINDOWS, LENGTH).astype(np.int64)
+    return rows, torch.from_numpy(ids)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--model", action="append", type=Path)
+    parser.add_argument("--text", default=TOP / "README.md")
+    args = parser.parse_args()
+    zoo = TOP / "sweeps" / "zoo"
+    failed = 0
+    for path in args.model or [zoo / "llama-85k", zoo / "llama-300k",
+                               zoo / "opt-85k"]:
+        rows, ids = sweep(args.build, path.resolve(), args.text)
+        theirs = {
+            "rtn": nll(path, ids, plain),
+            "quarot": nll(path, ids, lambda m: rotate(
+                m, args.build, False, round_to_nearest)),
+            "quarot hadamard_inputs=true": nll(path, ids, lambda m: rotate(
+                m, args.build, True, round_to_nearest)),
+        }
+        print(f"{path.name}: not quantized, as it is "
+              f"{nll(path, ids, lambda m: None):.7f}, rotated "
+              f"{nll(path, ids, lambda m: rotate(m, args.build, True, lambda w: w)):.7f}")
+        for (method, options), ours in rows.items():
+            name = f"{method} {options}".strip()
+            off = abs(ours - theirs[name])
+            bound = "opt" not in path.name or method == "rtn"
+            bad = bound and off > BOUND
+            failed += bad
+            print(f"{path.name:12} {name:28} ours {ours:.7f} theirs "
+                  f"{theirs[name]:.7f} off {off:.1e}"
+                  f"{'  FAILED' if bad else ''}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
