@@ -29,6 +29,10 @@ sed 's/windows: 6/windows: six/' sweep.yaml >bad.yaml
 expect 1 "bad.yaml:[0-9]+:.*six" run bad.yaml
 sed 's/models:.*/models: [nothing-*]/' sweep.yaml >bad.yaml
 expect 1 "bad.yaml:2:.*nothing-" run bad.yaml
+sed 's/dtype:.*/dtype: ["int4:asym", mxint4]/; s/- rtn$/- hqq/' sweep.yaml >bad.yaml
+expect 1 "bad.yaml:10: method 'hqq' cannot be combined with dtype 'mxint4' and group 16: .* zero point.*'exclude'" run bad.yaml
+sed 's/- rtn$/- {name: eora, rnk: 8}/' sweep.yaml >bad.yaml
+expect 1 "bad.yaml:10: .*eora.*rank.*no option 'rnk'" run bad.yaml
 printf 'models: [a\n' >bad.yaml
 expect 1 "bad.yaml:[0-9]+" run bad.yaml
 
