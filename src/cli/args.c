@@ -77,7 +77,7 @@ static ptq_status parse_option(const ptq_command *c, int argc, char **argv,
 ptq_status ptq_args_parse(const ptq_command *command, int argc, char **argv,
                           ptq_args *out, ptq_err *err) {
   bool options = true;
-  *out = (ptq_args){0};
+  *out = (ptq_args){.argv = (const char *const *)argv, .argc = argc};
   for (int i = 0; i < argc; i++) {
     const char *word = argv[i];
     if (options && strcmp(word, "--") == 0) {

@@ -8,6 +8,8 @@
 enum { PTQ_ARGS_MAX = 256 };
 
 struct ptq_args {
+  const char *const *argv; /* borrowed; the command's words, [argc] */
+  int argc;
   const char *positional[PTQ_ARGS_MAX]; /* borrowed */
   int n_positional;
   const ptq_option *given[PTQ_ARGS_MAX]; /* borrowed */

@@ -16,6 +16,8 @@
 #include "ptq/dist/run.h"
 #include "ptq/sweep/batch.h"
 #include "ptq/sweep/identity.h"
+#include "provenance.h"
+#include "selfcheck.h"
 #include "study.h"
 #include "todo.h"
 #include "walltime.h"
@@ -28,6 +30,7 @@ typedef struct sweep_run {
   int rank, size;
   ptq_study study;
   ptq_study_layout layout;
+  ptq_provenance provenance;
   ptq_store *store;
   ptq_plan plan; /* rank 0 */
   char *path;    /* owned; of the store */
@@ -219,6 +222,16 @@ static ptq_status read_memory(const ptq_args *args, int64_t *memory,
   return text == NULL ? PTQ_OK : ptq_bytes_parse(text, memory, err);
 }
 
+/* The store's attributes are of its first run; later ones are in its log. */
+static void note_start(const sweep_run *r) {
+  char line[400];
+  if (!ptq_store_resumed(r->store)) return;
+  (void)snprintf(line, sizeof line, "goes on: %s on %s",
+                 ptq_text_str(&r->provenance.command_line),
+                 ptq_text_str(&r->provenance.hosts));
+  (void)ptq_store_log(r->store, line, NULL);
+}
+
 static ptq_status prepare(sweep_run *r, const ptq_args *args,
                           ptq_dist_options *options, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -229,12 +242,19 @@ static ptq_status prepare(sweep_run *r, const ptq_args *args,
   r->usage = rc == PTQ_E_ARG;
   PTQ_TRY(ptq_agree(r->comm, rc, err));
   PTQ_TRY(open_study(r, args, err));
+  PTQ_TRY(ptq_agree(r->comm, ptq_selfcheck(err), err));
+  PTQ_TRY(ptq_provenance_collect(r->comm, args, r->study.spec.path,
+                                 &r->provenance, err));
   rc = store_path(args, &r->path, err);
   if (rc == PTQ_OK && r->rank == 0) rc = ptq_study_check_tokens(&r->study, err);
-  if (rc == PTQ_OK) rc = ptq_study_layout_make(&r->study, &r->layout, err);
+  if (rc == PTQ_OK)
+    rc = ptq_study_layout_make(&r->study, r->provenance.attributes,
+                               r->provenance.n, &r->layout, err);
   PTQ_TRY(ptq_agree(r->comm, rc, err));
+  r->layout.layout.durable = ptq_args_has(args, "durable");
   r->layout.layout.extend = ptq_args_has(args, "extend");
   PTQ_TRY(ptq_store_open(r->comm, r->path, &r->layout.layout, &r->store, err));
+  if (r->rank == 0) note_start(r);
   if (r->rank == 0) rc = make_plan(r, args, memory, options, err);
   PTQ_TRY(ptq_agree(r->comm, rc, err));
 done:
@@ -268,6 +288,7 @@ static void sweep_run_release(sweep_run *r) {
   ptq_plan_release(&r->plan);
   ptq_todo_release(&r->todo);
   ptq_study_layout_release(&r->layout);
+  ptq_provenance_release(&r->provenance);
   ptq_study_close(&r->study);
   ptq_free(r->path);
 }
@@ -338,6 +359,9 @@ static const ptq_option options[] = {
      "the job)"},
     {"max-attempts", 0, "N", "deaths held against a single point (2)"},
     {"retry-failed", 0, NULL, "try failed points again"},
+    {"durable", 0, NULL,
+     "write results through to the disk: they outlive a\n"
+     "                               power cut (some ms a point)"},
     {"extend", 0, NULL,
      "SPEC has more points than STORE: carry the finished\n"
      "                               ones over into a new file of that name"},

@@ -192,7 +192,32 @@ static void fill_rows(const ptq_study *s, ptq_study_layout *l) {
   }
 }
 
-ptq_status ptq_study_layout_make(const ptq_study *s, ptq_study_layout *out,
+/* What every store of this program says, and more. */
+static ptq_status fill_attributes(ptq_study_layout *l,
+                                  const ptq_store_attribute *more,
+                                  int64_t n_more, ptq_err *err) {
+  static const ptq_store_attribute always[] = {
+      {"bootstrap",
+       "moving blocks of ceil(n^(1/3)) windows, 1000 resamples, seed the "
+       "XXH3-64 of the point's key"},
+      {"preset", "gptq: positions 1.. of windows cut without overlap"},
+      {"moments", "H = (1/n) sum x x', uncentred, undamped"},
+  };
+  enum { N_ALWAYS = sizeof always / sizeof always[0] };
+  const ptq_status rc = ptq_alloc(&l->attributes, N_ALWAYS + n_more,
+                                  sizeof *l->attributes, "attributes", err);
+  if (rc != PTQ_OK) return rc;
+  memcpy(l->attributes, always, sizeof always);
+  if (n_more > 0)
+    memcpy(l->attributes + N_ALWAYS, more, (size_t)n_more * sizeof *more);
+  l->layout.attributes = l->attributes;
+  l->layout.n_attributes = N_ALWAYS + n_more;
+  return PTQ_OK;
+}
+
+ptq_status ptq_study_layout_make(const ptq_study *s,
+                                 const ptq_store_attribute *more,
+                                 int64_t n_more, ptq_study_layout *out,
                                  ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_grid *g = &s->grid;
@@ -208,31 +233,22 @@ ptq_status ptq_study_layout_make(const ptq_study *s, ptq_study_layout *out,
   PTQ_TRY(ptq_alloc(&out->subject_windows, m, sizeof(int64_t), "models", err));
   PTQ_TRY(ptq_alloc(&out->spectra, n_spectra, sizeof *out->spectra, "spectra",
                     err));
-  static const ptq_store_attribute attributes[] = {
-      {"bootstrap",
-       "moving blocks of ceil(n^(1/3)) windows, 1000 resamples, seed the "
-       "XXH3-64 of the point's key"},
-      {"preset", "gptq: positions 1.. of windows cut without overlap"},
-      {"moments", "H = (1/n) sum x x', uncentred, undamped"},
-  };
   fill_rows(s, out);
   if (n_spectra > 0) fill_spectra(s, out->spectra);
-  out->layout = (ptq_store_layout){
-      .spec_text = s->spec.text,
-      .program_version = PTQ_VERSION,
-      .numerics = s->numerics,
-      .n_points = n,
-      .points = out->points,
-      .point_subject = out->point_subject,
-      .point_layers = out->point_layers,
-      .point_windows = out->point_windows,
-      .n_subjects = m,
-      .subjects = out->subjects,
-      .subject_windows = out->subject_windows,
-      .n_spectra = n_spectra,
-      .spectra = out->spectra,
-      .n_attributes = sizeof attributes / sizeof attributes[0],
-      .attributes = attributes};
+  out->layout = (ptq_store_layout){.spec_text = s->spec.text,
+                                   .program_version = PTQ_VERSION,
+                                   .numerics = s->numerics,
+                                   .n_points = n,
+                                   .points = out->points,
+                                   .point_subject = out->point_subject,
+                                   .point_layers = out->point_layers,
+                                   .point_windows = out->point_windows,
+                                   .n_subjects = m,
+                                   .subjects = out->subjects,
+                                   .subject_windows = out->subject_windows,
+                                   .n_spectra = n_spectra,
+                                   .spectra = out->spectra};
+  PTQ_TRY(fill_attributes(out, more, n_more, err));
   (void)ptq_text_copy(out->layout.fingerprint, sizeof out->layout.fingerprint,
                       g->fingerprint);
 done:
@@ -248,5 +264,6 @@ void ptq_study_layout_release(ptq_study_layout *l) {
   ptq_free(l->subjects);
   ptq_free(l->subject_windows);
   ptq_free(l->spectra);
+  ptq_free(l->attributes);
   *l = (ptq_study_layout){0};
 }

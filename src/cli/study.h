@@ -32,17 +32,21 @@ ptq_status ptq_study_check_tokens(const ptq_study *s, ptq_err *err);
 
 /** Layout of the study's store, with its arrays. */
 typedef struct ptq_study_layout {
-  ptq_store_layout layout;    /* borrows the arrays below */
-  ptq_point_row *points;      /* owned */
-  int64_t *point_subject;     /* owned */
-  int64_t *point_layers;      /* owned */
-  int64_t *point_windows;     /* owned */
-  ptq_model_row *subjects;    /* owned */
-  int64_t *subject_windows;   /* owned */
-  ptq_spectrum_slot *spectra; /* owned */
+  ptq_store_layout layout;         /* borrows the arrays below */
+  ptq_point_row *points;           /* owned */
+  int64_t *point_subject;          /* owned */
+  int64_t *point_layers;           /* owned */
+  int64_t *point_windows;          /* owned */
+  ptq_model_row *subjects;         /* owned */
+  int64_t *subject_windows;        /* owned */
+  ptq_spectrum_slot *spectra;      /* owned */
+  ptq_store_attribute *attributes; /* owned */
 } ptq_study_layout;
 
-ptq_status ptq_study_layout_make(const ptq_study *s, ptq_study_layout *out,
+/** `more` attributes [n_more] are borrowed; may be NULL. */
+ptq_status ptq_study_layout_make(const ptq_study *s,
+                                 const ptq_store_attribute *more,
+                                 int64_t n_more, ptq_study_layout *out,
                                  ptq_err *err);
 void ptq_study_layout_release(ptq_study_layout *l);
 

@@ -70,6 +70,7 @@ ptq_status ptq_store_begin(ptq_store *st, const int64_t *points, int64_t n,
                            ptq_err *err) {
   ptq_status rc = PTQ_OK;
   int64_t deaths = 0;
+  PTQ_TRY(ptq_store_still_there(st, err));
   for (int64_t i = 0; i < n; i++)
     PTQ_TRY(begin_row(st, &of_points, points[i], &deaths, err));
   PTQ_TRY(ptq_words_arm(&st->words, &st->sets.set[PTQ_SET_ATTEMPTS], points, n,

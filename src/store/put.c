@@ -4,11 +4,14 @@
  * any two of them leaves a row that is not marked done. A row about to be
  * replaced is marked STARTED first for the same reason.
  */
+#include <errno.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "integrity.h"
 #include "pack.h"
+#include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "store_impl.h"
 
@@ -165,7 +168,16 @@ done:
   return rc;
 }
 
-static ptq_status write_package(const package *p, const ptq_h5_set *states,
+/* Everything written so far, by whichever descriptor, is on the disk. */
+static ptq_status reach_disk(const ptq_store *st, ptq_err *err) {
+  if (!st->durable) return PTQ_OK;
+  if (!ptq_fault() && fdatasync(st->words.fd) == 0) return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_IO, "store '%s': cannot reach the disk: %s",
+                  st->path, strerror(errno));
+}
+
+static ptq_status write_package(const ptq_store *st, const package *p,
+                                const ptq_h5_set *states,
                                 const ptq_h5_set *sums, uint32_t sum,
                                 ptq_state state, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -175,7 +187,9 @@ static ptq_status write_package(const package *p, const ptq_h5_set *states,
           ptq_h5_write(p->part[i], p->at[i], p->n[i], p->bytes[i + 1], err));
   PTQ_TRY(ptq_h5_write(p->rows, p->row, 1, p->bytes[0], err));
   PTQ_TRY(write_sum(sums, p->row, sum, err));
+  PTQ_TRY(reach_disk(st, err));
   PTQ_TRY(ptq_store_write_state(states, p->row, (int)state, err));
+  PTQ_TRY(reach_disk(st, err));
 done:
   return rc;
 }
@@ -206,6 +220,7 @@ ptq_status ptq_store_put_point(ptq_store *st, const ptq_point_result *r,
   ptq_point_row row = r->row;
   bool needed = false;
   PTQ_TRY(ptq_store_check_point(st, r->point, err));
+  PTQ_TRY(ptq_store_still_there(st, err));
   if (!finished && r->state != PTQ_STATE_FAILED)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "store '%s': point %lld has state %s",
                      st->path, (long long)r->point,
@@ -228,7 +243,7 @@ ptq_status ptq_store_put_point(ptq_store *st, const ptq_point_result *r,
   /* Not a result, but why a point failed belongs to its state. */
   PTQ_TRY(
       end_attempt(st, PTQ_SET_ATTEMPTS, r->point, r->seconds, r->message, err));
-  PTQ_TRY(write_package(&p, states, sums, sum, r->state, err));
+  PTQ_TRY(write_package(st, &p, states, sums, sum, r->state, err));
 done:
   ptq_words_finish(&st->words, r->point);
   return rc;
@@ -316,6 +331,7 @@ ptq_status ptq_store_put_subject(ptq_store *st, const ptq_subject_result *r,
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "store '%s': model %lld in state %s",
                      st->path, (long long)r->subject,
                      ptq_state_name((int)r->state)));
+  PTQ_TRY(ptq_store_still_there(st, err));
   PTQ_TRY(take_identity(p.rows, t, r->subject, "model", &row, err));
   if (!finished) clear_results(t, &row);
   if (finished) {
@@ -331,7 +347,7 @@ ptq_status ptq_store_put_subject(ptq_store *st, const ptq_subject_result *r,
   PTQ_TRY(pack(st, &p, t, &row, tables, parts, err)); /* spectra used it */
   PTQ_TRY(end_attempt(st, PTQ_SET_MODELS_ATTEMPTS, r->subject, r->seconds,
                       r->message, err));
-  PTQ_TRY(write_package(&p, states, sums, sum, r->state, err));
+  PTQ_TRY(write_package(st, &p, states, sums, sum, r->state, err));
 done:
   return rc;
 }

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "ptq/store/store.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "create.h"
@@ -220,6 +223,8 @@ done:
   return rc;
 }
 
+static ptq_status note_size(ptq_store *st, ptq_err *err);
+
 /* Collective where it says so; no HDF5 call after the barrier is. */
 static ptq_status open_all(MPI_Comm comm, ptq_store *st, const char *path,
                            const ptq_store_layout *layout, hid_t *fapl,
@@ -250,7 +255,10 @@ static ptq_status open_all(MPI_Comm comm, ptq_store *st, const char *path,
     rc = ptq_sets_open(path, H5F_ACC_RDWR, *fapl, &st->sets, err);
   PTQ_TRY(ptq_agree(comm, rc, err));
   if (st->resumed) PTQ_TRY(resume(comm, st, layout, err));
-  PTQ_TRY(ptq_agree(comm, ptq_words_init(&st->words, path, err), err));
+  rc = ptq_words_init(&st->words, path, err);
+  if (rc == PTQ_OK) rc = note_size(st, err);
+  PTQ_TRY(ptq_agree(comm, rc, err));
+  st->durable = layout->durable;
 done:
   return rc;
 }
@@ -316,12 +324,40 @@ ptq_status ptq_store_close(ptq_store *st, ptq_err *err) {
   return rc;
 }
 
+void ptq_store_library(char text[64]) {
+  unsigned major = 0, minor = 0, release = 0;
+  (void)H5get_libversion(&major, &minor, &release);
+  (void)snprintf(text, 64, "HDF5 %u.%u.%u", major, minor, release);
+}
+
 void ptq_store_shutdown(void) {
   (void)H5close();
 }
 
 bool ptq_store_resumed(const ptq_store *st) {
   return st->resumed;
+}
+
+ptq_status ptq_store_still_there(const ptq_store *st, ptq_err *err) {
+  struct stat mine, named;
+  if (st->words.fd < 0) return PTQ_OK; /* a file that nobody knows of */
+  if (fstat(st->words.fd, &mine) == 0 && stat(st->path, &named) == 0 &&
+      mine.st_dev == named.st_dev && mine.st_ino == named.st_ino &&
+      mine.st_size >= st->size)
+    return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_IO,
+                  "store '%s': it was removed, replaced or cut short while "
+                  "this run was writing it; put it back, or start anew with "
+                  "another file (-o)",
+                  st->path);
+}
+
+static ptq_status note_size(ptq_store *st, ptq_err *err) {
+  struct stat file;
+  if (fstat(st->words.fd, &file) != 0)
+    return PTQ_FAIL(err, PTQ_E_IO, "store '%s': %s", st->path, strerror(errno));
+  st->size = file.st_size;
+  return PTQ_OK;
 }
 
 ptq_status ptq_store_scratch(ptq_store *st, int64_t bytes, ptq_err *err) {

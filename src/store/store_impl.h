@@ -15,10 +15,11 @@ struct ptq_store {
   ptq_sets sets; /* owned; every id is valid while the handle lives */
   int rank;
   int lock_fd; /* owned; -1 when not locked */
-  bool resumed;
+  bool resumed, durable;
   unsigned char *bad_points; /* owned [n_points]: checksum failed at open */
   unsigned char *bad_models; /* owned [n_subjects] */
   char host[64];
+  off_t size;             /* of the file, which never changes */
   ptq_words words;        /* what a dying rank writes */
   unsigned char *scratch; /* owned: packed rows on their way out */
   int64_t scratch_cap;
@@ -27,6 +28,10 @@ struct ptq_store {
 /** Open a store that nobody else knows of, without lock or MPI; closed with
  * ptq_store_close. */
 ptq_status ptq_store_attach(const char *path, ptq_store **out, ptq_err *err);
+
+/** PTQ_E_IO when the file was removed, replaced or cut since it was opened:
+ * what is written now would be lost. */
+ptq_status ptq_store_still_there(const ptq_store *st, ptq_err *err);
 
 /** Room for `bytes` in st->scratch. */
 ptq_status ptq_store_scratch(ptq_store *st, int64_t bytes, ptq_err *err);

@@ -71,8 +71,10 @@ static bool is_text(hid_t file, const char *name) {
  * over all of them. */
 static ptq_status load_texts(ptq_view *v, ptq_err *err) {
   static const char *const names[] = {
-      "uuid",      "created",   "numerics", "program_version", "fingerprint",
-      "spec_text", "bootstrap", "preset",   "moments"};
+      "uuid",        "created",   "numerics",     "program_version",
+      "fingerprint", "spec_text", "bootstrap",    "preset",
+      "moments",     "spec_path", "command_line", "build",
+      "libraries",   "hosts",     "merged_from"};
   ptq_status rc = PTQ_OK;
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     char *text = NULL;

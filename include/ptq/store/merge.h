@@ -13,10 +13,10 @@
 
 typedef struct ptq_merge_options {
   const char *program_version; /* that merges */
-  double tolerance; /* of numbers computed with other numerics: their
-                       difference over max(1, |a|, |b|) */
-  bool keep_first;  /* where stores disagree the first one's row counts,
-                       instead of an error */
+  double tolerance;            /* of numbers computed with other numerics: their
+                                  difference over max(1, |a|, |b|) */
+  bool keep_first; /* where stores disagree the first one's row counts,
+                      instead of an error */
   /** One line for each row where they disagree. May be NULL. */
   void (*report)(void *ctx, const char *line);
   void *ctx;

@@ -53,8 +53,10 @@ typedef struct ptq_store_layout {
   int64_t n_attributes;
   const ptq_store_attribute *attributes; /* [n_attributes], written at create:
                                             bootstrap, host, command line */
-  bool extend; /* may replace a store of a part of this grid by a new file with
-                  its finished rows */
+  bool durable; /* results reach the disk before they are marked done: they
+                   outlive a power cut */
+  bool extend;  /* may replace a store of a part of this grid by a new file with
+                   its finished rows */
 } ptq_store_layout;
 
 typedef struct ptq_store ptq_store;
@@ -65,9 +67,9 @@ typedef struct ptq_store ptq_store;
  * same layout. All ranks return together: PTQ_OK everywhere or an error
  * everywhere (PTQ_E_PEER where another rank was first).
  * PTQ_E_ARG: a store of another sweep (the differences are listed by ptq_log)
- * or of other numerics, with the remedy, or one that another run is writing. PTQ_E_IO (also a disk that has no room
- * for every result: the space is reserved here), PTQ_E_FORMAT. On success the
- * handle is rank-local.
+ * or of other numerics, with the remedy, or one that another run is writing.
+ * PTQ_E_IO (also a disk that has no room for every result: the space is
+ * reserved here), PTQ_E_FORMAT. On success the handle is rank-local.
  */
 ptq_status ptq_store_open(MPI_Comm comm, const char *path,
                           const ptq_store_layout *layout, ptq_store **out,
@@ -78,6 +80,8 @@ ptq_status ptq_store_close(ptq_store *st, ptq_err *err);
 /** Give HDF5's own resources back; once, after the last close and before
  * MPI_Finalize. Rank-local. */
 void ptq_store_shutdown(void);
+/** "HDF5 1.10.8": the library in use. */
+void ptq_store_library(char text[64]);
 /** Did open find a store to go on with? */
 bool ptq_store_resumed(const ptq_store *st);
 

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "recompute.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "ptq/base/log.h"
+#include "ptq/base/mem.h"
+#include "ptq/base/rng.h"
+#include "ptq/base/text.h"
+#include "ptq/sweep/batch.h"
+#include "study.h"
+
+enum { MAX_SETS = 64 };
+
+/* The stored rows of the point that is being done again. */
+typedef struct stored {
+  const ptq_point_row *row;
+  const ptq_layer_row *layers;
+  const ptq_window_row *windows;
+  int64_t n_layers, n_windows;
+  bool differs;
+} stored;
+
+static void print_number(const ptq_field *f, const void *ours,
+                         const void *theirs) {
+  double a, b;
+  memcpy(&a, (const char *)ours + f->offset, sizeof a);
+  memcpy(&b, (const char *)theirs + f->offset, sizeof b);
+  printf("%s is %.17g in the store, %.17g recomputed\n", f->name, a, b);
+}
+
+static void begin_line(stored *s) {
+  const ptq_point_row *p = s->row;
+  printf("wrong: point %s %s %s%s%s group %lld, key %s: ", p->model, p->dtype,
+         p->method, p->options[0] != '\0' ? ":" : "", p->options,
+         (long long)p->group, p->key);
+  s->differs = true;
+}
+
+/* Results of one row: numbers, and with `all` text too. The row's own number
+ * of its point is the store's business. */
+static bool same_row(stored *s, const ptq_table *t, const void *ours,
+                     const void *theirs, int64_t at, bool all) {
+  for (size_t i = 0; i < t->n_fields; i++) {
+    const ptq_field *f = &t->fields[i];
+    if ((!all && f->kind != PTQ_KIND_F64) || strcmp(f->name, "point") == 0 ||
+        memcmp((const char *)ours + f->offset, (const char *)theirs + f->offset,
+               f->size) == 0)
+      continue;
+    begin_line(s);
+    if (at >= 0) printf("row %lld of its %s: ", (long long)at, t->name);
+    if (f->kind == PTQ_KIND_F64)
+      print_number(f, ours, theirs);
+    else
+      printf("%s differs\n", f->name);
+    return false;
+  }
+  return true;
+}
+
+static ptq_status compare(void *ctx, const ptq_point_result *r, ptq_err *err) {
+  stored *s = ctx;
+  (void)err;
+  if (r->state != PTQ_STATE_DONE || r->n_layers != s->n_layers ||
+      r->n_windows != s->n_windows) {
+    begin_line(s);
+    printf("done in the store, recomputing says: %s\n",
+           r->state == PTQ_STATE_FAILED ? r->message : "another shape");
+    return PTQ_OK;
+  }
+  if (!same_row(s, ptq_table_get(PTQ_TABLE_POINTS), s->row, &r->row, -1, false))
+    return PTQ_OK;
+  for (int64_t i = 0; i < s->n_layers; i++)
+    if (!same_row(s, ptq_table_get(PTQ_TABLE_LAYERS), &s->layers[i],
+                  &r->layers[i], i, true))
+      return PTQ_OK;
+  for (int64_t i = 0; i < s->n_windows; i++)
+    if (!same_row(s, ptq_table_get(PTQ_TABLE_WINDOWS), &s->windows[i],
+                  &r->windows[i], i, true))
+      return PTQ_OK;
+  return PTQ_OK;
+}
+
+static ptq_status begin(void *ctx, const int64_t *points, int64_t n,
+                        ptq_err *err) {
+  (void)ctx, (void)points, (void)n, (void)err;
+  return PTQ_OK;
+}
+
+static ptq_status alive(void *ctx, double done, ptq_err *err) {
+  (void)ctx, (void)done, (void)err;
+  return PTQ_OK;
+}
+
+/* The tables of the store, and who is finished. */
+typedef struct tables {
+  const ptq_point_row *points;
+  const ptq_layer_row *layers;
+  const ptq_window_row *windows;
+  const int64_t *subject, *first_layer, *first_window;
+  int64_t *finished; /* owned */
+  int64_t n_finished;
+} tables;
+
+static ptq_status load(ptq_view *v, tables *t, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const void *rows = NULL;
+  const int *state, *subject_state;
+  int64_t n = 0, n_points, n_subjects;
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_POINTS, &rows, &n, err));
+  t->points = rows;
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_LAYERS, &rows, &n, err));
+  t->layers = rows;
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_WINDOWS, &rows, &n, err));
+  t->windows = rows;
+  PTQ_TRY(
+      ptq_view_index(v, &t->subject, &t->first_layer, &t->first_window, err));
+  PTQ_TRY(
+      ptq_view_states(v, &state, &n_points, &subject_state, &n_subjects, err));
+  PTQ_TRY(
+      ptq_alloc(&t->finished, n_points, sizeof *t->finished, "points", err));
+  for (int64_t i = 0; i < n_points; i++)
+    if (state[i] == PTQ_STATE_DONE) t->finished[t->n_finished++] = i;
+done:
+  return rc;
+}
+
+/* The overrides that stand as comments at the end of the sweep file's text;
+ * they point into `text`, which is cut. */
+static int64_t find_sets(char *text, const char *sets[MAX_SETS]) {
+  static const char mark[] = "# --set ";
+  int64_t n = 0;
+  for (char *end = text + strlen(text); n < MAX_SETS && end > text;) {
+    if (end[-1] == '\n') *--end = '\0';
+    char *line = end;
+    while (line > text && line[-1] != '\n') line--;
+    if (strncmp(line, mark, sizeof mark - 1) != 0) break;
+    sets[n++] = line + sizeof mark - 1;
+    end = line;
+  }
+  for (int64_t i = 0; i < n / 2; i++) {
+    const char *swap = sets[i];
+    sets[i] = sets[n - 1 - i];
+    sets[n - 1 - i] = swap;
+  }
+  return n;
+}
+
+static ptq_status open_study(ptq_view *v, const char *given, ptq_study *study,
+                             ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const char *sets[MAX_SETS];
+  char *text = NULL;
+  const char *path = given != NULL ? given : ptq_view_attribute(v, "spec_path");
+  if (path[0] == '\0')
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
+                     "store '%s' does not say where its sweep file is: give "
+                     "it with --spec",
+                     ptq_view_path(v)));
+  PTQ_TRY(ptq_strdup(&text, ptq_view_attribute(v, "spec_text"), err));
+  const int64_t n = find_sets(text, sets);
+  PTQ_TRY(ptq_study_open(MPI_COMM_SELF, path, sets, n, study, err));
+  if (strcmp(study->numerics, ptq_view_attribute(v, "numerics")) != 0)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
+                     "store '%s' was computed with numerics '%s', here are "
+                     "'%s', whose last bits differ; set OPENBLAS_CORETYPE and "
+                     "PTQ_ISA to the store's and use the same OpenBLAS",
+                     ptq_view_path(v), ptq_view_attribute(v, "numerics"),
+                     study->numerics));
+done:
+  ptq_free(text);
+  return rc;
+}
+
+static int64_t find_key(const ptq_grid *g, const char *key) {
+  for (int64_t i = 0; i < g->n_points; i++)
+    if (strcmp(g->points[i].key, key) == 0) return i;
+  return -1;
+}
+
+static ptq_status redo(const tables *t, int64_t row, const ptq_study *study,
+                       int64_t *n_bad, ptq_err *err) {
+  const int64_t *layer = t->first_layer + row, *window = t->first_window + row;
+  stored s = {.row = &t->points[row],
+              .layers = t->layers + layer[0],
+              .n_layers = layer[1] - layer[0],
+              .windows = t->windows + window[0],
+              .n_windows = window[1] - window[0]};
+  const ptq_sink sink = {
+      .ctx = &s, .begin = begin, .point = compare, .alive = alive};
+  const int64_t point = find_key(&study->grid, s.row->key);
+  if (point < 0)
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "point %s %s %s group %lld of the store is not one of "
+                    "'%s': the sweep file, the model or a text has changed",
+                    s.row->model, s.row->dtype, s.row->method,
+                    (long long)s.row->group, study->spec.path);
+  const ptq_status rc = ptq_batch_run(&study->grid, &point, 1, &sink, err);
+  *n_bad += s.differs;
+  return rc;
+}
+
+ptq_status ptq_recompute(ptq_view *v, const ptq_recompute_options *o,
+                         int64_t *n_done, int64_t *n_bad, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  tables t = {0};
+  ptq_study study = {0};
+  ptq_rng rng;
+  *n_done = *n_bad = 0;
+  ptq_rng_init(&rng, o->seed);
+  PTQ_TRY(load(v, &t, err));
+  PTQ_TRY(open_study(v, o->spec_path, &study, err));
+  PTQ_TRY(ptq_study_check_tokens(&study, err));
+  /* The first of a shuffled list. */
+  for (; *n_done < o->n_points && *n_done < t.n_finished; ++*n_done) {
+    const int64_t left = t.n_finished - *n_done;
+    const int64_t k = *n_done + (int64_t)ptq_rng_below(&rng, (uint64_t)left);
+    const int64_t row = t.finished[k];
+    t.finished[k] = t.finished[*n_done];
+    t.finished[*n_done] = row;
+    PTQ_TRY(redo(&t, row, &study, n_bad, err));
+  }
+done:
+  ptq_free(t.finished);
+  ptq_study_close(&study);
+  return rc;
+}
