@@ -6,7 +6,8 @@
 typedef struct entry {
   struct entry *next; /* owned */
   int site;
-  double damp; /* as asked for */
+  double damp;  /* as asked for */
+  double power; /* 0: not shrunk */
   bool act_order;
   double trace;            /* of the H it was made from */
   ptq_gptq_factor *factor; /* owned */
@@ -41,27 +42,31 @@ static double trace(const double *h, int64_t n) {
   return sum;
 }
 
-ptq_status ptq_factor_cache_get(ptq_factor_cache *cache, int site,
-                                const double *h, int64_t n, double damp,
-                                bool act_order, int threads,
-                                const ptq_gptq_factor **out, ptq_err *err) {
+static ptq_status get(ptq_factor_cache *cache, entry key, const double *h,
+                      int64_t n, int threads, const ptq_gptq_factor **out,
+                      ptq_err *err) {
   ptq_status rc = PTQ_OK;
   entry *e = cache->first;
-  const double sum = trace(h, n);
+  key.trace = trace(h, n);
   *out = NULL;
   for (; e != NULL; e = e->next) {
-    if (e->site != site) continue;
+    if (e->site != key.site) continue;
     /* another H under the same site would give wrong codes in silence */
-    PTQ_ASSERT(e->factor->n == n && e->trace == sum);
-    if (e->damp != damp || e->act_order != act_order) continue;
+    PTQ_ASSERT(e->factor->n == n && e->trace == key.trace);
+    if (e->damp != key.damp || e->power != key.power ||
+        e->act_order != key.act_order)
+      continue;
     *out = e->factor;
     return PTQ_OK;
   }
   PTQ_TRY(ptq_alloc(&e, 1, sizeof *e, "a factor cache's entry", err));
-  *e =
-      (entry){.site = site, .damp = damp, .act_order = act_order, .trace = sum};
-  PTQ_TRY(
-      ptq_gptq_factor_create(h, n, damp, act_order, threads, &e->factor, err));
+  *e = key;
+  if (key.power > 0.0)
+    PTQ_TRY(ptq_gptq_factor_create_shrunk(
+        h, n, key.damp, key.power, key.act_order, threads, &e->factor, err));
+  else
+    PTQ_TRY(ptq_gptq_factor_create(h, n, key.damp, key.act_order, threads,
+                                   &e->factor, err));
   e->next = cache->first;
   cache->first = e;
   *out = e->factor;
@@ -69,4 +74,23 @@ ptq_status ptq_factor_cache_get(ptq_factor_cache *cache, int site,
 done:
   ptq_free(e);
   return rc;
+}
+
+ptq_status ptq_factor_cache_get(ptq_factor_cache *cache, int site,
+                                const double *h, int64_t n, double damp,
+                                bool act_order, int threads,
+                                const ptq_gptq_factor **out, ptq_err *err) {
+  const entry key = {.site = site, .damp = damp, .act_order = act_order};
+  return get(cache, key, h, n, threads, out, err);
+}
+
+ptq_status ptq_factor_cache_get_shrunk(ptq_factor_cache *cache, int site,
+                                       const double *h, int64_t n, double damp,
+                                       double power, bool act_order,
+                                       int threads, const ptq_gptq_factor **out,
+                                       ptq_err *err) {
+  const entry key = {
+      .site = site, .damp = damp, .power = power, .act_order = act_order};
+  PTQ_ASSERT(power > 0.0);
+  return get(cache, key, h, n, threads, out, err);
 }

@@ -66,11 +66,15 @@ static bool in_float64(const ptq_gptq_job *job) {
   return job->dtype->family->round64 != NULL && job->factor->coupled;
 }
 
+/* Parameters are known before the first column, groups are of columns. */
+static bool by_column(const ptq_gptq_job *job) {
+  return job->static_groups || job->given_params;
+}
+
 /* The group of a position: static groups go by original column. */
 static int64_t group_at(const tile *t, int64_t position) {
   if (t->job->group <= 0) return 0;
-  const int64_t at =
-      t->job->static_groups ? column_at(t->job, position) : position;
+  const int64_t at = by_column(t->job) ? column_at(t->job, position) : position;
   return at / t->width;
 }
 
@@ -233,11 +237,28 @@ static ptq_status fit_group32(tile *t, int64_t g, int64_t first, int64_t n,
   return PTQ_OK;
 }
 
+/* The job's parameters. */
+static void take_params(tile *t) {
+  const bool whole = t->job->group == PTQ_GROUP_TENSOR;
+  for (int64_t r = 0; r < t->rows; r++)
+    for (int64_t g = 0; g < t->n_groups; g++) {
+      const ptq_group_params p =
+          t->job->params[whole ? 0 : (t->row + r) * t->n_groups + g];
+      put_params(t, g * t->lanes + r,
+                 (ptq_group_params64){.scale = (double)p.scale,
+                                      .zero = (double)p.zero});
+    }
+}
+
 /* Parameters that are known before the first column. */
 static ptq_status fit_static(tile *t, const shared *s, ptq_err *err) {
   const ptq_gptq_job *job = t->job;
   const int64_t cols = job->cols;
   ptq_status rc = PTQ_OK;
+  if (job->given_params) {
+    take_params(t);
+    return PTQ_OK;
+  }
   for (int64_t r = 0; r < t->rows && rc == PTQ_OK; r++) {
     const float *row = job->w + (t->row + r) * cols;
     if (job->group == PTQ_GROUP_TENSOR) {
@@ -416,7 +437,7 @@ static ptq_status quantize_block(tile *t, int64_t block, ptq_err *err) {
   const int64_t end = least(block + job->block, job->cols);
   const int64_t span = job->joint ? t->width : end - block;
   ptq_status rc = PTQ_OK;
-  if (job->group > 0 && !job->static_groups && !job->joint)
+  if (job->group > 0 && !by_column(job) && !job->joint)
     rc = fit_groups(t, block, end, err);
   for (int64_t start = block; start < end && rc == PTQ_OK; start += span) {
     const int64_t stop = least(start + span, end);
@@ -451,7 +472,7 @@ static ptq_status run_tile(void *ctx, int64_t index, ptq_err *err) {
   tile t;
   PTQ_TRY(tile_init(&t, job, index, err));
   load(&t);
-  if (job->group <= 0 || job->static_groups) PTQ_TRY(fit_static(&t, s, err));
+  if (job->group <= 0 || by_column(job)) PTQ_TRY(fit_static(&t, s, err));
   for (int64_t block = 0; block < job->cols; block += job->block)
     PTQ_TRY(quantize_block(&t, block, err));
   store_params(&t);
@@ -478,7 +499,7 @@ static ptq_status fit_tensor(shared *s, ptq_err *err) {
 
 ptq_status ptq_gptq_run(const ptq_gptq_job *job, ptq_err *err) {
   shared s = {.job = job};
-  if (job->group == PTQ_GROUP_TENSOR) {
+  if (job->group == PTQ_GROUP_TENSOR && !job->given_params) {
     const ptq_status rc = fit_tensor(&s, err);
     if (rc != PTQ_OK) return rc;
   }

@@ -24,6 +24,7 @@ typedef struct ptq_gptq_job {
   const double *drift; /* borrowed, nullable; [cols, cols] strictly upper, in
                           the factor's order: see below */
   const ptq_gptq_factor *factor; /* borrowed; of order cols */
+  bool given_params;             /* params is input: groups of columns */
   int threads;                   /* bits do not depend on it */
   float *y;                      /* borrowed; [rows, cols], may be w */
   int16_t *q;                    /* borrowed; [rows, cols] */
@@ -40,7 +41,8 @@ typedef struct ptq_gptq_job {
  * reference's rule). For MX formats likewise: a block's shared exponent is
  * fixed there and its columns are rounded one by one. ROW and TENSOR are
  * fitted on w untouched, dead columns included; static groups on w with dead
- * columns set to 0. Dead columns are quantized as 0.
+ * columns set to 0. Parameters that are given belong to groups of original
+ * columns too, and nothing is fitted. Dead columns are quantized as 0.
  *
  * `joint`: a group is fitted and rounded with all feedback of the groups
  * before it and none from within: D = W - Y, errors E = D inv(U_gg).

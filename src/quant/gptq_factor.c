@@ -163,5 +163,6 @@ void ptq_gptq_factor_free(ptq_gptq_factor *f) {
   ptq_free(f->order);
   ptq_free(f->dead);
   ptq_free(f->u);
+  ptq_free(f->h);
   ptq_free(f);
 }

@@ -22,6 +22,8 @@ typedef struct ptq_gptq_factor {
   bool coupled;        /* some two columns are correlated */
   double *u;           /* owned; [n, n] upper triangular, of unit * H in that
                           order: U' U = (unit H)^-1 */
+  double *h;           /* owned, nullable; [n, n] by column: what u is of, kept
+                          by ptq_gptq_factor_create_shrunk */
 } ptq_gptq_factor;
 
 /**
@@ -37,6 +39,18 @@ typedef struct ptq_gptq_factor {
 ptq_status ptq_gptq_factor_create(const double *h, int64_t n, double damp,
                                   bool act_order, int threads,
                                   ptq_gptq_factor **out, ptq_err *err);
+/**
+ * The same of a moment with its eigenvalues shrunk towards their mean.
+ *
+ * Dead columns take the mean of the others' diagonal, damp times the mean of
+ * the diagonal is added to it, and every eigenvalue l becomes
+ * mean^(1 - power) l^power. The result, in f->h, is what joint_descent.h descends
+ * on. power 1 leaves eigenvalues alone.
+ */
+ptq_status ptq_gptq_factor_create_shrunk(const double *h, int64_t n,
+                                         double damp, double power,
+                                         bool act_order, int threads,
+                                         ptq_gptq_factor **out, ptq_err *err);
 void ptq_gptq_factor_free(ptq_gptq_factor *f);
 
 /** The same from the cache, made if it is not there; *out is borrowed until
@@ -46,5 +60,10 @@ ptq_status ptq_factor_cache_get(ptq_factor_cache *cache, int site,
                                 const double *h, int64_t n, double damp,
                                 bool act_order, int threads,
                                 const ptq_gptq_factor **out, ptq_err *err);
+ptq_status ptq_factor_cache_get_shrunk(ptq_factor_cache *cache, int site,
+                                       const double *h, int64_t n, double damp,
+                                       double power, bool act_order,
+                                       int threads, const ptq_gptq_factor **out,
+                                       ptq_err *err);
 
 #endif /* PTQ_QUANT_GPTQ_FACTOR_H */

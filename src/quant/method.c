@@ -13,6 +13,7 @@ extern const ptq_method_family ptq_method_rtn;
 extern const ptq_method_family ptq_method_gptq;
 extern const ptq_method_family ptq_method_gptaq;
 extern const ptq_method_family ptq_method_awq;
+extern const ptq_method_family ptq_method_descent;
 extern const ptq_method_family ptq_method_hqq;
 extern const ptq_method_family ptq_method_lqer;
 extern const ptq_method_family ptq_method_eora;
@@ -25,6 +26,7 @@ static const ptq_method_family *const families[] = {
     &ptq_method_gptq,
     &ptq_method_gptaq,
     &ptq_method_awq,
+    &ptq_method_descent,
     &ptq_method_hqq,
     &ptq_method_lqer,
     &ptq_method_eora,
