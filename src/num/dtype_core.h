@@ -32,6 +32,10 @@ void ptq_dtype_store(const ptq_dtype *dt, int64_t index, double lo, double hi,
 void ptq_dtype_store64(const ptq_dtype *dt, int64_t index, double lo, double hi,
                        ptq_group_params64 *p);
 
+/** ptq_dtype_store for groups with ranges r, the first of which is `index`. */
+void ptq_dtype_store_all(const ptq_dtype *dt, int64_t index, const ptq_range *r,
+                         int64_t groups, ptq_group_params *p);
+
 /**
  * Fit and round a run of groups of `width` values, the first of which is
  * number `index` of its matrix; params may be NULL. dt is prepared. `stream`:
@@ -42,5 +46,9 @@ void ptq_dtype_store64(const ptq_dtype *dt, int64_t index, double lo, double hi,
 int64_t ptq_dtype_round_run(const ptq_dtype *dt, int64_t index, const float *x,
                             int64_t n, int64_t width, float *y, int16_t *q,
                             ptq_group_params *params, bool stream);
+
+/** Fit such a run alone; params is [number of groups]. */
+int64_t ptq_dtype_fit_run(const ptq_dtype *dt, int64_t index, const float *x,
+                          int64_t n, int64_t width, ptq_group_params *params);
 
 #endif /* PTQ_NUM_DTYPE_CORE_H */

@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /**
  * @file dtype_lanes.h
- * What the number formats share: values taken sixteen at a time, so that the
- * compiler vectorizes the loop over a chunk on any instruction set. Divisions,
- * comparisons and sums are IEEE and never contracted: the bits do not depend
- * on which one.
+ * What the number formats share. Kernels are in round_kernels.h.
  */
 #ifndef PTQ_NUM_DTYPE_LANES_H
 #define PTQ_NUM_DTYPE_LANES_H
 
 #include <stdint.h>
+#include <string.h>
 
 #include "ptq/num/dtype.h"
 
+/** Values that loops in plain C take at a time. */
 enum { PTQ_LANES = 16 };
 
 /** 1.5 * 2^23: for |v| < 2^22, (v + PTQ_ROUND_MAGIC) - PTQ_ROUND_MAGIC is v
@@ -23,19 +22,24 @@ static inline float ptq_near_even(float v) {
   return (v + PTQ_ROUND_MAGIC) - PTQ_ROUND_MAGIC;
 }
 
-/** One chunk: values in, dequantized values and codes out. */
-typedef struct ptq_lanes {
-  float x[PTQ_LANES], scale[PTQ_LANES], zero[PTQ_LANES];
-  float y[PTQ_LANES], code[PTQ_LANES];
-} ptq_lanes;
+/** v >= 0 to the nearest value with `mantissa` explicit bits and normal
+ * exponents from emin, ties to even, `most` at most; NaN too. */
+static inline float ptq_near_float(float v, int mantissa, int emin,
+                                   float most) {
+  uint32_t bits, least = (uint32_t)(emin + 127) << 23;
+  float shift;
+  v = v < most ? v : most;
+  memcpy(&bits, &v, sizeof bits);
+  /* 1.5 * 2^(23 - mantissa) units of the leading power of two */
+  bits = (bits > least ? bits & 0x7F800000U : least) +
+         ((uint32_t)(23 - mantissa) << 23 | 0x400000U);
+  memcpy(&shift, &bits, sizeof shift);
+  return (v + shift) - shift;
+}
 
-/** Rounds one chunk; every lane has valid parameters. */
-typedef void ptq_lanes_kernel(const ptq_dtype *dt, ptq_lanes *c);
-
-/** The `round` member of a family, chunk by chunk; arguments as there. */
-void ptq_lanes_round(ptq_lanes_kernel *kernel, const ptq_dtype *dt,
-                     const float *x, int64_t n, const ptq_group_params *params,
-                     int64_t params_inc, float *y, int16_t *q);
+static inline float ptq_near_e4m3(float v) {
+  return ptq_near_float(v, 3, -6, 448.0F);
+}
 
 /** Smallest and largest of x[0], x[inc], ...; n > 0, no NaN. */
 void ptq_lanes_range(const float *x, int64_t n, int64_t inc, float *lo,

@@ -160,49 +160,17 @@ static ptq_round_float constants(const ptq_dtype *dt) {
       .mantissa = e.mantissa,
       .bias = 127 + e.emin,
       .away = (dt->options & AWAY) != 0,
-      .log2f = (dt->options & LOG2F) != 0 && !is_dmx(dt),
+      .log2f = (dt->options & LOG2F) != 0,
+      .unit = 1.0F,
+      .dmx = is_dmx(dt),
       .keeps_zero = !dt->family->pads_groups};
-}
-
-/* One group as dmx-compressor casts it: what lies below the least normal
- * element is summed with it first, and no zero but a block's keeps a sign. */
-static void round_group_dmx(const ptq_round_float *c, const float *x, int64_t n,
-                            const ptq_group_params *p, float *y, int16_t *q) {
-  enum { CHUNK = 256 };
-  float from[CHUNK], value[CHUNK];
-  int16_t code[CHUNK];
-  for (int64_t i = 0; i < n; i += CHUNK) {
-    const int64_t m = n - i < CHUNK ? n - i : CHUNK;
-    for (int64_t j = 0; j < m; j++) {
-      float v = x[i + j] / p->scale;
-      if (fabsf(v) < c->least)
-        v = copysignf((fabsf(v) + c->least) - c->least, v);
-      from[j] = v;
-    }
-    const ptq_group_params one = {.scale = 1.0F};
-    ptq_rounding()->floats(c, from, m, CHUNK, &one, value, code, false);
-    for (int64_t j = 0; j < m; j++) {
-      value[j] = code[j] != 0 ? value[j] * p->scale : 0.0F;
-      if (p->scale != 0.0F) continue;
-      value[j] = x[i + j] > 0.0F ? 0.0F : -0.0F;
-      code[j] = 0;
-    }
-    if (y != NULL) memcpy(y + i, value, (size_t)m * sizeof *y);
-    if (q != NULL) memcpy(q + i, code, (size_t)m * sizeof *q);
-  }
 }
 
 static void round_run(const ptq_dtype *dt, const float *x, int64_t n,
                       int64_t width, const ptq_group_params *params, float *y,
                       int16_t *q, bool stream) {
   const ptq_round_float c = constants(dt);
-  if (!is_dmx(dt)) {
-    ptq_rounding()->floats(&c, x, n, width, params, y, q, stream);
-    return;
-  }
-  for (int64_t i = 0; i < n; i += width, params++)
-    round_group_dmx(&c, x + i, n - i < width ? n - i : width, params,
-                    y != NULL ? y + i : NULL, q != NULL ? q + i : NULL);
+  ptq_rounding()->floats(&c, x, n, width, params, y, q, stream);
 }
 
 static void round_values(const ptq_dtype *dt, const float *x, int64_t n,

@@ -99,38 +99,10 @@ static void round_once(const ptq_dtype *dt, const float *x, int64_t n,
                              .least = (float)(1 << mantissa),
                              .mantissa = mantissa,
                              .bias = 127 + mantissa,
-                             .away = rounding(dt) == AWAY};
+                             .away = rounding(dt) == AWAY,
+                             .log2f = (dt->options & LOG2F) != 0,
+                             .unit = ptq_mx_power(dt->bits - 2)};
   ptq_rounding()->floats(&c, x, n, width, params, y, q, stream);
-}
-
-static void log2f_lanes(const ptq_dtype *dt, ptq_lanes *c) {
-  const float top = (float)((1 << (dt->bits - 1)) - 1);
-  const float to_unit = ptq_mx_power(dt->bits - 2);
-  const bool away = rounding(dt) == AWAY;
-  for (int j = 0; j < PTQ_LANES; j++) {
-    float t = fabsf(c->x[j]) / c->scale[j];
-    t = t < top ? t : top;
-    const float k = ptq_mx_integer(t, away, true);
-    const float y = k * c->scale[j];
-    /* -0 only where a weight divided by 2^E is below */
-    const float sign_of = c->x[j] / (c->scale[j] * to_unit);
-    c->y[j] = sign_of < 0.0F ? -y : y;
-    c->code[j] = c->x[j] < 0.0F ? 0.0F - k : k;
-  }
-}
-
-static void round_log2f(const ptq_dtype *dt, const float *x, int64_t n,
-                        int64_t width, const ptq_group_params *params, float *y,
-                        int16_t *q, bool stream) {
-  (void)stream;
-  if (width == 1) {
-    ptq_lanes_round(log2f_lanes, dt, x, n, params, 1, y, q);
-    return;
-  }
-  for (int64_t i = 0; i < n; i += width, params++)
-    ptq_lanes_round(log2f_lanes, dt, x + i, n - i < width ? n - i : width,
-                    params, 0, y != NULL ? y + i : NULL,
-                    q != NULL ? q + i : NULL);
 }
 
 static void round_mxint(const ptq_dtype *dt, const float *x, int64_t n,
@@ -138,10 +110,8 @@ static void round_mxint(const ptq_dtype *dt, const float *x, int64_t n,
                         int16_t *q, bool stream) {
   if (rounding(dt) == DMX)
     round_run(dt, x, n, width, params, y, q, stream);
-  else if ((dt->options & LOG2F) == 0)
-    round_once(dt, x, n, width, params, y, q, stream);
   else
-    round_log2f(dt, x, n, width, params, y, q, stream);
+    round_once(dt, x, n, width, params, y, q, stream);
 }
 
 static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
@@ -183,6 +153,18 @@ static void round_bfp(const ptq_dtype *dt, const float *x, int64_t n,
     if (y != NULL) memcpy(y + i, value, (size_t)m * sizeof *y);
     if (q != NULL) memcpy(q + i, code, (size_t)m * sizeof *q);
   }
+}
+
+static void run_bfp(const ptq_dtype *dt, const float *x, int64_t n,
+                    int64_t width, const ptq_group_params *params, float *y,
+                    int16_t *q, bool stream) {
+  if ((dt->options & ASYMMETRIC) == 0) {
+    round_run(dt, x, n, width, params, y, q, stream);
+    return;
+  }
+  for (int64_t i = 0; i < n; i += width, params++)
+    round_bfp(dt, x + i, n - i < width ? n - i : width, params, 0,
+              y != NULL ? y + i : NULL, q != NULL ? q + i : NULL);
 }
 
 static void snap(const ptq_dtype *dt, int64_t index, ptq_group_params *p) {
@@ -286,6 +268,7 @@ const ptq_dtype_family ptq_dtype_bfp = {
     .fit = fit,
     .fit_ranges = fit_ranges,
     .round = round_bfp,
+    .round_run = run_bfp,
     .snap = snap,
     .param_bits = param_bits,
     .levels = levels_bfp,

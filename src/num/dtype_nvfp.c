@@ -18,20 +18,12 @@
 #include <math.h>
 
 #include "dtype_lanes.h"
+#include "round_table.h"
 
 enum { AUTO_ROUND = 1U };
 
 static bool like_auto_round(const ptq_dtype *dt) {
   return (dt->options & AUTO_ROUND) != 0;
-}
-
-/* v >= 0 to the nearest E4M3 value, ties to even, 448 at most. */
-static float to_e4m3(float v) {
-  if (!(v < 448.0F)) return 448.0F;
-  int e;
-  (void)frexpf(v, &e);
-  const int unit = (e - 1 > -6 ? e - 1 : -6) - 3;
-  return ldexpf(rintf(ldexpf(v, -unit)), unit);
 }
 
 static float largest(const float *x, int64_t n, int64_t inc) {
@@ -44,8 +36,10 @@ static float largest(const float *x, int64_t n, int64_t inc) {
  * of zeros, or too small for the reciprocals, gets 1: its codes are 0. */
 static ptq_status prepare(const ptq_dtype *dt, const float *w, int64_t rows,
                           int64_t cols, ptq_dtype_matrix *m, ptq_err *err) {
-  (void)err;
-  const float most = largest(w, rows * cols, 1);
+  ptq_range r;
+  if (ptq_rounding()->ranges(w, rows * cols, rows * cols, &r) == 0)
+    return ptq_dtype_check_finite(w, rows, cols, err);
+  const float most = -r.lo > r.hi ? -r.lo : r.hi;
   m->tensor = like_auto_round(dt) ? 2688.0F * (1.0F / most) : most / 2688.0F;
   if (!isfinite(m->tensor) || !isfinite(1.0F / m->tensor) ||
       most < FLT_MIN * 0x1p24F)
@@ -59,11 +53,11 @@ static void snap(const ptq_dtype *dt, int64_t index, ptq_group_params *p) {
   const float t = dt->matrix->tensor;
   if (!like_auto_round(dt)) {
     const float wanted = p->scale / t;
-    const float s = to_e4m3(wanted > 0x1p-6F ? wanted : 0x1p-6F);
+    const float s = ptq_near_e4m3(wanted > 0x1p-6F ? wanted : 0x1p-6F);
     *p = (ptq_group_params){.scale = t * s, .zero = (1.0F / t) / s};
     return;
   }
-  const float s = to_e4m3(t * p->scale);
+  const float s = ptq_near_e4m3(t * p->scale);
   *p = (ptq_group_params){.scale = 0.0F, .zero = 0.0F};
   if (s == 0.0F) return;
   p->zero = 1.0F / (s * (1.0F / t));
@@ -88,27 +82,22 @@ static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
   return fit_most(dt, largest(x, n, inc));
 }
 
-/* The E2M1 values 0, .5, 1, 1.5, 2, 3, 4, 6 have codes 0 .. 7. */
-static void round_lanes(const ptq_dtype *dt, ptq_lanes *c) {
-  const bool drops_sign = like_auto_round(dt);
-  for (int j = 0; j < PTQ_LANES; j++) {
-    const float v = c->x[j] * c->zero[j];
-    float a = fabsf(v);
-    a = a < 6.0F ? a : 6.0F;
-    const float unit = a < 2.0F ? 0.5F : a < 4.0F ? 1.0F : 2.0F;
-    const float first = a < 2.0F ? 0.0F : a < 4.0F ? 2.0F : 4.0F;
-    const float k = (a / unit + PTQ_ROUND_MAGIC) - PTQ_ROUND_MAGIC;
-    const float y = k * unit * c->scale[j], code = k + first;
-    const float sign_of = drops_sign ? v + 0.0F : v;
-    c->y[j] = copysignf(y, sign_of);
-    c->code[j] = v < 0.0F ? 0.0F - code : code;
-  }
+static void round_run(const ptq_dtype *dt, const float *x, int64_t n,
+                      int64_t width, const ptq_group_params *params, float *y,
+                      int16_t *q, bool stream) {
+  const ptq_round_float c = {.most = 6.0F,
+                             .least = 1.0F,
+                             .mantissa = 1,
+                             .bias = 127,
+                             .by_zero = true,
+                             .keeps_zero = !like_auto_round(dt)};
+  ptq_rounding()->floats(&c, x, n, width, params, y, q, stream);
 }
 
 static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
                          const ptq_group_params *params, int64_t params_inc,
                          float *y, int16_t *q) {
-  ptq_lanes_round(round_lanes, dt, x, n, params, params_inc, y, q);
+  round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q, false);
 }
 
 static float value(const ptq_dtype *dt, const ptq_group_params *p, int code) {
@@ -172,6 +161,7 @@ const ptq_dtype_family ptq_dtype_nvfp4 = {
     .fit = fit,
     .fit_ranges = fit_ranges,
     .round = round_values,
+    .round_run = round_run,
     .value = value,
     .prepare = prepare,
     .snap = snap,

@@ -24,32 +24,39 @@ static int64_t finite_scales(const ptq_group_params *p, int64_t groups) {
   return g;
 }
 
-/* Parameters of at most GROUPS groups by their ranges alone. */
-static int64_t fit_by_ranges(const ptq_dtype *dt, int64_t index, const float *x,
-                             int64_t n, int64_t width, ptq_group_params *p) {
-  ptq_range r[GROUPS];
-  const int64_t groups = ptq_rounding()->ranges(x, n, width, r);
+/* Parameters of groups by their ranges alone. */
+static int64_t fit_by_ranges(const ptq_dtype *dt, int64_t index,
+                             const ptq_range *r, int64_t groups,
+                             ptq_group_params *p) {
   dt->family->fit_ranges(dt, r, groups, p);
-  if (ptq_dtype_stores(dt))
-    for (int64_t g = 0; g < groups; g++)
-      ptq_dtype_store(dt, index + g, (double)r[g].lo, (double)r[g].hi, &p[g]);
+  if (ptq_dtype_stores(dt)) ptq_dtype_store_all(dt, index, r, groups, p);
   return finite_scales(p, groups);
 }
 
 /* The same, each from its values. */
 static int64_t fit_by_values(const ptq_dtype *dt, int64_t index, const float *x,
-                             int64_t n, int64_t width, ptq_group_params *p) {
+                             int64_t n, int64_t width, int64_t groups,
+                             ptq_group_params *p) {
   const ptq_dtype_matrix *m = dt->matrix;
-  int64_t g = 0;
-  for (int64_t i = 0; i < n; i += width, g++) {
-    const int64_t of = least(width, n - i);
+  for (int64_t g = 0; g < groups; g++) {
     const int64_t row = m != NULL ? (index + g) / m->groups : 0;
     const int64_t col = m != NULL ? (index + g) % m->groups * m->width : 0;
-    if (!ptq_lanes_finite(x + i, of) ||
-        ptq_dtype_fit(dt, x + i, of, 1, row, col, &p[g], NULL) != PTQ_OK)
+    if (ptq_dtype_fit(dt, x + g * width, least(width, n - g * width), 1, row,
+                      col, &p[g], NULL) != PTQ_OK)
       return g;
   }
-  return g;
+  return groups;
+}
+
+/* Parameters of at most GROUPS groups; how many before the first that has
+ * none. */
+static int64_t fit_chunk(const ptq_dtype *dt, int64_t index, const float *x,
+                         int64_t n, int64_t width, ptq_group_params *p) {
+  ptq_range r[GROUPS];
+  const int64_t groups = ptq_rounding()->ranges(x, n, width, r);
+  if (dt->family->fit_ranges != NULL && (dt->options & PTQ_OPTION_SEARCH) == 0)
+    return fit_by_ranges(dt, index, r, groups, p);
+  return fit_by_values(dt, index, x, n, width, groups, p);
 }
 
 static void round_groups(const ptq_dtype *dt, const float *x, int64_t n,
@@ -64,27 +71,43 @@ static void round_groups(const ptq_dtype *dt, const float *x, int64_t n,
                       y != NULL ? y + i : NULL, q != NULL ? q + i : NULL);
 }
 
+/* Values of as many whole groups as are worked on at once. */
+static int64_t chunk_of(int64_t width) {
+  const int64_t at_once = VALUES / width > 0 ? VALUES / width : 1;
+  return least(at_once, GROUPS) * width;
+}
+
 int64_t ptq_dtype_round_run(const ptq_dtype *dt, int64_t index, const float *x,
                             int64_t n, int64_t width, float *y, int16_t *q,
                             ptq_group_params *params, bool stream) {
-  const bool by_ranges =
-      dt->family->fit_ranges != NULL && (dt->options & PTQ_OPTION_SEARCH) == 0;
-  const int64_t at_once = VALUES / width > 0 ? VALUES / width : 1;
-  const int64_t chunk = least(at_once, GROUPS) * width;
+  const int64_t chunk = chunk_of(width);
   int64_t done = 0;
   for (int64_t i = 0; i < n; i += chunk) {
     const int64_t m = least(chunk, n - i);
     const int64_t groups = m / width + (m % width != 0);
     ptq_group_params p[GROUPS];
-    const int64_t good =
-        by_ranges ? fit_by_ranges(dt, index + done, x + i, m, width, p)
-                  : fit_by_values(dt, index + done, x + i, m, width, p);
+    const int64_t good = fit_chunk(dt, index + done, x + i, m, width, p);
     if (good < groups) return done + good;
     round_groups(dt, x + i, m, width, p, y != NULL ? y + i : NULL,
                  q != NULL ? q + i : NULL, stream);
     if (params != NULL)
       for (int64_t g = 0; g < groups; g++) params[done + g] = p[g];
     done += groups;
+  }
+  return done;
+}
+
+int64_t ptq_dtype_fit_run(const ptq_dtype *dt, int64_t index, const float *x,
+                          int64_t n, int64_t width, ptq_group_params *params) {
+  const int64_t chunk = chunk_of(width);
+  int64_t done = 0;
+  for (int64_t i = 0; i < n; i += chunk) {
+    const int64_t m = least(chunk, n - i);
+    const int64_t groups = m / width + (m % width != 0);
+    const int64_t good =
+        fit_chunk(dt, index + done, x + i, m, width, params + done);
+    done += good;
+    if (good < groups) break;
   }
   return done;
 }

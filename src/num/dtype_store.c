@@ -43,22 +43,6 @@ bool ptq_dtype_stores(const ptq_dtype *dt) {
   return storage_of(dt) != 0;
 }
 
-/* Nearest value with `mantissa` explicit bits and normal exponents from emin,
- * ties to even; v > 0, in the range of normal floats. */
-static float round_to(float v, int mantissa, int emin) {
-  int e;
-  (void)frexpf(v, &e);
-  const int unit = (e - 1 > emin ? e - 1 : emin) - mantissa;
-  return (float)ldexp(rint(ldexp((double)v, -unit)), unit);
-}
-
-static float keep(float v, int mantissa, int emin, float most) {
-  const float least = ldexpf(1.0F, emin - mantissa);
-  if (!(v > least)) return least;
-  const float r = round_to(v, mantissa, emin);
-  return r <= most ? r : most;
-}
-
 static float keep_bf16(float v) {
   uint32_t bits;
   memcpy(&bits, &v, sizeof bits);
@@ -70,12 +54,16 @@ static float keep_bf16(float v) {
   return v;
 }
 
+static float at_least(float v, float least) {
+  return v > least ? v : least;
+}
+
 static float keep_f16(float v) {
-  return keep(v, 10, -14, 65504.0F);
+  return at_least(ptq_near_float(v, 10, -14, 65504.0F), 0x1p-24F);
 }
 
 static float keep_e4m3(float v) {
-  return keep(v, 3, -6, 448.0F);
+  return at_least(ptq_near_e4m3(v), 0x1p-9F);
 }
 
 /* bitsandbytes' create_dynamic_map(signed=True), 256 values, ascending: for
@@ -102,17 +90,15 @@ static void fill_map(float map[MAP]) {
   map[MAP - 1] = 1.0F;
 }
 
-/* The value of the map nearest to v, the lower one on a tie of float32. */
+/* The value of the map nearest to v, the lower one on a tie of float32: the
+ * first whose midpoint to the next is not below v. */
 static int nearest(const float *map, float v) {
-  int lo = 0, hi = MAP - 1; /* the first with v <= its midpoint to the next */
-  while (lo < hi) {
-    const int mid = (lo + hi) / 2;
-    if (v > (map[mid] + map[mid + 1]) / 2.0F)
-      lo = mid + 1;
-    else
-      hi = mid;
+  int at = 0;
+  for (int step = MAP / 2; step > 0; step /= 2) {
+    const int k = at + step; /* below MAP: steps add up to MAP - 1 */
+    at = v > (map[k - 1] + map[k]) / 2.0F ? k : at;
   }
-  return lo;
+  return at;
 }
 
 /* v of -1 .. 1 as the table of 2^16 entries has it by which bitsandbytes'
@@ -143,8 +129,9 @@ int64_t ptq_dtype_index(const ptq_dtype *dt, int64_t row, int64_t col) {
 }
 
 /* A positive scale as it is stored. */
-static float stored(const ptq_dtype *dt, int64_t index, float v) {
-  switch (storage_of(dt)) {
+static inline float stored_as(unsigned storage, const ptq_dtype *dt,
+                              int64_t index, float v) {
+  switch (storage) {
     case PTQ_KEEP_F16:
       return keep_f16(v);
     case PTQ_KEEP_BF16:
@@ -153,11 +140,15 @@ static float stored(const ptq_dtype *dt, int64_t index, float v) {
       return keep_e4m3(v / dt->matrix->tensor) * dt->matrix->tensor;
     case PTQ_DQ_BNB:
     case PTQ_DQ_BNB_CPU:
-      return nested(dt->matrix, index, v, storage_of(dt) == PTQ_DQ_BNB_CPU,
+      return nested(dt->matrix, index, v, storage == PTQ_DQ_BNB_CPU,
                     !dt->family->encodes_by_zero);
     default:
       return v;
   }
+}
+
+static float stored(const ptq_dtype *dt, int64_t index, float v) {
+  return stored_as(storage_of(dt), dt, index, v);
 }
 
 /* True where no stored scale comes near. */
@@ -201,6 +192,50 @@ static bool zero_varies(const ptq_dtype *dt) {
          f->zero_at(dt, -1.0, 0.0, 1.0) != f->zero_at(dt, 0.0, 1.0, 1.0);
 }
 
+/* Scales of groups; one that is 0 stays, one beyond the format becomes
+ * infinite. */
+static inline void store_scales(unsigned storage, const ptq_dtype *dt,
+                                int64_t index, int64_t groups,
+                                ptq_group_params *p) {
+  const float most = storage == PTQ_KEEP_F16 ? 65519.996F : FLT_MAX;
+  for (int64_t g = 0; g < groups; g++) {
+    const float size = fabsf(p[g].scale);
+    float v = stored_as(storage, dt, index + g, size);
+    v = size > 0.0F ? v : 0.0F;
+    v = size <= most ? v : INFINITY;
+    p[g].scale = p[g].scale < 0.0F ? -v : v; /* v may be negative: dq=bnb */
+  }
+}
+
+void ptq_dtype_store_all(const ptq_dtype *dt, int64_t index, const ptq_range *r,
+                         int64_t groups, ptq_group_params *p) {
+  const ptq_dtype_family *f = dt->family;
+  if (f->snap != NULL) {
+    for (int64_t g = 0; g < groups; g++)
+      ptq_dtype_store(dt, index + g, (double)r[g].lo, (double)r[g].hi, &p[g]);
+    return;
+  }
+  switch (storage_of(dt)) { /* one loop each */
+    case PTQ_KEEP_F16:
+      store_scales(PTQ_KEEP_F16, dt, index, groups, p);
+      break;
+    case PTQ_KEEP_BF16:
+      store_scales(PTQ_KEEP_BF16, dt, index, groups, p);
+      break;
+    case PTQ_DQ_FP8:
+      store_scales(PTQ_DQ_FP8, dt, index, groups, p);
+      break;
+    default:
+      store_scales(storage_of(dt), dt, index, groups, p);
+  }
+  if (f->encodes_by_zero && !nests_bnb(dt))
+    for (int64_t g = 0; g < groups; g++) p[g].zero = p[g].scale;
+  if (!f->encodes_by_zero && zero_varies(dt))
+    for (int64_t g = 0; g < groups; g++)
+      p[g].zero = (float)f->zero_at(dt, (double)r[g].lo, (double)r[g].hi,
+                                    (double)p[g].scale);
+}
+
 void ptq_dtype_snap(const ptq_dtype *dt, int64_t row, int64_t col,
                     ptq_group_params *p) {
   const ptq_dtype_family *f = dt->family;
@@ -228,47 +263,46 @@ void ptq_dtype_snap(const ptq_dtype *dt, int64_t row, int64_t col,
   }
 }
 
-/* The fitted scales of all groups, as they are before they are stored. */
+/* Fits all groups of w, as they are before they are stored. */
 static ptq_status fit_all(const ptq_dtype *dt, const float *w, int64_t rows,
-                          int64_t cols, const ptq_dtype_matrix *m, float *scale,
-                          ptq_err *err) {
+                          int64_t cols, const ptq_dtype_matrix *m,
+                          ptq_group_params *p, ptq_err *err) {
   ptq_dtype plain = *dt;
   plain.options &= ~(unsigned)PTQ_OPTION_STORE;
-  ptq_group_params p;
-  if (m->whole) {
-    const ptq_status rc =
-        ptq_dtype_fit(&plain, w, rows * cols, 1, 0, 0, &p, err);
-    *scale = p.scale;
-    return rc;
+  const int64_t runs = m->whole ? 1 : rows;
+  const int64_t n = m->whole ? rows * cols : cols;
+  const int64_t width = m->whole ? n : m->width;
+  for (int64_t r = 0; r < runs; r++) {
+    const int64_t done =
+        ptq_dtype_fit_run(&plain, 0, w + r * n, n, width, p + r * m->groups);
+    if (done == m->groups) continue;
+    const int64_t c = done * width;
+    const ptq_status rc = ptq_dtype_check_finite(w, rows, cols, err);
+    if (rc != PTQ_OK) return rc;
+    return ptq_dtype_fit(&plain, w + r * n + c, n - c < width ? n - c : width,
+                         1, r, c, &p[r * m->groups + done], err);
   }
-  for (int64_t r = 0; r < rows; r++)
-    for (int64_t g = 0; g < m->groups; g++) {
-      const int64_t c = g * m->width;
-      const int64_t n = cols - c < m->width ? cols - c : m->width;
-      const ptq_status rc =
-          ptq_dtype_fit(&plain, w + r * cols + c, n, 1, r, c, &p, err);
-      if (rc != PTQ_OK) return rc;
-      scale[r * m->groups + g] = p.scale;
-    }
   return PTQ_OK;
 }
 
-static void share_fp8(const float *scale, int64_t n, ptq_dtype_matrix *m) {
+static void share_fp8(const ptq_group_params *p, int64_t n,
+                      ptq_dtype_matrix *m) {
   float most = 0.0F;
-  for (int64_t i = 0; i < n; i++) most = fmaxf(most, fabsf(scale[i]));
+  for (int64_t i = 0; i < n; i++) most = fmaxf(most, fabsf(p[i].scale));
   m->tensor = most / 448.0F;
   /* the least scale, 2^-9 of it, must be one to divide by */
   if (!(m->tensor >= FLT_MIN * 0x1p9F)) m->tensor = 1.0F;
 }
 
-static void share_bnb(const float *scale, int64_t n, ptq_dtype_matrix *m) {
+static void share_bnb(const ptq_group_params *p, int64_t n,
+                      ptq_dtype_matrix *m) {
   double sum = 0.0;
-  for (int64_t i = 0; i < n; i++) sum += (double)scale[i];
+  for (int64_t i = 0; i < n; i++) sum += (double)p[i].scale;
   m->mean = (float)(sum / (double)n);
   fill_map(m->second);
   for (int64_t i = 0; i < n; i++) {
     float *most = &m->second[MAP + i / RUN];
-    const float d = fabsf(scale[i] - m->mean);
+    const float d = fabsf(p[i].scale - m->mean);
     if (d > *most) *most = d;
   }
 }
@@ -279,18 +313,18 @@ static ptq_status share_scales(const ptq_dtype *dt, const float *w,
                                ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const int64_t n = m->whole ? 1 : rows * m->groups;
-  float *scale = NULL;
-  PTQ_TRY(ptq_alloc(&scale, n, sizeof *scale, "scales of groups", err));
-  PTQ_TRY(fit_all(dt, w, rows, cols, m, scale, err));
+  ptq_group_params *p = NULL;
+  PTQ_TRY(ptq_alloc(&p, n, sizeof *p, "parameters of groups", err));
+  PTQ_TRY(fit_all(dt, w, rows, cols, m, p, err));
   if (storage_of(dt) == PTQ_DQ_FP8) {
-    share_fp8(scale, n, m);
+    share_fp8(p, n, m);
   } else {
     PTQ_TRY(ptq_alloc(&m->second, MAP + (n + RUN - 1) / RUN, sizeof *m->second,
                       "scales of scales", err));
-    share_bnb(scale, n, m);
+    share_bnb(p, n, m);
   }
 done:
-  ptq_free(scale);
+  ptq_free(p);
   return rc;
 }
 
@@ -306,7 +340,6 @@ ptq_status ptq_dtype_prepare(const ptq_dtype *dt, const float *w, int64_t rows,
   *out = *dt;
   out->matrix = NULL;
   if (!ptq_dtype_shares(dt) || rows <= 0 || cols <= 0) return PTQ_OK;
-  PTQ_TRY(ptq_dtype_check_finite(w, rows, cols, err));
   if (dt->family->prepare != NULL)
     PTQ_TRY(dt->family->prepare(out, w, rows, cols, state, err));
   if (nests(dt)) PTQ_TRY(share_scales(out, w, rows, cols, state, err));

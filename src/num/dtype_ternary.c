@@ -14,6 +14,7 @@
 #include <math.h>
 
 #include "dtype_lanes.h"
+#include "round_table.h"
 
 enum { RULE = 3U, ABSMEAN = 0U, TRITS = 1U, TRITS_SYM = 2U };
 
@@ -29,7 +30,14 @@ static ptq_group_params params_of(float mean) {
 
 static ptq_group_params fit_absmean(const float *x, int64_t n, int64_t inc) {
   double sum = 0.0;
-  for (int64_t i = 0; i < n; i++) sum += fabs((double)x[i * inc]);
+  if (inc == 1) {
+    sum = ptq_rounding()->sum_abs(x, n);
+  } else { /* the same sums */
+    double lanes[PTQ_LANES] = {0.0};
+    for (int64_t i = 0; i < n; i++)
+      lanes[i % PTQ_LANES] += fabs((double)x[i * inc]);
+    for (int j = 0; j < PTQ_LANES; j++) sum += lanes[j];
+  }
   return params_of((float)(sum / (double)n));
 }
 
@@ -51,36 +59,17 @@ static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
   return (ptq_group_params){.scale = hi, .zero = lo};
 }
 
-static void round_absmean(ptq_lanes *c) {
-  for (int j = 0; j < PTQ_LANES; j++) {
-    const float v = c->x[j] * c->zero[j];
-    /* ties to even: half goes to 0 */
-    c->code[j] = v > 0.5F ? 1.0F : v < -0.5F ? -1.0F : 0.0F;
-    const float y = c->code[j] == 0.0F ? 0.0F : c->scale[j];
-    c->y[j] = copysignf(y, v); /* round keeps -0 */
-  }
-}
-
-static void round_trits(ptq_lanes *c) {
-  for (int j = 0; j < PTQ_LANES; j++) {
-    const bool up = c->x[j] > c->scale[j] / 2.0F;
-    const bool down = c->x[j] < c->zero[j] / 2.0F;
-    c->y[j] = up ? c->scale[j] : down ? c->zero[j] : 0.0F;
-    c->code[j] = up ? 1.0F : down ? -1.0F : 0.0F;
-  }
-}
-
-static void round_lanes(const ptq_dtype *dt, ptq_lanes *c) {
-  if (rule_of(dt) == ABSMEAN)
-    round_absmean(c);
-  else
-    round_trits(c);
+static void round_run(const ptq_dtype *dt, const float *x, int64_t n,
+                      int64_t width, const ptq_group_params *params, float *y,
+                      int16_t *q, bool stream) {
+  const ptq_round_ternary c = {.trits = rule_of(dt) != ABSMEAN};
+  ptq_rounding()->ternary(&c, x, n, width, params, y, q, stream);
 }
 
 static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
                          const ptq_group_params *params, int64_t params_inc,
                          float *y, int16_t *q) {
-  ptq_lanes_round(round_lanes, dt, x, n, params, params_inc, y, q);
+  round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q, false);
 }
 
 static float value(const ptq_dtype *dt, const ptq_group_params *p, int code) {
@@ -145,6 +134,7 @@ const ptq_dtype_family ptq_dtype_ternary = {
     .signed_codes = true,
     .fit = fit,
     .round = round_values,
+    .round_run = round_run,
     .value = value,
     .snap = snap,
     .param_bits = param_bits,

@@ -267,14 +267,12 @@ static inline vf to_integer(const ptq_round_float *c, vf t) {
   return v_pick(tie_at_even, down, up);
 }
 
-/* With u the power of two at or below the magnitude a, but not below the least
- * normal element, a is rounded to a multiple of u 2^-m. To even, that is the
- * addition of 1.5 u 2^(23-m), whose last place is that multiple. */
-static inline rounded any_float(const ptq_round_float *c, vf x, vf scale, vf by,
-                                int exact, int even, int keeps_zero) {
-  const vi sign = vi_set(INT32_MIN);
-  const vf v = over(x, by, exact);
-  const vf a = v_min(v_float(magnitude_bits(v)), v_set(c->most));
+/* The magnitude a >= 0 to an element r, and its code: with u the power of two
+ * at or below a, but not below the least normal element, r is a multiple of u
+ * 2^-m. To even, that is the addition of 1.5 u 2^(23-m), whose last place is
+ * that multiple. NaN saturates. */
+static inline rounded element(const ptq_round_float *c, vf a, int even) {
+  a = v_min(a, v_set(c->most));
   const vi u = vi_and(v_bits(v_max(a, v_set(c->least))), vi_set(0x7F800000));
   const int32_t m = c->mantissa;
   const vf to_steps = v_float(vi_sub(vi_set((254 + m) << 23), u));
@@ -286,53 +284,154 @@ static inline rounded any_float(const ptq_round_float *c, vf x, vf scale, vf by,
     const vf step = v_float(vi_sub(u, vi_set(m << 23)));
     r = v_mul(to_integer(c, v_mul(a, to_steps)), step);
   }
-  vf y = v_mul(r, scale);
-  if (keeps_zero) {
-    y = v_float(vi_or(v_bits(y), vi_and(v_bits(x), sign)));
-  } else { /* -0 only where a weight was below */
-    const vm below = v_lt(!even && c->log2f ? v : x, v_set(0.0F));
-    y = v_pick(below, v_float(vi_or(v_bits(y), sign)), y);
-  }
   const vi exponent = vi_sub(vi_exponent(u), vi_set(c->bias));
   const vf digits = v_set((float)(1 << m));
-  const vf code =
-      v_add(v_mul(v_from_int(exponent), digits), v_mul(r, to_steps));
-  const vm negative = v_lt(v, v_set(0.0F));
-  return (rounded){y, v_pick(negative, v_sub(v_set(0.0F), code), code)};
+  return (rounded){
+      r, v_add(v_mul(v_from_int(exponent), digits), v_mul(r, to_steps))};
 }
 
-/* MX with ties to even; with other ties; any scale, ties to even. */
+static inline vf v_abs(vf a) {
+  return v_float(magnitude_bits(a));
+}
+
+/* a with the sign of b; a >= 0. */
+static inline vf v_sign(vf a, vf b) {
+  return v_float(vi_or(v_bits(a), vi_and(v_bits(b), vi_set(INT32_MIN))));
+}
+
+/* -a where b is below 0: of a value 0 only then -0. */
+static inline vf v_below(vf a, vf b) {
+  const vf minus = v_float(vi_or(v_bits(a), vi_set(INT32_MIN)));
+  return v_pick(v_lt(b, v_set(0.0F)), minus, a);
+}
+
+static inline vf signed_code(vf code, vf v) {
+  return v_pick(v_lt(v, v_set(0.0F)), v_sub(v_set(0.0F), code), code);
+}
+
+/* MX with ties to even. */
 static inline rounded step_mx(const ptq_round_float *c, vf x, vf scale, vf zero,
                               vf by, int exact) {
   (void)zero;
-  return any_float(c, x, scale, by, exact, 1, 0);
+  const vf v = over(x, by, exact);
+  const rounded r = element(c, v_abs(v), 1);
+  return (rounded){v_below(v_mul(r.y, scale), x), signed_code(r.code, v)};
 }
 
+/* With other ties. */
 static inline rounded step_mx_ties(const ptq_round_float *c, vf x, vf scale,
                                    vf zero, vf by, int exact) {
   (void)zero;
-  return any_float(c, x, scale, by, exact, 0, 0);
+  const vf v = over(x, by, exact);
+  const rounded r = element(c, v_abs(v), 0);
+  vf sign_of = x;
+  if (c->log2f)
+    sign_of = c->unit == 1.0F ? v : v_div(x, v_mul(scale, v_set(c->unit)));
+  return (rounded){v_below(v_mul(r.y, scale), sign_of), signed_code(r.code, x)};
 }
 
+/* dmx-compressor: what lies below the least normal element is summed with it
+ * first; no zero keeps a sign, but all of a block whose scale is 0. */
+static inline rounded step_dmx(const ptq_round_float *c, vf x, vf scale,
+                               vf zero, vf by, int exact) {
+  (void)zero;
+  const vf none = v_set(0.0F), least = v_set(c->least);
+  const vf v = over(x, by, exact), a = v_abs(v);
+  const vf summed = v_sub(v_add(a, least), least);
+  const rounded r = element(c, v_pick(v_lt(a, least), summed, a), 1);
+  vf y = v_pick(v_eq(r.y, none), none, v_below(v_mul(r.y, scale), x));
+  vf code = signed_code(r.code, v);
+  if (!exact) {
+    const vm nothing = v_eq(scale, none);
+    y = v_pick(nothing, v_pick(v_lt(none, x), none, v_set(-0.0F)), y);
+    code = v_pick(nothing, none, code);
+  }
+  return (rounded){y, code};
+}
+
+/* Any scale, ties to even. */
 static inline rounded step_fp(const ptq_round_float *c, vf x, vf scale, vf zero,
                               vf by, int exact) {
   (void)zero;
-  return any_float(c, x, scale, by, exact, 1, 1);
+  const vf v = over(x, by, exact);
+  const rounded r = element(c, v_abs(v), 1);
+  return (rounded){v_sign(v_mul(r.y, scale), x), signed_code(r.code, v)};
+}
+
+/* NVFP4: weights are multiplied by p.zero. */
+static inline rounded step_nv(const ptq_round_float *c, vf x, vf scale, vf zero,
+                              vf by, int exact) {
+  (void)by, (void)exact;
+  const vf v = v_mul(x, zero);
+  const rounded r = element(c, v_abs(v), 1);
+  const vf y = v_mul(r.y, scale);
+  return (rounded){c->keeps_zero ? v_sign(y, v) : v_below(y, v),
+                   signed_code(r.code, v)};
 }
 
 RUN(k_mx, ptq_round_float, step_mx, 1)
 RUN(k_mx_ties, ptq_round_float, step_mx_ties, 1)
+RUN(k_dmx, ptq_round_float, step_dmx, 1)
 RUN(k_fp, ptq_round_float, step_fp, 0)
+RUN(k_nv, ptq_round_float, step_nv, 0)
 
 static void k_floats(const ptq_round_float *c, const float *x, int64_t n,
                      int64_t width, const ptq_group_params *p, float *y,
                      int16_t *q, bool stream) {
-  if (c->keeps_zero)
+  if (c->by_zero)
+    k_nv(c, x, n, width, p, y, q, stream);
+  else if (c->keeps_zero)
     k_fp(c, x, n, width, p, y, q, stream);
+  else if (c->dmx)
+    k_dmx(c, x, n, width, p, y, q, stream);
   else if (c->away || c->log2f)
     k_mx_ties(c, x, n, width, p, y, q, stream);
   else
     k_mx(c, x, n, width, p, y, q, stream);
+}
+
+/* BitNet's: weights times p.zero to the nearest of -1, 0, 1, half to 0. */
+static inline rounded step_absmean(const ptq_round_ternary *c, vf x, vf scale,
+                                   vf zero, vf by, int exact) {
+  (void)c, (void)by, (void)exact;
+  const vf none = v_set(0.0F), one = v_set(1.0F), v = v_mul(x, zero);
+  const vm far = v_lt(v_set(0.5F), v_abs(v));
+  return (rounded){v_sign(v_pick(far, scale, none), v),
+                   v_pick(far, v_sign(one, v), none)};
+}
+
+/* GPTQ's trits: beyond half the largest weight, p.scale, that; below half the
+ * least, p.zero, that. */
+static inline rounded step_trits(const ptq_round_ternary *c, vf x, vf scale,
+                                 vf zero, vf by, int exact) {
+  (void)c, (void)by, (void)exact;
+  const vf none = v_set(0.0F), half = v_set(0.5F);
+  const vm up = v_lt(v_mul(scale, half), x), down = v_lt(x, v_mul(zero, half));
+  return (rounded){v_pick(up, scale, v_pick(down, zero, none)),
+                   v_pick(up, v_set(1.0F), v_pick(down, v_set(-1.0F), none))};
+}
+
+RUN(k_absmean, ptq_round_ternary, step_absmean, 0)
+RUN(k_trits, ptq_round_ternary, step_trits, 0)
+
+static void k_ternary(const ptq_round_ternary *c, const float *x, int64_t n,
+                      int64_t width, const ptq_group_params *p, float *y,
+                      int16_t *q, bool stream) {
+  if (c->trits)
+    k_trits(c, x, n, width, p, y, q, stream);
+  else
+    k_absmean(c, x, n, width, p, y, q, stream);
+}
+
+/* Sixteen partial sums in float64, each in order, then these in order. */
+static double k_sum_abs(const float *x, int64_t n) {
+  double sum[PTQ_LANES] = {0.0}, total = 0.0;
+  int64_t i = 0;
+  for (; i + PTQ_LANES <= n; i += PTQ_LANES)
+    for (int j = 0; j < PTQ_LANES; j++) sum[j] += fabs((double)x[i + j]);
+  for (int j = 0; i < n; i++, j++) sum[j] += fabs((double)x[i]);
+  for (int j = 0; j < PTQ_LANES; j++) total += sum[j];
+  return total;
 }
 
 static inline rounded step_book(const ptq_round_book *c, vf x, vf scale,
@@ -395,6 +494,8 @@ const ptq_round_table ROUND_TABLE = {
     .ints = k_ints,
     .mxints = k_mxints,
     .floats = k_floats,
+    .ternary = k_ternary,
+    .sum_abs = k_sum_abs,
     .book = k_book,
     .ints64 = k_ints64,
 };

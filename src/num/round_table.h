@@ -34,13 +34,22 @@ typedef struct ptq_round_float {
   float most, least; /* largest element, least normal one */
   int mantissa;
   int bias;        /* exponent of `least` as float32 encodes it */
-  bool keeps_zero; /* -0 stays, ties go to even; else -0 becomes 0, and */
-  bool away;       /* ties go away from zero, else to even; */
-  bool log2f;      /* floor(t + 0.5) in float32, sign of the quotient */
+  bool by_zero;    /* weights are multiplied by p.zero: NVFP4 */
+  bool keeps_zero; /* -0 stays -0, any scale; ties go to even */
+  bool dmx;        /* dmx-compressor's MXFP; ties go to even */
+  bool away;       /* ties go away from zero, else to even */
+  bool log2f;      /* floor(t + 0.5) in float32, and the sign that ... */
+  float unit;      /* ... the quotient by scale * unit has */
 } ptq_round_float;
 
-/** At most 16 values, for weights times 1 / max(p.zero, 1e-38): the nearest, a
- * value above bound[k] being nearer to level[k + 1] than to level[k]. */
+/** -1, 0, 1: dtype_ternary.c. */
+typedef struct ptq_round_ternary {
+  bool trits; /* the reference's; else absmean */
+} ptq_round_ternary;
+
+/** At most 16 values, for weights times 1 / p.zero, the group's scale: the
+ * nearest, a value above bound[k] being nearer to level[k + 1] than to
+ * level[k]. */
 typedef struct ptq_round_book {
   int n;
   float level[16]; /* ascending */
@@ -64,6 +73,10 @@ typedef struct ptq_round_table {
   void (*floats)(const ptq_round_float *c, const float *x, int64_t n,
                  int64_t width, const ptq_group_params *p, float *y, int16_t *q,
                  bool stream);
+  void (*ternary)(const ptq_round_ternary *c, const float *x, int64_t n,
+                  int64_t width, const ptq_group_params *p, float *y,
+                  int16_t *q, bool stream);
+  double (*sum_abs)(const float *x, int64_t n);
   void (*book)(const ptq_round_book *c, const float *x, int64_t n,
                int64_t width, const ptq_group_params *p, float *y, int16_t *q,
                bool stream);

@@ -77,6 +77,10 @@ const char *ptq_vec_isa(void) {
   return table()->isa;
 }
 
+const ptq_round_table *ptq_rounding(void) {
+  return table()->rounding;
+}
+
 double ptq_vec_exp(const float *x, int64_t n, float shift, float *y) {
   return table()->exp(x, n, shift, y);
 }

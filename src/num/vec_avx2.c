@@ -8,6 +8,7 @@
 
 #define VEC_TABLE ptq_vec_avx2
 #define VEC_ISA "avx2"
+#define VEC_ROUNDING ptq_round_avx2
 enum { LANES = 8 };
 
 typedef __m256 vf;

@@ -7,6 +7,7 @@
 
 #define VEC_TABLE ptq_vec_avx512
 #define VEC_ISA "avx512"
+#define VEC_ROUNDING ptq_round_avx512
 enum { LANES = 16 };
 
 typedef __m512 vf;

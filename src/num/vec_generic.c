@@ -8,6 +8,7 @@
 
 #define VEC_TABLE ptq_vec_generic
 #define VEC_ISA "generic"
+#define VEC_ROUNDING ptq_round_generic
 enum { LANES = 4 };
 
 typedef float vf __attribute__((vector_size(16)));

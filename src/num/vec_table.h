@@ -9,9 +9,12 @@
 
 #include <stdint.h>
 
+#include "round_table.h"
+
 /** Members are the functions of ptq/num/vec.h of the same name. */
 typedef struct ptq_vec_table {
   const char *isa;
+  const ptq_round_table *rounding; /* of the same instruction set */
   double (*exp)(const float *x, int64_t n, float shift, float *y);
   double (*sum_exp)(const float *x, int64_t n, float shift);
   float (*max)(const float *x, int64_t n, int64_t *at);

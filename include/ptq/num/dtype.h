@@ -218,7 +218,8 @@ struct ptq_dtype_family {
   /** Value of a code; NULL where it is scale * (code - zero). */
   float (*value)(const ptq_dtype *dt, const ptq_group_params *p, int code);
   /** Fill *m (width, groups and whole are set, tensor is 1) from w[rows,
-   * cols], finite; NULL where groups share nothing but what dq= says. */
+   * cols], PTQ_E_NUMERIC where that is not finite; NULL where groups share
+   * nothing but what dq= says. */
   ptq_status (*prepare)(const ptq_dtype *dt, const float *w, int64_t rows,
                         int64_t cols, ptq_dtype_matrix *m, ptq_err *err);
   /** The storable parameters nearest to *p, for scales that are neither as
