@@ -14,7 +14,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "descent.h"
+#include "tune.h"
 #include "gptq_core.h"
 #include "gptq_factor.h"
 #include "option_table.h"
@@ -245,18 +245,18 @@ static ptq_status run_in_frame(const quip_options *o, const inputs *x,
                             .q = out->q,
                             .params = out->params};
   PTQ_TRY(ptq_gptq_run(&job, err));
-  const ptq_descent_job descent = {.w = w,
-                                   .rows = in->rows,
-                                   .cols = in->cols,
-                                   .dtype = &dtype,
-                                   .group = in->group,
-                                   .h = x->h,
-                                   .params = out->params,
-                                   .passes = o->tune,
-                                   .threads = in->threads,
-                                   .y = out->y,
-                                   .q = out->q};
-  PTQ_TRY(ptq_descend(&descent, err));
+  const ptq_tune_job tune = {.w = w,
+                             .rows = in->rows,
+                             .cols = in->cols,
+                             .dtype = &dtype,
+                             .group = in->group,
+                             .h = x->h,
+                             .params = out->params,
+                             .passes = o->tune,
+                             .threads = in->threads,
+                             .y = out->y,
+                             .q = out->q};
+  PTQ_TRY(ptq_tune(&tune, err));
 done:
   ptq_dtype_matrix_release(&state);
   return rc;

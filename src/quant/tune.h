@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /**
- * @file descent.h
- * Coordinate descent on the codes of a layer under the full second moment.
+ * @file tune.h
+ * QuIP's passes behind LDLQ: coordinate descent on codes, parameters fixed.
  */
-#ifndef PTQ_QUANT_DESCENT_H
-#define PTQ_QUANT_DESCENT_H
+#ifndef PTQ_QUANT_TUNE_H
+#define PTQ_QUANT_TUNE_H
 
 #include <stdint.h>
 
 #include "ptq/num/dtype.h"
 
-typedef struct ptq_descent_job {
+typedef struct ptq_tune_job {
   const float *w; /* borrowed; [rows, cols], finite */
   int64_t rows, cols;
   const ptq_dtype *dtype;         /* borrowed, prepared */
@@ -22,13 +22,13 @@ typedef struct ptq_descent_job {
   int threads; /* bits do not depend on it */
   float *y;    /* borrowed; [rows, cols], to start from and to improve */
   int16_t *q;  /* borrowed; [rows, cols] */
-} ptq_descent_job;
+} ptq_tune_job;
 
 /**
  * `passes` times over the columns, the last first: column k becomes the
  * rounding of y_k + (w - y) h_k / h_kk, which is best while the others stay.
  * Columns whose h_kk is not positive are left as they are. PTQ_E_NOMEM.
  */
-ptq_status ptq_descend(const ptq_descent_job *job, ptq_err *err);
+ptq_status ptq_tune(const ptq_tune_job *job, ptq_err *err);
 
-#endif /* PTQ_QUANT_DESCENT_H */
+#endif /* PTQ_QUANT_TUNE_H */

@@ -5,7 +5,7 @@
  * G = H[block, :] E, one product of matrices; within the block G follows each
  * change, G_j -= H_jk (y_k new - y_k old).
  */
-#include "descent.h"
+#include "tune.h"
 
 #include <string.h>
 
@@ -16,7 +16,7 @@
 enum { TILE = 256, BLOCK = 64 };
 
 typedef struct tile {
-  const ptq_descent_job *job; /* borrowed */
+  const ptq_tune_job *job; /* borrowed */
   int64_t row, rows;
   int64_t width, n_groups;
   double *e;                /* owned; [cols, rows]: w - y */
@@ -31,7 +31,7 @@ static int64_t least(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
-static ptq_status tile_init(tile *t, const ptq_descent_job *job, int64_t index,
+static ptq_status tile_init(tile *t, const ptq_tune_job *job, int64_t index,
                             ptq_err *err) {
   ptq_status rc = PTQ_OK;
   *t = (tile){.job = job, .row = index * TILE};
@@ -39,7 +39,7 @@ static ptq_status tile_init(tile *t, const ptq_descent_job *job, int64_t index,
   t->width = job->group > 0 ? least(job->group, job->cols) : job->cols;
   t->n_groups = ptq_dtype_groups(job->cols, job->group);
   const int64_t n = job->cols * t->rows;
-  const char *what = "rows of a descent";
+  const char *what = "rows to tune";
   PTQ_TRY(ptq_alloc(&t->e, n, sizeof *t->e, what, err));
   PTQ_TRY(ptq_alloc(&t->g, BLOCK * t->rows, sizeof *t->g, what, err));
   PTQ_TRY(ptq_alloc(&t->y, n, sizeof *t->y, what, err));
@@ -61,7 +61,7 @@ static void tile_release(tile *t) {
 }
 
 static void load(tile *t) {
-  const ptq_descent_job *job = t->job;
+  const ptq_tune_job *job = t->job;
   for (int64_t r = 0; r < t->rows; r++) {
     for (int64_t c = 0; c < job->cols; c++) {
       const int64_t at = (t->row + r) * job->cols + c, to = c * t->rows + r;
@@ -78,7 +78,7 @@ static void load(tile *t) {
 }
 
 static void store(const tile *t) {
-  const ptq_descent_job *job = t->job;
+  const ptq_tune_job *job = t->job;
   for (int64_t r = 0; r < t->rows; r++)
     for (int64_t c = 0; c < job->cols; c++) {
       const int64_t at = (t->row + r) * job->cols + c;
@@ -89,7 +89,7 @@ static void store(const tile *t) {
 
 /* Column k anew; columns [first, k) of the block follow in t->g. */
 static void improve_column(tile *t, int64_t first, int64_t k) {
-  const ptq_descent_job *job = t->job;
+  const ptq_tune_job *job = t->job;
   const int64_t n = t->rows, at = k * n;
   const double *h = job->h + k * job->cols;
   double *g = t->g + (k - first) * n;
@@ -112,7 +112,7 @@ static void improve_column(tile *t, int64_t first, int64_t k) {
 }
 
 static ptq_status run_tile(void *ctx, int64_t index, ptq_err *err) {
-  const ptq_descent_job *job = ctx;
+  const ptq_tune_job *job = ctx;
   const int64_t cols = job->cols, last = (cols - 1) / BLOCK * BLOCK;
   tile t;
   ptq_status rc = PTQ_OK;
@@ -132,9 +132,9 @@ done:
   return rc;
 }
 
-ptq_status ptq_descend(const ptq_descent_job *job, ptq_err *err) {
+ptq_status ptq_tune(const ptq_tune_job *job, ptq_err *err) {
   if (job->passes == 0) return PTQ_OK;
-  ptq_descent_job copy = *job;
+  ptq_tune_job copy = *job;
   return ptq_tiles_run((job->rows + TILE - 1) / TILE, job->threads, run_tile,
                        &copy, err);
 }

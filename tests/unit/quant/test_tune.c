@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "descent.h"
+#include "tune.h"
 #include "layer.h"
 
 /* The same in plain loops, a row at a time. */
@@ -29,18 +29,18 @@ static void plain_descent(const layer *l, const ptq_dtype *dt, int64_t group,
 }
 
 static void descend(layer *l, const ptq_dtype *dt, int64_t group, int passes) {
-  const ptq_descent_job job = {.w = l->w,
-                               .rows = l->rows,
-                               .cols = l->cols,
-                               .dtype = dt,
-                               .group = group,
-                               .h = l->h,
-                               .params = l->params,
-                               .passes = passes,
-                               .threads = l->threads,
-                               .y = l->y,
-                               .q = l->q};
-  assert_int_equal(ptq_descend(&job, NULL), PTQ_OK);
+  const ptq_tune_job job = {.w = l->w,
+                            .rows = l->rows,
+                            .cols = l->cols,
+                            .dtype = dt,
+                            .group = group,
+                            .h = l->h,
+                            .params = l->params,
+                            .passes = passes,
+                            .threads = l->threads,
+                            .y = l->y,
+                            .q = l->q};
+  assert_int_equal(ptq_tune(&job, NULL), PTQ_OK);
 }
 
 static void passes_are_those_of_plain_loops(void **state) {
@@ -81,6 +81,5 @@ int main(void) {
       cmocka_unit_test(passes_are_those_of_plain_loops),
       cmocka_unit_test(no_pass_changes_nothing),
   };
-  return cmocka_run_group_tests_name("quant/descent", tests, layer_set_up,
-                                     NULL);
+  return cmocka_run_group_tests_name("quant/tune", tests, layer_set_up, NULL);
 }
