@@ -17,7 +17,7 @@ usage: ./run.sh [COMMAND]
                          OPTIONS go to `ptqsweep run`
   test [--all] [FILTER]  build and run the tests (--all: the long ones too)
   bench                  measure speed as ratios in one run
-  parity [--wikitext D] [--gptq D]
+  parity [--wikitext D] [--gptq D] [--microxcaling D]
                          compare live with transformers and the references
   clean                  remove what was built and cached
 

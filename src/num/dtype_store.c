@@ -161,7 +161,8 @@ void ptq_dtype_store64(const ptq_dtype *dt, int64_t index, double lo, double hi,
                        ptq_group_params64 *p) {
   const ptq_dtype_family *f = dt->family;
   const double size = fabs(p->scale);
-  if (storage_of(dt) == 0 || !(size > 0.0)) return;
+  const bool nests_zeros = nests_bnb(dt) && f->encodes_by_zero; /* the tool */
+  if (storage_of(dt) == 0 || !(size > 0.0 || nests_zeros)) return;
   if (too_large(dt, size)) {
     p->scale = (double)INFINITY;
     return;

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Sourced by parity and bench: PyTorch in an environment of its own outside the
 # repository (PTQ_PARITY_VENV names one that is there), a newer transformers
-# beside it (PTQ_PARITY_NEWER_VENV), and the checkpoint of SmolLM2-135M. Sets
-# parity_python, newer_python, cache and model.
+# beside it (PTQ_PARITY_NEWER_VENV), the number formats' tools
+# (PTQ_PARITY_FORMATS_VENV), and the checkpoint of SmolLM2-135M. Sets
+# parity_python, newer_python, formats_python, cache and model.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/ptqsweep
 model=$cache/smollm2-135m
 venv=${PTQ_PARITY_VENV:-$cache/parity-venv}
@@ -32,6 +33,22 @@ make_newer() {
     "$parity_python" -c 'import site; print(site.getsitepackages()[0])' > \
       "$("$newer_python" -c 'import site; print(site.getsitepackages()[0])')/torch.pth"
     cp "$top/tests/parity/requirements-newer.txt" "$newer/requirements.txt"
+  fi
+}
+
+# The formats' own tools, in an environment that finds PyTorch in the first.
+formats=${PTQ_PARITY_FORMATS_VENV:-$cache/parity-formats-venv}
+formats_python=$formats/bin/python
+make_formats() {
+  if [ -z "${PTQ_PARITY_FORMATS_VENV:-}" ] &&
+     ! cmp -s "$top/tests/parity/requirements-formats.txt" \
+       "$formats/requirements.txt"; then
+    python3 -m venv --clear "$formats"
+    "$formats_python" -m pip install -q --disable-pip-version-check \
+      --no-deps -r "$top/tests/parity/requirements-formats.txt"
+    "$parity_python" -c 'import site; print(site.getsitepackages()[0])' > \
+      "$("$formats_python" -c 'import site; print(site.getsitepackages()[0])')/torch.pth"
+    cp "$top/tests/parity/requirements-formats.txt" "$formats/requirements.txt"
   fi
 }
 

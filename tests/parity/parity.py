@@ -146,6 +146,7 @@ def main():
     parser.add_argument("--model", required=True, help="SmolLM2-135M")
     parser.add_argument("--wikitext", help="directory of test.txt and valid.txt")
     parser.add_argument("--gptq", help="checkout of IST-DASLab/gptq")
+    parser.add_argument("--microxcaling", help="for formats.py")
     args = parser.parse_args()
     table = Table()
     zoo(table, args.build)

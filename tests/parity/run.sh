@@ -1,23 +1,27 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ./run.sh parity [--wikitext DIR] [--gptq DIR]: live, with transformers and
-# the references.
+# ./run.sh parity [--wikitext DIR] [--gptq DIR] [--microxcaling DIR]: live, with
+# transformers, the references and the number formats' tools.
 set -euo pipefail
 build=$1; shift
 top=$(cd "$(dirname "$0")/../.." && pwd)
 . "$top/tests/parity/environment.sh"
 make_newer
+make_formats
 make_model
 failed=0
 # Other models and sizes each day.
 seed=${PTQ_PARITY_SEED:-$(date +%Y%m%d)}
-echo "random models of every architecture, PTQ_PARITY_SEED=$seed"
+echo "random models of every architecture and matrices, PTQ_PARITY_SEED=$seed"
 each="$top/tests/parity/architectures.py --build $build --seed $seed"
 # shellcheck disable=SC2086
 {
   "$parity_python" $each || failed=1
   "$newer_python" $each --without $("$parity_python" $each --list) || failed=1
 }
+# dmx-compressor builds its kernels with the ninja beside this Python.
+PATH=$formats/bin:$PATH "$formats_python" "$top/tests/parity/formats.py" \
+  --build "$build" --seed "$seed" "$@" || failed=1
 "$parity_python" "$top/tests/parity/parity.py" --build "$build" \
   --model "$model" "$@" || failed=1
 exit $failed

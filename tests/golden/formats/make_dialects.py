@@ -64,8 +64,8 @@ def usual_rows(rng):
     negative = -1.99 * np.ones(COLS)  # dmx's asymmetric post-pass
     negative[1::4] = rng.uniform(-2, 2, len(negative[1::4]))
     saturated = rng.uniform(0.9, 1.0, COLS) * 2 * rng.choice([-1, 1], COLS)
-    levels = rng.standard_normal(COLS) * np.repeat(
-        2.0 ** -np.arange(0, 18, 2), 8)  # small groups beside a large one
+    levels = rng.standard_normal(COLS) * np.resize(np.repeat(
+        2.0 ** -np.arange(0, 18, 2), 8), COLS)  # small groups, a large one
     return np.stack([*normal, *heavy, around, below, above, zeros, sparse,
                      single, positive, -positive, constant, halves, floats,
                      near_floats, both, negative, saturated, levels]).astype(F)

@@ -196,12 +196,14 @@ def bitsandbytes_4bit(name, nested=None):
     table = codebook(name)
 
     def one(part):
-        ops._get_4bit_code = lambda *_: table
-        ops._get_4bit_quantize_bounds.cache_clear()
         rows, width = part.shape
-        even = torch.nn.functional.pad(part, (0, width % 2))
+        even = torch.nn.functional.pad(part, (0, width % 2)).contiguous()
+        known, ops._get_4bit_code = ops._get_4bit_code, lambda *_: table
+        ops._get_4bit_quantize_bounds.cache_clear()
         packed, absmax = torch.ops.bitsandbytes.quantize_4bit.default(
-            even.contiguous(), even.shape[1], name, torch.uint8)
+            even, even.shape[1], name, torch.uint8)
+        ops._get_4bit_code = known
+        ops._get_4bit_quantize_bounds.cache_clear()
         codes = torch.stack((packed >> 4, packed & 15), -1).reshape(rows, -1)
         return table[codes.long()][:, :width], absmax
 
