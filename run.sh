@@ -44,6 +44,7 @@ py:venv,ensurepip       python3-venv         python
 hdf5                    libhdf5-openmpi-dev  hdf5-parallel
 blas                    libopenblas-dev      openblas
 pc:gsl                  libgsl-dev           gsl
+xgboost                 libxgboost-dev       xgboost
 pc:yaml-0.1             libyaml-dev          libyaml
 pc:jansson              libjansson-dev       jansson
 pc:libxxhash            libxxhash-dev        xxhash
@@ -71,6 +72,8 @@ has() {
     header:*) compiles cc "#include <${1#header:}>" ;;
     hdf5) command -v h5pcc >/dev/null || command -v h5pcc.openmpi >/dev/null ||
       [ -n "${HDF5_ROOT:-}" ] ;;
+    xgboost) compiles cc "#include <xgboost/c_api.h>" ||
+      [ -n "${XGBOOST_ROOT:-}" ] ;;
     blas) pkg-config --exists openblas 2>/dev/null || [ -n "${OPENBLAS_ROOT:-}" ] ;;
   esac
 }

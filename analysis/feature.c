@@ -64,6 +64,93 @@ MODEL_NUMBER(params_quantizable)
 MODEL_NUMBER(n_blocks)
 MODEL_NUMBER(d_model)
 MODEL_NUMBER(vocab)
+MODEL_NUMBER(d_ff)
+MODEL_NUMBER(n_heads)
+MODEL_NUMBER(n_kv_heads)
+MODEL_NUMBER(calib_tokens)
+
+/* A number among the model's covariates "k=v,...", NaN if it is not there. */
+double ptq_covariate(const ptq_model_row *m, const char *name) {
+  const size_t n = strlen(name);
+  for (const char *at = m->covariates; *at != '\0';) {
+    const size_t len = strcspn(at, ",");
+    if (len > n && strncmp(at, name, n) == 0 && at[n] == '=') {
+      char *end = NULL;
+      const double v = strtod(at + n + 1, &end);
+      return end == at + len ? v : (double)NAN;
+    }
+    at += len;
+    at += *at == ',';
+  }
+  return (double)NAN;
+}
+
+#define COVARIATE(name)                        \
+  static double get_##name(const ptq_obs *o) { \
+    return ptq_covariate(o->model, #name);     \
+  }
+COVARIATE(train_tokens)
+COVARIATE(train_seed)
+
+static double get_tokens_per_param(const ptq_obs *o) {
+  return get_train_tokens(o) / get_params_nonembedding(o);
+}
+static double get_share_quantized(const ptq_obs *o) {
+  return get_params_quantizable(o) / get_params(o);
+}
+static double get_aspect(const ptq_obs *o) {
+  return get_d_model(o) / get_n_blocks(o);
+}
+static double get_headroom(const ptq_obs *o) {
+  return o->model->nll_unigram - o->model->nll;
+}
+static double get_nll_byte(const ptq_obs *o) {
+  return o->model->nll_byte;
+}
+static double get_sqnr_rtn(const ptq_obs *o) {
+  return o->sqnr_rtn;
+}
+
+#define LAYER_NUMBER(name, member)             \
+  static double get_##name(const ptq_obs *o) { \
+    return o->layers.member;                   \
+  }
+LAYER_NUMBER(sqnr_weight_min, weight_min)
+LAYER_NUMBER(sqnr_weight_max, weight_max)
+LAYER_NUMBER(sqnr_weight_sd, weight_sd)
+LAYER_NUMBER(sqnr_output_min, output_min)
+LAYER_NUMBER(sqnr_output_max, output_max)
+LAYER_NUMBER(sqnr_output_sd, output_sd)
+
+static double get_err_hessian_max(const ptq_obs *o) {
+  return exp(o->layers.log_err_max);
+}
+
+#define SPECTRUM_NUMBER(name, member)                                   \
+  static double get_##name(const ptq_obs *o) {                          \
+    return o->traits != NULL ? o->traits->all.member : (double)NAN;     \
+  }                                                                     \
+  static double get_##name##_nofirst(const ptq_obs *o) {                \
+    return o->traits != NULL ? o->traits->nofirst.member : (double)NAN; \
+  }
+SPECTRUM_NUMBER(log_trace, log_trace)
+SPECTRUM_NUMBER(top_share, top_share)
+SPECTRUM_NUMBER(rank, rank)
+SPECTRUM_NUMBER(log_cond, log_cond)
+SPECTRUM_NUMBER(tail, tail)
+
+static double get_h_trace(const ptq_obs *o) {
+  return exp(get_log_trace(o));
+}
+static double get_h_trace_nofirst(const ptq_obs *o) {
+  return exp(get_log_trace_nofirst(o));
+}
+static double get_h_cond(const ptq_obs *o) {
+  return exp(get_log_cond(o));
+}
+static double get_h_cond_nofirst(const ptq_obs *o) {
+  return exp(get_log_cond_nofirst(o));
+}
 
 static double get_nll_model(const ptq_obs *o) {
   return o->model->nll;
@@ -94,12 +181,66 @@ static const ptq_feature features[] = {
    get_bits_model},
   {"group", "", "weights that share a scale; rows and tensors by their mean width",
    PTQ_TIER_CONFIG, ptq_effective_group},
+  {"d_ff", "", "width of the MLP", PTQ_TIER_CONFIG, get_d_ff},
+  {"n_heads", "", "attention heads", PTQ_TIER_CONFIG, get_n_heads},
+  {"n_kv_heads", "", "key and value heads", PTQ_TIER_CONFIG, get_n_kv_heads},
+  {"aspect", "", "d_model over blocks", PTQ_TIER_CONFIG, get_aspect},
+  {"share_quantized", "", "quantized weights over all parameters",
+   PTQ_TIER_CONFIG, get_share_quantized},
+  {"calib_tokens", "", "tokens of the calibration text", PTQ_TIER_CONFIG,
+   get_calib_tokens},
+  {"train_tokens", "", "tokens the model was trained on (covariate)",
+   PTQ_TIER_CONFIG, get_train_tokens},
+  {"tokens_per_param", "", "train_tokens over params_nonembedding",
+   PTQ_TIER_CONFIG, get_tokens_per_param},
+  {"train_seed", "", "seed of its training (covariate)", PTQ_TIER_CONFIG,
+   get_train_seed},
+  {"sqnr_rtn", "dB", "weight SQNR of the same dtype and group, only rounded",
+   PTQ_TIER_WEIGHTS, get_sqnr_rtn},
   {"sqnr_weight", "dB", "weight SQNR pooled over layers", PTQ_TIER_WEIGHTS,
    get_sqnr_weight},
+  {"sqnr_weight_min", "dB", "least weight SQNR of a layer", PTQ_TIER_WEIGHTS,
+   get_sqnr_weight_min},
+  {"sqnr_weight_max", "dB", "largest weight SQNR of a layer", PTQ_TIER_WEIGHTS,
+   get_sqnr_weight_max},
+  {"sqnr_weight_sd", "dB", "spread of weight SQNR over layers",
+   PTQ_TIER_WEIGHTS, get_sqnr_weight_sd},
   {"sqnr_output", "dB", "output SQNR on reference inputs, mean over layers",
    PTQ_TIER_CALIBRATION, get_sqnr_output},
   {"err_hessian", "", "geometric mean over layers of tr(E H E') / tr(W H W')",
    PTQ_TIER_CALIBRATION, get_err_hessian},
+  {"sqnr_output_min", "dB", "least output SQNR of a layer",
+   PTQ_TIER_CALIBRATION, get_sqnr_output_min},
+  {"sqnr_output_max", "dB", "largest output SQNR of a layer",
+   PTQ_TIER_CALIBRATION, get_sqnr_output_max},
+  {"sqnr_output_sd", "dB", "spread of output SQNR over layers",
+   PTQ_TIER_CALIBRATION, get_sqnr_output_sd},
+  {"err_hessian_max", "", "largest tr(E H E') / tr(W H W') of a layer",
+   PTQ_TIER_CALIBRATION, get_err_hessian_max},
+  {"h_trace", "", "geometric mean of tr(H) / d over sites and blocks",
+   PTQ_TIER_CALIBRATION, get_h_trace},
+  {"h_top", "", "mean share of the largest eigenvalue of H in its trace",
+   PTQ_TIER_CALIBRATION, get_top_share},
+  {"h_rank", "", "mean effective rank of H (entropy) over d",
+   PTQ_TIER_CALIBRATION, get_rank},
+  {"h_cond", "", "largest eigenvalue of H over that at 9/10 of the ranks",
+   PTQ_TIER_CALIBRATION, get_h_cond},
+  {"h_tail", "", "exponent of the fall of H's eigenvalues by rank",
+   PTQ_TIER_CALIBRATION, get_tail},
+  {"h_trace_nofirst", "", "h_trace without the first position of windows",
+   PTQ_TIER_CALIBRATION, get_h_trace_nofirst},
+  {"h_top_nofirst", "", "h_top without the first position of windows",
+   PTQ_TIER_CALIBRATION, get_top_share_nofirst},
+  {"h_rank_nofirst", "", "h_rank without the first position of windows",
+   PTQ_TIER_CALIBRATION, get_rank_nofirst},
+  {"h_cond_nofirst", "", "h_cond without the first position of windows",
+   PTQ_TIER_CALIBRATION, get_h_cond_nofirst},
+  {"h_tail_nofirst", "", "h_tail without the first position of windows",
+   PTQ_TIER_CALIBRATION, get_tail_nofirst},
+  {"nll_byte_model", "nat", "NLL a byte of the unquantized model",
+   PTQ_TIER_CALIBRATION, get_nll_byte},
+  {"headroom", "nat", "unigram model's NLL less the model's: what can be lost",
+   PTQ_TIER_CALIBRATION, get_headroom},
   {"nll_model", "nat", "NLL of the unquantized model", PTQ_TIER_CALIBRATION,
    get_nll_model},
 };
@@ -122,6 +263,19 @@ static void label_method(const ptq_obs *o, char *text, size_t size) {
     (void)snprintf(text, size, "%s(%s)", p->method, p->options);
 }
 
+/* The covariate's text, "?" where the sweep file says nothing. */
+static void label_lr_state(const ptq_obs *o, char *text, size_t size) {
+  static const char name[] = "lr_state=";
+  const char *at = strstr(o->model->covariates, name);
+  while (at != NULL && at != o->model->covariates && at[-1] != ',')
+    at = strstr(at + 1, name);
+  (void)ptq_text_copy(text, size, "?");
+  if (at == NULL) return;
+  at += sizeof name - 1;
+  const size_t n = strcspn(at, ",");
+  (void)snprintf(text, size, "%.*s", (int)n, at);
+}
+
 /* The name before options and width: "mxint4:x" is mxint. */
 static void label_element(const ptq_obs *o, char *text, size_t size) {
   size_t n = strcspn(o->point->dtype, ":0123456789");
@@ -135,6 +289,8 @@ static const ptq_factor factors[] = {
   {"method", "quantization method with its options", "rtn", label_method},
   {"element", "kind of number format: int, mxint, ...", NULL, label_element},
   {"dtype", "number format", NULL, label_dtype},
+  {"lr_state", "learning-rate schedule at the checkpoint (covariate)", NULL,
+   label_lr_state},
   {"family", "model family", NULL, label_family},
   {"model", "model", NULL, label_model},
 };

@@ -75,7 +75,7 @@ static ptq_status next(lexer *lx, ptq_err *err) {
 }
 
 static ptq_status unknown(const char *word, ptq_err *err) {
-  const char *names[64];
+  const char *names[128];
   size_t n = 0;
   for (size_t i = 0; ptq_feature_at(i) != NULL; i++)
     names[n++] = ptq_feature_at(i)->name;

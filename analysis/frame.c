@@ -2,10 +2,12 @@
 #include "ptq/analysis/frame.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ptq/base/check.h"
 #include "ptq/base/mem.h"
+#include "ptq/base/rng.h"
 
 static const struct {
   const char *name, *text;
@@ -41,10 +43,36 @@ static ptq_use classify(const ptq_obs *o, int state) {
   return PTQ_USE_OK;
 }
 
-static double mean_log_err(const ptq_layer_row *layers, int64_t n) {
-  double sum = 0.0;
-  for (int64_t i = 0; i < n; i++) sum += log(layers[i].err_hessian);
-  return n > 0 ? sum / (double)n : NAN;
+static int compare_twins(const void *a, const void *b) {
+  const ptq_obs *x = *(const ptq_obs *const *)a;
+  const ptq_obs *y = *(const ptq_obs *const *)b;
+  if (x->subject != y->subject) return x->subject < y->subject ? -1 : 1;
+  if (x->point->group != y->point->group)
+    return x->point->group < y->point->group ? -1 : 1;
+  return strcmp(x->point->dtype, y->point->dtype);
+}
+
+/* Every point's twin that only rounds: plain rtn of the same subject, dtype
+ * and group. */
+static ptq_status find_twins(ptq_frame *f, ptq_err *err) {
+  const ptq_obs **rounded = NULL;
+  const ptq_status rc =
+      ptq_alloc(&rounded, f->n, sizeof *rounded, "rounded points", err);
+  if (rc != PTQ_OK) return rc;
+  size_t n = 0;
+  for (int64_t i = 0; i < f->n; i++)
+    if (strcmp(f->obs[i].point->method, "rtn") == 0 &&
+        f->obs[i].point->options[0] == '\0')
+      rounded[n++] = &f->obs[i];
+  qsort(rounded, n, sizeof *rounded, compare_twins);
+  for (int64_t i = 0; i < f->n && n > 0; i++) {
+    const ptq_obs *key = &f->obs[i];
+    const ptq_obs *const *twin =
+        bsearch(&key, rounded, n, sizeof *rounded, compare_twins);
+    if (twin != NULL) f->obs[i].sqnr_rtn = (*twin)->point->sqnr_weight;
+  }
+  ptq_free(rounded);
+  return PTQ_OK;
 }
 
 ptq_status ptq_frame_build(const ptq_frame_source *source, ptq_frame *out,
@@ -54,6 +82,12 @@ ptq_status ptq_frame_build(const ptq_frame_source *source, ptq_frame *out,
   PTQ_TRY(ptq_alloc(&out->obs, source->n_points, sizeof *out->obs,
                     "observations", err));
   out->n = source->n_points;
+  if (source->n_spectra > 0) {
+    PTQ_TRY(ptq_alloc(&out->traits, source->n_models, sizeof *out->traits,
+                      "spectra of models", err));
+    ptq_model_traits_of(source->spectra, source->n_spectra, out->traits,
+                        source->n_models);
+  }
   for (int64_t i = 0; i < out->n; i++) {
     const int64_t s = source->subject[i];
     if (s < 0 || s >= source->n_models) {
@@ -66,15 +100,20 @@ ptq_status ptq_frame_build(const ptq_frame_source *source, ptq_frame *out,
     *o = (ptq_obs){.point = &source->points[i],
                    .model = &source->models[s],
                    .subject = s,
+                   .layers = ptq_layer_traits_of(NULL, 0),
+                   .traits = out->traits != NULL ? &out->traits[s] : NULL,
+                   .sqnr_rtn = NAN,
                    .log_err_hessian = NAN};
     if (source->layers != NULL) {
       const int64_t first = source->first_layer[i];
       o->n_layers = source->first_layer[i + 1] - first;
-      o->log_err_hessian = mean_log_err(source->layers + first, o->n_layers);
+      o->layers = ptq_layer_traits_of(source->layers + first, o->n_layers);
+      o->log_err_hessian = o->layers.log_err_mean;
     }
     o->use = classify(o, source->states[i]);
     out->count[o->use]++;
   }
+  PTQ_TRY(find_twins(out, err));
 done:
   if (rc != PTQ_OK) ptq_frame_release(out);
   return rc;
@@ -94,6 +133,7 @@ ptq_status ptq_frame_from_view(ptq_view *view, ptq_frame *out, ptq_err *err) {
   PTQ_TRY(ptq_view_states(view, &s.states, &n_states, &subject_states,
                           &n_subject_states, err));
   PTQ_TRY(ptq_view_index(view, &s.subject, &s.first_layer, &first_window, err));
+  PTQ_TRY(ptq_view_spectra(view, &s.spectra, &s.n_spectra, err));
   if (n_states != s.n_points || s.first_layer[s.n_points] > n_layers) {
     rc = PTQ_FAIL(err, PTQ_E_FORMAT, "'%s': tables of different lengths",
                   ptq_view_path(view));
@@ -107,7 +147,27 @@ done:
   return rc;
 }
 
+/* Each point is taken with the chance that fills the sample (Knuth's
+ * algorithm S). */
+ptq_status ptq_frame_sample(const ptq_frame *f, int64_t most, uint64_t seed,
+                            ptq_frame *out, ptq_err *err) {
+  ptq_rng rng;
+  ptq_rng_init(&rng, seed);
+  *out = (ptq_frame){.models = f->models, .n_models = f->n_models};
+  const int64_t want = f->n < most ? f->n : most;
+  const ptq_status rc =
+      ptq_alloc(&out->obs, want, sizeof *out->obs, "sample of points", err);
+  for (int64_t i = 0; i < f->n && rc == PTQ_OK && out->n < want; i++) {
+    if (ptq_rng_below(&rng, (uint64_t)(f->n - i)) >= (uint64_t)(want - out->n))
+      continue;
+    out->obs[out->n++] = f->obs[i];
+    out->count[f->obs[i].use]++;
+  }
+  return rc;
+}
+
 void ptq_frame_release(ptq_frame *f) {
   ptq_free(f->obs);
+  ptq_free(f->traits);
   *f = (ptq_frame){0};
 }

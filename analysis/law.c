@@ -29,6 +29,16 @@ static const ptq_law laws[] = {
   {"hessian",
    "dnll ~ log(params_nonembedding) + log(err_hessian) + sqnr_output",
    "size, the error that calibration sees, and the error on selection text"},
+  {"rtn",
+   "dnll ~ log(params_nonembedding) + sqnr_rtn + method",
+   "size, SQNR of rounding, and method"},
+  {"headroom",
+   "dnll ~ log(params_nonembedding) + sqnr_rtn + log(headroom) + method",
+   "the same with what the model has to lose"},
+  {"spectrum",
+   "dnll ~ log(params_nonembedding) + sqnr_rtn + h_rank_nofirst + "
+   "h_tail_nofirst + method",
+   "size, SQNR of rounding, and the inputs' spectra"},
   {"nll",
    "dnll ~ log(params_nonembedding) + log(nll_model) + bits_per_weight + "
    "log(group) + sqnr_output + method",

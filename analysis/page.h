@@ -18,6 +18,8 @@ extern const char ptq_page_style[];
 void ptq_page_numbers(const ptq_report *r, ptq_text *out);
 void ptq_page_law(const ptq_report *r, ptq_text *out);
 void ptq_page_validation(const ptq_report *r, ptq_text *out);
+/** Tables of all laws under each split. */
+void ptq_page_contest(const ptq_contest *c, ptq_text *out);
 void ptq_page_left_out(const ptq_report *r, ptq_text *out);
 ptq_status ptq_page_models(const ptq_report *r, ptq_text *out, ptq_err *err);
 void ptq_page_words(ptq_text *out);

@@ -159,12 +159,12 @@ static void accuracy_row(ptq_text *out, const char *css, const char *what,
 
 static void split_rows(ptq_text *out, const ptq_validation *v) {
   char what[128];
-  if (v->n_groups < 2) {
+  if (v->n_groups < v->split->least) {
     ptq_text_addf(out,
                   "<tr class=\"sum\"><th scope=\"row\">%s</th><td "
-                  "class=\"t\" colspan=\"8\">needs at least two; the store "
+                  "class=\"t\" colspan=\"8\">needs at least %d; the store "
                   "has %lld</td></tr>\n",
-                  v->split->name, (long long)v->n_groups);
+                  v->split->name, v->split->least, (long long)v->n_groups);
     return;
   }
   (void)snprintf(what, sizeof what, "%s (%lld)", v->split->name,
@@ -184,37 +184,6 @@ static void split_rows(ptq_text *out, const ptq_validation *v) {
     ptq_html_text(out, v->failure);
     ptq_text_add(out, "</td></tr>\n");
   }
-}
-
-static void comparison(const ptq_summary *s, ptq_text *out) {
-  ptq_text_add(out,
-               "<h3>Other formulas</h3>\n<div class=\"scroll\"><table><caption>"
-               "Median |ln(predicted / measured)| and R² of ln(ΔNLL) on "
-               "held-out points, best first.</caption><thead><tr>"
-               "<th class=\"t\" rowspan=\"2\">name</th>"
-               "<th colspan=\"2\" scope=\"colgroup\">models held out</th>"
-               "<th colspan=\"2\" scope=\"colgroup\">families held out</th>"
-               "<th class=\"t\" rowspan=\"2\">formula</th></tr><tr>"
-               "<th>median</th><th>R²</th><th>median</th><th>R²</th></tr>"
-               "</thead><tbody>\n");
-  for (int i = 0; i < s->n_others; i++) {
-    const ptq_law_result *r = &s->others[i];
-    ptq_text_addf(out, "<tr><th scope=\"row\">%s</th>", r->name);
-    if (r->fitted) {
-      for (int k = 0; k < 2; k++) {
-        ptq_html_cell(out, r->splits[k].all.median, 3);
-        ptq_html_cell(out, r->splits[k].all.r2, 3);
-      }
-      ptq_text_add(out, "<td class=\"t\"><code>");
-      ptq_html_text(out, r->formula);
-      ptq_text_add(out, "</code></td></tr>\n");
-    } else {
-      ptq_text_add(out, "<td class=\"t\" colspan=\"5\">not fitted: ");
-      ptq_html_text(out, r->failure);
-      ptq_text_add(out, "</td></tr>\n");
-    }
-  }
-  ptq_text_add(out, "</tbody></table></div>\n");
 }
 
 void ptq_page_validation(const ptq_report *r, ptq_text *out) {
@@ -238,5 +207,5 @@ void ptq_page_validation(const ptq_report *r, ptq_text *out) {
       PTQ_BAND_LOW, PTQ_BAND_HIGH);
   for (int i = 0; i < law->n_splits; i++) split_rows(out, &law->splits[i]);
   ptq_text_add(out, "</tbody></table></div>\n");
-  comparison(r->summary, out);
+  ptq_page_contest(&r->summary->contest, out);
 }

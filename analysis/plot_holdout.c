@@ -47,7 +47,7 @@ static void panel(const ptq_plot_data *d, const ptq_validation *v, int split,
   ptq_text *s = &p->script;
   ptq_plot_title(s, v->split->name);
   ptq_text_add(s, "unset label\n");
-  if (v->n_groups < 2)
+  if (v->n_groups < v->split->least)
     ptq_text_addf(s, "set label 'needs two of them' at graph 0.5,0.5 center tc "
                      "rgb '#475467'\n");
   else if (isfinite(v->all.median))

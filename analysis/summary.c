@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "ptq/analysis/summary.h"
 
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* Fit and validate one formula; what it fails of is kept in the result. */
-static ptq_status run(const ptq_frame *frame, const ptq_estimator *estimator,
-                      const char *name, const char *formula,
-                      const ptq_fit_options *options, ptq_law_result *out,
-                      ptq_err *err) {
+/* Fit one formula, and validate it on `validated` (NULL: not); what it fails of
+ * is kept in the result. */
+static ptq_status run(const ptq_frame *frame, const ptq_frame *validated,
+                      const ptq_estimator *estimator, const char *name,
+                      const char *formula, const ptq_fit_options *options,
+                      ptq_law_result *out, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_formula f;
   ptq_err why = {0};
@@ -27,29 +26,22 @@ static ptq_status run(const ptq_frame *frame, const ptq_estimator *estimator,
     goto done;
   }
   out->fitted = true;
-  for (size_t i = 0; ptq_split_at(i) != NULL && i < PTQ_SPLIT_MAX; i++) {
-    PTQ_TRY(ptq_validate(estimator, &f, options, ptq_split_at(i), frame,
-                         &out->splits[i], err));
+  const ptq_recipe recipe =
+      ptq_recipe_formula(name, formula, &f, estimator, options);
+  for (size_t i = 0; validated != NULL && ptq_split_at(i) != NULL; i++) {
+    PTQ_TRY(ptq_validate(&recipe, ptq_split_at(i), validated, &out->splits[i],
+                         err));
     out->n_splits++;
   }
 done:
   return rc;
 }
 
+static const uint64_t sample_seed = 1;
+
 static void release_law(ptq_law_result *r) {
   ptq_fit_release(&r->fit);
   for (int i = 0; i < r->n_splits; i++) ptq_validation_release(&r->splits[i]);
-}
-
-/* Fitted first, then by the held-out median over models. */
-static int compare_laws(const void *a, const void *b) {
-  const ptq_law_result *x = a, *y = b;
-  double ex = x->fitted ? x->splits[0].all.median : INFINITY;
-  double ey = y->fitted ? y->splits[0].all.median : INFINITY;
-  if (isnan(ex)) ex = INFINITY;
-  if (isnan(ey)) ey = INFINITY;
-  if (ex != ey) return (ex > ey) - (ex < ey);
-  return strcmp(x->name, y->name);
 }
 
 ptq_status ptq_summary_build(const ptq_frame *frame,
@@ -68,26 +60,28 @@ ptq_status ptq_summary_build(const ptq_frame *frame,
   PTQ_TRY(ptq_estimator_find(
       strcmp(estimator->name, "quasi") == 0 ? "censored" : "quasi", &beside,
       err));
-  PTQ_TRY(run(frame, estimator, name, formula, &options->fit, &out->law, err));
+  PTQ_TRY(ptq_frame_sample(frame, PTQ_VALIDATED_MAX, sample_seed, &out->sample,
+                           err));
+  PTQ_TRY(run(frame, &out->sample, estimator, name, formula, &options->fit,
+              &out->law, err));
   if (!out->law.fitted) {
     rc = PTQ_FAIL(err, PTQ_E_ARG, "%s", out->law.failure);
     goto done;
   }
-  PTQ_TRY(run(frame, beside, name, formula, &options->fit, &out->beside, err));
+  PTQ_TRY(run(frame, &out->sample, beside, name, formula, &options->fit,
+              &out->beside, err));
   for (size_t i = 0; ptq_estimator_at(i) != NULL; i++) {
     const ptq_estimator *e = ptq_estimator_at(i);
     if (e == estimator || e == beside || out->n_also == PTQ_ALSO_MAX) continue;
-    PTQ_TRY(run(frame, e, name, formula, &options->fit,
+    PTQ_TRY(run(frame, NULL, e, name, formula, &options->fit,
                 &out->also[out->n_also++], err));
   }
-  for (size_t i = 0; ptq_law_at(i) != NULL && i < PTQ_LAW_MAX; i++) {
-    const ptq_law *law = ptq_law_at(i);
-    out->n_others++;
-    PTQ_TRY(run(frame, estimator, law->name, law->formula, &options->fit,
-                &out->others[i], err));
-  }
-  qsort(out->others, (size_t)out->n_others, sizeof out->others[0],
-        compare_laws);
+  const ptq_contest_options contest = {.estimator = estimator,
+                                       .fit = options->fit,
+                                       .formula = options->formula,
+                                       .no_trees = options->no_trees};
+  if (!options->no_comparison)
+    PTQ_TRY(ptq_contest_hold(&out->sample, &contest, &out->contest, err));
 done:
   if (rc != PTQ_OK) ptq_summary_release(out);
   return rc;
@@ -97,6 +91,7 @@ void ptq_summary_release(ptq_summary *s) {
   release_law(&s->law);
   release_law(&s->beside);
   for (int i = 0; i < s->n_also; i++) release_law(&s->also[i]);
-  for (int i = 0; i < s->n_others; i++) release_law(&s->others[i]);
+  ptq_contest_release(&s->contest);
+  ptq_frame_release(&s->sample);
   *s = (ptq_summary){0};
 }

@@ -205,9 +205,9 @@ static void accuracy_row(const char *what, const ptq_accuracy *a,
 }
 
 static void validation(const ptq_validation *v, ptq_text *out) {
-  if (v->n_groups < 2) {
-    ptq_text_addf(out, "  %s: needs two, the store has %lld\n", v->split->name,
-                  (long long)v->n_groups);
+  if (v->n_groups < v->split->least) {
+    ptq_text_addf(out, "  %s: needs %d, the store has %lld\n", v->split->name,
+                  v->split->least, (long long)v->n_groups);
     return;
   }
   ptq_text_addf(out, "  %s (%lld)", v->split->name, (long long)v->n_groups);
@@ -219,6 +219,9 @@ static void validation(const ptq_validation *v, ptq_text *out) {
                   "; %lld points have a level or value unseen without "
                   "their %s",
                   (long long)v->n_unpredicted, v->split->what);
+  if (v->n_outside > 0)
+    ptq_text_addf(out, "; %lld points lie outside of what it was learned from",
+                  (long long)v->n_outside);
   ptq_text_add(out, "\n");
   if (v->all.n == 0) {
     ptq_text_addf(out, "    no held-out point has %g < dnll < %g\n",
@@ -310,24 +313,6 @@ static void estimators(const ptq_summary *s, ptq_text *out) {
   ptq_text_add(out, "\n");
 }
 
-static void comparison(const ptq_summary *s, ptq_text *out) {
-  ptq_text_addf(out,
-                "formulas by held-out median |ln(predicted/measured)|, %s\n"
-                "  %-12s %8s %8s %8s %8s  %s\n",
-                s->law.estimator->name, "", "models", "R2", "families", "R2",
-                "formula");
-  for (int i = 0; i < s->n_others; i++) {
-    const ptq_law_result *r = &s->others[i];
-    if (r->fitted)
-      ptq_text_addf(out, "  %-12s %8.3f %8.3f %8.3f %8.3f  %s\n", r->name,
-                    r->splits[0].all.median, r->splits[0].all.r2,
-                    r->splits[1].all.median, r->splits[1].all.r2, r->formula);
-    else
-      ptq_text_addf(out, "  %-12s not fitted: %s\n", r->name, r->failure);
-  }
-  ptq_text_add(out, "\n");
-}
-
 void ptq_summary_text(const ptq_summary *s, const char *store, ptq_text *out) {
   ptq_text_addf(out, "%s: ", store);
   ptq_frame_account(s->frame, out);
@@ -335,7 +320,12 @@ void ptq_summary_text(const ptq_summary *s, const char *store, ptq_text *out) {
   law_block(&s->law, s->frame, out);
   law_block(&s->beside, s->frame, out);
   estimators(s, out);
-  comparison(s, out);
+  if (s->sample.n < s->frame->n)
+    ptq_text_addf(out,
+                  "validation and comparison use %lld of %lld points, drawn "
+                  "at random (seed 1)\n",
+                  (long long)s->sample.n, (long long)s->frame->n);
+  ptq_contest_text(&s->contest, out);
   ptq_text_add(out, "The law, in nats a token added by quantization:\n  ");
   ptq_fit_equation(&s->law.fit, out);
   ptq_text_add(out, "\n");

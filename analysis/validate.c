@@ -1,28 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "ptq/analysis/validate.h"
 
+#include <gsl/gsl_statistics_double.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "ptq/analysis/hull.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
-
-static const char *group_model(const ptq_obs *o) {
-  return o->point->model;
-}
-static const char *group_family(const ptq_obs *o) {
-  return o->point->family;
-}
-
-static const ptq_split splits[] = {
-    {"leave-one-model-out", "model", group_model},
-    {"leave-one-family-out", "family", group_family},
-};
-
-const ptq_split *ptq_split_at(size_t i) {
-  return i < sizeof splits / sizeof splits[0] ? &splits[i] : NULL;
-}
 
 static int compare_doubles(const void *a, const void *b) {
   const double x = *(const double *)a, y = *(const double *)b;
@@ -49,11 +35,12 @@ static double log_error(double predicted, double measured) {
 static ptq_status judge(const ptq_validation *v, int bits, ptq_accuracy *a,
                         ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  double *law = NULL, *base = NULL, mean = 0.0, total = 0.0;
+  double *law = NULL, *base = NULL, *pair = NULL, mean = 0.0, total = 0.0;
   double rest = 0.0, rest_base = 0.0, inside = 0.0;
   *a = (ptq_accuracy){.n = 0};
   PTQ_TRY(ptq_alloc(&law, v->n_points, sizeof *law, "errors", err));
   PTQ_TRY(ptq_alloc(&base, v->n_points, sizeof *base, "errors", err));
+  PTQ_TRY(ptq_alloc(&pair, 4 * v->n_points, sizeof *pair, "ranks", err));
   for (int pass = 0; pass < 2; pass++) {
     int64_t n = 0;
     for (int64_t i = 0; i < v->n_points; i++) {
@@ -71,6 +58,8 @@ static ptq_status judge(const ptq_validation *v, int bits, ptq_accuracy *a,
         continue;
       }
       const double e = log_error(h->law.dnll, y), b = log_error(h->base, y);
+      pair[n - 1] = h->law.dnll;
+      pair[a->n + n - 1] = y;
       law[n - 1] = e;
       base[n - 1] = b;
       rest += e * e;
@@ -80,6 +69,9 @@ static ptq_status judge(const ptq_validation *v, int bits, ptq_accuracy *a,
     a->n = n;
     if (pass == 0 && n > 0) mean /= (double)n;
   }
+  a->rank = a->n > 2 ? gsl_stats_spearman(pair, 1, pair + a->n, 1, (size_t)a->n,
+                                          pair + 2 * a->n)
+                     : NAN;
   a->median = median(law, a->n);
   a->median_base = median(base, a->n);
   a->r2 = total > 0.0 ? 1.0 - rest / total : NAN;
@@ -90,68 +82,105 @@ static ptq_status judge(const ptq_validation *v, int bits, ptq_accuracy *a,
 done:
   ptq_free(law);
   ptq_free(base);
+  ptq_free(pair);
   return rc;
 }
 
-/* Median dnll of the dtype over training points that are not collapsed. */
+/* Median dnll over training points that are not collapsed: of the dtype; if
+ * there are none, of its nominal bits; else of all. */
 static double baseline(const ptq_obs *o, const ptq_obs *const *train, int64_t n,
                        double *buffer) {
-  int64_t found = 0;
-  for (int64_t i = 0; i < n; i++)
-    if (train[i]->use == PTQ_USE_OK &&
-        strcmp(train[i]->point->dtype, o->point->dtype) == 0)
-      buffer[found++] = train[i]->point->dnll;
-  return median(buffer, found);
+  const int bits = ptq_nominal_bits(o);
+  for (int wide = 0; wide < 3; wide++) {
+    int64_t found = 0;
+    for (int64_t i = 0; i < n; i++)
+      if (train[i]->use == PTQ_USE_OK &&
+          (wide == 2 || (wide == 1 && ptq_nominal_bits(train[i]) == bits) ||
+           strcmp(train[i]->point->dtype, o->point->dtype) == 0))
+        buffer[found++] = train[i]->point->dnll;
+    if (found > 0) return median(buffer, found);
+  }
+  return NAN;
 }
 
 typedef struct task {
-  const ptq_estimator *estimator;
-  const ptq_formula *formula;
-  const ptq_fit_options *options;
+  const ptq_recipe *recipe;
   const ptq_frame *frame;
+  int *fold;             /* owned; [frame->n] -1: never held out */
   const ptq_obs **train; /* owned; [frame->n] */
+  const ptq_obs **held;  /* owned; [frame->n] */
+  ptq_prediction *p;     /* owned; [frame->n] */
   double *buffer;        /* owned; [frame->n] */
 } task;
 
-static ptq_status hold_out(task *t, const char *name, ptq_validation *v,
-                           ptq_err *err) {
+static void release_task(task *t) {
+  ptq_free(t->fold);
+  ptq_free(t->train);
+  ptq_free(t->held);
+  ptq_free(t->p);
+  ptq_free(t->buffer);
+}
+
+static ptq_status allocate_task(task *t, int64_t n, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  int64_t n = 0;
-  ptq_fit fit = {0};
-  for (int64_t i = 0; i < t->frame->n; i++) {
-    const ptq_obs *o = &t->frame->obs[i];
-    if (strcmp(v->split->group(o), name) != 0) t->train[n++] = o;
-  }
-  ptq_err why = {0};
-  const ptq_status fitted = ptq_fit_points(t->estimator, t->formula, t->options,
-                                           t->train, n, &fit, &why);
-  if (fitted != PTQ_OK) {
-    if (fitted == PTQ_E_NOMEM) {
-      rc = PTQ_FAIL(err, fitted, "%s", why.msg);
-      goto done;
-    }
-    if (v->n_failed++ == 0)
-      (void)ptq_text_copy(v->failure, sizeof v->failure, why.msg);
-    goto done;
-  }
+  PTQ_TRY(ptq_alloc(&t->fold, n, sizeof *t->fold, "folds", err));
+  PTQ_TRY(ptq_alloc(&t->train, n, sizeof *t->train, "training points", err));
+  PTQ_TRY(ptq_alloc(&t->held, n, sizeof *t->held, "held-out points", err));
+  PTQ_TRY(ptq_alloc(&t->p, n, sizeof *t->p, "predictions", err));
+  PTQ_TRY(ptq_alloc(&t->buffer, n, sizeof *t->buffer, "medians", err));
+done:
+  return rc;
+}
+
+/* The held-out points' predictions and baselines behind those of v. */
+static ptq_status record(task *t, const ptq_learned *learned, int64_t n_train,
+                         int64_t n_held, ptq_validation *v, ptq_err *err) {
+  const ptq_status rc =
+      ptq_learned_predict(learned, t->held, n_held, t->p, err);
+  const ptq_hull hull = ptq_hull_of(t->recipe, t->train, n_train);
   /* neighbours in grid order share the dtype */
   const char *last_dtype = NULL;
   double base = NAN;
-  for (int64_t i = 0; i < t->frame->n; i++) {
-    const ptq_obs *o = &t->frame->obs[i];
-    if (o->use != PTQ_USE_OK || strcmp(v->split->group(o), name) != 0) continue;
-    const ptq_prediction p = ptq_fit_predict(&fit, o);
-    if (isnan(p.dnll)) {
+  for (int64_t i = 0; i < n_held && rc == PTQ_OK; i++) {
+    const ptq_obs *o = t->held[i];
+    if (isnan(t->p[i].dnll)) {
       v->n_unpredicted++;
       continue;
     }
     if (last_dtype == NULL || strcmp(last_dtype, o->point->dtype) != 0)
-      base = baseline(o, t->train, n, t->buffer);
+      base = baseline(o, t->train, n_train, t->buffer);
     last_dtype = o->point->dtype;
-    v->points[v->n_points++] = (ptq_holdout){o, p, base};
+    const bool outside = ptq_hull_misses(&hull, o) != NULL;
+    v->n_outside += outside;
+    v->points[v->n_points++] = (ptq_holdout){o, t->p[i], base, outside};
+  }
+  return rc;
+}
+
+static ptq_status hold_out(task *t, int fold, ptq_validation *v, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_learned learned = {0};
+  ptq_err why = {0};
+  int64_t n_train = 0, n_held = 0;
+  for (int64_t i = 0; i < t->frame->n; i++) {
+    const ptq_obs *o = &t->frame->obs[i];
+    if (o->use != PTQ_USE_OK && o->use != PTQ_USE_COLLAPSED) continue;
+    if (t->fold[i] != fold)
+      t->train[n_train++] = o;
+    else if (o->use == PTQ_USE_OK)
+      t->held[n_held++] = o;
+  }
+  if (n_held == 0) goto done;
+  const ptq_status fitted =
+      ptq_recipe_learn(t->recipe, t->train, n_train, &learned, &why);
+  if (fitted == PTQ_E_NOMEM) PTQ_TRY(PTQ_FAIL(err, fitted, "%s", why.msg));
+  if (fitted == PTQ_OK) {
+    PTQ_TRY(record(t, &learned, n_train, n_held, v, err));
+  } else if (v->n_failed++ == 0) {
+    (void)ptq_text_copy(v->failure, sizeof v->failure, why.msg);
   }
 done:
-  ptq_fit_release(&fit);
+  ptq_learned_release(&learned);
   return rc;
 }
 
@@ -161,45 +190,58 @@ static int compare_holdouts(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* Distinct names of the groups that have a usable point. */
-static int64_t list_groups(const ptq_frame *f, const ptq_split *split,
-                           const char **names) {
-  int64_t n = 0;
-  for (int64_t i = 0; i < f->n; i++) {
-    if (f->obs[i].use != PTQ_USE_OK) continue;
-    const char *name = split->group(&f->obs[i]);
-    int64_t g = n - 1;
-    while (g >= 0 && strcmp(names[g], name) != 0) g--;
-    if (g < 0) names[n++] = name;
+/* Number of every point's group, groups in order of appearance among usable
+ * points; more groups than folds share them in turn. */
+static ptq_status number_groups(task *t, const ptq_split *split,
+                                ptq_validation *v, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  char(*names)[PTQ_LEVEL_MAX] = NULL, text[PTQ_LEVEL_MAX];
+  const ptq_model_row *last = NULL; /* of the point before */
+  int last_fold = -1;
+  for (int64_t i = 0; i < t->frame->n; i++) {
+    const ptq_obs *o = &t->frame->obs[i];
+    t->fold[i] = -1;
+    if (o->use != PTQ_USE_OK && o->use != PTQ_USE_COLLAPSED) continue;
+    if (split->of_model && o->model == last) {
+      t->fold[i] = last_fold;
+      continue;
+    }
+    last = o->model;
+    last_fold = -1;
+    if (!split->group(t->frame, o, text, sizeof text)) continue;
+    int64_t g = v->n_groups - 1;
+    while (g >= 0 && strcmp(names[g], text) != 0) g--;
+    if (g < 0) {
+      g = v->n_groups;
+      PTQ_TRY(ptq_grow(&names, g, g + 1, sizeof *names, "groups", err));
+      (void)ptq_text_copy(names[v->n_groups++], sizeof *names, text);
+    }
+    t->fold[i] = last_fold = (int)(g % split->most);
   }
-  return n;
+  v->n_folds = v->n_groups < split->most ? v->n_groups : split->most;
+done:
+  ptq_free(names);
+  return rc;
 }
 
-ptq_status ptq_validate(const ptq_estimator *estimator,
-                        const ptq_formula *formula,
-                        const ptq_fit_options *options, const ptq_split *split,
+ptq_status ptq_validate(const ptq_recipe *recipe, const ptq_split *split,
                         const ptq_frame *f, ptq_validation *out, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  task t = {estimator, formula, options, f, NULL, NULL};
-  const char **names = NULL;
+  task t = {.recipe = recipe, .frame = f};
   *out = (ptq_validation){.split = split};
-  PTQ_TRY(ptq_alloc(&names, f->n, sizeof *names, "groups", err));
-  PTQ_TRY(ptq_alloc(&t.train, f->n, sizeof *t.train, "training points", err));
-  PTQ_TRY(ptq_alloc(&t.buffer, f->n, sizeof *t.buffer, "medians", err));
+  PTQ_TRY(allocate_task(&t, f->n, err));
   PTQ_TRY(
       ptq_alloc(&out->points, f->n, sizeof *out->points, "predictions", err));
-  out->n_groups = list_groups(f, split, names);
-  for (int64_t g = 0; g < out->n_groups && out->n_groups >= 2; g++)
-    PTQ_TRY(hold_out(&t, names[g], out, err));
+  PTQ_TRY(number_groups(&t, split, out, err));
+  for (int g = 0; g < (int)out->n_folds && out->n_groups >= split->least; g++)
+    PTQ_TRY(hold_out(&t, g, out, err));
   qsort(out->points, (size_t)out->n_points, sizeof *out->points,
         compare_holdouts);
   PTQ_TRY(judge(out, -1, &out->all, err));
   for (int b = 0; b < PTQ_BITS_MAX; b++)
     PTQ_TRY(judge(out, b, &out->by_bits[b], err));
 done:
-  ptq_free(names);
-  ptq_free(t.train);
-  ptq_free(t.buffer);
+  release_task(&t);
   if (rc != PTQ_OK) ptq_validation_release(out);
   return rc;
 }

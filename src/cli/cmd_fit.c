@@ -5,6 +5,7 @@
 #include "command.h"
 #include "fit_json.h"
 #include "ptq/analysis/summary.h"
+#include "ptq/num/blas.h"
 
 /* Values of the command line, checked before the store is read. */
 static ptq_status read_options(const ptq_args *args, ptq_summary_options *o,
@@ -22,6 +23,8 @@ static ptq_status read_options(const ptq_args *args, ptq_summary_options *o,
   if (o->formula != NULL) PTQ_TRY(ptq_formula_parse(o->formula, &formula, err));
   if (o->estimator != NULL)
     PTQ_TRY(ptq_estimator_find(o->estimator, &estimator, err));
+  o->no_comparison = ptq_args_has(args, "no-comparison");
+  o->no_trees = ptq_args_has(args, "no-trees");
   o->fit.ignore_noise = ptq_args_has(args, "ignore-noise");
 done:
   return rc;
@@ -43,6 +46,7 @@ static ptq_status fit(const ptq_args *args, int *exit_code, ptq_err *err) {
     rc = PTQ_FAIL(err, PTQ_E_NOMEM, "summary of '%s'", store);
     goto done;
   }
+  PTQ_TRY(ptq_blas_init(err)); /* one thread: the matrices are small */
   PTQ_TRY(ptq_view_open(store, &view, err));
   PTQ_TRY(ptq_frame_from_view(view, &frame, err));
   PTQ_TRY(ptq_summary_build(&frame, &options, summary, err));
@@ -67,9 +71,11 @@ done:
 static const ptq_option options[] = {
     {"formula", 0, "TEXT", "the law's right side; default: the first named"},
     {"estimator", 0, "NAME",
-     "quasi (default), censored, ols, weighted, robust or ridge"},
+     "quasi (default), censored, ols, weighted, robust, ridge"},
     {"power", 0, "P", "quasi: variance = phi mean^P + dnll_se^2"},
     {"ignore-noise", 0, NULL, "quasi: leave dnll_se out of the variance"},
+    {"no-trees", 0, NULL, "leave forest and boosting out of the comparison"},
+    {"no-comparison", 0, NULL, "the law alone, in a fraction of the time"},
     {"json", 0, NULL, "print JSON"},
     {NULL, 0, NULL, NULL}};
 
@@ -87,10 +93,22 @@ const ptq_command ptq_cmd_fit = {
         "is fitted with what is done.\n\n"
         "A formula joins columns by +, interactions by a:b or a*b; log, log2,\n"
         "log10, log1p, sqrt, square, exp and inverse transform numbers.\n"
-        "Numbers: params, params_nonembedding,\n"
-        "params_quantizable, n_blocks, d_model, vocab, bits, bits_per_weight,\n"
-        "bits_model, group, sqnr_weight, sqnr_output, err_hessian, nll_model.\n"
-        "Factors: method (reference rtn), element, dtype, family, model.\n\n"
+        "Numbers: params, params_nonembedding, params_quantizable, n_blocks,\n"
+        "d_model, d_ff, n_heads, n_kv_heads, aspect, vocab, share_quantized,\n"
+        "bits, bits_per_weight, bits_model, group, calib_tokens; covariates "
+        "of\n"
+        "the sweep file: train_tokens, tokens_per_param, train_seed; of the\n"
+        "quantized weights: sqnr_rtn, sqnr_weight, sqnr_weight_min,\n"
+        "sqnr_weight_max, sqnr_weight_sd; of a forward pass: sqnr_output,\n"
+        "sqnr_output_min, sqnr_output_max, sqnr_output_sd, err_hessian,\n"
+        "err_hessian_max, nll_model, nll_byte_model, headroom; of spectra:\n"
+        "h_trace, h_top, h_rank, h_cond, h_tail, and without first positions\n"
+        "h_trace_nofirst, h_top_nofirst, h_rank_nofirst, h_cond_nofirst,\n"
+        "h_tail_nofirst. Factors: method (reference rtn), element, dtype,\n"
+        "family, model, lr_state.\n\n"
+        "Beside the formula all named laws, the nonlinear laws of the\n"
+        "literature, and forest and boosting are compared under five splits:\n"
+        "a model, a family, the largest size, a dtype or a method held out.\n\n"
         "  ptqsweep fit quick.h5 --formula 'log(params) + bits_per_weight +\n"
         "      method + sqnr_output + sqnr_output:method'\n",
     .options = options,

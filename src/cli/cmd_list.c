@@ -103,10 +103,25 @@ static void list_metrics(listing *l) {
 
 static void list_laws(listing *l) {
   const ptq_law *law = NULL;
+  const ptq_curve *curve = NULL;
+  const ptq_trees *trees = NULL;
   for (size_t i = 0; (law = ptq_law_at(i)) != NULL; i++) {
-    const cell row[] = {{"name", law->name, 12},
-                        {"text", law->text, 78},
+    const cell row[] = {{"name", law->name, 18},
+                        {"text", law->text, 58},
                         {"formula", law->formula, 0}};
+    add_row(l, row, 3);
+  }
+  for (size_t i = 0; (curve = ptq_curve_at(i)) != NULL; i++) {
+    const cell row[] = {{"name", curve->name, 18},
+                        {"text", curve->text, 58},
+                        {"formula", curve->equation, 40},
+                        {"source", curve->source, 0}};
+    add_row(l, row, 4);
+  }
+  for (size_t i = 0; (trees = ptq_trees_at(i)) != NULL; i++) {
+    const cell row[] = {{"name", trees->name, 18},
+                        {"text", trees->text, 58},
+                        {"formula", "", 0}};
     add_row(l, row, 3);
   }
 }

@@ -5,6 +5,7 @@
 
 #include "command.h"
 #include "ptq/analysis/report.h"
+#include "ptq/num/blas.h"
 #include "ptq/base/file.h"
 #include "ptq/base/log.h"
 #include "ptq/base/mem.h"
@@ -24,15 +25,16 @@ done:
 }
 
 static ptq_status report(const ptq_args *args, int *exit_code, ptq_err *err) {
-  (void)exit_code;
   ptq_status rc = PTQ_OK;
   ptq_view *view = NULL;
   ptq_frame frame = {0};
   ptq_err why = {0};
   ptq_text dir = {0};
   const char *store = ptq_args_at(args, 0);
-  const ptq_summary_options options = {.formula =
-                                           ptq_args_get(args, "formula")};
+  const ptq_summary_options options = {
+      .formula = ptq_args_get(args, "formula"),
+      .no_trees = ptq_args_has(args, "no-trees"),
+      .no_comparison = ptq_args_has(args, "no-comparison")};
   bool fitted = false;
   ptq_summary *summary = calloc(1, sizeof *summary);
   if (summary == NULL) {
@@ -41,12 +43,15 @@ static ptq_status report(const ptq_args *args, int *exit_code, ptq_err *err) {
   }
   if (options.formula != NULL) { /* a wrong formula is not an empty store */
     ptq_formula parsed;
-    PTQ_TRY(ptq_formula_parse(options.formula, &parsed, err));
+    rc = ptq_formula_parse(options.formula, &parsed, err);
+    if (rc != PTQ_OK) *exit_code = PTQ_EXIT_USAGE;
+    PTQ_TRY(rc);
   }
   if (ptq_args_has(args, "output"))
     ptq_text_add(&dir, ptq_args_get(args, "output"));
   else
     PTQ_TRY(default_dir(store, &dir, err));
+  PTQ_TRY(ptq_blas_init(err)); /* one thread: the matrices are small */
   PTQ_TRY(ptq_view_open(store, &view, err));
   PTQ_TRY(ptq_frame_from_view(view, &frame, err));
   fitted = ptq_summary_build(&frame, &options, summary, &why) == PTQ_OK;
@@ -71,6 +76,8 @@ done:
 static const ptq_option options[] = {
     {"output", 'o', "DIR", "directory; default: the store's name -report"},
     {"formula", 0, "TEXT", "the law's right side, as in fit"},
+    {"no-trees", 0, NULL, "leave forest and boosting out of the comparison"},
+    {"no-comparison", 0, NULL, "without the comparison of laws"},
     {NULL, 0, NULL, NULL}};
 
 const ptq_command ptq_cmd_report = {

@@ -22,12 +22,13 @@ static json_t *coefficient(const ptq_fit *f, int64_t j) {
 }
 
 static json_t *accuracy(const ptq_accuracy *a) {
-  return json_pack("{s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "n", (json_int_t)a->n,
-                   "median_abs_ln", number(a->median), "median_abs_ln_baseline",
-                   number(a->median_base), "r2", number(a->r2), "r2_baseline",
-                   number(a->r2_base), "mae_nats", number(a->mae),
-                   "mae_nats_baseline", number(a->mae_base), "coverage_90",
-                   number(a->coverage));
+  return json_pack("{s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "n",
+                   (json_int_t)a->n, "median_abs_ln", number(a->median),
+                   "median_abs_ln_baseline", number(a->median_base), "r2",
+                   number(a->r2), "r2_baseline", number(a->r2_base), "mae_nats",
+                   number(a->mae), "mae_nats_baseline", number(a->mae_base),
+                   "coverage_90", number(a->coverage), "rank_correlation",
+                   number(a->rank));
 }
 
 static json_t *validation(const ptq_validation *v) {
@@ -38,12 +39,13 @@ static json_t *validation(const ptq_validation *v) {
     json_object_set_new(row, "bits", json_integer(b));
     json_array_append_new(by_bits, row);
   }
-  return json_pack("{s:s,s:I,s:I,s:s,s:I,s:I,s:o,s:o}", "split", v->split->name,
-                   "n_groups", (json_int_t)v->n_groups, "n_failed",
-                   (json_int_t)v->n_failed, "failure", v->failure,
-                   "n_predicted", (json_int_t)v->n_points, "n_unpredicted",
-                   (json_int_t)v->n_unpredicted, "all", accuracy(&v->all),
-                   "by_bits", by_bits);
+  return json_pack(
+      "{s:s,s:I,s:I,s:I,s:I,s:s,s:I,s:I,s:o,s:o}", "split", v->split->name,
+      "n_groups", (json_int_t)v->n_groups, "n_folds", (json_int_t)v->n_folds,
+      "n_outside_hull", (json_int_t)v->n_outside, "n_failed",
+      (json_int_t)v->n_failed, "failure", v->failure, "n_predicted",
+      (json_int_t)v->n_points, "n_unpredicted", (json_int_t)v->n_unpredicted,
+      "all", accuracy(&v->all), "by_bits", by_bits);
 }
 
 static json_t *diagnostics(const ptq_fit *f) {
@@ -155,6 +157,81 @@ static json_t *fit_object(const ptq_law_result *r, const ptq_frame *frame) {
   return o;
 }
 
+static json_t *curve_parameters(const ptq_curve_fit *f) {
+  json_t *rows = json_array();
+  for (int j = 0; j < ptq_curve_n_params(f->curve); j++)
+    json_array_append_new(
+        rows,
+        json_pack("{s:s,s:s,s:o,s:o,s:o,s:o}", "name", f->curve->params[j].name,
+                  "text", f->curve->params[j].text, "estimate", number(f->q[j]),
+                  "std_error", number(f->std_error[j]), "std_error_cluster",
+                  number(f->std_error_cluster[j]), "df", number(f->df[j])));
+  return rows;
+}
+
+static const char *kind_of(const ptq_recipe *r) {
+  if (r->choose) return "nested choice";
+  if (r->curve != NULL) return "nonlinear";
+  return r->trees != NULL ? "trees" : "formula";
+}
+
+static json_t *entry(const ptq_entry *e) {
+  const ptq_recipe *r = &e->recipe;
+  json_t *splits = json_array();
+  for (int i = 0; i < e->n_splits; i++)
+    json_array_append_new(splits, validation(&e->splits[i]));
+  json_t *o = json_pack("{s:s,s:s,s:s,s:s,s:b,s:s,s:o}", "law", r->name, "kind",
+                        kind_of(r), "formula", r->text, "tier",
+                        ptq_tier_name(r->tier), "fitted", e->learned, "failure",
+                        e->failure, "validation", splits);
+  if (r->estimator != NULL)
+    json_object_set_new(o, "estimator", json_string(r->estimator->name));
+  if (r->curve == NULL) return o;
+  const ptq_curve_fit *f = &e->curve;
+  json_object_set_new(o, "source", json_string(r->curve->source));
+  json_object_set_new(o, "identified", json_boolean(f->identified));
+  if (!f->identified) return o;
+  json_object_set_new(o, "parameters", curve_parameters(f));
+  const struct {
+    const char *name;
+    int64_t n;
+  } counts[] = {{"n", f->n},
+                {"n_censored", f->n_left},
+                {"n_collapsed_used", f->n_right},
+                {"n_without_value", f->n_lost},
+                {"n_models", f->n_clusters},
+                {"n_starts", f->n_starts},
+                {"n_starts_agree", f->n_agree}};
+  for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+    json_object_set_new(o, counts[i].name, json_integer(counts[i].n));
+  json_object_set_new(o, "seed", json_integer((json_int_t)f->seed));
+  json_object_set_new(o, "sigma", number(f->sigma));
+  json_object_set_new(o, "rss", number(f->rss));
+  json_object_set_new(o, "r2", number(f->r2));
+  return o;
+}
+
+/* Names a split, best first. */
+static json_t *comparison(const ptq_contest *c) {
+  json_t *all = json_array();
+  for (int s = 0; s < c->n_splits; s++) {
+    json_t *rows = json_array();
+    for (int i = 0; i < c->n; i++) {
+      const ptq_entry *e = &c->entry[c->order[s][i]];
+      if (!e->learned || e->splits[s].all.n == 0) continue;
+      json_t *row = accuracy(&e->splits[s].all);
+      json_object_set_new(row, "law", json_string(e->recipe.name));
+      json_object_set_new(row, "tier",
+                          json_string(ptq_tier_name(e->recipe.tier)));
+      json_array_append_new(rows, row);
+    }
+    json_array_append_new(
+        all, json_pack("{s:s,s:o}", "split", ptq_split_at((size_t)s)->name,
+                       "laws", rows));
+  }
+  return all;
+}
+
 ptq_status ptq_fit_print_json(const ptq_summary *s, const char *store,
                               ptq_err *err) {
   json_t *fits = json_array(), *others = json_array();
@@ -162,14 +239,15 @@ ptq_status ptq_fit_print_json(const ptq_summary *s, const char *store,
   json_array_append_new(fits, fit_object(&s->beside, s->frame));
   for (int i = 0; i < s->n_also; i++)
     json_array_append_new(fits, fit_object(&s->also[i], s->frame));
-  for (int i = 0; i < s->n_others; i++)
-    json_array_append_new(others, fit_object(&s->others[i], s->frame));
+  for (int i = 0; i < s->contest.n; i++)
+    json_array_append_new(others, entry(&s->contest.entry[i]));
   ptq_text equation = {0};
   ptq_fit_equation(&s->law.fit, &equation);
   json_t *root =
-      json_pack("{s:s,s:I,s:s,s:o,s:o}", "store", store, "n_points",
-                (json_int_t)s->frame->n, "equation", ptq_text_str(&equation),
-                "fits", fits, "laws", others);
+      json_pack("{s:s,s:I,s:I,s:s,s:o,s:o,s:o}", "store", store, "n_points",
+                (json_int_t)s->frame->n, "n_validated", (json_int_t)s->sample.n,
+                "equation", ptq_text_str(&equation), "fits", fits, "laws",
+                others, "comparison", comparison(&s->contest));
   char *text = root != NULL
                    ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12))
                    : NULL;

@@ -25,7 +25,9 @@ PLOTS = ["nll-bits", "dnll-bits", "predicted-measured", "gptq-gain",
 VOID = {"meta", "br", "link", "img", "hr", "input", "col", "source"}
 
 
-def ptqsweep(*args, **kwargs):
+def ptqsweep(*args, whole=False, **kwargs):
+    if args[0] in ("fit", "report") and not whole and "--help" not in args:
+        args = (*args, "--no-comparison")  # it takes seconds
     return subprocess.run([PROGRAM, *map(str, args)], capture_output=True,
                           text=True, **kwargs)
 
@@ -226,6 +228,37 @@ class Fit(unittest.TestCase):
             if c["name"] in law:
                 self.assertLess(abs(c["estimate"] - law[c["name"]]),
                                 4 * c["std_error_cluster"], c["name"])
+
+    def test_all_laws_are_compared_under_every_split(self):
+        fit = json.loads(ptqsweep("fit", self.store, "--json",
+                                  whole=True).stdout)
+        laws = {law["law"]: law for law in fit["laws"]}
+        for name in ("simple", "simple/ridge", "chosen", "kumar-fixed-D",
+                     "forest", "boosting"):
+            self.assertTrue(laws[name]["fitted"], laws[name]["failure"])
+        self.assertFalse(laws["kumar"]["fitted"])
+        self.assertIn("'train_tokens' is absent", laws["kumar"]["failure"])
+        curve = laws["kumar-fixed-D"]["parameters"]
+        self.assertEqual([p["name"] for p in curve], ["C", "gN", "gpost"])
+        self.assertEqual([c["split"] for c in fit["comparison"]], [
+            "leave-one-model-out", "leave-one-family-out", "largest-size-out",
+            "leave-one-dtype-out", "leave-one-method-out"])
+        for split in fit["comparison"]:
+            self.assertGreater(len(split["laws"]), 5)
+            errors = [row["median_abs_ln"] or 1e9 for row in split["laws"]]
+            self.assertEqual(errors, sorted(errors))
+            for row in split["laws"]:
+                self.assertIn(row["tier"], ("config", "weights",
+                                            "calibration"))
+                self.assertIsNotNone(row["median_abs_ln_baseline"])
+
+    def test_rows_left_out_are_named(self):
+        fits = json.loads(ptqsweep("fit", self.store, "--json").stdout)["fits"]
+        for fit in fits:
+            self.assertEqual(len(fit["rows_left_out"]), fit["n_left_out"])
+            for row in fit["rows_left_out"]:
+                self.assertEqual(len(row["key"]), 32)
+                self.assertTrue(row["point"] and row["why"])
 
     def test_text_is_deterministic_and_ends_with_the_law(self):
         first, second = (ptqsweep("fit", self.store).stdout for _ in "ab")

@@ -40,6 +40,10 @@ const ptq_factor *ptq_factor_at(size_t i);   /* NULL past the end */
 const ptq_feature *ptq_feature_find(const char *name);
 const ptq_factor *ptq_factor_find(const char *name);
 
+/** The number `name` among a model's covariates; NaN if it is not there, or
+ * is no number. */
+double ptq_covariate(const ptq_model_row *m, const char *name);
+
 enum { PTQ_LEVEL_MAX = 160 }; /* bytes of a level's name */
 
 /** Width of the element in bits as its name says: "mxint4:x" is 4; the

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ptq/analysis/traits.h"
 #include "ptq/base/status.h"
 #include "ptq/record/rows.h"
 #include "ptq/store/view.h"
@@ -41,6 +42,10 @@ typedef struct ptq_obs {
   int64_t subject;
   int64_t n_layers;       /* linear layers behind the point */
   double log_err_hessian; /* mean over layers of ln(err_hessian), or NaN */
+  ptq_layer_traits layers;
+  const ptq_model_traits *traits; /* borrowed; NULL without spectra */
+  double sqnr_rtn; /* sqnr_weight of the point that only rounds the same model
+                      to the same dtype and group; NaN if there is none */
   ptq_use use;
 } ptq_obs;
 
@@ -51,6 +56,7 @@ typedef struct ptq_frame {
   int64_t count[PTQ_USE_COUNT];
   const ptq_model_row *models; /* borrowed; [n_models] subjects */
   int64_t n_models;
+  ptq_model_traits *traits; /* owned; [n_models], NULL without spectra */
 } ptq_frame;
 
 /** The tables a frame is made of; borrowed, and outlive the frame. */
@@ -61,8 +67,10 @@ typedef struct ptq_frame_source {
   int64_t n_points;
   const ptq_model_row *models; /* [n_models] */
   int64_t n_models;
-  const ptq_layer_row *layers; /* may be NULL */
-  const int64_t *first_layer;  /* [n_points + 1]; NULL when layers is */
+  const ptq_layer_row *layers;      /* may be NULL */
+  const int64_t *first_layer;       /* [n_points + 1]; NULL when layers is */
+  const ptq_view_spectrum *spectra; /* may be NULL */
+  int64_t n_spectra;
 } ptq_frame_source;
 
 /** Classify every point. PTQ_E_ARG: a subject out of range. */
@@ -71,5 +79,10 @@ ptq_status ptq_frame_build(const ptq_frame_source *source, ptq_frame *out,
 /** The same from a store, also a half-finished one. */
 ptq_status ptq_frame_from_view(ptq_view *view, ptq_frame *out, ptq_err *err);
 void ptq_frame_release(ptq_frame *f);
+
+/** `most` of the frame's points, drawn without replacement from `seed` and in
+ * the frame's order; all of them if there are not more. Borrows the frame. */
+ptq_status ptq_frame_sample(const ptq_frame *f, int64_t most, uint64_t seed,
+                            ptq_frame *out, ptq_err *err);
 
 #endif /* PTQ_ANALYSIS_FRAME_H */

@@ -7,10 +7,10 @@
 #ifndef PTQ_ANALYSIS_SUMMARY_H
 #define PTQ_ANALYSIS_SUMMARY_H
 
-#include "ptq/analysis/validate.h"
+#include "ptq/analysis/contest.h"
 #include "ptq/base/text.h"
 
-enum { PTQ_SPLIT_MAX = 8, PTQ_LAW_MAX = 16, PTQ_ALSO_MAX = 8 };
+enum { PTQ_ALSO_MAX = 8, PTQ_VALIDATED_MAX = 4000 };
 
 /** One formula by one estimator. */
 typedef struct ptq_law_result {
@@ -30,15 +30,17 @@ typedef struct ptq_summary {
   ptq_law_result beside;  /* the censored fit, or quasi beside another */
   ptq_law_result also[PTQ_ALSO_MAX]; /* the same by every other estimator */
   int n_also;
-  ptq_law_result others[PTQ_LAW_MAX]; /* named laws, least held-out error over
-                                         models first */
-  int n_others;
+  ptq_contest contest; /* all laws under all splits */
+  ptq_frame sample;    /* owned; what is validated, the frame itself or some of
+                          its points: obs of held-out points live here */
 } ptq_summary;
 
 typedef struct ptq_summary_options {
   const char *formula;   /* NULL: the first named law; borrowed */
   const char *estimator; /* NULL: quasi */
   ptq_fit_options fit;
+  bool no_trees; /* leave forest and boosting out of the comparison */
+  bool no_comparison; /* the law alone: an empty contest */
 } ptq_summary_options;
 
 /**
@@ -53,6 +55,9 @@ void ptq_summary_release(ptq_summary *s);
 
 /** The summary for a terminal; `store` names it. */
 void ptq_summary_text(const ptq_summary *s, const char *store, ptq_text *out);
+
+/** A table a split, best first; what was not learned, with its reason. */
+void ptq_contest_text(const ptq_contest *c, ptq_text *out);
 
 /** "dnll = exp(3.49 - 0.156 log(params) ...)", one line. */
 void ptq_fit_equation(const ptq_fit *f, ptq_text *out);

@@ -117,7 +117,7 @@ static void store_gives_back_the_tables_it_was_made_of(void **state) {
 
 static void report_has_every_plot_and_its_data(void **state) {
   (void)state;
-  const ptq_summary_options options = {0};
+  const ptq_summary_options options = {.no_comparison = true};
   tables_synthetic(&table, &synthetic_default, 8);
   write_store();
   write_report(&options);
@@ -143,7 +143,7 @@ static void report_has_every_plot_and_its_data(void **state) {
 
 static void names_cannot_break_out_of_page_or_script(void **state) {
   (void)state;
-  const ptq_summary_options options = {0};
+  const ptq_summary_options options = {.no_comparison = true};
   tables_synthetic(&table, &synthetic_default, 8);
   make_half(&table);
   write_store();
@@ -161,7 +161,7 @@ static void names_cannot_break_out_of_page_or_script(void **state) {
 
 static void empty_store_gives_a_page_that_says_so(void **state) {
   (void)state;
-  const ptq_summary_options options = {0};
+  const ptq_summary_options options = {.no_comparison = true};
   tables_synthetic(&table, &synthetic_default, 8);
   for (int64_t i = 0; i < table.n_points; i++)
     table.states[i] = PTQ_STATE_PENDING;

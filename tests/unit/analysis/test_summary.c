@@ -37,7 +37,7 @@ static void text_accounts_for_every_point_and_ends_with_the_law(void **state) {
   table.states[200] = PTQ_STATE_FAILED;
   table.states[201] = PTQ_STATE_PENDING;
   frame_of_table(&f);
-  const ptq_summary_options options = {0};
+  const ptq_summary_options options = {.no_comparison = true};
   if (ptq_summary_build(&f, &options, &summary, &err) != PTQ_OK)
     fail_msg("%s", err.msg);
   ptq_text text = {0};
@@ -71,14 +71,27 @@ static void laws_are_ordered_by_held_out_error(void **state) {
   ptq_frame f;
   tables_synthetic(&table, &law, 4);
   frame_of_table(&f);
-  const ptq_summary_options options = {.estimator = "censored"};
+  const ptq_summary_options options = {.estimator = "censored",
+                                       .no_trees = true};
   assert_int_equal(ptq_summary_build(&f, &options, &summary, NULL), PTQ_OK);
   assert_string_equal(summary.beside.estimator->name, "quasi");
-  assert_true(summary.n_others >= 5);
-  for (int i = 1; i < summary.n_others; i++)
-    if (summary.others[i].fitted)
-      assert_true(summary.others[i - 1].splits[0].all.median <=
-                  summary.others[i].splits[0].all.median);
+  const ptq_contest *c = &summary.contest;
+  assert_true(c->n >= 15);
+  assert_int_equal(c->n_splits, 5);
+  for (int k = 0; k < c->n_splits; k++)
+    for (int i = 1; i < c->n; i++) {
+      const ptq_entry *a = &c->entry[c->order[k][i - 1]];
+      const ptq_entry *b = &c->entry[c->order[k][i]];
+      if (a->learned && b->learned && b->splits[k].all.n > 0)
+        assert_true(a->splits[k].all.median <= b->splits[k].all.median);
+    }
+  /* what the points cannot tell is said, and the rest still compared */
+  const ptq_entry *kumar = ptq_contest_find(c, "kumar");
+  assert_false(kumar->learned);
+  assert_non_null(strstr(kumar->failure, "'train_tokens' is absent"));
+  assert_true(ptq_contest_find(c, "kumar-fixed-D")->learned);
+  assert_true(ptq_contest_find(c, "chosen")->splits[0].all.median < 0.3);
+  assert_null(ptq_contest_find(c, "forest"));
   ptq_summary_release(&summary);
   ptq_frame_release(&f);
 }
@@ -92,7 +105,7 @@ static void law_that_cannot_be_fitted_is_an_error_with_its_reason(
   for (int64_t i = 0; i < table.n_points; i++)
     table.states[i] = PTQ_STATE_PENDING;
   frame_of_table(&f);
-  const ptq_summary_options options = {0};
+  const ptq_summary_options options = {.no_comparison = true};
   assert_int_equal(ptq_summary_build(&f, &options, &summary, &err), PTQ_E_ARG);
   assert_non_null(strstr(err.msg, "ptqsweep status"));
   err = (ptq_err){0};

@@ -33,8 +33,10 @@ static ptq_validation validate(const char *formula, size_t split,
   assert_int_equal(ptq_frame_build(&source, frame, &err), PTQ_OK);
   assert_int_equal(ptq_formula_parse(formula, &f, &err), PTQ_OK);
   assert_int_equal(ptq_estimator_find("quasi", &e, &err), PTQ_OK);
-  if (ptq_validate(e, &f, &options, ptq_split_at(split), frame, &v, &err) !=
-      PTQ_OK)
+  const ptq_recipe recipe =
+      ptq_recipe_formula("given", formula, &f, e, &options);
+  assert_int_equal(recipe.tier, PTQ_TIER_CONFIG);
+  if (ptq_validate(&recipe, ptq_split_at(split), frame, &v, &err) != PTQ_OK)
     fail_msg("%s", err.msg);
   return v;
 }
@@ -42,7 +44,7 @@ static ptq_validation validate(const char *formula, size_t split,
 static void known_law_predicts_held_out_models_and_families(void **state) {
   (void)state;
   tables_synthetic(&table, &law, 2);
-  for (size_t s = 0; ptq_split_at(s) != NULL; s++) {
+  for (size_t s = 0; s < 2; s++) {
     ptq_frame frame;
     ptq_validation v = validate(text, s, &frame);
     assert_int_equal(v.n_groups, s == 0 ? 10 : 2);
@@ -55,6 +57,8 @@ static void known_law_predicts_held_out_models_and_families(void **state) {
     assert_true(v.all.median < 0.06);
     assert_true(v.all.median_base > 3.0 * v.all.median);
     assert_true(v.all.r2 > 0.98 && v.all.r2 > v.all.r2_base);
+    assert_true(v.all.rank > 0.98 && v.all.rank <= 1.0);
+    assert_int_equal(v.n_folds, v.n_groups);
     int64_t n = 0;
     for (int b = 0; b < PTQ_BITS_MAX; b++) n += v.by_bits[b].n;
     assert_int_equal(n, v.all.n);
@@ -104,6 +108,84 @@ static void baseline_is_the_median_of_the_dtype_elsewhere(void **state) {
   ptq_frame_release(&frame);
 }
 
+/* Largest of each family: the others' sizes end below them. */
+static void largest_models_are_extrapolated_to(void **state) {
+  (void)state;
+  ptq_frame frame;
+  tables_synthetic(&table, &law, 2);
+  ptq_validation v = validate(text, 2, &frame);
+  assert_string_equal(v.split->name, "largest-size-out");
+  assert_int_equal(v.n_groups, 1);
+  assert_int_equal(v.n_outside, v.n_points);
+  for (int64_t i = 0; i < v.n_points; i++) {
+    const ptq_obs *o = v.points[i].obs;
+    for (int64_t m = 0; m < table.n_models; m++)
+      if (strcmp(table.models[m].family, o->point->family) == 0)
+        assert_true(table.models[m].params_nonembedding <=
+                    o->model->params_nonembedding);
+  }
+  assert_true(v.all.median < 0.08);
+  ptq_validation_release(&v);
+  ptq_frame_release(&frame);
+}
+
+/* Dialects go with their element; the baseline falls back to equal bits. */
+static void dtype_is_held_out_with_its_dialects(void **state) {
+  (void)state;
+  ptq_frame frame;
+  tables_synthetic(&table, &law, 2);
+  for (int64_t i = 0; i < table.n_points; i++)
+    if (strcmp(table.points[i].dtype, "int3") == 0 && i % 2 == 0)
+      (void)ptq_text_copy(table.points[i].dtype, 48, "int3:asym");
+  ptq_validation v = validate(text, 3, &frame);
+  assert_string_equal(v.split->name, "leave-one-dtype-out");
+  assert_int_equal(v.n_groups, 8);
+  double same_bits[TABLE_MAX];
+  int64_t n = 0;
+  for (int64_t i = 0; i < frame.n; i++)
+    if (frame.obs[i].use == PTQ_USE_OK &&
+        strcmp(frame.obs[i].point->dtype, "mxint3") == 0)
+      same_bits[n++] = frame.obs[i].point->dnll;
+  for (int64_t i = 0; i < v.n_points; i++) {
+    if (strncmp(v.points[i].obs->point->dtype, "int3", 4) != 0) continue;
+    int64_t below = 0, above = 0;
+    for (int64_t k = 0; k < n; k++) {
+      below += same_bits[k] < v.points[i].base;
+      above += same_bits[k] > v.points[i].base;
+    }
+    assert_int_equal(below, above);
+  }
+  ptq_validation_release(&v);
+  ptq_frame_release(&frame);
+}
+
+static void unseen_method_is_not_predicted_as_another(void **state) {
+  (void)state;
+  ptq_frame frame;
+  tables_synthetic(&table, &law, 2);
+  ptq_validation v = validate(text, 4, &frame);
+  assert_int_equal(v.n_groups, 2);
+  assert_int_equal(v.n_points, 0);
+  assert_int_equal(v.n_unpredicted, frame.count[PTQ_USE_OK]);
+  ptq_validation_release(&v);
+  ptq_frame_release(&frame);
+}
+
+static void many_groups_share_folds(void **state) {
+  (void)state;
+  ptq_frame frame;
+  tables_synthetic(&table, &law, 2);
+  for (int64_t i = 0; i < table.n_points; i++)
+    (void)snprintf(table.points[i].dtype, 48, "int%c%02d", 'a' + (int)(i % 5),
+                   (int)(i % 32));
+  ptq_validation v = validate("log(params_nonembedding)", 3, &frame);
+  assert_true(v.n_groups > 20);
+  assert_int_equal(v.n_folds, 20);
+  assert_int_equal(v.n_points + v.n_unpredicted, frame.count[PTQ_USE_OK]);
+  ptq_validation_release(&v);
+  ptq_frame_release(&frame);
+}
+
 static void level_unseen_in_training_is_counted(void **state) {
   (void)state;
   ptq_frame frame;
@@ -148,6 +230,10 @@ int main(void) {
       cmocka_unit_test(known_law_predicts_held_out_models_and_families),
       cmocka_unit_test(held_out_model_never_sees_its_own_points),
       cmocka_unit_test(baseline_is_the_median_of_the_dtype_elsewhere),
+      cmocka_unit_test(largest_models_are_extrapolated_to),
+      cmocka_unit_test(dtype_is_held_out_with_its_dialects),
+      cmocka_unit_test(unseen_method_is_not_predicted_as_another),
+      cmocka_unit_test(many_groups_share_folds),
       cmocka_unit_test(level_unseen_in_training_is_counted),
       cmocka_unit_test(one_group_is_no_validation),
       cmocka_unit_test(fit_that_fails_without_a_group_is_reported),

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "ptq/analysis/traits.h"
+
+#include <math.h>
+#include <string.h>
+
+static const ptq_spectrum_traits unknown = {
+    (double)NAN, (double)NAN, (double)NAN, (double)NAN, (double)NAN};
+
+/* Least-squares slope of ln v by ln(rank + 1), first <= rank < last. */
+static double slope(const double *v, int64_t first, int64_t last) {
+  double n = 0.0, sx = 0.0, sy = 0.0, sxx = 0.0, sxy = 0.0;
+  for (int64_t i = first; i < last; i++) {
+    const double x = log((double)(i + 1)), y = log(v[i]);
+    n += 1.0;
+    sx += x;
+    sy += y;
+    sxx += x * x;
+    sxy += x * y;
+  }
+  const double spread = n * sxx - sx * sx;
+  return n >= 2.0 && spread > 0.0 ? (n * sxy - sx * sy) / spread : NAN;
+}
+
+ptq_spectrum_traits ptq_spectrum_traits_of(const double *values, int64_t d) {
+  ptq_spectrum_traits t = unknown;
+  int64_t n = 0; /* positive eigenvalues */
+  double trace = 0.0, entropy = 0.0;
+  while (n < d && values[n] > 0.0 && isfinite(values[n])) trace += values[n++];
+  if (n == 0 || n < d / 2) return t;
+  for (int64_t i = 0; i < n; i++) {
+    const double p = values[i] / trace;
+    entropy -= p * log(p);
+  }
+  const int64_t low = 9 * d / 10 < n ? 9 * d / 10 : n - 1;
+  t.log_trace = log(trace / (double)d);
+  t.top_share = values[0] / trace;
+  t.rank = exp(entropy) / (double)d;
+  t.log_cond = log(values[0] / values[low]);
+  t.tail = -slope(values, d / 10, d / 2 < n ? d / 2 : n);
+  return t;
+}
+
+static void add(ptq_spectrum_traits *sum, const ptq_spectrum_traits *t,
+                double weight) {
+  sum->log_trace += weight * t->log_trace;
+  sum->top_share += weight * t->top_share;
+  sum->rank += weight * t->rank;
+  sum->log_cond += weight * t->log_cond;
+  sum->tail += weight * t->tail;
+}
+
+static bool without_first(const char *site) {
+  static const char end[] = "_nofirst";
+  const size_t n = strlen(site), m = sizeof end - 1;
+  return n >= m && strcmp(site + n - m, end) == 0;
+}
+
+void ptq_model_traits_of(const ptq_view_spectrum *spectra, int64_t n,
+                         ptq_model_traits *out, int64_t n_models) {
+  for (int64_t m = 0; m < n_models; m++)
+    out[m] = (ptq_model_traits){unknown, unknown};
+  for (int64_t m = 0; m < n_models; m++)
+    for (int kind = 0; kind < 2; kind++) {
+      ptq_spectrum_traits sum = {0};
+      double count = 0.0;
+      for (int64_t k = 0; k < n; k++) {
+        const ptq_view_spectrum *s = &spectra[k];
+        if (s->subject != m || s->n_tokens == 0 ||
+            without_first(s->site) != (kind == 1))
+          continue;
+        for (int64_t b = 0; b < s->n_blocks; b++) {
+          const ptq_spectrum_traits t =
+              ptq_spectrum_traits_of(s->values + b * s->d, s->d);
+          if (!isfinite(t.tail)) continue;
+          add(&sum, &t, 1.0);
+          count += 1.0;
+        }
+      }
+      if (count == 0.0) continue;
+      ptq_spectrum_traits *mean = kind == 1 ? &out[m].nofirst : &out[m].all;
+      *mean = (ptq_spectrum_traits){0};
+      add(mean, &sum, 1.0 / count);
+    }
+}
+
+typedef struct moments {
+  double n, sum, square, min, max;
+} moments;
+
+static void take(moments *m, double v) {
+  m->min = m->n > 0.0 ? fmin(m->min, v) : v;
+  m->max = m->n > 0.0 ? fmax(m->max, v) : v;
+  m->n += 1.0;
+  m->sum += v;
+  m->square += v * v;
+}
+
+static double deviation(const moments *m) {
+  const double mean = m->sum / m->n;
+  return sqrt(fmax(0.0, m->square / m->n - mean * mean));
+}
+
+ptq_layer_traits ptq_layer_traits_of(const ptq_layer_row *layers, int64_t n) {
+  const double none = (double)NAN;
+  moments err = {0}, weight = {0}, output = {0};
+  for (int64_t i = 0; i < n; i++) {
+    take(&err, log(layers[i].err_hessian));
+    take(&weight, layers[i].sqnr_weight);
+    take(&output, layers[i].sqnr_output);
+  }
+  if (n == 0)
+    return (ptq_layer_traits){none, none, none, none, none, none, none, none};
+  return (ptq_layer_traits){
+      err.sum / err.n,    err.max,    weight.min, weight.max,
+      deviation(&weight), output.min, output.max, deviation(&output)};
+}
