@@ -3,6 +3,7 @@
 # ./run.sh bench [--no-rivals]: speed as ratios measured in one run.
 #
 #   GPTQ of a 4096 x 4096 layer, beside the matrix products of that size
+#   36 MX formats of it by static GPTQ, beside 36 single runs
 #   rounding of a 4096 x 4096 matrix to every number format, beside memcpy
 #   the forward pass on SmolLM2-135M at 512 and 2048 tokens: the share of what
 #   the same two processes reach multiplying matrices, and, turn by turn,
@@ -27,6 +28,9 @@ make_model
 
 echo "== one layer =="
 "$build/tests/bench/bench_gptq" 4096 2
+echo
+echo "== one layer, 36 formats =="
+"$build/tests/bench/bench_sharing" 4096 2
 echo
 echo "== rounding =="
 "$build/tests/bench/bench_round"
