@@ -14,6 +14,7 @@
 /* Where rows go: printed as text or collected as JSON. */
 typedef struct listing {
   json_t *rows; /* owned; NULL when text is printed */
+  bool headed;  /* the names of the columns have been printed */
 } listing;
 
 /* One row of `n` named cells; widths are of text columns, 0 for the rest of
@@ -31,42 +32,61 @@ static void add_row(listing *l, const cell *cells, size_t n) {
     (void)json_array_append_new(l->rows, row);
     return;
   }
+  for (size_t i = 0; i < n && !l->headed; i++)
+    printf("%-*s%s", cells[i].width, cells[i].name, i + 1 < n ? "  " : "\n");
+  l->headed = true;
   for (size_t i = 0; i < n; i++)
     printf("%-*s%s", cells[i].width, cells[i].text, i + 1 < n ? "  " : "\n");
 }
 
+/* "4", or "2..8" where the least and the largest width differ. */
+static void spell_range(char *out, size_t size, double least, double most) {
+  if (least == most)
+    snprintf(out, size, "%g", least);
+  else
+    snprintf(out, size, "%g..%g", least, most);
+}
+
+static double code_bits(const ptq_dtype *dt) {
+  const ptq_dtype_family *f = dt->family;
+  return f->code_bits != NULL ? f->code_bits(dt) : dt->bits;
+}
+
+static void list_family(listing *l, const ptq_dtype_family *f) {
+  char least[PTQ_DTYPE_NAME_MAX], most[PTQ_DTYPE_NAME_MAX];
+  char spelling[2 * PTQ_DTYPE_NAME_MAX + 4], bits[32], levels[32];
+  char group[32], matrix[32], options[240];
+  ptq_dtype small, large;
+  ptq_dtype_spelling(f, f->min_bits, least);
+  ptq_dtype_spelling(f, f->max_bits, most);
+  const bool one = f->min_bits == f->max_bits;
+  snprintf(spelling, sizeof spelling, "%s%s%s", least, one ? "" : "..",
+           one ? "" : most);
+  if (ptq_dtype_parse(least, &small, NULL) != PTQ_OK ||
+      ptq_dtype_parse(most, &large, NULL) != PTQ_OK)
+    return; /* a family takes its own spelling */
+  spell_range(bits, sizeof bits, code_bits(&small), code_bits(&large));
+  spell_range(levels, sizeof levels, f->levels(&small), f->levels(&large));
+  spell_range(group, sizeof group, f->param_bits(&small),
+              f->param_bits(&large));
+  snprintf(matrix, sizeof matrix, "%g",
+           f->matrix_bits != NULL ? f->matrix_bits(&small) : 0.0);
+  ptq_dtype_options(f, options, sizeof options);
+  const cell row[] = {{"dtype", spelling, 16},
+                      {"bits", bits, 5},
+                      {"levels", levels, 8},
+                      {"group_bits", group, 10},
+                      {"matrix_bits", matrix, 11},
+                      {"summary", f->summary, 60},
+                      {"options", options, 52},
+                      {"last_group", f->pads_groups ? "padded" : "short", 10},
+                      {"source", f->source, 0}};
+  add_row(l, row, sizeof row / sizeof row[0]);
+}
+
 static void list_dtypes(listing *l) {
   const ptq_dtype_family *const *f = ptq_dtype_families();
-  for (; *f != NULL; f++) {
-    char least[PTQ_DTYPE_NAME_MAX], most[PTQ_DTYPE_NAME_MAX];
-    char spelling[2 * PTQ_DTYPE_NAME_MAX + 4], levels[24], scale[24];
-    ptq_dtype small, large;
-    ptq_dtype_spelling(*f, (*f)->min_bits, least);
-    ptq_dtype_spelling(*f, (*f)->max_bits, most);
-    const bool one = (*f)->min_bits == (*f)->max_bits;
-    snprintf(spelling, sizeof spelling, "%s%s%s", least, one ? "" : "..",
-             one ? "" : most);
-    if (ptq_dtype_parse(least, &small, NULL) != PTQ_OK ||
-        ptq_dtype_parse(most, &large, NULL) != PTQ_OK)
-      continue; /* a family takes its own spelling */
-    const int n = (*f)->levels(&small), m = (*f)->levels(&large);
-    if (one)
-      snprintf(levels, sizeof levels, "%d", n);
-    else
-      snprintf(levels, sizeof levels, "%d..%d", n, m);
-    snprintf(scale, sizeof scale, "%g", (*f)->param_bits(&small));
-    char options[240];
-    ptq_dtype_options(*f, options, sizeof options);
-    const cell row[] = {
-        {"dtype", spelling, 16},
-        {"levels", levels, 8},
-        {"group_bits", scale, 4},
-        {"summary", (*f)->summary, 60},
-        {"options", options, 52},
-        {"last_group", (*f)->pads_groups ? "padded" : "short", 6},
-        {"source", (*f)->source, 0}};
-    add_row(l, row, sizeof row / sizeof row[0]);
-  }
+  for (; *f != NULL; f++) list_family(l, *f);
 }
 
 static void list_methods(listing *l) {
@@ -178,7 +198,13 @@ const ptq_command ptq_cmd_list = {
         "Prints a table of what this program knows: number formats and\n"
         "methods as they are spelled in a sweep file, architectures as\n"
         "config.json names them, and every column of the store's tables with\n"
-        "its unit and meaning; and the laws that `fit` compares.\n\n"
+        "its unit and meaning; and the laws that `fit` compares.\n"
+        "\n"
+        "Of dtypes: bits of a code, distinct codes, bits of a group's\n"
+        "parameters (before keep= and dq=) and of what a matrix shares; "
+        "options\n"
+        "with the default first; whether a short last group is padded with\n"
+        "zeros or stands alone.\n\n"
         "  ptqsweep list dtypes\n",
     .options = options,
     .min_args = 1,

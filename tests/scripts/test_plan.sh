@@ -108,6 +108,9 @@ sed -i 's/"llama"/"lama"/' damaged/config.json
 refuses 1 "model_type 'lama' is not known; known: bloom, " inspect damaged
 
 prints "int2..int8" list dtypes
+prints "nvfp4             4      15" list dtypes
+prints '"bits": "1.6"' list dtypes --json
+prints "last_group" list dtypes
 prints "gptq" list methods
 prints "OPTForCausalLM" list architectures
 prints "sqnr_output_prop" list metrics

@@ -107,6 +107,7 @@ static void check_methods(layer *l, const ptq_dtype *dt) {
       fail_msg("%s, %s: error %g of %g", (*f)->name, dt->name, layer_error(l),
                layer_signal(l));
     assert_true(l->storage_bits > 0.0);
+    if (l->extra_hash == 0) check_restored(l, dt, 16, (*f)->name);
   }
 }
 
