@@ -28,6 +28,13 @@ static ptq_status quantize_site(const ptq_method *m, const ptq_quant_input *in,
   PTQ_TRY(
       ptq_alloc(&metric, in->cols, sizeof *metric, "scales of inputs", err));
   for (int64_t c = 0; c < in->cols; c++) {
+    if (!isfinite(in->mean_abs[c])) {
+      rc = PTQ_FAIL(err, PTQ_E_NUMERIC,
+                    "the mean size of input %lld is %g; look for NaN or Inf "
+                    "in the activations",
+                    (long long)c, in->mean_abs[c]);
+      goto done;
+    }
     const double s = fmax(in->mean_abs[c], LEAST_SCALE);
     metric[c] = s * s;
   }

@@ -85,25 +85,27 @@ static void run_one(layer *l, const ptq_method_family *f, const ptq_dtype *dt,
   n->run++;
 }
 
-static void run_methods(layer *l, const char *spelling, counts *n) {
-  static const int64_t groups[] = {8, PTQ_GROUP_ROW, PTQ_GROUP_TENSOR};
+static void run_methods(layer *l, const char *spelling, int n_groups,
+                        counts *n) {
+  static const int64_t groups[] = {8, PTQ_GROUP_TENSOR, PTQ_GROUP_ROW};
   ptq_dtype dt;
   ptq_err err = {0};
   if (ptq_dtype_parse(spelling, &dt, &err) != PTQ_OK) return; /* a width's no */
   for (const ptq_method_family *const *f = ptq_method_families(); *f; f++)
-    for (int g = 0; g < 3; g++) run_one(l, *f, &dt, groups[g], n);
+    for (int g = 0; g < n_groups; g++) run_one(l, *f, &dt, groups[g], n);
 }
 
+/* Dialects of two widths, by group and by tensor, on layers worth it. */
 static void run_dtypes(layer *l, counts *n) {
   char plain[PTQ_DTYPE_NAME_MAX], spelling[2 * PTQ_DTYPE_NAME_MAX];
   for (const ptq_dtype_family *const *f = ptq_dtype_families(); *f; f++)
     for (int bits = (*f)->min_bits; bits <= (*f)->max_bits; bits++) {
       ptq_dtype_spelling(*f, bits, plain);
-      run_methods(l, plain, n);
-      const bool walk = bits == (*f)->min_bits || bits == 4;
+      run_methods(l, plain, 3, n);
+      const bool walk = l->rows > 3 && (bits == (*f)->min_bits || bits == 4);
       for (const char *const *d = (*f)->dialects; walk && d && *d; d++) {
         snprintf(spelling, sizeof spelling, "%s:%s", plain, *d);
-        run_methods(l, spelling, n);
+        run_methods(l, spelling, 2, n);
       }
     }
 }

@@ -140,6 +140,21 @@ static void an_exact_base_is_left_alone(void **state) {
   layer_release(&l);
 }
 
+static void inputs_that_are_not_finite_are_refused(void **state) {
+  (void)state;
+  layer l = layer_random(8, 16, 8);
+  ptq_err err = {0};
+  l.mean_abs[5] = NAN;
+  assert_int_equal(layer_try(&l, "lqer", "", "int4", 16, &err), PTQ_E_NUMERIC);
+  assert_non_null(strstr(err.msg, "input 5 is"));
+  err = (ptq_err){0};
+  l.h[3 * 16 + 7] = l.h[7 * 16 + 3] = INFINITY;
+  assert_int_equal(layer_try(&l, "eora", "base=rtn", "int4", 16, &err),
+                   PTQ_E_NUMERIC);
+  assert_non_null(strstr(err.msg, "NaN or infinity"));
+  layer_release(&l);
+}
+
 static void precisions_round_to_nearest_even(void **state) {
   (void)state;
   assert_true(ptq_factor_round(PTQ_FACTOR_F16, 1.0 + 0x1p-11) == 1.0);
@@ -252,6 +267,7 @@ int main(void) {
       cmocka_unit_test(a_rank_beyond_the_layer_is_cut_to_it),
       cmocka_unit_test(codes_stay_the_bases),
       cmocka_unit_test(an_exact_base_is_left_alone),
+      cmocka_unit_test(inputs_that_are_not_finite_are_refused),
       cmocka_unit_test(precisions_round_to_nearest_even),
       cmocka_unit_test(finer_factors_lose_less),
       cmocka_unit_test(bases_and_options_are_spelled_together),
