@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "command.h"
@@ -8,6 +9,23 @@
 #include "ptq/base/text.h"
 
 extern const ptq_command ptq_cmd_export;
+
+/* Before the store is read: a wrong word is the command line's fault. */
+static ptq_status check_table(const char *table, ptq_err *err) {
+  size_t n = 0;
+  if (table == NULL)
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "which table? --table points, layers, windows, spectra "
+                    "or models");
+  for (; ptq_export_tables[n] != NULL; n++)
+    if (strcmp(ptq_export_tables[n], table) == 0) return PTQ_OK;
+  const char *near = ptq_text_nearest(table, ptq_export_tables, n);
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "unknown table '%s'%s%s%s; one of points, layers, windows, "
+                  "spectra, models",
+                  table, near != NULL ? "; did you mean '" : "",
+                  near != NULL ? near : "", near != NULL ? "'" : "");
+}
 
 static ptq_status parse_format(const char *name, ptq_export_format *out,
                                ptq_err *err) {
@@ -22,6 +40,27 @@ static ptq_status parse_format(const char *name, ptq_export_format *out,
                     "format 'netcdf' is not written by this version; use csv "
                     "or jsonl");
   return PTQ_FAIL(err, PTQ_E_ARG, "unknown format '%s'; csv or jsonl", name);
+}
+
+/* A pipe or a device is written into: renaming a file over it would replace
+ * it. */
+static ptq_status export_device(ptq_view *v, const char *table,
+                                ptq_export_format format, bool stable,
+                                const char *path, ptq_err *err) {
+  FILE *out = fopen(path, "w");
+  if (out == NULL)
+    return PTQ_FAIL(err, PTQ_E_IO, "cannot write '%s': %s", path,
+                    strerror(errno));
+  ptq_status rc = ptq_export_table(v, table, format, stable, out, err);
+  if (fclose(out) != 0 && rc == PTQ_OK)
+    rc =
+        PTQ_FAIL(err, PTQ_E_IO, "cannot write '%s': %s", path, strerror(errno));
+  return rc;
+}
+
+static bool is_special(const char *path) {
+  struct stat s;
+  return stat(path, &s) == 0 && !S_ISREG(s.st_mode);
 }
 
 /* Whole under its name, or not at all. */
@@ -59,14 +98,15 @@ static ptq_status run_export(const ptq_args *args, int *exit_code,
   const char *table = ptq_args_get(args, "table");
   const char *output = ptq_args_get(args, "output");
   const bool stable = ptq_args_has(args, "stable");
-  (void)exit_code;
-  if (table == NULL)
-    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
-                     "which table? --table points, layers, windows, spectra "
-                     "or models"));
-  PTQ_TRY(parse_format(ptq_args_get(args, "format"), &format, err));
+  rc = check_table(table, err);
+  if (rc == PTQ_OK)
+    rc = parse_format(ptq_args_get(args, "format"), &format, err);
+  if (rc != PTQ_OK) *exit_code = PTQ_EXIT_USAGE;
+  PTQ_TRY(rc);
   PTQ_TRY(ptq_view_open(ptq_args_at(args, 0), &v, err));
-  if (output != NULL)
+  if (output != NULL && is_special(output))
+    PTQ_TRY(export_device(v, table, format, stable, output, err));
+  else if (output != NULL)
     PTQ_TRY(export_file(v, table, format, stable, output, err));
   else
     PTQ_TRY(ptq_export_table(v, table, format, stable, stdout, err));

@@ -40,10 +40,10 @@ expect 2 'is not in (0, 3]' "$PTQSWEEP" fit s.h5 --power 9
 expect 2 "unknown column 'parms'" "$PTQSWEEP" fit s.h5 --formula 'log(parms)'
 expect 2 'lsq' "$PTQSWEEP" fit s.h5 --estimator lsq
 expect 0 '0 bad' "$PTQSWEEP" verify s.h5
-expect 1 'which table' "$PTQSWEEP" export s.h5
-expect 1 "unknown table 'point'" "$PTQSWEEP" export s.h5 --table point
-expect 1 'netcdf' "$PTQSWEEP" export s.h5 --table points --format netcdf
-expect 1 "unknown format 'xml'" "$PTQSWEEP" export s.h5 --table points \
+expect 2 'which table' "$PTQSWEEP" export s.h5
+expect 2 "unknown table 'point'" "$PTQSWEEP" export s.h5 --table point
+expect 2 'netcdf' "$PTQSWEEP" export s.h5 --table points --format netcdf
+expect 2 "unknown format 'xml'" "$PTQSWEEP" export s.h5 --table points \
   --format xml
 expect 1 "cannot write 'none/x.csv'" "$PTQSWEEP" export s.h5 --table points \
   -o none/x.csv
