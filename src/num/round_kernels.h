@@ -275,7 +275,8 @@ static inline rounded element(const ptq_round_float *c, vf a, int even) {
   a = v_min(a, v_set(c->most));
   const vi u = vi_and(v_bits(v_max(a, v_set(c->least))), vi_set(0x7F800000));
   const int32_t m = c->mantissa;
-  const vf to_steps = v_float(vi_sub(vi_set((254 + m) << 23), u));
+  const vi inverse = vi_sub(vi_set(254 << 23), u); /* of 1 / u */
+  const vf to_steps = v_float(vi_add(inverse, vi_set(m << 23)));
   vf r;
   if (even) {
     const vf shift = v_float(vi_add(u, vi_set(((23 - m) << 23) | 0x400000)));
