@@ -99,6 +99,27 @@ static void check_given(const ptq_method *m, const ptq_quant_input *in) {
   PTQ_ASSERT(in->module != NULL || (needs & PTQ_NEED_MODULE_LOSS) == 0);
 }
 
+/* What a factorization would find; elsewhere a NaN would only lose
+ * comparisons, and the result would look sound. */
+static ptq_status check_moments(const ptq_method *m, const ptq_quant_input *in,
+                                ptq_err *err) {
+  const int64_t cols = in->cols;
+  const bool means = (ptq_method_needs(m) & PTQ_NEED_MEAN_ABS) != 0;
+  for (int64_t i = 0; means && i < cols; i++)
+    if (!isfinite(in->mean_abs[i]))
+      return PTQ_FAIL(err, PTQ_E_NUMERIC,
+                      "the mean magnitude of input %lld is %g; look for NaN or "
+                      "Inf in the activations",
+                      (long long)i, in->mean_abs[i]);
+  for (int64_t i = 0; in->h != NULL && i < cols * cols; i++)
+    if (!isfinite(in->h[i]))
+      return PTQ_FAIL(err, PTQ_E_NUMERIC,
+                      "the second moment of inputs %lld and %lld is %g; look "
+                      "for NaN or Inf in the activations",
+                      (long long)(i / cols), (long long)(i % cols), in->h[i]);
+  return PTQ_OK;
+}
+
 static ptq_status run_prepared(const ptq_method *m, const ptq_quant_input *in,
                                ptq_quant_output *out, int n, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -149,6 +170,8 @@ ptq_status ptq_method_quantize_site(const ptq_method *m,
     out[i].extra_hash = 0;
     shares = shares || ptq_dtype_shares(in[i].dtype);
   }
+  const ptq_status rc = n > 0 ? check_moments(m, &in[0], err) : PTQ_OK;
+  if (rc != PTQ_OK) return rc;
   return shares ? run_sharing(m, in, out, n, err)
                 : run_prepared(m, in, out, n, err);
 }

@@ -227,15 +227,18 @@ def trace_error(w, y, h):
     return float(np.einsum("ij,jk,ik->", e, h, e, optimize=True))
 
 
-def run_tool(tool, w, h, dtype, group, options):
+def run_tool(tool, w, h, dtype, group, options, method="gptq", cross=None):
     """Quantized weights and codes of our program."""
     with tempfile.TemporaryDirectory() as d:
         d = pathlib.Path(d)
         w.tofile(d / "w")
         h.tofile(d / "h")
         words = [f"{k}={str(v).lower()}" for k, v in options.items()]
+        if cross is not None:
+            cross.tofile(d / "cross")
+            words.append(f"@cross={d / 'cross'}")
         subprocess.run(
-            [tool, "gptq", dtype, group, *map(str, w.shape), d / "w", d / "h",
+            [tool, method, dtype, group, *map(str, w.shape), d / "w", d / "h",
              d / "out", *words], check=True, stdout=subprocess.DEVNULL)
         y = np.fromfile(d / "out.y", np.float32).reshape(w.shape)
         q = np.fromfile(d / "out.q", np.int16).reshape(w.shape)

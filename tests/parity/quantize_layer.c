@@ -15,7 +15,8 @@ static const char usage[] =
     "...]\n"
     "W: float32 [ROWS, COLS]; H: float64 [COLS, COLS], '-' for none; writes\n"
     "OUT.y float32, OUT.q int16 [ROWS, COLS] and OUT.params float32\n"
-    "[ROWS, groups, 2] (scale, zero); GROUP is a number, row or tensor\n";
+    "[ROWS, groups, 2] (scale, zero); GROUP is a number, row or tensor.\n"
+    "@cross=FILE: the cross moment, float64 [COLS, COLS]\n";
 
 static ptq_status read_array(const char *path, int64_t n, size_t size,
                              void *out, ptq_err *err) {
@@ -45,8 +46,9 @@ static ptq_status write_array(const char *prefix, const char *suffix,
   return rc;
 }
 
+/* Options of the method; *cross is the file of @cross, or NULL. */
 static ptq_status parse_method(int argc, char **argv, ptq_method *m,
-                               ptq_err *err) {
+                               const char **cross, ptq_err *err) {
   enum { MAX = 16 };
   ptq_method_option options[MAX];
   size_t n = 0;
@@ -55,6 +57,10 @@ static ptq_status parse_method(int argc, char **argv, ptq_method *m,
     if (equals == NULL)
       return PTQ_FAIL(err, PTQ_E_ARG, "'%s' is not KEY=VALUE", argv[i]);
     *equals = '\0';
+    if (strcmp(argv[i], "@cross") == 0) {
+      *cross = equals + 1;
+      continue;
+    }
     options[n++] = (ptq_method_option){.key = argv[i], .value = equals + 1};
   }
   return ptq_method_parse(argv[1], options, n, m, err);
@@ -71,18 +77,21 @@ static ptq_status run(int argc, char **argv, ptq_err *err) {
   ptq_method m;
   ptq_dtype dt;
   float *w = NULL;
-  double *h = NULL;
+  double *h = NULL, *cross = NULL;
+  const char *cross_path = NULL;
   ptq_quant_output out = {0};
   const int64_t group = parse_group(argv[3]);
   const int64_t rows = strtoll(argv[4], NULL, 10);
   const int64_t cols = strtoll(argv[5], NULL, 10), n = rows * cols;
   const int64_t groups = rows * ptq_dtype_groups(cols, group);
-  PTQ_TRY(parse_method(argc, argv, &m, err));
+  PTQ_TRY(parse_method(argc, argv, &m, &cross_path, err));
   PTQ_TRY(ptq_dtype_parse(argv[2], &dt, err));
   PTQ_TRY(ptq_blas_init(err));
   PTQ_TRY(read_array(argv[6], n, sizeof *w, &w, err));
   if (strcmp(argv[7], "-") != 0)
     PTQ_TRY(read_array(argv[7], cols * cols, sizeof *h, &h, err));
+  if (cross_path != NULL)
+    PTQ_TRY(read_array(cross_path, cols * cols, sizeof *cross, &cross, err));
   PTQ_TRY(ptq_alloc(&out.y, n, sizeof *out.y, "weights", err));
   PTQ_TRY(ptq_alloc(&out.q, n, sizeof *out.q, "codes", err));
   PTQ_TRY(
@@ -93,6 +102,7 @@ static ptq_status run(int argc, char **argv, ptq_err *err) {
                               .dtype = &dt,
                               .group = group,
                               .h = h,
+                              .cross = cross,
                               .threads = 2};
   PTQ_TRY(ptq_method_quantize(&m, &in, &out, err));
   PTQ_TRY(write_array(argv[8], "y", out.y, n, sizeof *out.y, err));
@@ -103,6 +113,7 @@ static ptq_status run(int argc, char **argv, ptq_err *err) {
 done:
   ptq_free(w);
   ptq_free(h);
+  ptq_free(cross);
   ptq_free(out.y);
   ptq_free(out.q);
   ptq_free(out.params);
