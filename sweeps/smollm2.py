@@ -80,7 +80,7 @@ def unpack(wheel, directory):
 class Gguf:
     """Metadata and tensors of a GGUF file."""
 
-    def __init__(self, path):
+    def __init__(self, path, architecture="llama"):
         from gguf import GGUFReader
         self.path = path
         try:
@@ -88,10 +88,10 @@ class Gguf:
         except (OSError, ValueError, IndexError) as error:
             raise ConvertError(f"'{path}': {error}; is this a whole GGUF "
                                "file?") from error
-        if self.get("general.architecture") != "llama":
+        if self.get("general.architecture") != architecture:
             raise ConvertError(f"'{path}': architecture "
                                f"'{self.get('general.architecture')}', "
-                               "only 'llama' is known here")
+                               f"only '{architecture}' is known here")
 
     def get(self, key, default=None):
         field = self.reader.get_field(key)

@@ -2,10 +2,12 @@
 # Sourced by parity and bench: PyTorch in an environment of its own outside the
 # repository (PTQ_PARITY_VENV names one that is there), a newer transformers
 # beside it (PTQ_PARITY_NEWER_VENV), the number formats' tools
-# (PTQ_PARITY_FORMATS_VENV), and the checkpoint of SmolLM2-135M. Sets
-# parity_python, newer_python, formats_python, cache and model.
+# (PTQ_PARITY_FORMATS_VENV), and the checkpoints of SmolLM2-135M and
+# Gemma-3-270m. Sets parity_python, newer_python, formats_python, cache, model
+# and gemma.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/ptqsweep
 model=$cache/smollm2-135m
+gemma=$cache/gemma3-270m
 venv=${PTQ_PARITY_VENV:-$cache/parity-venv}
 parity_python=$venv/bin/python
 
@@ -55,4 +57,9 @@ make_formats() {
 make_model() {
   [ -f "$model/model.safetensors" ] ||
     "$parity_python" "$top/sweeps/smollm2.py" -o "$model"
+}
+
+make_gemma() {
+  [ -f "$gemma/config.json" ] ||
+    "$parity_python" "$top/sweeps/gemma3.py" -o "$gemma"
 }

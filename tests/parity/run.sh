@@ -10,6 +10,12 @@ top=$(cd "$(dirname "$0")/../.." && pwd)
 make_newer
 make_formats
 make_model
+make_gemma
+wikitext=()
+for ((i = 1; i < $#; i++)); do
+  next=$((i + 1))
+  if [ "${!i}" = --wikitext ]; then wikitext=(--text "${!next}/test.txt"); fi
+done
 failed=0
 # Other models and sizes each day.
 seed=${PTQ_PARITY_SEED:-$(date +%Y%m%d)}
@@ -23,6 +29,8 @@ each="$top/tests/parity/architectures.py --build $build --seed $seed"
 # dmx-compressor builds its kernels with the ninja beside this Python.
 PATH=$formats/bin:$PATH "$formats_python" "$top/tests/parity/formats.py" \
   --build "$build" --seed "$seed" "$@" || failed=1
+"$newer_python" "$top/tests/parity/published.py" --build "$build" \
+  --model "$gemma" "${wikitext[@]}" || failed=1
 "$parity_python" "$top/tests/parity/parity.py" --build "$build" \
   --model "$model" "$@" || failed=1
 if [ -n "${PTQ_GPTQMODEL_PYTHON:-}" ]; then
