@@ -9,7 +9,6 @@
 #include "ptq/base/rng.h"
 #include "ptq/base/text.h"
 #include "ptq/sweep/batch.h"
-#include "study.h"
 
 enum { MAX_SETS = 64 };
 
@@ -147,8 +146,8 @@ static int64_t find_sets(char *text, const char *sets[MAX_SETS]) {
   return n;
 }
 
-static ptq_status open_study(ptq_view *v, const char *given, ptq_study *study,
-                             ptq_err *err) {
+ptq_status ptq_study_reopen(ptq_view *v, const char *given, ptq_study *study,
+                            ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const char *sets[MAX_SETS];
   char *text = NULL;
@@ -173,9 +172,9 @@ done:
   return rc;
 }
 
-static int64_t find_key(const ptq_grid *g, const char *key) {
-  for (int64_t i = 0; i < g->n_points; i++)
-    if (strcmp(g->points[i].key, key) == 0) return i;
+int64_t ptq_study_find(const ptq_study *s, const char *key) {
+  for (int64_t i = 0; i < s->grid.n_points; i++)
+    if (strcmp(s->grid.points[i].key, key) == 0) return i;
   return -1;
 }
 
@@ -189,7 +188,7 @@ static ptq_status redo(const tables *t, int64_t row, const ptq_study *study,
               .n_windows = window[1] - window[0]};
   const ptq_sink sink = {
       .ctx = &s, .begin = begin, .point = compare, .alive = alive};
-  const int64_t point = find_key(&study->grid, s.row->key);
+  const int64_t point = ptq_study_find(study, s.row->key);
   if (point < 0)
     return PTQ_FAIL(err, PTQ_E_ARG,
                     "point %s %s %s group %lld of the store is not one of "
@@ -210,7 +209,7 @@ ptq_status ptq_recompute(ptq_view *v, const ptq_recompute_options *o,
   *n_done = *n_bad = 0;
   ptq_rng_init(&rng, o->seed);
   PTQ_TRY(load(v, &t, err));
-  PTQ_TRY(open_study(v, o->spec_path, &study, err));
+  PTQ_TRY(ptq_study_reopen(v, o->spec_path, &study, err));
   PTQ_TRY(ptq_study_check_tokens(&study, err));
   /* The first of a shuffled list. */
   for (; *n_done < o->n_points && *n_done < t.n_finished; ++*n_done) {

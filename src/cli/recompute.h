@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "ptq/store/view.h"
+#include "study.h"
 
 typedef struct ptq_recompute_options {
   const char *spec_path; /* NULL: where the store says it was */
@@ -26,5 +27,16 @@ typedef struct ptq_recompute_options {
  */
 ptq_status ptq_recompute(ptq_view *v, const ptq_recompute_options *o,
                          int64_t *n_done, int64_t *n_bad, ptq_err *err);
+
+/**
+ * The study a store was made of, from its sweep file (`spec_path`; NULL: where
+ * the store says it was) and its overrides. Needs MPI to be started.
+ * @return PTQ_E_ARG when the sweep file is not to be found or numerics are
+ *         others
+ */
+ptq_status ptq_study_reopen(ptq_view *v, const char *spec_path,
+                            ptq_study *study, ptq_err *err);
+/** The point with that key, -1 if there is none. */
+int64_t ptq_study_find(const ptq_study *s, const char *key);
 
 #endif /* PTQ_CLI_RECOMPUTE_H */

@@ -77,8 +77,15 @@ static ptq_status gate_alive(void *ctx, double done, ptq_err *err) {
   return rc;
 }
 
+/* Show the lane's quantized block; a refusal is the lane's failure. */
+static void show(const ptq_block_watch *watch, const batch *b, ptq_lane *l) {
+  if (watch == NULL || l->status != PTQ_OK) return;
+  l->status = watch->block(watch->ctx, l->point, &b->bench.block, &l->err);
+}
+
 static ptq_status walk(batch *b, const ptq_grid *g, const int64_t *points,
-                       int64_t n, const ptq_sink *sink, ptq_err *err) {
+                       int64_t n, const ptq_sink *sink,
+                       const ptq_block_watch *watch, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   double shared_seconds = 0.0, start = ptq_clock();
   PTQ_TRY(batch_open(b, g, points, n, err));
@@ -90,6 +97,7 @@ static ptq_status walk(batch *b, const ptq_grid *g, const int64_t *points,
     for (int64_t j = 0; j < n; j++) {
       const double within = (double)(j + 1) / (double)n;
       ptq_lane_block(&b->lanes[j], &b->reference, &b->bench, b->ws);
+      show(watch, b, &b->lanes[j]);
       PTQ_TRY(sink->alive(sink->ctx,
                           ((double)i + within) / (double)(n_blocks + 1), err));
     }
@@ -103,13 +111,19 @@ done:
 
 ptq_status ptq_batch_run(const ptq_grid *g, const int64_t *points, int64_t n,
                          const ptq_sink *sink, ptq_err *err) {
+  return ptq_batch_run_watched(g, points, n, sink, NULL, err);
+}
+
+ptq_status ptq_batch_run_watched(const ptq_grid *g, const int64_t *points,
+                                 int64_t n, const ptq_sink *sink,
+                                 const ptq_block_watch *watch, ptq_err *err) {
   ptq_status rc = sink->begin(sink->ctx, points, n, err);
   if (rc != PTQ_OK) return rc;
   batch b = {0};
   gate t = {.sink = sink};
   const ptq_sink gated = {.ctx = &t, .point = gate_point, .alive = gate_alive};
   ptq_err why = {0};
-  rc = walk(&b, g, points, n, &gated, &why);
+  rc = walk(&b, g, points, n, &gated, watch, &why);
   batch_close(&b);
   if (rc != PTQ_OK && t.refused)
     return ptq_err_set(err, rc, why.file, why.line, "%s", why.msg);
