@@ -34,12 +34,17 @@ static ptq_spec spec;
 static ptq_grid grid;
 static unsigned char all[POINTS];
 
-static void open_grid(const char *set, ptq_spec *s, ptq_grid *g) {
+static void open_text(const char *text, const char *set, ptq_spec *s,
+                      ptq_grid *g) {
   ptq_err err = {0};
-  scratch_text(&files, "s.yaml", sweep_text);
+  scratch_text(&files, "s.yaml", text);
   if (ptq_spec_read(files.path, &set, set != NULL, s, &err) != PTQ_OK ||
       ptq_grid_build(s, g, &err) != PTQ_OK)
     fail_msg("%s", err.msg);
+}
+
+static void open_grid(const char *set, ptq_spec *s, ptq_grid *g) {
+  open_text(sweep_text, set, s, g);
 }
 
 static int make_grid(void **state) {
@@ -271,6 +276,45 @@ static void bytes_grow_with_points_and_their_hessians(void **state) {
   }
 }
 
+/* Pairs of methods of which the second asks for more of the same. */
+static void what_a_method_asks_for_is_counted(void **state) {
+  (void)state;
+  static const char text[] =
+      "models: " ZOO "llama-25k\n"
+      "data:\n"
+      "  calibration: {text: c.txt, windows: 8, length: 128, seed: 1}\n"
+      "  evaluation: {text: e.txt, windows: 16, length: 128}\n"
+      "grid:\n"
+      "  dtype: mxint3\n"
+      "  method: [gptq, gptaq,\n"
+      "           {name: gptq, hessian: static},\n"
+      "           {name: gptq, hessian: static, damp: search},\n"
+      "           {name: awq, scaling: none}, {name: awq, objective: site},\n"
+      "           awq]\n"
+      "  group: 16\n";
+  ptq_spec s;
+  ptq_grid g;
+  open_text(text, NULL, &s, &g);
+  assert_int_equal(g.n_points, 7);
+  static const int pairs[][2] = {{0, 1}, {2, 3}, {4, 5}, {5, 6}};
+  for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+    ptq_load less = {0}, more = {0};
+    ptq_load_add(&less, &g, pairs[i][0]);
+    ptq_load_add(&more, &g, pairs[i][1]);
+    assert_true(ptq_point_flops(&g, pairs[i][1]) >
+                ptq_point_flops(&g, pairs[i][0]));
+    assert_true(ptq_batch_bytes(&g, 0, &more) > ptq_batch_bytes(&g, 0, &less));
+    /* together: what both share is there once */
+    ptq_load both = less;
+    ptq_load_add(&both, &g, pairs[i][1]);
+    assert_true(ptq_batch_bytes(&g, 0, &both) > ptq_batch_bytes(&g, 0, &more));
+    assert_true(ptq_batch_bytes(&g, 0, &both) <
+                ptq_batch_bytes(&g, 0, &less) + ptq_batch_bytes(&g, 0, &more));
+  }
+  ptq_grid_release(&g);
+  ptq_spec_release(&s);
+}
+
 static void the_correction_scales_seconds(void **state) {
   (void)state;
   ptq_rates rates = ptq_rates_default();
@@ -334,6 +378,7 @@ int main(void) {
       cmocka_unit_test(the_makespan_lies_within_the_bounds_of_list_scheduling),
       cmocka_unit_test(costs_order_methods_and_sizes),
       cmocka_unit_test(bytes_grow_with_points_and_their_hessians),
+      cmocka_unit_test(what_a_method_asks_for_is_counted),
       cmocka_unit_test(the_correction_scales_seconds),
       cmocka_unit_test(amounts_of_memory_are_read_and_written),
   };

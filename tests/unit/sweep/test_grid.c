@@ -197,6 +197,14 @@ static void what_cannot_be_done_is_refused_before_any_work(void **state) {
           "positions of model 'llama-25k'; lower 'length'");
   refused("models: .\n" DATA GRID, NULL, "give one: {path: .");
   refused("models: {path: ., name: here}\n" DATA GRID, NULL, "config.json");
+  refused(MODELS DATA
+          "grid:\n  dtype: int4\n  method: {name: gptq, damp: search}\n"
+          "  group: 16\n",
+          "data.calibration.windows=1", "it needs two windows, not 1");
+  refused(
+      MODELS DATA "grid:\n  dtype: int4\n  method: {name: gptq, mx: joint}\n"
+                  "  group: 16\n",
+      NULL, "'int4' has none; add {dtype: 'int4', method: gptq, group: 16}");
 }
 
 static ptq_status only_numbers(const ptq_method *m, const ptq_dtype *dt,
