@@ -8,32 +8,29 @@
 
 #include "dtype_core.h"
 #include "dtype_lanes.h"
+#include "round_table.h"
 
 enum { STEPS = 80, GRID = 100, CHUNK = 256 };
-
-static double norm(double d) {
-  return pow(fabs(d), 2.4);
-}
 
 /* Sum of |value - x|^2.4 over a group rounded with p. */
 static double error_of(const ptq_dtype *dt, const float *x, int64_t n,
                        int64_t inc, const ptq_group_params *p) {
   float from[CHUNK], y[CHUNK];
-  double sum = 0.0;
+  double d[CHUNK], sum = 0.0;
   for (int64_t i = 0; i < n; i += CHUNK) {
     const int64_t m = n - i < CHUNK ? n - i : CHUNK;
     for (int64_t j = 0; j < m; j++) from[j] = x[(i + j) * inc];
     dt->family->round(dt, from, m, p, 0, y, NULL);
-    for (int64_t j = 0; j < m; j++) sum += norm((double)(y[j] - from[j]));
+    for (int64_t j = 0; j < m; j++) d[j] = (double)(y[j] - from[j]);
+    sum += ptq_rounding()->sum_2_4(d, m);
   }
   return sum;
 }
 
 static double error_of64(const ptq_dtype *dt, const ptq_group64 *g,
                          const ptq_group_params64 *p) {
-  double from[CHUNK], scale[CHUNK], zero[CHUNK], y[CHUNK];
+  double from[CHUNK], scale[CHUNK], zero[CHUNK], y[CHUNK], sum = 0.0;
   int16_t q[CHUNK];
-  double sum = 0.0;
   for (int j = 0; j < CHUNK && j < g->n; j++) {
     scale[j] = p->scale;
     zero[j] = p->zero;
@@ -45,7 +42,8 @@ static double error_of64(const ptq_dtype *dt, const ptq_group64 *g,
       from[j] = g->x != NULL ? g->x[at] : (double)g->f[at];
     }
     dt->family->round64(dt, from, m, scale, zero, y, q);
-    for (int64_t j = 0; j < m; j++) sum += norm(y[j] - from[j]);
+    for (int64_t j = 0; j < m; j++) y[j] -= from[j];
+    sum += ptq_rounding()->sum_2_4(y, m);
   }
   return sum;
 }

@@ -252,8 +252,10 @@ void ptq_dtype_snap(const ptq_dtype *dt, int64_t row, int64_t col,
     f->snap(dt, index, p);
     return;
   }
-  if (p->scale != 0.0F)
-    p->scale = copysignf(stored(dt, index, fabsf(p->scale)), p->scale);
+  if (p->scale != 0.0F) {
+    const float v = stored(dt, index, fabsf(p->scale));
+    p->scale = p->scale < 0.0F ? -v : v;
+  }
   if (f->encodes_by_zero) {
     p->zero = p->scale;
   } else if (!zero_varies(dt)) {

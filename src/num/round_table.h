@@ -77,6 +77,7 @@ typedef struct ptq_round_table {
                   int64_t width, const ptq_group_params *p, float *y,
                   int16_t *q, bool stream);
   double (*sum_abs)(const float *x, int64_t n);
+  double (*sum_2_4)(const double *d, int64_t n); /* of |d|^2.4 */
   void (*book)(const ptq_round_book *c, const float *x, int64_t n,
                int64_t width, const ptq_group_params *p, float *y, int16_t *q,
                bool stream);
