@@ -42,9 +42,9 @@ static void add_row(listing *l, const cell *cells, size_t n) {
 /* "4", or "2..8" where the least and the largest width differ. */
 static void spell_range(char *out, size_t size, double least, double most) {
   if (least == most)
-    snprintf(out, size, "%g", least);
+    snprintf(out, size, "%.6g", least);
   else
-    snprintf(out, size, "%g..%g", least, most);
+    snprintf(out, size, "%.6g..%.6g", least, most);
 }
 
 static double code_bits(const ptq_dtype *dt) {
@@ -52,10 +52,38 @@ static double code_bits(const ptq_dtype *dt) {
   return f->code_bits != NULL ? f->code_bits(dt) : dt->bits;
 }
 
+/* Bits a weight of a large matrix, all counted. */
+static double bits_a_weight(const ptq_dtype *dt, int64_t group) {
+  const double n = 4096.0;
+  return ptq_dtype_storage_bits(dt, (int64_t)n, (int64_t)n, group) / (n * n);
+}
+
+/* What tests hold the default dialect to. */
+static void spell_properties(char *out, size_t size, const ptq_dtype *dt) {
+  /* clang-format off */
+  static const struct { unsigned exception; const char *text; } all[] = {
+    {PTQ_NOT_IDEMPOTENT, "idempotent"}, {PTQ_NOT_MONOTONE, "monotone"},
+    {PTQ_NOT_ODD, "odd"}, {PTQ_NOT_EQUIVARIANT, "equivariant"},
+    {PTQ_NOT_NEAREST, "nearest"},
+  };
+  /* clang-format on */
+  const ptq_dtype_family *f = dt->family;
+  const unsigned lacks = f->exceptions != NULL ? f->exceptions(dt) : 0;
+  size_t at = 0;
+  out[0] = '\0';
+  for (size_t i = 0; i < sizeof all / sizeof all[0] && at < size; i++) {
+    if ((lacks & all[i].exception) != 0) continue;
+    const int n =
+        snprintf(out + at, size - at, "%s%s", at > 0 ? " " : "", all[i].text);
+    at += n > 0 ? (size_t)n : 0;
+  }
+}
+
 static void list_family(listing *l, const ptq_dtype_family *f) {
   char least[PTQ_DTYPE_NAME_MAX], most[PTQ_DTYPE_NAME_MAX];
   char spelling[2 * PTQ_DTYPE_NAME_MAX + 4], bits[32], levels[32];
-  char group[32], matrix[32], options[240];
+  char group[32], matrix[32], options[240], bits_32[32], bits_128[32];
+  char bound[32], properties[64];
   ptq_dtype small, large;
   ptq_dtype_spelling(f, f->min_bits, least);
   ptq_dtype_spelling(f, f->max_bits, most);
@@ -71,15 +99,26 @@ static void list_family(listing *l, const ptq_dtype_family *f) {
               f->param_bits(&large));
   snprintf(matrix, sizeof matrix, "%g",
            f->matrix_bits != NULL ? f->matrix_bits(&small) : 0.0);
+  spell_range(bits_32, sizeof bits_32, bits_a_weight(&small, 32),
+              bits_a_weight(&large, 32));
+  spell_range(bits_128, sizeof bits_128, bits_a_weight(&small, 128),
+              bits_a_weight(&large, 128));
+  spell_range(bound, sizeof bound, f->error_bound(&small),
+              f->error_bound(&large));
+  spell_properties(properties, sizeof properties, &small);
   ptq_dtype_options(f, options, sizeof options);
   const cell row[] = {{"dtype", spelling, 16},
                       {"bits", bits, 5},
                       {"levels", levels, 8},
                       {"group_bits", group, 10},
                       {"matrix_bits", matrix, 11},
+                      {"bits_32", bits_32, 11},
+                      {"bits_128", bits_128, 14},
                       {"summary", f->summary, 60},
                       {"options", options, 52},
                       {"last_group", f->pads_groups ? "padded" : "short", 10},
+                      {"properties", properties, 43},
+                      {"error_bound", bound, 20},
                       {"source", f->source, 0}};
   add_row(l, row, sizeof row / sizeof row[0]);
 }
@@ -201,10 +240,14 @@ const ptq_command ptq_cmd_list = {
         "its unit and meaning; and the laws that `fit` compares.\n"
         "\n"
         "Of dtypes: bits of a code, distinct codes, bits of a group's\n"
-        "parameters (before keep= and dq=) and of what a matrix shares; "
-        "options\n"
-        "with the default first; whether a short last group is padded with\n"
-        "zeros or stands alone.\n\n"
+        "parameters (before keep= and dq=) and of what a matrix shares; all\n"
+        "bits of a weight in groups of 32 and of 128; options, the default\n"
+        "first; whether a short last group is padded with zeros or stands\n"
+        "alone; what tests hold the default to: rounding twice changes\n"
+        "nothing (idempotent), -w has the value of w negated (odd), powers of\n"
+        "two pass through (equivariant), no code is nearer than the one\n"
+        "chosen (nearest), and the largest error of a weight in units of its\n"
+        "group's largest (error_bound).\n\n"
         "  ptqsweep list dtypes\n",
     .options = options,
     .min_args = 1,

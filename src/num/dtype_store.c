@@ -151,6 +151,12 @@ static float stored(const ptq_dtype *dt, int64_t index, float v) {
   return stored_as(storage_of(dt), dt, index, v);
 }
 
+/* True where groups of zeros have a second level's scale too, as in the tool.
+ */
+static bool nests_zeros(const ptq_dtype *dt) {
+  return nests_bnb(dt) && dt->family->encodes_by_zero;
+}
+
 /* True where no stored scale comes near. */
 static bool too_large(const ptq_dtype *dt, double v) {
   if (!(v <= (double)FLT_MAX)) return true;
@@ -161,8 +167,7 @@ void ptq_dtype_store64(const ptq_dtype *dt, int64_t index, double lo, double hi,
                        ptq_group_params64 *p) {
   const ptq_dtype_family *f = dt->family;
   const double size = fabs(p->scale);
-  const bool nests_zeros = nests_bnb(dt) && f->encodes_by_zero; /* the tool */
-  if (storage_of(dt) == 0 || !(size > 0.0 || nests_zeros)) return;
+  if (storage_of(dt) == 0 || !(size > 0.0 || nests_zeros(dt))) return;
   if (too_large(dt, size)) {
     p->scale = (double)INFINITY;
     return;
@@ -199,10 +204,11 @@ static inline void store_scales(unsigned storage, const ptq_dtype *dt,
                                 int64_t index, int64_t groups,
                                 ptq_group_params *p) {
   const float most = storage == PTQ_KEEP_F16 ? 65519.996F : FLT_MAX;
+  const bool zeros_too = nests_zeros(dt);
   for (int64_t g = 0; g < groups; g++) {
     const float size = fabsf(p[g].scale);
     float v = stored_as(storage, dt, index + g, size);
-    v = size > 0.0F ? v : 0.0F;
+    v = size > 0.0F || zeros_too ? v : 0.0F;
     v = size <= most ? v : INFINITY;
     p[g].scale = p[g].scale < 0.0F ? -v : v; /* v may be negative: dq=bnb */
   }

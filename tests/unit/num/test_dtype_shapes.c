@@ -151,8 +151,13 @@ static void expect_same(const ptq_dtype *dt, const shape *s, const float *x,
                dt->name, (int)s->rows, (int)s->cols, (int)s->group, what,
                (int)i, (double)x[i], (double)a->y[i], a->q[i], (double)b->y[i],
                b->q[i]);
-  if (memcmp(a->p, b->p, sizeof a->p) != 0)
-    fail_msg("%s, %s: parameters differ", dt->name, what);
+  for (int i = 0; i < MOST; i++)
+    if (memcmp(&a->p[i], &b->p[i], sizeof a->p[i]) != 0)
+      fail_msg("%s, %d x %d, group %d, %s: parameters %d are %a, %a, not %a, "
+               "%a",
+               dt->name, (int)s->rows, (int)s->cols, (int)s->group, what, i,
+               (double)a->p[i].scale, (double)a->p[i].zero,
+               (double)b->p[i].scale, (double)b->p[i].zero);
 }
 
 /* The same through ptq_dtype_fit and the family's round, a group a time. */
