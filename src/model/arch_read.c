@@ -75,6 +75,16 @@ static ptq_status check_sizes(const ptq_size_keys *k, const ptq_config *c,
                     ptq_config_path(c), k->n_heads, (long long)info->n_heads,
                     k->n_kv_heads != NULL ? k->n_kv_heads : "key heads",
                     (long long)info->n_kv_heads);
+  /* Shapes of tensors that follow from sizes: products stay small. */
+  const int64_t heads = info->n_heads + 2 * info->n_kv_heads;
+  if (heads > INT32_MAX / info->d_head || info->d_ff > INT32_MAX / 2 ||
+      info->max_positions > INT32_MAX - info->position_offset)
+    return PTQ_FAIL(err, PTQ_E_FORMAT,
+                    "'%s': %lld heads of %lld, an MLP of %lld and %lld "
+                    "positions: no tensor is that large",
+                    ptq_config_path(c), (long long)info->n_heads,
+                    (long long)info->d_head, (long long)info->d_ff,
+                    (long long)info->max_positions);
   if (info->positions != PTQ_POSITIONS_ROTARY) return PTQ_OK;
   if (info->rotary_width % 2 != 0)
     return PTQ_FAIL(err, PTQ_E_FORMAT,

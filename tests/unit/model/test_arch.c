@@ -61,6 +61,8 @@ static void what_is_not_computed_is_refused_by_key(void **state) {
        "'add_cross_attention': true"},
       {"gpt2", "n_inner", "37", PTQ_E_FORMAT,
        "c_fc.weight' has shape [20, 36]"},
+      {"gpt2", "n_inner", "2147483647", PTQ_E_FORMAT,
+       "an MLP of 2147483647 and 64 positions: no tensor is that large"},
       {"bloom", "apply_residual_connection_post_layernorm", "true",
        PTQ_E_UNSUPPORTED, "'apply_residual_connection_post_layernorm': true"},
       {"bloom", "n_head", "3", PTQ_E_FORMAT,
