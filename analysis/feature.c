@@ -92,6 +92,9 @@ double ptq_covariate(const ptq_model_row *m, const char *name) {
 COVARIATE(train_tokens)
 COVARIATE(train_seed)
 
+static double get_log_params(const ptq_obs *o) {
+  return log((double)o->model->params_nonembedding);
+}
 static double get_tokens_per_param(const ptq_obs *o) {
   return get_train_tokens(o) / get_params_nonembedding(o);
 }
@@ -167,6 +170,8 @@ static const ptq_feature features[] = {
   {"params", "", "parameters, tied tensors once", PTQ_TIER_CONFIG, get_params},
   {"params_nonembedding", "", "parameters without embeddings and head",
    PTQ_TIER_CONFIG, get_params_nonembedding},
+  {"log_params", "", "ln(params_nonembedding), for squares of it",
+   PTQ_TIER_CONFIG, get_log_params},
   {"params_quantizable", "", "weights of the blocks' linear layers",
    PTQ_TIER_CONFIG, get_params_quantizable},
   {"n_blocks", "", "blocks", PTQ_TIER_CONFIG, get_n_blocks},

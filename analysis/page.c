@@ -196,7 +196,8 @@ ptq_status ptq_page_models(const ptq_report *r, ptq_text *out, ptq_err *err) {
   ptq_models_by_size(r->frame, order);
   ptq_text_add(
       out,
-      "<h2 id=\"models\">Models</h2>\n<div class=\"scroll\"><table><thead><tr>"
+      "<h2 id=\"models\">Models</h2>\n<div class=\"scroll\"><table "
+      "class=\"sortable\"><thead><tr>"
       "<th class=\"t\">model</th><th class=\"t\">family</th>"
       "<th>parameters</th><th>without<br>embeddings</th><th>width</th>"
       "<th>blocks</th><th>NLL,<br>nats/token</th><th>NLL,<br>nats/byte</th>"

@@ -14,10 +14,14 @@ void ptq_html_count(ptq_text *out, int64_t n);
 
 /** The style sheet. */
 extern const char ptq_page_style[];
+/** Sorts tables of class sortable by a click on a column's head. */
+extern const char ptq_page_script[];
 
 void ptq_page_numbers(const ptq_report *r, ptq_text *out);
 void ptq_page_law(const ptq_report *r, ptq_text *out);
 void ptq_page_validation(const ptq_report *r, ptq_text *out);
+/** What the paper states, and whether the points show it. */
+void ptq_page_statements(const ptq_statements *s, ptq_text *out);
 /** Tables of all laws under each split. */
 void ptq_page_contest(const ptq_contest *c, ptq_text *out);
 void ptq_page_left_out(const ptq_report *r, ptq_text *out);

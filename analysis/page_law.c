@@ -208,4 +208,5 @@ void ptq_page_validation(const ptq_report *r, ptq_text *out) {
   for (int i = 0; i < law->n_splits; i++) split_rows(out, &law->splits[i]);
   ptq_text_add(out, "</tbody></table></div>\n");
   ptq_page_contest(&r->summary->contest, out);
+  ptq_page_statements(&r->summary->statements, out);
 }

@@ -25,6 +25,8 @@ typedef struct ptq_plot_data {
   const ptq_summary *summary; /* NULL: the law could not be fitted */
   const ptq_view_spectrum *spectra;
   int64_t n_spectra;
+  const ptq_layer_row *layers; /* NULL: none */
+  const int64_t *first_layer;  /* [frame->n + 1] */
   ptq_labels families, methods;
   double size_low, size_high; /* non-embedding parameters, widened if equal */
   double bits_low, bits_high; /* bits a weight of finished points */
@@ -45,7 +47,8 @@ typedef struct ptq_plot {
 } ptq_plot;
 
 extern const ptq_plot ptq_plot_nll, ptq_plot_dnll, ptq_plot_gain, ptq_plot_sqnr,
-    ptq_plot_holdout, ptq_plot_residuals, ptq_plot_spectra;
+    ptq_plot_holdout, ptq_plot_residuals, ptq_plot_spectra, ptq_plot_importance,
+    ptq_plot_pareto, ptq_plot_layers;
 
 /** Labels and ranges of the frame. */
 void ptq_plot_data_init(ptq_plot_data *d, const ptq_frame *frame,

@@ -10,10 +10,15 @@ static bool drawable(const ptq_holdout *h) {
   return h->obs->point->dnll > 0.0 && h->law.dnll > 0.0;
 }
 
+/* Models and families; the tables have the other splits. */
+static int shown(const ptq_law_result *r) {
+  return r->n_splits < 2 ? r->n_splits : 2;
+}
+
 static void range(const ptq_law_result *r, double *low, double *high) {
   *low = INFINITY;
   *high = 0.0;
-  for (int s = 0; s < r->n_splits; s++)
+  for (int s = 0; s < shown(r); s++)
     for (int64_t i = 0; i < r->splits[s].n_points; i++) {
       const ptq_holdout *h = &r->splits[s].points[i];
       if (!drawable(h)) continue;
@@ -90,7 +95,7 @@ static void panel(const ptq_plot_data *d, const ptq_validation *v, int split,
 static void write_csv(const ptq_law_result *r, ptq_picture *p) {
   ptq_text_add(&p->csv, "split," PTQ_CSV_POINT
                         "dnll,dnll_se,predicted,low90,high90,baseline\n");
-  for (int s = 0; s < r->n_splits; s++)
+  for (int s = 0; s < shown(r); s++)
     for (int64_t i = 0; i < r->splits[s].n_points; i++) {
       const ptq_holdout *h = &r->splits[s].points[i];
       ptq_csv_text(&p->csv, r->splits[s].split->name, ',');
@@ -118,7 +123,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
   p->width = 960;
   p->height = 470;
   ptq_plot_style(&p->script);
-  for (int s = 0; s < r->n_splits; s++) write_data(d, &r->splits[s], s, p);
+  for (int s = 0; s < shown(r); s++) write_data(d, &r->splits[s], s, p);
   ptq_text_addf(&p->script,
                 "set logscale xy\nset xrange [%.6g:%.6g]\n"
                 "set yrange [%.6g:%.6g]\n"
@@ -126,9 +131,9 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
                 "set xlabel 'measured ΔNLL, nats a token'\n"
                 "set ylabel 'predicted ΔNLL, nats a token'\n",
                 low, high, low, high);
-  ptq_plot_panels(&p->script, 1, r->n_splits, 0.03, 0.14);
-  for (int s = 0; s < r->n_splits; s++)
-    panel(d, &r->splits[s], s, s + 1 == r->n_splits, p);
+  ptq_plot_panels(&p->script, 1, shown(r), 0.03, 0.14);
+  for (int s = 0; s < shown(r); s++)
+    panel(d, &r->splits[s], s, s + 1 == shown(r), p);
   ptq_text_add(&p->script, "unset multiplot\n");
   ptq_text_addf(&p->caption,
                 "Every configuration predicted by a law fitted without its "

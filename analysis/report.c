@@ -13,8 +13,10 @@
 #include "ptq/base/mem.h"
 
 static const ptq_plot *const plots[] = {
-    &ptq_plot_nll,  &ptq_plot_dnll,    &ptq_plot_holdout,  &ptq_plot_gain,
-    &ptq_plot_sqnr, &ptq_plot_spectra, &ptq_plot_residuals};
+    &ptq_plot_nll,       &ptq_plot_dnll,    &ptq_plot_holdout,
+    &ptq_plot_gain,      &ptq_plot_sqnr,    &ptq_plot_pareto,
+    &ptq_plot_layers,    &ptq_plot_spectra, &ptq_plot_residuals,
+    &ptq_plot_importance};
 enum { N_PLOTS = sizeof plots / sizeof plots[0] };
 
 static ptq_status make_dir(const char *dir, ptq_err *err) {
@@ -142,7 +144,22 @@ static void foot(const ptq_report *r, ptq_text *page) {
     ptq_text_add(page, " · numerics ");
     ptq_html_text(page, r->frame->obs[0].point->numerics);
   }
-  ptq_text_add(page, "</footer>\n</body>\n</html>\n");
+  ptq_text_addf(page, "</footer>\n<script>%s</script>\n</body>\n</html>\n",
+                ptq_page_script);
+}
+
+static ptq_status read_layers(ptq_view *view, ptq_plot_data *data,
+                              ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const void *rows = NULL;
+  const int64_t *subject = NULL, *first_window = NULL;
+  int64_t n = 0;
+  PTQ_TRY(ptq_view_table(view, PTQ_TABLE_LAYERS, &rows, &n, err));
+  PTQ_TRY(
+      ptq_view_index(view, &subject, &data->first_layer, &first_window, err));
+  data->layers = n > 0 ? rows : NULL;
+done:
+  return rc;
 }
 
 ptq_status ptq_report_write(const ptq_report *report, const char *dir,
@@ -157,6 +174,7 @@ ptq_status ptq_report_write(const ptq_report *report, const char *dir,
   PTQ_TRY(ptq_path_base(ptq_view_path(report->view), &name, err));
   PTQ_TRY(ptq_view_spectra(report->view, &spectra, &n_spectra, err));
   ptq_plot_data_init(&data, report->frame, report->summary, spectra, n_spectra);
+  PTQ_TRY(read_layers(report->view, &data, err));
   const size_t stem = strlen(name);
   if (stem > 3 && strcmp(name + stem - 3, ".h5") == 0) name[stem - 3] = '\0';
   head(report, name, &page);

@@ -76,6 +76,7 @@ ptq_status ptq_summary_build(const ptq_frame *frame,
     PTQ_TRY(run(frame, NULL, e, name, formula, &options->fit,
                 &out->also[out->n_also++], err));
   }
+  PTQ_TRY(ptq_statements_test(frame, &out->statements, err));
   const ptq_contest_options contest = {.estimator = estimator,
                                        .fit = options->fit,
                                        .formula = options->formula,

@@ -313,6 +313,24 @@ static void estimators(const ptq_summary *s, ptq_text *out) {
   ptq_text_add(out, "\n");
 }
 
+static void statements(const ptq_statements *all, ptq_text *out) {
+  ptq_text_add(out, "what the paper states, tested here (p corrected for "
+                    "their number by Holm)\n");
+  for (int i = 0; i < all->n; i++) {
+    const ptq_statement *s = &all->row[i];
+    ptq_text_addf(out, "  %-10s %s: ", ptq_verdict_name(s->verdict), s->text);
+    if (s->verdict == PTQ_VERDICT_UNTESTED)
+      ptq_text_addf(out, "%s\n", s->why);
+    else
+      ptq_text_addf(out,
+                    "%s %.3g [%.3g, %.3g], p %.2g, Holm %.2g, %lld points of "
+                    "%d models\n",
+                    s->test, s->estimate, s->low, s->high, s->p, s->p_holm,
+                    (long long)s->n, s->n_models);
+  }
+  ptq_text_add(out, "\n");
+}
+
 void ptq_summary_text(const ptq_summary *s, const char *store, ptq_text *out) {
   ptq_text_addf(out, "%s: ", store);
   ptq_frame_account(s->frame, out);
@@ -320,6 +338,7 @@ void ptq_summary_text(const ptq_summary *s, const char *store, ptq_text *out) {
   law_block(&s->law, s->frame, out);
   law_block(&s->beside, s->frame, out);
   estimators(s, out);
+  statements(&s->statements, out);
   if (s->sample.n < s->frame->n)
     ptq_text_addf(out,
                   "validation and comparison use %lld of %lld points, drawn "

@@ -232,6 +232,22 @@ static json_t *comparison(const ptq_contest *c) {
   return all;
 }
 
+static json_t *statements(const ptq_statements *all) {
+  json_t *rows = json_array();
+  for (int i = 0; i < all->n; i++) {
+    const ptq_statement *s = &all->row[i];
+    json_array_append_new(
+        rows,
+        json_pack("{s:s,s:s,s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:I,s:i,s:s}", "name",
+                  s->name, "statement", s->text, "test", s->test, "verdict",
+                  ptq_verdict_name(s->verdict), "estimate", number(s->estimate),
+                  "ci_low", number(s->low), "ci_high", number(s->high), "p",
+                  number(s->p), "p_holm", number(s->p_holm), "n",
+                  (json_int_t)s->n, "n_models", s->n_models, "why", s->why));
+  }
+  return rows;
+}
+
 ptq_status ptq_fit_print_json(const ptq_summary *s, const char *store,
                               ptq_err *err) {
   json_t *fits = json_array(), *others = json_array();
@@ -244,10 +260,11 @@ ptq_status ptq_fit_print_json(const ptq_summary *s, const char *store,
   ptq_text equation = {0};
   ptq_fit_equation(&s->law.fit, &equation);
   json_t *root =
-      json_pack("{s:s,s:I,s:I,s:s,s:o,s:o,s:o}", "store", store, "n_points",
+      json_pack("{s:s,s:I,s:I,s:s,s:o,s:o,s:o,s:o}", "store", store, "n_points",
                 (json_int_t)s->frame->n, "n_validated", (json_int_t)s->sample.n,
                 "equation", ptq_text_str(&equation), "fits", fits, "laws",
-                others, "comparison", comparison(&s->contest));
+                others, "comparison", comparison(&s->contest), "statements",
+                statements(&s->statements));
   char *text = root != NULL
                    ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12))
                    : NULL;

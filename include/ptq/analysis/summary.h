@@ -8,6 +8,7 @@
 #define PTQ_ANALYSIS_SUMMARY_H
 
 #include "ptq/analysis/contest.h"
+#include "ptq/analysis/statement.h"
 #include "ptq/base/text.h"
 
 enum { PTQ_ALSO_MAX = 8, PTQ_VALIDATED_MAX = 4000 };
@@ -30,16 +31,17 @@ typedef struct ptq_summary {
   ptq_law_result beside;  /* the censored fit, or quasi beside another */
   ptq_law_result also[PTQ_ALSO_MAX]; /* the same by every other estimator */
   int n_also;
-  ptq_contest contest; /* all laws under all splits */
-  ptq_frame sample;    /* owned; what is validated, the frame itself or some of
-                          its points: obs of held-out points live here */
+  ptq_statements statements; /* of the paper, tested */
+  ptq_contest contest;       /* all laws under all splits */
+  ptq_frame sample; /* owned; what is validated, the frame itself or some of
+                       its points: obs of held-out points live here */
 } ptq_summary;
 
 typedef struct ptq_summary_options {
   const char *formula;   /* NULL: the first named law; borrowed */
   const char *estimator; /* NULL: quasi */
   ptq_fit_options fit;
-  bool no_trees; /* leave forest and boosting out of the comparison */
+  bool no_trees;      /* leave forest and boosting out of the comparison */
   bool no_comparison; /* the law alone: an empty contest */
 } ptq_summary_options;
 

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Coefficients are those of the censored log-linear fit, with errors
+ * clustered by model; differences of pairs are averaged by model first, and
+ * models are the sample of a t test.
+ */
+#include "ptq/analysis/statement.h"
+
+#include <gsl/gsl_cdf.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "ptq/base/mem.h"
+#include "ptq/base/text.h"
+
+/* One statement: a coefficient of a formula, or a mean over pairs. */
+typedef struct claim {
+  const char *name, *text, *test;
+  const char *formula, *column; /* NULL: pairs of gptq and rtn */
+  double (*gain)(const ptq_obs *rtn, const ptq_obs *other);
+  int sign; /* stated: 1 above 0, -1 below, 0 any other than 0 */
+} claim;
+
+static double gain_db(const ptq_obs *rtn, const ptq_obs *other) {
+  return other->point->sqnr_output - rtn->point->sqnr_output;
+}
+
+static const claim claims[] = {
+    {"size", "larger models quantize better",
+     "slope of ln(dnll) by ln(parameters), all else equal",
+     "log(params_nonembedding) + bits_per_weight + log(group) + method",
+     "log(params_nonembedding)", NULL, -1},
+    {"rtn-sqnr", "the SQNR of rounding predicts the loss",
+     "slope of ln(dnll) by sqnr_rtn, size and method equal",
+     "log(params_nonembedding) + sqnr_rtn + method", "sqnr_rtn", NULL, -1},
+    {"spectrum", "characteristics of the Hessian predict beyond size and SQNR",
+     "slope of ln(dnll) by h_rank_nofirst, size, SQNR and method equal",
+     "log(params_nonembedding) + sqnr_rtn + method + h_rank_nofirst",
+     "h_rank_nofirst", NULL, 0},
+    {"gptq-loss", "GPTQ loses less than rounding",
+     "ln of the ratio of their dnll, all else equal",
+     "log(params_nonembedding) + bits_per_weight + log(group) + method",
+     "method[gptq]", NULL, -1},
+    {"gptq-monotone", "GPTQ's gain is not monotone in size",
+     "curvature of its gain by ln(parameters): the square's coefficient",
+     "log_params + square(log_params) + sqnr_rtn + method + "
+     "log_params:method + square(log_params):method",
+     "square(log_params):method[gptq]", NULL, 0},
+    {"gptq-sqnr", "GPTQ raises the SQNR of outputs (the digest says by 1.8 dB)",
+     "mean difference to rounding, dB", NULL, NULL, gain_db, 1},
+};
+enum { N_CLAIMS = sizeof claims / sizeof claims[0] };
+_Static_assert((int)N_CLAIMS <= (int)PTQ_STATEMENTS_MAX,
+               "room for every statement");
+
+const char *ptq_verdict_name(ptq_verdict v) {
+  static const char *const names[PTQ_VERDICT_COUNT] = {
+      [PTQ_VERDICT_SHOWN] = "shown",
+      [PTQ_VERDICT_REFUTED] = "refuted",
+      [PTQ_VERDICT_OPEN] = "open",
+      [PTQ_VERDICT_UNTESTED] = "not tested"};
+  return names[v];
+}
+
+static ptq_status test_coefficient(const claim *c, const ptq_frame *frame,
+                                   ptq_statement *s, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_formula formula;
+  ptq_fit fit = {0};
+  ptq_err why = {0};
+  const ptq_estimator *censored = NULL;
+  const ptq_fit_options options = {0};
+  PTQ_TRY(ptq_estimator_find("censored", &censored, err));
+  PTQ_TRY(ptq_formula_parse(c->formula, &formula, err));
+  rc = ptq_fit_frame(censored, &formula, &options, frame, &fit, &why);
+  if (rc == PTQ_E_NOMEM) PTQ_TRY(PTQ_FAIL(err, rc, "%s", why.msg));
+  (void)ptq_text_copy(s->why, sizeof s->why, why.msg);
+  if (rc != PTQ_OK) {
+    rc = PTQ_OK;
+    goto done;
+  }
+  s->n = fit.matrix.n;
+  s->n_models = fit.matrix.n_clusters;
+  (void)snprintf(s->why, sizeof s->why, "the points have no column %s",
+                 c->column);
+  for (int64_t j = 0; j < fit.matrix.k; j++) {
+    if (strcmp(fit.matrix.columns[j].name, c->column) != 0) continue;
+    s->estimate = fit.coef[j].estimate;
+    s->low = fit.coef[j].ci_low;
+    s->high = fit.coef[j].ci_high;
+    s->p = fit.coef[j].p;
+    s->why[0] = '\0';
+  }
+  for (int64_t j = 0; j < fit.matrix.n_dropped; j++)
+    if (strcmp(fit.matrix.dropped[j].name, c->column) == 0)
+      (void)snprintf(s->why, sizeof s->why, "%.60s: %.120s", c->column,
+                     fit.matrix.dropped[j].why);
+  if (s->n_models < 3) { /* one difference is no sample */
+    s->p = NAN;
+    (void)ptq_text_copy(s->why, sizeof s->why, "needs at least three models");
+  }
+done:
+  ptq_fit_release(&fit);
+  return rc;
+}
+
+/* The twin that rounds, among the neighbours of the same subject. */
+static const ptq_obs *twin(const ptq_frame *f, int64_t i) {
+  const ptq_obs *o = &f->obs[i];
+  int64_t first = i;
+  while (first > 0 && f->obs[first - 1].subject == o->subject) first--;
+  for (int64_t j = first; j < f->n && f->obs[j].subject == o->subject; j++) {
+    const ptq_point_row *p = f->obs[j].point;
+    if (strcmp(p->method, "rtn") == 0 && p->options[0] == '\0' &&
+        p->group == o->point->group && strcmp(p->dtype, o->point->dtype) == 0)
+      return &f->obs[j];
+  }
+  return NULL;
+}
+
+/* Mean over models of the mean over pairs of one model, and its t test. */
+static ptq_status test_pairs(const claim *c, const ptq_frame *frame,
+                             ptq_statement *s, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  double *sum = NULL, *n = NULL;
+  PTQ_TRY(ptq_alloc(&sum, frame->n_models, sizeof *sum, "pairs", err));
+  PTQ_TRY(ptq_alloc(&n, frame->n_models, sizeof *n, "pairs", err));
+  for (int64_t i = 0; i < frame->n; i++) {
+    const ptq_obs *o = &frame->obs[i];
+    if (strcmp(o->point->method, "gptq") != 0 || o->point->options[0] != '\0')
+      continue;
+    const ptq_obs *rtn = twin(frame, i);
+    const double gain = rtn != NULL ? c->gain(rtn, o) : (double)NAN;
+    if (!isfinite(gain)) continue;
+    sum[o->subject] += gain;
+    n[o->subject] += 1.0;
+    s->n++;
+  }
+  double mean = 0.0, square = 0.0, m = 0.0;
+  for (int64_t i = 0; i < frame->n_models; i++) {
+    if (n[i] == 0.0) continue;
+    mean += sum[i] / n[i];
+    square += sum[i] / n[i] * (sum[i] / n[i]);
+    m += 1.0;
+  }
+  s->n_models = (int)m;
+  (void)ptq_text_copy(s->why, sizeof s->why,
+                      "needs three models with gptq beside rtn");
+  if (m < 3.0) goto done;
+  mean /= m;
+  const double se = sqrt(fmax(0.0, square - m * mean * mean) / (m - 1.0) / m);
+  s->why[0] = '\0';
+  s->estimate = mean;
+  s->low = mean - gsl_cdf_tdist_Pinv(0.975, m - 1.0) * se;
+  s->high = mean + gsl_cdf_tdist_Pinv(0.975, m - 1.0) * se;
+  s->p = 2.0 * gsl_cdf_tdist_Q(fabs(mean) / se, m - 1.0);
+done:
+  ptq_free(sum);
+  ptq_free(n);
+  return rc;
+}
+
+void ptq_holm(const double *p, int n, double *out) {
+  int tested = 0;
+  for (int i = 0; i < n; i++) tested += !isnan(p[i]);
+  for (int i = 0; i < n; i++) {
+    out[i] = isnan(p[i]) ? (double)NAN : 0.0;
+    /* the largest (tested - rank) p among those not above it */
+    for (int j = 0; j < n && !isnan(p[i]); j++) {
+      if (isnan(p[j]) || p[j] > p[i]) continue;
+      int rank = 0;
+      for (int k = 0; k < n; k++)
+        rank += p[k] < p[j] || (p[k] == p[j] && k < j);
+      out[i] = fmax(out[i], fmin(1.0, (tested - rank) * p[j]));
+    }
+  }
+}
+
+static ptq_verdict judge(const claim *c, const ptq_statement *s) {
+  if (isnan(s->p)) return PTQ_VERDICT_UNTESTED;
+  if (s->p_holm >= 0.05) return PTQ_VERDICT_OPEN;
+  if (c->sign == 0 || (s->estimate > 0.0) == (c->sign > 0))
+    return PTQ_VERDICT_SHOWN;
+  return PTQ_VERDICT_REFUTED;
+}
+
+ptq_status ptq_statements_test(const ptq_frame *frame, ptq_statements *out,
+                               ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  double p[N_CLAIMS], holm[N_CLAIMS];
+  *out = (ptq_statements){.n = N_CLAIMS};
+  for (int i = 0; i < N_CLAIMS; i++) {
+    ptq_statement *s = &out->row[i];
+    *s = (ptq_statement){.name = claims[i].name,
+                         .text = claims[i].text,
+                         .test = claims[i].test,
+                         .estimate = NAN,
+                         .low = NAN,
+                         .high = NAN,
+                         .p = NAN};
+    PTQ_TRY(claims[i].formula != NULL
+                ? test_coefficient(&claims[i], frame, s, err)
+                : test_pairs(&claims[i], frame, s, err));
+    p[i] = s->p;
+  }
+  ptq_holm(p, N_CLAIMS, holm);
+  for (int i = 0; i < N_CLAIMS; i++) {
+    out->row[i].p_holm = holm[i];
+    out->row[i].verdict = judge(&claims[i], &out->row[i]);
+  }
+done:
+  return rc;
+}

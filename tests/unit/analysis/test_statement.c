@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <string.h>
+
+#include "ptq/analysis/statement.h"
+#include "tables.h"
+
+static tables table;
+static ptq_statements result;
+
+static const ptq_statement *row(const char *name) {
+  for (int i = 0; i < result.n; i++)
+    if (strcmp(result.row[i].name, name) == 0) return &result.row[i];
+  fail_msg("no statement is called '%s'", name);
+  return NULL;
+}
+
+static void test(const synthetic_law *law, int64_t n_points) {
+  ptq_frame f;
+  tables_synthetic(&table, law, 5);
+  table.n_points = n_points;
+  const ptq_frame_source source = tables_source(&table);
+  assert_int_equal(ptq_frame_build(&source, &f, NULL), PTQ_OK);
+  assert_int_equal(ptq_statements_test(&f, &result, NULL), PTQ_OK);
+  ptq_frame_release(&f);
+}
+
+/* 0.01, 0.04, 0.03, 0.005 of Holm's own step-down: times 4, 3, 2, 1 from the
+ * least, never falling. */
+static void holm_is_the_step_down_procedure(void **state) {
+  (void)state;
+  const double p[5] = {0.01, 0.04, NAN, 0.03, 0.005};
+  const double want[5] = {0.03, 0.06, NAN, 0.06, 0.02};
+  double out[5];
+  ptq_holm(p, 5, out);
+  for (int i = 0; i < 5; i++)
+    assert_true(isnan(want[i]) ? isnan(out[i])
+                               : fabs(out[i] - want[i]) < 1e-15);
+  const double ties[3] = {0.6, 0.6, 0.6};
+  ptq_holm(ties, 3, out);
+  for (int i = 0; i < 3; i++) assert_true(out[i] == 1.0);
+}
+
+static void known_law_is_shown_and_its_opposite_refuted(void **state) {
+  (void)state;
+  synthetic_law law = {.intercept = 6.0,
+                       .params = -0.25,
+                       .bits = -1.3,
+                       .group = 0.15,
+                       .gptq = -0.4,
+                       .noise = 0.1,
+                       .noise_model = 0.05,
+                       .floor = 0.002};
+  test(&law, 320);
+  assert_int_equal(row("size")->verdict, PTQ_VERDICT_SHOWN);
+  assert_int_equal(row("gptq-loss")->verdict, PTQ_VERDICT_SHOWN);
+  assert_int_equal(row("rtn-sqnr")->verdict, PTQ_VERDICT_SHOWN);
+  /* weights of GPTQ lose 0.8 dB, outputs gain 2.8 - 0.5 on top */
+  const ptq_statement *db = row("gptq-sqnr");
+  assert_int_equal(db->verdict, PTQ_VERDICT_SHOWN);
+  assert_true(fabs(db->estimate - 1.5) < 0.2);
+  assert_true(db->low < db->estimate && db->estimate < db->high);
+  assert_int_equal(db->n_models, 10);
+  assert_true(row("size")->p_holm >= row("size")->p);
+  assert_int_equal(row("spectrum")->verdict, PTQ_VERDICT_UNTESTED);
+  assert_non_null(strstr(row("spectrum")->why, "h_rank_nofirst"));
+  law.params = 0.25;
+  law.intercept = 0.0;
+  law.gptq = 0.4;
+  test(&law, 320);
+  assert_int_equal(row("size")->verdict, PTQ_VERDICT_REFUTED);
+  assert_int_equal(row("gptq-loss")->verdict, PTQ_VERDICT_REFUTED);
+}
+
+static void two_models_are_no_sample(void **state) {
+  (void)state;
+  const synthetic_law law = {
+      .intercept = 3.0, .bits = -1.3, .noise = 0.1, .floor = 0.002};
+  test(&law, 64);
+  for (int i = 0; i < result.n; i++) {
+    assert_int_equal(result.row[i].verdict, PTQ_VERDICT_UNTESTED);
+    assert_true(result.row[i].why[0] != '\0');
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(holm_is_the_step_down_procedure),
+      cmocka_unit_test(known_law_is_shown_and_its_opposite_refuted),
+      cmocka_unit_test(two_models_are_no_sample),
+  };
+  return cmocka_run_group_tests_name("analysis/statement", tests, NULL, NULL);
+}
