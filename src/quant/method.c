@@ -18,6 +18,7 @@ extern const ptq_method_family ptq_method_hqq;
 extern const ptq_method_family ptq_method_lqer;
 extern const ptq_method_family ptq_method_eora;
 extern const ptq_method_family ptq_method_quip;
+extern const ptq_method_family ptq_method_rht;
 extern const ptq_method_family ptq_method_quarot;
 
 /* clang-format off */
@@ -31,6 +32,7 @@ static const ptq_method_family *const families[] = {
     &ptq_method_lqer,
     &ptq_method_eora,
     &ptq_method_quip,
+    &ptq_method_rht,
     &ptq_method_quarot,
     NULL,
 };

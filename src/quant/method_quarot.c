@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* QuaRot (Ashkboos et al. 2024), weights only: a base method in the frame of a
  * rotated residual stream, one rotation a model. */
-#include <math.h>
 #include <string.h>
 
 #include "base_method.h"
-#include "quarot.h"
+#include "ptq/base/mem.h"
+#include "turned.h"
 
 typedef struct own_options {
   int64_t seed;
@@ -20,7 +20,7 @@ typedef struct quarot_options {
 _Static_assert(sizeof(quarot_options) <= sizeof(((ptq_method *)0)->own),
                "options fit");
 
-static const char *const not_below[] = {"eora", "lqer", "quarot", NULL};
+static const char *const not_below[] = {"eora", "lqer", "quarot", "rht", NULL};
 static const own_options defaults = {.seed = 0};
 
 /* clang-format off */
@@ -69,53 +69,55 @@ static ptq_status accepts(const ptq_method *m, const ptq_dtype *dt,
   return base.family->accepts(&base, dt, group, err);
 }
 
-static ptq_status quantize_site(const ptq_method *m, const ptq_quant_input *in,
-                                ptq_quant_output *out, int n, ptq_err *err) {
-  const quarot_options o = options_of(m);
-  const ptq_method base = ptq_base_get(&o.base);
+static ptq_status quantize_in_stream(const quarot_options *o,
+                                     const ptq_method *base,
+                                     const ptq_quant_input *in,
+                                     ptq_quant_output *out, int n,
+                                     ptq_err *err) {
   const int64_t width = in->reads_stream ? in->cols : in->rows;
   ptq_status rc = PTQ_OK;
   ptq_rotation stream = {0}, inner = {0};
-  const bool turns_inner = o.own.hadamard_inputs && in->writes_stream;
+  ptq_turn *turns = NULL;
+  const bool turns_inner = o->own.hadamard_inputs && in->writes_stream;
   PTQ_TRY(ptq_rotation_init(&stream, width, true,
-                            ptq_rotation_seed(o.own.seed, NULL, "stream"),
+                            ptq_rotation_seed(o->own.seed, NULL, "stream"),
                             err));
   if (turns_inner)
     PTQ_TRY(ptq_rotation_init(&inner, in->cols, false,
-                              ptq_rotation_seed(o.own.seed, NULL, "inner"),
+                              ptq_rotation_seed(o->own.seed, NULL, "inner"),
                               err));
   const ptq_stream_frame frame = {.stream = &stream,
                                   .inner = turns_inner ? &inner : NULL};
-  PTQ_TRY(ptq_stream_quantize(&base, &frame, in, out, n, err));
+  PTQ_TRY(ptq_alloc(&turns, n, sizeof *turns, "frames", err));
+  for (int i = 0; i < n; i++) turns[i] = ptq_stream_turn(&frame, &in[i]);
+  PTQ_TRY(ptq_turned_quantize(base, turns, in, out, n, err));
 done:
+  ptq_free(turns);
   ptq_rotation_release(&stream);
   ptq_rotation_release(&inner);
   return rc;
 }
 
-/* Rotations both ways, of H and of the weights. */
+static ptq_status quantize_site(const ptq_method *m, const ptq_quant_input *in,
+                                ptq_quant_output *out, int n, ptq_err *err) {
+  const quarot_options o = options_of(m);
+  const ptq_method base = ptq_base_get(&o.base);
+  if (!in->reads_stream && !in->writes_stream)
+    return ptq_method_quantize_site(&base, in, out, n, err);
+  return quantize_in_stream(&o, &base, in, out, n, err);
+}
+
 static double flops(const ptq_method *m, int64_t n_rows, int64_t cols) {
   const quarot_options o = options_of(m);
   const ptq_method base = ptq_base_get(&o.base);
-  bool hadamard;
-  const int64_t wide = n_rows > cols ? n_rows : cols;
-  const double r = (double)n_rows, c = (double)cols;
-  const double each = 4.0 * log2((double)wide + 1.0) +
-                      4.0 * (double)ptq_rotation_block(cols, &hadamard) +
-                      4.0 * (double)ptq_rotation_block(n_rows, &hadamard);
-  return base.family->flops(&base, n_rows, cols) + 2.0 * r * c * each +
-         2.0 * c * c * each;
+  return base.family->flops(&base, n_rows, cols) +
+         ptq_turned_flops(n_rows, cols);
 }
 
-/* Turned weights in both precisions and a copy; turned H and its factor. */
 static double bytes(const ptq_method *m, int64_t n_rows, int64_t cols) {
   const quarot_options o = options_of(m);
   const ptq_method base = ptq_base_get(&o.base);
-  const double r = (double)n_rows, c = (double)cols;
-  const double below = base.family->bytes != NULL
-                           ? base.family->bytes(&base, n_rows, cols)
-                           : 0.0;
-  return below + 20.0 * r * c + 24.0 * c * c;
+  return ptq_turned_bytes(&base, n_rows, cols);
 }
 
 const ptq_method_family ptq_method_quarot = {

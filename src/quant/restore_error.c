@@ -18,7 +18,7 @@ enum { HESSIAN_STATIC, HESSIAN_SEQUENTIAL };
 enum { RANK_MAX = 65536 };
 
 static const char *const hessian_names[] = {"static", "sequential", NULL};
-static const char *const not_below[] = {"eora", "lqer", "quarot", NULL};
+static const char *const not_below[] = {"eora", "lqer", "quarot", "rht", NULL};
 static const own_options defaults = {.rank = 32, .precision = PTQ_FACTOR_F16};
 
 /* clang-format off */

@@ -13,7 +13,7 @@
 
 #include "layer.h"
 #include "ptq/base/npy.h"
-#include "quarot.h"
+#include "turned.h"
 
 #define GOLDEN PTQ_SOURCE_DIR "/tests/golden/quarot/"
 
@@ -91,7 +91,8 @@ static void run(layer *l, const char *base, const char *dtype, int64_t group,
   in.h = l->h;
   in.threads = 1;
   ptq_quant_output out = {.y = l->y, .q = l->q, .params = l->params};
-  if (ptq_stream_quantize(&m, frame, &in, &out, 1, &err) != PTQ_OK)
+  const ptq_turn turn = ptq_stream_turn(frame, &in);
+  if (ptq_turned_quantize(&m, &turn, &in, &out, 1, &err) != PTQ_OK)
     fail_msg("%s", err.msg);
 }
 
@@ -158,7 +159,8 @@ static void nothing_is_lost_without_quantization(void **state) {
                                 .stream_centred = kind == 3,
                                 .norm_w = reads ? gain : NULL};
     ptq_quant_output out = {.y = l.y, .q = l.q, .params = l.params};
-    assert_int_equal(ptq_stream_quantize(&base, &frame, &in, &out, 1, NULL),
+    const ptq_turn turn = ptq_stream_turn(&frame, &in);
+    assert_int_equal(ptq_turned_quantize(&base, &turn, &in, &out, 1, NULL),
                      PTQ_OK);
     /* Rotated weights are rounded to float32: of length at most 1 a row, each
      * by 2^-25 of the largest at most, turned back and, behind the smallest
