@@ -3,7 +3,7 @@
  * zero). Symmetric and asymmetric as GPTQ's reference quantizer has them; full
  * as auto-round: the larger end of the group becomes the lowest code, which
  * takes a negative scale where that end is positive. Its scales are at least
- * 1e-5 and, in the tool, f16 (full:keep=f16). */
+ * 1e-5 and, unless keep= or dq= says otherwise, f16. */
 #include <float.h>
 #include <math.h>
 
@@ -166,6 +166,11 @@ static double error_bound(const ptq_dtype *dt) {
   return is_asym(dt) ? 1.0 / steps : 0.5;
 }
 
+/* auto-round's default. */
+static unsigned default_store(const ptq_dtype *dt) {
+  return is_full(dt) ? (unsigned)PTQ_KEEP_F16 : (unsigned)PTQ_KEEP_F32;
+}
+
 /* dq=bnb takes a mean off, which scales of both signs have near 0. */
 static ptq_status check(const ptq_dtype *dt, ptq_err *err) {
   if (!is_full(dt) || (dt->options & PTQ_OPTION_STORE) < PTQ_DQ_BNB)
@@ -195,7 +200,7 @@ static const ptq_dtype_option options[] = {
 static const char *const dialects[] = {
     "asym",           "scale=mse", "asym:scale=mse", "keep=f16",
     "asym:keep=bf16", "dq=fp8",    "asym:dq=fp8",    "dq=bnb",
-    "dq=bnb_cpu",     "full",      "full:keep=f16",  "full:scale=mse",
+    "dq=bnb_cpu",     "full",      "full:keep=f32",  "full:scale=mse",
     "full:dq=fp8",    NULL};
 
 const ptq_dtype_family ptq_dtype_int = {
@@ -203,13 +208,14 @@ const ptq_dtype_family ptq_dtype_int = {
     .suffix = "",
     .options = options,
     .dialects = dialects,
-    .summary = "integers with a scale a group; symmetric, or asym with a zero "
-               "point",
+    .summary = "integers with a scale a group; asym has a zero point, full "
+               "auto-round's range and f16 scales",
     .source = "IST-DASLab/gptq 2d65066 quant.py; full: auto-round 0.16.1 "
               "int_sym",
     .min_bits = 2,
     .max_bits = 8,
     .pads_groups = false,
+    .default_store = default_store,
     .check = check,
     .fit = fit,
     .fit_ranges = fit_ranges,

@@ -46,6 +46,20 @@ void ptq_dtype_options(const ptq_dtype_family *f, char *out, size_t size) {
   }
 }
 
+static bool keeps_scales(const ptq_dtype_family *f) {
+  for (const ptq_dtype_option *o = f->options; o != NULL && o->text != NULL;
+       o++)
+    if (o->mask == PTQ_OPTION_STORE) return true;
+  return false;
+}
+
+/* Why a format does not have an option that others have; "" if it is one that
+ * none has. */
+static const char *why_not(const ptq_dtype *dt, const char *text) {
+  if (strncmp(text, "keep=", 5) != 0 && strncmp(text, "dq=", 3) != 0) return "";
+  return keeps_scales(dt->family) ? "" : ": its scales have 8 bits already";
+}
+
 static ptq_status unknown_option(const ptq_dtype *dt, const char *text,
                                  size_t n, ptq_err *err) {
   char known[160];
@@ -53,10 +67,11 @@ static ptq_status unknown_option(const ptq_dtype *dt, const char *text,
   const int shown = n < 40 ? (int)n : 40;
   if (known[0] == '\0')
     return PTQ_FAIL(err, PTQ_E_ARG,
-                    "dtype '%s' has no option '%.*s'; it has none", dt->name,
-                    shown, text);
-  return PTQ_FAIL(err, PTQ_E_ARG, "dtype '%s' has no option '%.*s'; known: %s",
-                  dt->name, shown, text, known);
+                    "dtype '%s' has no option '%.*s'%s; it has none", dt->name,
+                    shown, text, why_not(dt, text));
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "dtype '%s' has no option '%.*s'%s; known: %s", dt->name,
+                  shown, text, why_not(dt, text), known);
 }
 
 static ptq_status parse_one(ptq_dtype *dt, const char *text, size_t n,
@@ -74,12 +89,20 @@ static ptq_status parse_one(ptq_dtype *dt, const char *text, size_t n,
   return unknown_option(dt, text, n, err);
 }
 
+/* The option of o's mask that need not be spelled. */
+static unsigned default_of(const ptq_dtype *dt, const ptq_dtype_option *o) {
+  if (o->mask != PTQ_OPTION_STORE || dt->family->default_store == NULL)
+    return 0;
+  return dt->family->default_store(dt);
+}
+
 /* What differs from the default, in the table's order. */
 static void spell(ptq_dtype *dt) {
   const ptq_dtype_option *o = dt->family->options;
   size_t at = strlen(dt->name);
   for (; o != NULL && o->text != NULL; o++) {
-    if (o->value == 0 || (dt->options & o->mask) != o->value) continue;
+    if (o->value == default_of(dt, o) || (dt->options & o->mask) != o->value)
+      continue;
     at = append(dt->name, sizeof dt->name, at, ":");
     at = append(dt->name, sizeof dt->name, at, o->text);
   }
@@ -97,6 +120,8 @@ ptq_status ptq_dtype_parse_options(ptq_dtype *dt, const char *text,
       return PTQ_FAIL(err, PTQ_E_ARG, "dtype '%s': no option after the colon",
                       dt->name);
   }
+  if ((seen & PTQ_OPTION_STORE) == 0 && dt->family->default_store != NULL)
+    dt->options |= dt->family->default_store(dt);
   spell(dt);
   return dt->family->check != NULL ? dt->family->check(dt, err) : PTQ_OK;
 }

@@ -182,13 +182,10 @@ void ptq_dtype_store64(const ptq_dtype *dt, int64_t index, double lo, double hi,
 void ptq_dtype_store(const ptq_dtype *dt, int64_t index, double lo, double hi,
                      ptq_group_params *p) {
   if (storage_of(dt) == 0 || !isfinite(p->scale)) return;
-  if (dt->family->snap != NULL) {
-    dt->family->snap(dt, index, p);
-    return;
-  }
   ptq_group_params64 wide = {(double)p->scale, (double)p->zero};
   ptq_dtype_store64(dt, index, lo, hi, &wide);
   *p = (ptq_group_params){(float)wide.scale, (float)wide.zero};
+  if (dt->family->snap != NULL) dt->family->snap(dt, index, p);
 }
 
 /* True where the zero point is a group's own. */
@@ -254,13 +251,13 @@ void ptq_dtype_snap(const ptq_dtype *dt, int64_t row, int64_t col,
   if (!isfinite(p->scale) || p->scale == 0.0F ||
       (p->scale < 0.0F && !both_signs))
     *p = zeros;
+  if (p->scale != 0.0F && storage_of(dt) != 0) {
+    const float v = stored(dt, index, fabsf(p->scale));
+    p->scale = p->scale < 0.0F ? -v : v;
+  }
   if (f->snap != NULL) {
     f->snap(dt, index, p);
     return;
-  }
-  if (p->scale != 0.0F) {
-    const float v = stored(dt, index, fabsf(p->scale));
-    p->scale = p->scale < 0.0F ? -v : v;
   }
   if (f->encodes_by_zero) {
     p->zero = p->scale;

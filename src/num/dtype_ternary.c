@@ -78,10 +78,13 @@ static float value(const ptq_dtype *dt, const ptq_group_params *p, int code) {
   return rule_of(dt) == ABSMEAN ? -p->scale : p->zero;
 }
 
-/* Wanted: the value of code 1, and for trits that of -1. */
+/* Wanted: the value of code 1, and for trits that of -1. Where scales are not
+ * stored as float32, weights are divided by what is. */
 static void snap(const ptq_dtype *dt, int64_t index, ptq_group_params *p) {
   (void)index;
-  if (rule_of(dt) == ABSMEAN)
+  if (rule_of(dt) == ABSMEAN && (dt->options & PTQ_OPTION_STORE) != 0)
+    p->zero = 1.0F / p->scale;
+  else if (rule_of(dt) == ABSMEAN)
     *p = params_of(p->scale);
   else if (rule_of(dt) == TRITS_SYM)
     p->zero = p->zero < 0.0F ? -p->scale : 0.0F;
@@ -104,21 +107,37 @@ static int levels(const ptq_dtype *dt) {
   return 3;
 }
 
+static ptq_status check(const ptq_dtype *dt, ptq_err *err) {
+  if (rule_of(dt) != TRITS || (dt->options & PTQ_OPTION_STORE) == 0)
+    return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "dtype '%s': trits have two scales a group, keep= and dq= "
+                  "store one; take trits=sym",
+                  dt->name);
+}
+
 static unsigned exceptions(const ptq_dtype *dt) {
   if (rule_of(dt) == ABSMEAN) return PTQ_NOT_EQUIVARIANT; /* the 1e-5 */
+  if ((dt->options & PTQ_OPTION_STORE) != 0)
+    return PTQ_NOT_ODD | PTQ_NOT_EQUIVARIANT;
   return PTQ_NOT_ODD;
 }
 
 static double error_bound(const ptq_dtype *dt) {
+  if ((dt->options & PTQ_OPTION_STORE) >= PTQ_DQ_BNB) return (double)INFINITY;
+  if ((dt->options & PTQ_OPTION_STORE) != 0) return 1.0;
   return rule_of(dt) == ABSMEAN ? 1.0 : 0.5;
 }
 
 static const ptq_dtype_option options[] = {{"absmean", RULE, ABSMEAN},
                                            {"trits", RULE, TRITS},
                                            {"trits=sym", RULE, TRITS_SYM},
+                                           PTQ_STORE_OPTIONS,
                                            {0}};
 
-static const char *const dialects[] = {"trits", "trits=sym", NULL};
+static const char *const dialects[] = {
+    "trits",  "trits=sym",           "keep=f16", "dq=fp8",
+    "dq=bnb", "trits=sym:keep=bf16", NULL};
 
 const ptq_dtype_family ptq_dtype_ternary = {
     .name = "ternary",
@@ -132,6 +151,7 @@ const ptq_dtype_family ptq_dtype_ternary = {
     .max_bits = 2,
     .bare = true,
     .signed_codes = true,
+    .check = check,
     .fit = fit,
     .round = round_values,
     .round_run = round_run,

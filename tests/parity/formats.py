@@ -109,7 +109,7 @@ def auto_round(compare, x):
     with compare("auto-round, full range", x["usual"]) as c:
         for bits in WIDTHS:
             for keep, dtype in kinds.items():
-                tail = "" if keep == "f32" else f":keep={keep}"
+                tail = "" if keep == "f16" else f":keep={keep}"
                 for group in (32, 128, "row"):
                     c.check(f"int{bits}:full{tail}", group, ref.auto_round_int(
                         "quant_tensor_sym", bits, dtype))

@@ -159,6 +159,9 @@ struct ptq_dtype_family {
   bool encodes_by_zero; /* params.zero is the scale by which codes are chosen,
                            .scale the one stored, which restores them */
   ptq_element element;  /* of floats only */
+  /** How scales are stored where no option says, a PTQ_KEEP_ value; NULL: as
+   * float32. */
+  unsigned (*default_store)(const ptq_dtype *dt);
   /** Refuse combinations of options or widths; NULL: none. */
   ptq_status (*check)(const ptq_dtype *dt, ptq_err *err);
   /** Parameters of the group x[0], x[inc], ... of n > 0 finite values, which
@@ -222,9 +225,9 @@ struct ptq_dtype_family {
    * nothing but what dq= says. */
   ptq_status (*prepare)(const ptq_dtype *dt, const float *w, int64_t rows,
                         int64_t cols, ptq_dtype_matrix *m, ptq_err *err);
-  /** The storable parameters nearest to *p, for scales that are neither as
-   * keep= and dq= say nor powers of two; NULL else. `index` counts the groups
-   * of the matrix row by row. */
+  /** The storable parameters nearest to *p, whose scale is already as keep= and
+   * dq= say; NULL where that is all. `index` counts the groups of the matrix
+   * row by row. */
   void (*snap)(const ptq_dtype *dt, int64_t index, ptq_group_params *p);
   /** Bits that one group's parameters take in storage, the scale as keep=f32
    * has it: see ptq_dtype_param_bits. */

@@ -55,6 +55,9 @@ static void defaults_are_left_out_of_the_canonical_form(void **state) {
   (void)state;
   assert_string_equal(parsed("int4:sym").name, "int4");
   assert_string_equal(parsed("int4:asym").name, "int4:asym");
+  assert_string_equal(parsed("int4:keep=f16:full").name, "int4:full");
+  assert_string_equal(parsed("int4:full:keep=f32").name, "int4:full:keep=f32");
+  assert_string_equal(parsed("int4:full:dq=fp8").name, "int4:full:dq=fp8");
   assert_string_equal(parsed("mxfp4:scale=floor:round=even").name, "mxfp4");
   assert_string_equal(parsed("mxfp6_e3m2:exp=log2f:scale=rceil").name,
                       "mxfp6_e3m2:scale=rceil:exp=log2f");
@@ -88,13 +91,14 @@ static void bad_spellings_name_what_is_known(void **state) {
       {"fp8_e4m3:asym", "no option 'asym'; known: [:scale=absmax|mse]"},
       {"int4:keep=f16:dq=fp8", "'dq=fp8' repeats an option"},
       {"mxint4:asym", "no option 'asym'; known: [:round=dmx|even|away]"},
-      {"mxint4:dq=fp8", "no option 'dq=fp8'"},
+      {"mxint4:dq=fp8", "no option 'dq=fp8': its scales have 8 bits already"},
       {"mxint4:exp=log2f", "add round=even or round=away"},
       {"int4:full:dq=bnb", "scales of both signs"},
       {"int4:full:asym", "'asym' repeats an option"},
       {"mxfp4:sat=dmx:scale=even", "leave sat=dmx or the others out"},
       {"mxfp4:sat=dmx:round=away", "leave sat=dmx or the others out"},
-      {"nvfp4:keep=f16", "no option 'keep=f16'"},
+      {"nvfp4:keep=f16", "its scales have 8 bits already; known:"},
+      {"ternary:trits:dq=fp8", "take trits=sym"},
       {"nf5", "2 to 4 bits"},
       {"ternary2", "did you mean 'ternary'"},
   };
@@ -134,7 +138,7 @@ static void storage_counts_codes_and_parameters(void **state) {
   assert_true(bits("mxfp4", 1, 32, 32) / 32 == 4.25);
   assert_true(bits("mxfp6_e2m3", 1, 32, 32) / 32 == 6.25);
   assert_true(bits("mxfp8_e5m2", 1, 32, 32) / 32 == 8.25);
-  assert_true(bits("int4:full:keep=f16", 1, 32, 32) / 32 == 4.5);
+  assert_true(bits("int4:full", 1, 32, 32) / 32 == 4.5);
   assert_true(bits("int4:asym:keep=bf16", 1, 32, 32) == 32 * 4 + 16 + 4);
   assert_true(bits("nvfp4", 2, 32, 16) == 2 * 32 * 4 + 4 * 8 + 32);
   assert_true(bits("nf4", 1, 64, 64) / 64 == 4.5);

@@ -15,7 +15,7 @@
 #include "ptq/base/rng.h"
 #include "ptq/num/dtype.h"
 
-enum { MOST = 256, ROUNDS = 24 };
+enum { MOST = 256, ROUNDS = 16 };
 
 /* One group of values, fitted with a dtype that is prepared on it. */
 typedef struct sample {
@@ -270,8 +270,11 @@ static void check_lanes(const ptq_dtype *dt, ptq_rng *r) {
   for (int64_t i = 0; i < s.n; i++) {
     const int64_t of =
         (int64_t)ptq_rng_below(r, (uint64_t)s.n < 32 ? (uint64_t)s.n : 32U);
-    assert_int_equal(ptq_dtype_fit(&s.dt, s.x, of + 1, 1, 0, 0, p + i, NULL),
-                     PTQ_OK);
+    /* a mean may be beyond f16 where that of all values is not */
+    if (ptq_dtype_fit(&s.dt, s.x, of + 1, 1, 0, 0, p + i, NULL) != PTQ_OK) {
+      assert_int_equal(dt->options & PTQ_OPTION_STORE, PTQ_KEEP_F16);
+      p[i] = s.p;
+    }
   }
   dt->family->round(&s.dt, s.x, s.n, p, 1, y, q);
   for (int64_t i = 0; i < s.n; i++) {
