@@ -17,14 +17,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { FUZZ_PATH = 256 };
 
-/** The process's scratch directory, in memory where there is /dev/shm. */
+/** The process's scratch directory, in memory where there is /dev/shm: made by
+ * the first caller, for all, who find it in the environment. */
 static inline const char *fuzz_dir(void) {
-  static char dir[FUZZ_PATH];
-  if (dir[0] != '\0') return dir;
-  snprintf(dir, sizeof dir, "%s/ptq-fuzz-XXXXXX",
-           access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-  if (mkdtemp(dir) == NULL) abort();
-  return dir;
+  static const char variable[] = "PTQ_FUZZ_SCRATCH";
+  char dir[FUZZ_PATH];
+  if (getenv(variable) == NULL) {
+    snprintf(dir, sizeof dir, "%s/ptq-fuzz-XXXXXX",
+             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    if (mkdtemp(dir) == NULL || setenv(variable, dir, 1) != 0) abort();
+  }
+  return getenv(variable);
 }
 
 static inline void fuzz_path(const char *name, char path[2 * FUZZ_PATH]) {
