@@ -249,6 +249,7 @@ static const char *const harmless[] = {
     "layerdrop",
     "length_penalty",
     "max_length",
+    "max_sequence_length", /* of early LLaMA conversions, unused */
     "min_length",
     "model_type",
     "n_ctx", /* GPT-2's second name for n_positions, unused */
