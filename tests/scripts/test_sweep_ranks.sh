@@ -22,3 +22,19 @@ done
 
 "$PTQSWEEP" verify alone.h5
 expect 0 "0 of [0-9]+ points to do" "$PTQSWEEP" run sweep.yaml -o alone.h5
+
+# The other methods, with what they ask for; in other batches too.
+methods='{name: rtn, scales: mse}, hqq, awq, gptaq, descent, quip'
+methods+=', {name: rht, base: descent}, {name: quarot, base: gptq}'
+methods+=', {name: quarot, hadamard_inputs: true}, {name: lqer, rank: 4}'
+methods+=', {name: eora, rank: 4, base: gptq, damp: search}'
+others=(--set "grid.method=[$methods]" --set 'grid.dtype=["int4:asym"]'
+  --set 'grid.group=[32]')
+"$PTQSWEEP" run sweep.yaml -o others.h5 --quiet "${others[@]}"
+export_all others.h5 others
+[ "$(wc -l <others/points.csv)" = 23 ] || fail "not 22 points of other methods"
+! grep -q ',failed' others/points.csv || fail "a point of another method failed"
+mpi 4 "$PTQSWEEP" run sweep.yaml -o spread.h5 --quiet "${others[@]}"
+export_all spread.h5 spread
+same_exports others spread
+pass "11 other methods: the same bytes on 3 working ranks"
