@@ -95,7 +95,7 @@ static void panel(const ptq_plot_data *d, const ptq_validation *v, int split,
 static void write_csv(const ptq_law_result *r, ptq_picture *p) {
   ptq_text_add(&p->csv, "split," PTQ_CSV_POINT
                         "dnll,dnll_se,predicted,low90,high90,baseline\n");
-  for (int s = 0; s < shown(r); s++)
+  for (int s = 0; s < r->n_splits; s++)
     for (int64_t i = 0; i < r->splits[s].n_points; i++) {
       const ptq_holdout *h = &r->splits[s].points[i];
       ptq_csv_text(&p->csv, r->splits[s].split->name, ',');

@@ -190,6 +190,33 @@ class Report(unittest.TestCase):
         self.assertGreater(shot.stat().st_size, 20_000)
         self.assertNotIn("CONSOLE", done.stderr)
 
+    @unittest.skipUnless(shutil.which("chromium"), "chromium not installed")
+    def test_tables_sort_by_a_click_without_script_errors(self):
+        text = (self.out / "index.html").read_text(encoding="utf-8")
+        probe = """<script>
+          const t = document.querySelector('#models ~ .scroll table');
+          const column = () => Array.from(t.tBodies[0].rows,
+            (r) => Number(r.cells[2].textContent.replace(/\\s/g, '')));
+          t.tHead.rows[0].cells[2].click();
+          const up = column();
+          t.tHead.rows[0].cells[2].click();
+          const down = column();
+          document.title = JSON.stringify([up, down]);
+        </script></body>"""
+        page = self.dir / "probe.html"
+        page.write_text(text.replace("</body>", probe), encoding="utf-8")
+        done = subprocess.run(
+            ["chromium", "--headless", "--no-sandbox", "--disable-gpu",
+             f"--user-data-dir={self.dir}/chromium2",
+             "--enable-logging=stderr", "--v=0", "--dump-dom", page.as_uri()],
+            capture_output=True, text=True, timeout=120)
+        self.assertNotIn("CONSOLE", done.stderr)
+        title = re.search(r"<title>(.*?)</title>", done.stdout).group(1)
+        up, down = json.loads(title)
+        self.assertEqual(len(up), 10)
+        self.assertEqual(up, sorted(up))
+        self.assertEqual(down, sorted(up, reverse=True))
+
 
 class Fit(unittest.TestCase):
     @classmethod
