@@ -41,6 +41,13 @@ static inline float ptq_near_e4m3(float v) {
   return ptq_near_float(v, 3, -6, 448.0F);
 }
 
+/** PTQ_LANES partial sums added up, halves at a time; overwrites them. */
+static inline double ptq_lanes_total(double sum[PTQ_LANES]) {
+  for (int half = PTQ_LANES / 2; half > 0; half /= 2)
+    for (int j = 0; j < half; j++) sum[j] += sum[j + half];
+  return sum[0];
+}
+
 /** Smallest and largest of x[0], x[inc], ...; n > 0, no NaN. */
 void ptq_lanes_range(const float *x, int64_t n, int64_t inc, float *lo,
                      float *hi);

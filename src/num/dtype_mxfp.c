@@ -86,59 +86,80 @@ static float value(const ptq_dtype *dt, const ptq_group_params *p, int code) {
   return p->scale * (code < 0 ? -v : v);
 }
 
-/* floor(log2(v)) or its ceiling, with float32's logarithm. */
-static int log2f_exponent(float v, bool up) {
-  const float log = (float)log2((double)v);
-  return (int)(up ? ceilf(log) : floorf(log));
+/* The scale 2^k for its biased exponent k + 127, at least 2^-127; infinite
+ * where values would overflow. */
+static inline float scale_of(int biased, int emax) {
+  const int bits = biased > 0 ? biased << 23 : 0x400000;
+  const int chosen = biased > 254 - emax ? 0x7F800000 : bits;
+  float scale;
+  memcpy(&scale, &chosen, sizeof scale);
+  return scale;
 }
 
-/* The scale's exponent, E - emax, by the mode; most >= 0 is the block's largest
- * magnitude and top the largest element. Subnormals have E = -127. */
-static inline int scale_exponent(const ptq_element *e, unsigned chosen,
-                                 float top, float most) {
-  const unsigned mode = chosen & SCALE;
-  const bool up = mode == CEIL || mode == RCEIL;
-  const int off = mode == RCEIL ? 0 : e->emax;
-  uint32_t bits;
-  if (mode == RCEIL) most /= top;
-  if (most == 0.0F) return -127;
-  if ((chosen & LOG2F) != 0 && mode != EVEN)
-    return log2f_exponent(most, up) - off;
-  memcpy(&bits, &most, sizeof bits);
-  if (mode == EVEN) {
-    bits += (uint32_t)1 << (23 - e->mantissa - 1);
-    bits &= 0x7F800000U;
+/* With float32's logarithm, where it matters: scale=even has no logarithm. */
+static ptq_group_params fit_log2f(const ptq_dtype *dt, float most) {
+  const ptq_element e = element_of(dt);
+  const unsigned mode = dt->options & SCALE;
+  if (mode == RCEIL) most /= magnitude(&e, e.max_code);
+  ptq_group_params p = {.scale = scale_of(0, e.emax), .zero = 0.0F};
+  if (most == 0.0F) return p;
+  const float log = (float)log2((double)most);
+  const int exponent = (int)(mode == FLOOR ? floorf(log) : ceilf(log));
+  p.scale = scale_of(exponent + 127 - (mode == RCEIL ? 0 : e.emax), e.emax);
+  return p;
+}
+
+/* By bits: the exponent of the largest magnitude, or of that over the largest
+ * element, after an addition that carries into it where the mode rounds up.
+ * rceil takes up to 2^-127 as nothing. */
+static void fit_bits(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
+                     ptq_group_params *out) {
+  const ptq_element e = element_of(dt);
+  const unsigned mode = dt->options & SCALE;
+  const float by = mode == RCEIL ? magnitude(&e, e.max_code) : 1.0F;
+  const int off = mode == RCEIL ? 0 : e.emax;
+  const int nothing = mode == RCEIL ? 0x400000 : 0;
+  const int carry = mode == FLOOR  ? 0
+                    : mode == EVEN ? 1 << (23 - e.mantissa - 1)
+                                   : 0x7FFFFF;
+  for (int64_t g = 0; g < groups; g++) {
+    const float most = (-r[g].lo > r[g].hi ? -r[g].lo : r[g].hi) / by;
+    int bits;
+    memcpy(&bits, &most, sizeof bits);
+    const int biased = bits > nothing ? (bits + carry) >> 23 : 0;
+    out[g].scale = scale_of(biased - off, e.emax);
+    out[g].zero = 0.0F;
   }
-  if (mode == RCEIL && bits <= 0x400000U) return -127; /* most <= 2^-127 */
-  return (int)(bits >> 23) - 127 + (up && (bits & 0x7FFFFFU) != 0) - off;
-}
-
-static inline ptq_group_params fit_most(const ptq_element *e, unsigned chosen,
-                                        float top, float most) {
-  int k = scale_exponent(e, chosen, top, most);
-  if (k < -127) k = -127;
-  /* beyond, values would overflow */
-  const float scale = k > 127 - e->emax ? INFINITY : ptq_mx_power(k);
-  return (ptq_group_params){.scale = scale, .zero = 0.0F};
 }
 
 static ptq_group_params fit_dmx(const ptq_dtype *dt, float most, int emax) {
   ptq_group_params p = {0.0F, 0.0F};
   if (most <= 0.0F) return p;
-  const int e = (dt->options & LOG2F) != 0 ? ptq_mx_log2f(most) : ilogbf(most);
-  p.scale = e > 127 ? INFINITY : ldexpf(1.0F, e - emax);
+  int e, bits;
+  memcpy(&bits, &most, sizeof bits);
+  if ((dt->options & LOG2F) != 0)
+    e = ptq_mx_log2f(most);
+  else
+    e = bits >> 23 != 0 ? (bits >> 23) - 127 : ilogbf(most);
+  if (e > 127)
+    p.scale = INFINITY;
+  else if (e - emax >= -149) /* else 0 */
+    p.scale = ptq_mx_power(e - emax);
   return p;
 }
 
 static void fit_ranges(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
                        ptq_group_params *out) {
-  const ptq_element e = element_of(dt);
-  const float top = magnitude(&e, e.max_code);
-  const unsigned chosen = dt->options;
-  const bool dmx = is_dmx(dt);
+  const bool logarithm =
+      (dt->options & LOG2F) != 0 && (dt->options & SCALE) != EVEN;
+  if (!is_dmx(dt) && !logarithm) {
+    fit_bits(dt, r, groups, out);
+    return;
+  }
+  const int emax = element_of(dt).emax;
   for (int64_t g = 0; g < groups; g++) {
     const float most = -r[g].lo > r[g].hi ? -r[g].lo : r[g].hi;
-    out[g] = dmx ? fit_dmx(dt, most, e.emax) : fit_most(&e, chosen, top, most);
+    out[g] = is_dmx(dt) ? fit_dmx(dt, most, emax) : fit_log2f(dt, most);
   }
 }
 

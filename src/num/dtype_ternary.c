@@ -36,7 +36,7 @@ static ptq_group_params fit_absmean(const float *x, int64_t n, int64_t inc) {
     double lanes[PTQ_LANES] = {0.0};
     for (int64_t i = 0; i < n; i++)
       lanes[i % PTQ_LANES] += fabs((double)x[i * inc]);
-    for (int j = 0; j < PTQ_LANES; j++) sum += lanes[j];
+    sum = ptq_lanes_total(lanes);
   }
   return params_of((float)(sum / (double)n));
 }

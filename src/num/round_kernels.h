@@ -459,10 +459,10 @@ static inline double power_2_4(double d) {
   return double_of(bits_of(exp) + (bits_of(shifted) << 52));
 }
 
-/* Of |d|^2.4: sixteen partial sums, each in order, then these in order. */
+/* Of |d|^2.4: sixteen partial sums, each in order. */
 static double k_sum_2_4(const double *d, int64_t n) {
   const double none = 1e-100; /* counts as 1e-240 */
-  double sum[PTQ_LANES] = {0.0}, total = 0.0;
+  double sum[PTQ_LANES] = {0.0};
   int64_t i = 0;
   for (; i + PTQ_LANES <= n; i += PTQ_LANES)
     for (int j = 0; j < PTQ_LANES; j++) {
@@ -471,19 +471,17 @@ static double k_sum_2_4(const double *d, int64_t n) {
     }
   for (int j = 0; i < n; i++, j++)
     sum[j] += power_2_4(fabs(d[i]) > none ? fabs(d[i]) : none);
-  for (int j = 0; j < PTQ_LANES; j++) total += sum[j];
-  return total;
+  return ptq_lanes_total(sum);
 }
 
 /* The same in float64 of magnitudes. */
 static double k_sum_abs(const float *x, int64_t n) {
-  double sum[PTQ_LANES] = {0.0}, total = 0.0;
+  double sum[PTQ_LANES] = {0.0};
   int64_t i = 0;
   for (; i + PTQ_LANES <= n; i += PTQ_LANES)
     for (int j = 0; j < PTQ_LANES; j++) sum[j] += fabs((double)x[i + j]);
   for (int j = 0; i < n; i++, j++) sum[j] += fabs((double)x[i]);
-  for (int j = 0; j < PTQ_LANES; j++) total += sum[j];
-  return total;
+  return ptq_lanes_total(sum);
 }
 
 static inline rounded step_book(const ptq_round_book *c, vf x, vf scale,
