@@ -71,10 +71,11 @@ static bool by_column(const ptq_gptq_job *job) {
   return job->static_groups || job->given_params;
 }
 
-/* The group of a position: static groups go by original column. */
+/* The group of a position: groups that are whole go by original column. */
 static int64_t group_at(const tile *t, int64_t position) {
   if (t->job->group <= 0) return 0;
-  const int64_t at = by_column(t->job) ? column_at(t->job, position) : position;
+  const bool original = by_column(t->job) || t->job->whole_groups;
+  const int64_t at = original ? column_at(t->job, position) : position;
   return at / t->width;
 }
 
@@ -210,8 +211,8 @@ static ptq_status fit_group64(tile *t, int64_t g, int64_t first, int64_t n,
                                  .lo = lo[r - r0],
                                  .hi = hi[r - r0],
                                  .given = first < job->block};
-      const ptq_status rc =
-          ptq_dtype_fit64(job->dtype, &group, t->row + r, first, &p, err);
+      const ptq_status rc = ptq_dtype_fit64(job->dtype, &group, t->row + r,
+                                            g * t->width, &p, err);
       if (rc != PTQ_OK) return rc;
       put_params(t, g * t->lanes + r, p);
     }
@@ -230,7 +231,7 @@ static ptq_status fit_group32(tile *t, int64_t g, int64_t first, int64_t n,
     for (int64_t r = r0; r < r0 + LANES && r < t->rows; r++) {
       const ptq_status rc =
           ptq_dtype_fit(job->dtype, t->group + (r - r0) * n, n, 1, t->row + r,
-                        first, &t->params[g * t->lanes + r], err);
+                        g * t->width, &t->params[g * t->lanes + r], err);
       if (rc != PTQ_OK) return rc;
     }
   }
@@ -426,8 +427,9 @@ static ptq_status fit_groups(tile *t, int64_t block, int64_t end,
   int64_t first = (block + width - 1) / width * width;
   for (; first < end && rc == PTQ_OK; first += width) {
     const int64_t n = least(width, job->cols - first);
-    rc = in_float64(job) ? fit_group64(t, first / width, first, n, err)
-                         : fit_group32(t, first / width, first, n, err);
+    const int64_t g = group_at(t, first);
+    rc = in_float64(job) ? fit_group64(t, g, first, n, err)
+                         : fit_group32(t, g, first, n, err);
   }
   return rc;
 }

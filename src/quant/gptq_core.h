@@ -19,6 +19,8 @@ typedef struct ptq_gptq_job {
   int64_t group;          /* > 0, PTQ_GROUP_ROW or PTQ_GROUP_TENSOR */
   int64_t block;          /* columns between two updates of all the rest */
   bool static_groups;     /* parameters of original groups, from w untouched */
+  bool whole_groups;      /* the factor's order keeps groups together:
+                             parameters are stored by original group */
   bool joint; /* all columns of a group at once; then block is a multiple of
                  the group, and of cols where that is a row or the tensor */
   const double *drift; /* borrowed, nullable; [cols, cols] strictly upper, in

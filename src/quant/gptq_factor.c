@@ -10,25 +10,36 @@
 #include "tiles.h"
 
 typedef struct ranked {
+  double best; /* largest diagonal of the column's run */
+  int64_t run;
   double diagonal;
   int64_t column;
 } ranked;
 
 static int by_descending_diagonal(const void *a, const void *b) {
   const ranked *x = a, *y = b;
+  if (x->best != y->best) return x->best < y->best ? 1 : -1;
+  if (x->run != y->run) return x->run < y->run ? -1 : 1;
   if (x->diagonal != y->diagonal) return x->diagonal < y->diagonal ? 1 : -1;
   return (x->column > y->column) - (x->column < y->column);
 }
 
 static ptq_status order_columns(ptq_gptq_factor *f, const double *diag,
-                                ptq_err *err) {
+                                int64_t run, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ranked *list = NULL;
   PTQ_TRY(ptq_alloc(&list, f->n, sizeof *list, "ranks of columns", err));
   PTQ_TRY(
       ptq_alloc(&f->order, f->n, sizeof *f->order, "order of columns", err));
-  for (int64_t i = 0; i < f->n; i++)
-    list[i] = (ranked){.diagonal = diag[i], .column = i};
+  for (int64_t first = 0; first < f->n; first += run) {
+    const int64_t end = first + run < f->n ? first + run : f->n;
+    double best = diag[first];
+    for (int64_t i = first; i < end; i++) best = fmax(best, diag[i]);
+    if (end - first < run) best = -(double)INFINITY;
+    for (int64_t i = first; i < end; i++)
+      list[i] = (ranked){
+          .best = best, .run = first / run, .diagonal = diag[i], .column = i};
+  }
   qsort(list, (size_t)f->n, sizeof *list, by_descending_diagonal);
   for (int64_t i = 0; i < f->n; i++) f->order[i] = list[i].column;
 done:
@@ -124,7 +135,7 @@ done:
 }
 
 ptq_status ptq_gptq_factor_create(const double *h, int64_t n, double damp,
-                                  bool act_order, int threads,
+                                  int64_t run, int threads,
                                   ptq_gptq_factor **out, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_gptq_factor *f = NULL;
@@ -144,7 +155,7 @@ ptq_status ptq_gptq_factor_create(const double *h, int64_t n, double damp,
                   (long long)n, mean);
     goto done;
   }
-  if (act_order) PTQ_TRY(order_columns(f, diag, err));
+  if (run > 0) PTQ_TRY(order_columns(f, diag, run, err));
   c.order = f->order;
   PTQ_TRY(ptq_alloc(&f->u, n * n, sizeof *f->u, "a GPTQ factor", err));
   c.out = f->u;

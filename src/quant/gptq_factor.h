@@ -33,19 +33,21 @@ typedef struct ptq_gptq_factor {
  * damp times the mean of the diagonal is added to it. Where the result is not
  * positive definite, damp grows by tens up to 1.
  *
- * @param act_order columns by descending diagonal, ties by index
+ * @param run 0: columns as they are; 1: by descending diagonal, ties by index;
+ *            more: runs of so many columns stay together, sorted by their
+ *            largest diagonal and each within itself; a short one is last
  * @return PTQ_E_NUMERIC when damp 1 does not help or h is not finite
  */
 ptq_status ptq_gptq_factor_create(const double *h, int64_t n, double damp,
-                                  bool act_order, int threads,
+                                  int64_t run, int threads,
                                   ptq_gptq_factor **out, ptq_err *err);
 /**
  * The same of a moment with its eigenvalues shrunk towards their mean.
  *
  * Dead columns take the mean of the others' diagonal, damp times the mean of
  * the diagonal is added to it, and every eigenvalue l becomes
- * mean^(1 - power) l^power. The result, in f->h, is what joint_descent.h descends
- * on. power 1 leaves eigenvalues alone.
+ * mean^(1 - power) l^power. The result, in f->h, is what joint_descent.h
+ * descends on. power 1 leaves eigenvalues alone.
  */
 ptq_status ptq_gptq_factor_create_shrunk(const double *h, int64_t n,
                                          double damp, double power,

@@ -51,19 +51,19 @@ static double loss_of(const search *s, const ptq_gptq_job *job) {
 
 /* All layers with one damping; a numerical failure is a loss of infinity. */
 static ptq_status try_damping(const search *s, const ptq_quant_input *in,
-                              ptq_gptq_job *jobs, int n, bool act_order,
+                              ptq_gptq_job *jobs, int n, int64_t run,
                               double asked, double *damp, ptq_err *err) {
   ptq_gptq_factor *f = NULL;
   ptq_err why = {0};
-  ptq_status rc = ptq_gptq_factor_create(in->h_train, in->cols, asked,
-                                         act_order, in->threads, &f, &why);
+  ptq_status rc = ptq_gptq_factor_create(in->h_train, in->cols, asked, run,
+                                         in->threads, &f, &why);
   if (rc == PTQ_OK && f->damp > asked) rc = PTQ_E_NUMERIC; /* tried later */
   for (int i = 0; i < n && rc == PTQ_OK; i++) {
     jobs[i].factor = f;
-    const ptq_status run = ptq_gptq_run(&jobs[i], &why);
+    const ptq_status ran = ptq_gptq_run(&jobs[i], &why);
     jobs[i].factor = NULL;
-    if (run != PTQ_OK && run != PTQ_E_NUMERIC) rc = run;
-    if (run != PTQ_OK) continue;
+    if (ran != PTQ_OK && ran != PTQ_E_NUMERIC) rc = ran;
+    if (ran != PTQ_OK) continue;
     const double loss = loss_of(s, &jobs[i]);
     if (!(loss < s->best[i])) continue;
     s->best[i] = loss;
@@ -76,13 +76,13 @@ static ptq_status try_damping(const search *s, const ptq_quant_input *in,
 }
 
 ptq_status ptq_gptq_search(const ptq_quant_input *in, ptq_gptq_job *jobs, int n,
-                           bool act_order, double *damp, ptq_err *err) {
+                           int64_t run, double *damp, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   search s;
   PTQ_TRY(search_init(&s, in, n, err));
   for (int i = 0; i < n; i++) damp[i] = 1.0;
   for (int k = 0; k < PTQ_GPTQ_DAMPINGS && rc == PTQ_OK; k++)
-    rc = try_damping(&s, in, jobs, n, act_order, dampings[k], damp, err);
+    rc = try_damping(&s, in, jobs, n, run, dampings[k], damp, err);
   search_release(&s);
 done:
   return rc;

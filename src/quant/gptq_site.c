@@ -10,6 +10,8 @@
 #include "ptq/base/mem.h"
 #include "ptq/num/blas.h"
 
+const char *const ptq_gptq_orders[] = {"false", "true", "group", NULL};
+
 ptq_status ptq_gptq_walk_check(const char *method, const ptq_gptq_walk *w,
                                ptq_err *err) {
   if (w->static_groups && w->group_params == PTQ_GROUP_PARAMS_FRESH)
@@ -57,6 +59,12 @@ static int64_t block_columns(const ptq_gptq_walk *w, int64_t group,
                                                                 : w->block;
 }
 
+/* As ptq_gptq_factor_create takes it. */
+static int64_t run_of(const ptq_gptq_walk *w, const ptq_quant_input *in) {
+  if (w->act_order != PTQ_ORDER_GROUPS) return w->act_order;
+  return in->group > 0 ? least(in->group, in->cols) : in->cols;
+}
+
 static ptq_gptq_job make_job(const ptq_gptq_walk *w, const ptq_quant_input *in,
                              const ptq_quant_output *out) {
   return (ptq_gptq_job){.w = in->w,
@@ -66,6 +74,7 @@ static ptq_gptq_job make_job(const ptq_gptq_walk *w, const ptq_quant_input *in,
                         .group = in->group,
                         .block = block_columns(w, in->group, in->cols),
                         .static_groups = w->static_groups,
+                        .whole_groups = w->act_order == PTQ_ORDER_GROUPS,
                         .joint = w->mx == PTQ_MX_JOINT,
                         .threads = in->threads,
                         .y = out->y,
@@ -107,7 +116,7 @@ static void account(const ptq_gptq_walk *w, const ptq_quant_input *in,
   out->damp = f->damp;
   out->storage_bits =
       ptq_dtype_storage_bits(in->dtype, in->rows, in->cols, in->group);
-  if (w->act_order && !w->static_groups &&
+  if (w->act_order == PTQ_ORDER_DIAGONAL && !w->static_groups &&
       ptq_dtype_groups(in->cols, in->group) > 1)
     out->storage_bits += 32.0 * (double)in->cols; /* a column's group */
 }
@@ -123,10 +132,10 @@ static ptq_status quantize_with(const ptq_gptq_walk *w, double damp,
   double *drift = NULL;
   if (cached) {
     PTQ_TRY(ptq_factor_cache_get(in->cache, in->cache_site, in->h, in->cols,
-                                 damp, w->act_order, in->threads, &factor,
+                                 damp, w->act_order != 0, in->threads, &factor,
                                  err));
   } else {
-    PTQ_TRY(ptq_gptq_factor_create(in->h, in->cols, damp, w->act_order,
+    PTQ_TRY(ptq_gptq_factor_create(in->h, in->cols, damp, run_of(w, in),
                                    in->threads, &own, err));
     factor = own;
   }
@@ -155,7 +164,7 @@ static ptq_status search_and_quantize(const ptq_gptq_walk *w,
   PTQ_TRY(ptq_alloc(&jobs, n, sizeof *jobs, "a site's layers", err));
   PTQ_TRY(ptq_alloc(&damp, n, sizeof *damp, "dampings", err));
   for (int i = 0; i < n; i++) jobs[i] = make_job(w, &in[i], &out[i]);
-  PTQ_TRY(ptq_gptq_search(in, jobs, n, w->act_order, damp, err));
+  PTQ_TRY(ptq_gptq_search(in, jobs, n, run_of(w, in), damp, err));
   for (int i = 0; i < n; i++)
     PTQ_TRY(quantize_with(w, damp[i], &in[i], &out[i], 1, false, err));
 done:
@@ -167,7 +176,9 @@ done:
 ptq_status ptq_gptq_site(const ptq_gptq_walk *w, const ptq_quant_input *in,
                          ptq_quant_output *out, int n, ptq_err *err) {
   if (w->damp < 0.0) return search_and_quantize(w, in, out, n, err);
-  return quantize_with(w, w->damp, in, out, n, in->cache != NULL, err);
+  /* An order that hangs on the group would fill the cache. */
+  const bool cached = in->cache != NULL && w->act_order != PTQ_ORDER_GROUPS;
+  return quantize_with(w, w->damp, in, out, n, cached, err);
 }
 
 /* Feedback rows * cols^2; Cholesky factorization and inverse of a triangle a
@@ -186,6 +197,7 @@ double ptq_gptq_walk_bytes(const ptq_gptq_walk *w, int64_t rows, int64_t cols) {
   const double r = (double)rows, c = (double)cols;
   double bytes = 0.0;
   if (w->alpha > 0.0) bytes += 16.0 * c * c;
+  if (w->act_order == PTQ_ORDER_GROUPS) bytes += 8.0 * c * c;
   if (w->damp < 0.0) bytes += 8.0 * c * c + 4.0 * c * c + 8.0 * r * c;
   return bytes;
 }

@@ -14,6 +14,10 @@
 #define PTQ_DAMP_SEARCH (-1.0)
 
 enum { PTQ_GROUP_PARAMS_STALE, PTQ_GROUP_PARAMS_FRESH };
+enum { PTQ_ORDER_NATURAL, PTQ_ORDER_DIAGONAL, PTQ_ORDER_GROUPS };
+/** "false", "true", "group", NULL. */
+extern const char *const ptq_gptq_orders[];
+
 enum { PTQ_MX_COLUMNS, PTQ_MX_JOINT };
 
 /** How the columns are walked; the two methods' options in common. */
@@ -22,7 +26,8 @@ typedef struct ptq_gptq_walk {
   double alpha;  /* GPTAQ's; 0: none */
   int64_t block; /* columns */
   int group_params, mx;
-  bool act_order, static_groups, true_sequential;
+  int act_order; /* PTQ_ORDER_... */
+  bool static_groups, true_sequential;
 } ptq_gptq_walk;
 
 /** PTQ_E_ARG where options of `method` exclude each other. */

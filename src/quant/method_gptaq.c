@@ -16,7 +16,8 @@ static const ptq_gptq_walk defaults = {
 /* clang-format off */
 #define AT(field) offsetof(ptq_gptq_walk, field)
 static const ptq_option_row rows[] = {
-  {"act_order",       PTQ_OPTION_BOOL,   AT(act_order),       0,    0, NULL},
+  {"act_order",       PTQ_OPTION_CHOICE, AT(act_order),       0,    0,
+   ptq_gptq_orders},
   {"alpha",           PTQ_OPTION_DOUBLE, AT(alpha),           1e-6, 1, NULL},
   {"block",           PTQ_OPTION_INT,    AT(block),           1,    65536,
    NULL},
@@ -93,7 +94,7 @@ const ptq_method_family ptq_method_gptaq = {
     .summary = "GPTQ that corrects for inputs changed by quantized layers",
     .source = "arXiv 2504.02692; GPTQModel 7.7.0 gptaq.py",
     .options_help =
-        "act_order=false alpha=0.25 block=128 damp=0.01 "
+        "act_order=false|true|group alpha=0.25 block=128 damp=0.01 "
         "group_params=stale|fresh static_groups=false true_sequential=false",
     .parse = parse,
     .mode = mode,

@@ -25,7 +25,8 @@ static const gptq_options defaults = {.walk = {.damp = 0.01, .block = 128}};
 /* clang-format off */
 #define AT(field) offsetof(gptq_options, field)
 static const ptq_option_row rows[] = {
-  {"act_order",       PTQ_OPTION_BOOL,   AT(walk.act_order),       0, 0, NULL},
+  {"act_order",       PTQ_OPTION_CHOICE, AT(walk.act_order),       0, 0,
+   ptq_gptq_orders},
   {"block",           PTQ_OPTION_INT,    AT(walk.block),           1, 65536,
    NULL},
   {"damp",            PTQ_OPTION_DOUBLE, AT(walk.damp),            0, 1,
@@ -109,7 +110,8 @@ const ptq_method_family ptq_method_gptq = {
     .source = "arXiv 2210.17323; IST-DASLab/gptq 2d65066 gptq.py; mx=joint: "
               "dmx-compressor 0.1.11",
     .options_help =
-        "act_order=false block=128 damp=0.01|search group_params=stale|fresh "
+        "act_order=false|true|group block=128 damp=0.01|search "
+        "group_params=stale|fresh "
         "hessian=sequential|static mx=columns|joint static_groups=false "
         "true_sequential=false",
     .parse = parse,

@@ -110,7 +110,7 @@ static void bad_methods_and_options_say_what_is_known(void **state) {
       {"gptq", {{"block", "0"}}, "'block' is an integer from 1 to 65536"},
       {"gptq", {{"block", "1.5"}}, "not '1.5'"},
       {"gptq", {{"block", "99999999999999999999"}}, "integer"},
-      {"gptq", {{"act_order", "yes"}}, "true or false, not 'yes'"},
+      {"gptq", {{"act_order", "yes"}}, "one of false, true, group, not 'yes'"},
       {"gptq", {{"hessian", "dynamic"}}, "one of sequential, static"},
       {"gptq", {{"group_params", "old"}}, "one of stale, fresh"},
       {"gptq", {{"damp", "0.1"}, {"damp", "0.2"}}, "'damp' is given twice"},

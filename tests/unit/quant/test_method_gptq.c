@@ -352,6 +352,108 @@ static void rows_of_zeros_and_dead_columns_stay_zero(void **state) {
   layer_release(&l);
 }
 
+enum { ORDER_COLS = 128, ORDER_ROWS = 18 };
+
+/* The group with the largest diagonal left comes next, sorted within. */
+static void order_of_groups(const layer *l, int64_t width, int64_t *order) {
+  bool used[ORDER_COLS] = {false};
+  const int64_t n = ORDER_COLS;
+  for (int64_t at = 0; at < n; at += width) {
+    int64_t best = -1;
+    for (int64_t c = 0; c < n; c++)
+      if (!used[c] && (best < 0 || l->h[c * n + c] > l->h[best * n + best]))
+        best = c;
+    const int64_t from = best / width * width;
+    for (int64_t i = at; i < at + width; i++) {
+      int64_t next = -1;
+      for (int64_t c = from; c < from + width; c++)
+        if (!used[c] && (next < 0 || l->h[c * n + c] > l->h[next * n + next]))
+          next = c;
+      used[next] = true;
+      order[i] = next;
+    }
+  }
+}
+
+static void move_columns(const layer *l, const int64_t *order, layer *moved) {
+  const int64_t n = ORDER_COLS;
+  for (int64_t i = 0; i < n; i++) {
+    for (int64_t row = 0; row < ORDER_ROWS; row++)
+      moved->w[row * n + i] = l->w[row * n + order[i]];
+    for (int64_t j = 0; j < n; j++)
+      moved->h[i * n + j] = l->h[order[i] * n + order[j]];
+  }
+}
+
+static void check_moved(const layer *l, const layer *moved,
+                        const int64_t *order, int64_t width) {
+  const int64_t n = ORDER_COLS / width;
+  for (int64_t row = 0; row < ORDER_ROWS; row++)
+    for (int64_t i = 0; i < ORDER_COLS; i++) {
+      const int64_t at = row * ORDER_COLS + order[i];
+      assert_int_equal(l->q[at], moved->q[row * ORDER_COLS + i]);
+      assert_true(l->y[at] == moved->y[row * ORDER_COLS + i]);
+      assert_true(l->params[row * n + order[i] / width].scale ==
+                  moved->params[row * n + i / width].scale);
+    }
+  /* no index is stored */
+  assert_true(l->storage_bits <= moved->storage_bits);
+}
+
+/* Groups kept whole in a new order are what natural order makes of columns
+ * that stand in that order. */
+static void groups_in_order_are_natural_order_of_moved_columns(void **state) {
+  (void)state;
+  static const struct {
+    const char *dtype, *options, *moved;
+    int64_t group;
+  } cases[] = {
+      {"int4:asym", "act_order=group", "", 32},
+      {"int3", "act_order=group,block=64,damp=0.05", "block=64,damp=0.05", 16},
+      {"mxint4", "act_order=group", "", 32},
+      {"mxint3", "act_order=group,mx=joint", "mx=joint", 16},
+      {"int4:asym", "act_order=group,static_groups=true", "static_groups=true",
+       32},
+      {"int4:asym", "act_order=group", "", PTQ_GROUP_ROW}};
+  layer l = layer_random(ORDER_ROWS, ORDER_COLS, 41);
+  layer moved = layer_random(ORDER_ROWS, ORDER_COLS, 41);
+  ptq_rng r;
+  ptq_rng_init(&r, 42);
+  double unit[ORDER_COLS];
+  for (int i = 0; i < ORDER_COLS; i++) unit[i] = exp(2.0 * ptq_rng_unit(&r));
+  for (int i = 0; i < ORDER_COLS * ORDER_COLS; i++)
+    l.h[i] *= unit[i / ORDER_COLS] * unit[i % ORDER_COLS];
+  for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+    const int64_t width = cases[k].group > 0 ? cases[k].group : ORDER_COLS;
+    int64_t order[ORDER_COLS];
+    order_of_groups(&l, width, order);
+    move_columns(&l, order, &moved);
+    layer_quantize(&l, "gptq", cases[k].options, cases[k].dtype,
+                   cases[k].group);
+    layer_quantize(&moved, "gptq", cases[k].moved, cases[k].dtype,
+                   cases[k].group);
+    check_moved(&l, &moved, order, width);
+  }
+  layer_release(&l);
+  layer_release(&moved);
+}
+
+/* A short group goes last, whatever its inputs. */
+static void a_short_group_is_last_in_order(void **state) {
+  (void)state;
+  layer l = layer_random(7, 50, 43);
+  for (int64_t i = 0; i < 50; i++)
+    for (int64_t c = 48; c < 50; c++) {
+      l.h[c * 50 + i] *= 9.0;
+      l.h[i * 50 + c] *= 9.0;
+    }
+  layer_quantize(&l, "rtn", "", "int4", 16);
+  const double rtn = layer_error(&l);
+  layer_quantize(&l, "gptq", "act_order=group", "int4", 16);
+  assert_true(layer_error(&l) < rtn);
+  layer_release(&l);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(identity_moment_gives_rounding_to_nearest),
@@ -373,6 +475,8 @@ int main(void) {
       cmocka_unit_test(a_joint_block_as_wide_as_the_row_is_rounding),
       cmocka_unit_test(one_row_or_one_column_is_enough),
       cmocka_unit_test(rows_of_zeros_and_dead_columns_stay_zero),
+      cmocka_unit_test(groups_in_order_are_natural_order_of_moved_columns),
+      cmocka_unit_test(a_short_group_is_last_in_order),
   };
   return cmocka_run_group_tests_name("quant/method_gptq", tests, layer_set_up,
                                      NULL);
