@@ -4,7 +4,8 @@
  *
  * With E the exponent of the block's largest magnitude the step is
  * 2^(E-(b-2)). With round=even and round=away values are rounded once, as
- * microxcaling does; exp=log2f is that tool in float32 (see dtype_mxfp.c).
+ * microxcaling does; exp=log2f is that tool in float32, and scale= takes E as
+ * for floats (see dtype_mxfp.c).
  *
  * round=dmx rounds twice: dmx-compressor adds 6 * 2^E in float32, which leaves
  * 22 bits below 2^(E+1), then cuts that sum to the step, ties to even. A value
@@ -24,6 +25,7 @@
 #include "round_table.h"
 
 enum { ROUND = 3U, DMX = 0U, EVEN = 1U, AWAY = 2U, LOG2F = 4U };
+enum { SCALE = 24U, FLOOR = 0U, CEIL = 8U, NEAR = 16U, RCEIL = 24U };
 enum { ASYMMETRIC = 1U }; /* of BFP */
 
 /* Steps below this belong to blocks whose largest magnitude is subnormal. */
@@ -38,12 +40,28 @@ static unsigned rounding(const ptq_dtype *dt) {
   return dt->family == &ptq_dtype_bfp ? DMX : dt->options & ROUND;
 }
 
-/* The step of a block that is rounded once; E from -127 up, as E8M0. */
-static float step_once(const ptq_dtype *dt, float most) {
+/* E of a block that is rounded once, by the mode: see dtype_mxfp.c. */
+static int shared_exponent(const ptq_dtype *dt, float most) {
+  const unsigned mode = dt->options & SCALE;
+  const int mantissa = dt->bits - 2, top = (1 << (dt->bits - 1)) - 1;
+  if (mode == RCEIL) most /= (float)top / (float)(1 << mantissa);
+  if (most == 0.0F) return -127;
+  if ((dt->options & LOG2F) != 0 && mode != NEAR) {
+    const float log = (float)log2((double)most);
+    return (int)(mode == FLOOR ? floorf(log) : ceilf(log));
+  }
+  const uint32_t carry = mode == FLOOR  ? 0
+                         : mode == NEAR ? (uint32_t)1 << (22 - mantissa)
+                                        : 0x7FFFFFU;
   uint32_t bits;
   memcpy(&bits, &most, sizeof bits);
-  int e = (int)(bits >> 23 & 0xFFU) - 127;
-  if ((dt->options & LOG2F) != 0 && most > 0.0F) e = ptq_mx_log2f(most);
+  if (mode == RCEIL && bits <= 0x400000U) return -127; /* most <= 2^-127 */
+  return (int)((bits + carry) >> 23) - 127;
+}
+
+/* Its step; E from -127 up, as E8M0. */
+static float step_once(const ptq_dtype *dt, float most) {
+  const int e = shared_exponent(dt, most);
   if (e > 127) return INFINITY;
   return ptq_mx_power((e > -127 ? e : -127) - (dt->bits - 2));
 }
@@ -194,10 +212,11 @@ static int levels_bfp(const ptq_dtype *dt) {
 }
 
 static ptq_status check(const ptq_dtype *dt, ptq_err *err) {
-  if ((dt->options & LOG2F) == 0 || rounding(dt) != DMX) return PTQ_OK;
+  if ((dt->options & (LOG2F | SCALE)) == 0 || rounding(dt) != DMX)
+    return PTQ_OK;
   return PTQ_FAIL(err, PTQ_E_ARG,
-                  "dtype '%s': exp=log2f is microxcaling's, round=dmx takes "
-                  "exponents from bits; add round=even or round=away",
+                  "dtype '%s': round=dmx, the default, has scale=floor and "
+                  "exp=bits only; add round=even or round=away",
                   dt->name);
 }
 
@@ -213,6 +232,8 @@ static unsigned exceptions_bfp(const ptq_dtype *dt) {
 
 /* clang-format off */
 static const ptq_dtype_option options[] = {
+  {"scale=floor", SCALE, FLOOR}, {"scale=ceil", SCALE, CEIL},
+  {"scale=even", SCALE, NEAR},   {"scale=rceil", SCALE, RCEIL},
   {"round=dmx", ROUND, DMX}, {"round=even", ROUND, EVEN},
   {"round=away", ROUND, AWAY},
   {"exp=bits", LOG2F, 0}, {"exp=log2f", LOG2F, LOG2F},
@@ -223,9 +244,14 @@ static const ptq_dtype_option options_bfp[] = {
 };
 /* clang-format on */
 
-static const char *const dialects[] = {"round=even", "round=away",
+static const char *const dialects[] = {"round=even",
+                                       "round=away",
                                        "round=even:exp=log2f",
-                                       "round=away:exp=log2f", NULL};
+                                       "round=away:exp=log2f",
+                                       "scale=ceil:round=even",
+                                       "scale=even:round=away",
+                                       "scale=rceil:round=even",
+                                       NULL};
 static const char *const dialects_bfp[] = {"asym", NULL};
 
 const ptq_dtype_family ptq_dtype_mxint = {

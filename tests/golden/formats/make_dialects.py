@@ -182,7 +182,14 @@ def microscaling_integers(rng):
                     bits, rounding, torch.float64)))
             cases.append((f"{name}:exp=log2f", 16, ref.microxcaling_int(
                 bits, rounding, torch.float32)))
-    save("mx_int", np.concatenate([usual_rows(rng), far_rows(rng)]), cases)
+    usual = usual_rows(rng)
+    save("mx_int", np.concatenate([usual, far_rows(rng)]), cases)
+    save("mx_int_scales", usual, [
+        (f"mxint{bits}:scale={mode}:round=even", 32,
+         ref.torchao_int(bits, "even", mode))
+        for bits, mode in ((3, "ceil"), (3, "even"), (4, "ceil"), (4, "even"),
+                           (5, "even"), (2, "rceil"), (3, "rceil"),
+                           (4, "rceil"), (8, "rceil"))])
 
 
 def codebooks(rng):

@@ -113,6 +113,42 @@ def microxcaling_int(bits, rounding, dtype):
     return lambda x, group: by_group(x, group, one)
 
 
+def torchao_exponent(part, mode, bits):
+    """Exponents of blocks [n, 1] by torchao's scale modes, for integers of
+    that many bits: those of a float with as many mantissa bits (even: 3 to 5
+    bits), or with the integers' largest value (rceil, whose logarithm is in
+    float32 in the tool and in float64 here)."""
+    from torchao.prototype.mx_formats import constants, mx_tensor
+    from torchao.prototype.mx_formats.config import ScaleCalculationMode
+    if mode == "rceil":
+        most = part.abs().amax(1, keepdim=True)
+        top = (2 ** (bits - 1) - 1) / 2 ** (bits - 2)
+        biased, _ = mx_tensor._to_mx_rceil(part.double(), most.double(), top)
+        return biased.double() - 127
+    element, emax = {3: (torch.float4_e2m1fn_x2, 2),
+                     4: (constants.DTYPE_FP6_E3M2, 4),
+                     5: (constants.DTYPE_FP6_E2M3, 2)}[bits]
+    width = part.shape[1]
+    part = torch.nn.functional.pad(part, (0, -width % 32)).contiguous()
+    scale, _ = mx_tensor.to_mx(part, element, part.shape[1],
+                               ScaleCalculationMode[mode.upper()])
+    return scale.view(torch.uint8).double().reshape(-1, 1) - 127 + emax
+
+
+def torchao_int(bits, rounding, mode):
+    """Integers of microxcaling under torchao's scales."""
+    from mx.elemwise_ops import _quantize_elemwise_core
+
+    def one(part):
+        e = torchao_exponent(part, mode, bits)
+        most = (2 ** (bits - 1) - 1) / 2 ** (bits - 2)
+        y = _quantize_elemwise_core(part.double() / 2**e, bits, 0, most,
+                                    round=rounding, allow_denorm=True,
+                                    saturate_normals=True)
+        return (y * 2**e).to(torch.float32)
+    return lambda x, group: by_group(x, group, one)
+
+
 # auto-round
 
 def auto_round_int(kind, bits, scale_dtype, floor=1e-5):

@@ -104,6 +104,7 @@ GOLDEN_SET(mxint_and_bfp_are_dmx_compressors, "dmx_blocks")
 GOLDEN_SET(asymmetric_bfp_is_dmx_compressors, "dmx_asym")
 GOLDEN_SET(floats_to_480_are_dmx_compressors, "dmx_floats")
 GOLDEN_SET(rounded_once_mxint_is_microxcalings, "mx_int")
+GOLDEN_SET(mxint_under_torchaos_scales_is_microxcalings, "mx_int_scales")
 GOLDEN_SET(codebooks_are_bitsandbytes, "codebook")
 GOLDEN_SET(nested_scales_are_bitsandbytes, "nested")
 GOLDEN_SET(nvfp4_is_torchaos_and_auto_rounds, "nvfp4")
@@ -216,6 +217,7 @@ int main(void) {
       cmocka_unit_test(asymmetric_bfp_is_dmx_compressors),
       cmocka_unit_test(floats_to_480_are_dmx_compressors),
       cmocka_unit_test(rounded_once_mxint_is_microxcalings),
+      cmocka_unit_test(mxint_under_torchaos_scales_is_microxcalings),
       cmocka_unit_test(codebooks_are_bitsandbytes),
       cmocka_unit_test(nested_scales_are_bitsandbytes),
       cmocka_unit_test(nvfp4_is_torchaos_and_auto_rounds),
