@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ./run.sh parity [--wikitext DIR] [--gptq DIR] [--microxcaling DIR]: live, with
 # transformers, the references and the number formats' tools.
-# PTQ_GPTQMODEL_PYTHON: a Python that can import gptqmodel 7.7.0, for GPTAQ.
+# PTQ_GPTQMODEL_PYTHON: a Python that can import gptqmodel 7.7.0.
 set -euo pipefail
 build=$1; shift
 top=$(cd "$(dirname "$0")/../.." && pwd)
@@ -34,10 +34,10 @@ PATH=$formats/bin:$PATH "$formats_python" "$top/tests/parity/formats.py" \
 "$parity_python" "$top/tests/parity/parity.py" --build "$build" \
   --model "$model" "$@" || failed=1
 if [ -n "${PTQ_GPTQMODEL_PYTHON:-}" ]; then
-  echo "GPTAQ, GPTQModel"
-  "$PTQ_GPTQMODEL_PYTHON" "$top/tests/parity/gptaq_reference.py" \
+  echo "GPTAQ and act_group_aware, GPTQModel"
+  "$PTQ_GPTQMODEL_PYTHON" "$top/tests/parity/gptqmodel_reference.py" \
     --tool "$build/tests/parity/quantize_layer" || failed=1
 else
-  echo "GPTAQ against GPTQModel: not run (PTQ_GPTQMODEL_PYTHON is not set)"
+  echo "GPTQModel: not run (PTQ_GPTQMODEL_PYTHON is not set)"
 fi
 exit $failed
