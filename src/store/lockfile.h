@@ -4,6 +4,9 @@
  * One run a store: `<store>.lock`, released by the kernel when its holders
  * die.
  *
+ * Also seen from hosts that its locks do not reach: the owner writes a new word
+ * into it every other second, which a crash ends.
+ *
  * A file of its own, because closing any descriptor of a file drops the
  * process's locks on it, and HDF5 opens and closes the store as it likes.
  */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lockfile.h"
@@ -121,6 +122,67 @@ static void a_place_without_room_for_a_lock_is_named(void **state) {
   assert_int_equal(fd, -1);
 }
 
+/* The word of an owner whose locks do not reach this host. */
+static void write_word(int n) {
+  FILE *f = fopen(lock, "w");
+  assert_non_null(f);
+  fprintf(f, "elsewhere process 17 beat %d\n", n);
+  fclose(f);
+}
+
+static void a_run_that_beats_on_another_host_is_told(void **state) {
+  (void)state;
+  int fd = -1;
+  ptq_err err = {0};
+  write_word(0);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    for (int i = 1;; i++) {
+      const struct timespec pause = {0, 200000000};
+      nanosleep(&pause, NULL);
+      write_word(i);
+    }
+  }
+  assert_int_equal(ptq_lockfile_take(store, 1, &fd, &err), PTQ_E_ARG);
+  assert_int_equal(fd, -1);
+  assert_non_null(strstr(err.msg, "elsewhere process 17"));
+  end(pid);
+}
+
+static void a_run_that_crashed_on_another_host_is_taken_over(void **state) {
+  (void)state;
+  int fd = -1;
+  ptq_err err = {0};
+  write_word(5);
+  const time_t start = time(NULL);
+  assert_int_equal(ptq_lockfile_take(store, 1, &fd, &err), PTQ_OK);
+  assert_true(time(NULL) - start >= 4); /* it had time to show itself */
+  ptq_lockfile_release(store, fd);
+  assert_int_not_equal(access(lock, F_OK), 0);
+}
+
+/* It beats by itself, and an orderly end leaves nothing to wait for. */
+static void an_owner_beats(void **state) {
+  (void)state;
+  int fd = -1, joined = -1;
+  char first[128] = "", second[128] = "";
+  assert_int_equal(ptq_lockfile_take(store, 1, &fd, NULL), PTQ_OK);
+  const pid_t rank = holder(0); /* keeps the file */
+  assert_true(pread(fd, first, sizeof first - 1, 0) > 0);
+  const struct timespec pause = {2, 500000000};
+  nanosleep(&pause, NULL);
+  assert_true(pread(fd, second, sizeof second - 1, 0) > 0);
+  assert_string_not_equal(first, second);
+  ptq_lockfile_release(store, fd);
+  FILE *f = fopen(lock, "r");
+  assert_non_null(f);
+  assert_int_equal(fgetc(f), EOF);
+  fclose(f);
+  end(rank);
+  assert_int_equal(ptq_lockfile_take(store, 0, &joined, NULL), PTQ_OK);
+  ptq_lockfile_release(store, joined);
+}
+
 int main(void) {
   if (mkdtemp(dir) == NULL) return 1;
   snprintf(store, sizeof store, "%s/s.h5", dir);
@@ -132,6 +194,9 @@ int main(void) {
       cmocka_unit_test(a_surviving_rank_keeps_the_store),
       cmocka_unit_test(the_owner_leaves_the_file_to_other_ranks),
       cmocka_unit_test(the_last_rank_removes_the_file),
+      cmocka_unit_test(a_run_that_beats_on_another_host_is_told),
+      cmocka_unit_test(a_run_that_crashed_on_another_host_is_taken_over),
+      cmocka_unit_test(an_owner_beats),
       cmocka_unit_test(a_place_without_room_for_a_lock_is_named),
   };
   const int failed =
