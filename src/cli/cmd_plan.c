@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,7 +9,9 @@
 #include "ptq/base/file.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
+#include "ptq/num/blas.h"
 #include "ptq/sweep/cost.h"
+#include "speed.h"
 
 enum { MAX_SETS = 64 };
 
@@ -29,6 +32,18 @@ static void planned_release(planned *p) {
   ptq_spec_release(&p->spec);
 }
 
+/* A machine that is not this one. */
+static ptq_status read_gflops(const ptq_args *args, ptq_rates *rates,
+                              ptq_err *err) {
+  double gflops = 0.0;
+  const ptq_status rc = ptq_args_double(args, "gflops", 50.0, &gflops, err);
+  if (rc != PTQ_OK) return rc;
+  if (!(gflops > 0.0) || gflops > 1e9)
+    return PTQ_FAIL(err, PTQ_E_ARG, "--gflops %g: above 0", gflops);
+  rates->flops_per_s = 1e9 * gflops;
+  return PTQ_OK;
+}
+
 static ptq_status read_options(planned *p, const ptq_args *args, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   long ranks = 1;
@@ -39,6 +54,8 @@ static ptq_status read_options(planned *p, const ptq_args *args, ptq_err *err) {
   p->ranks = (int)ranks;
   if (ptq_args_has(args, "memory"))
     PTQ_TRY(ptq_bytes_parse(ptq_args_get(args, "memory"), &p->memory, err));
+  p->rates = ptq_rates_default();
+  PTQ_TRY(read_gflops(args, &p->rates, err));
   PTQ_TRY(ptq_args_check_sets(args, err));
 done:
   return rc;
@@ -71,6 +88,12 @@ done:
   return rc;
 }
 
+/* No schedule is shorter: all work shared evenly, or the longest item. */
+static double lower_bound(const ptq_plan *plan, int ranks) {
+  const double longest = plan->n_items > 0 ? plan->items[0].seconds : 0.0;
+  return fmax(plan->seconds_total / ranks, longest);
+}
+
 static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const char *sets[MAX_SETS];
@@ -82,7 +105,10 @@ static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   const int64_t n = p->grid.n_points + p->grid.n_subjects;
   PTQ_TRY(ptq_alloc(&todo, n, 1, "what is to do", err));
   memset(todo, 1, (size_t)n);
-  p->rates = ptq_rates_default();
+  if (!ptq_args_has(args, "gflops")) {
+    PTQ_TRY(ptq_blas_init(err));
+    p->rates = ptq_speed_rates();
+  }
   PTQ_TRY(ptq_plan_build(&p->grid, todo, todo + p->grid.n_points, p->ranks,
                          p->memory, &p->rates, &p->plan, err));
   p->makespan = ptq_plan_makespan(&p->plan, p->ranks);
@@ -182,10 +208,12 @@ static void print_plan(const planned *p) {
   if (p->grid.n_excluded > 0)
     printf("; %" PRId64 " excluded", p->grid.n_excluded);
   printf("\n%" PRId64 " batches and baselines, %s of one rank at %.0f GFLOP/s; "
-         "about %s on %d rank%s\nmemory of a rank: at most %s\n",
+         "about %s on %d rank%s, %.1f %% above the lower bound\nmemory of a "
+         "rank: at most %s\n",
          p->plan.n_items, time_text(p->plan.seconds_total, total),
          p->rates.flops_per_s / 1e9, time_text(p->makespan, span), p->ranks,
-         p->ranks == 1 ? "" : "s", memory);
+         p->ranks == 1 ? "" : "s",
+         100.0 * (p->makespan / lower_bound(&p->plan, p->ranks) - 1.0), memory);
 }
 
 static json_t *point_json(const planned *p, int64_t i) {
@@ -219,10 +247,12 @@ static ptq_status print_json(const planned *p, ptq_err *err) {
   for (int64_t i = 0; i < p->plan.n_items; i++)
     (void)json_array_append_new(items, item_json(p, i));
   json_t *root = json_pack(
-      "{s:s, s:i, s:I, s:I, s:f, s:f, s:I, s:o, s:o}", "name", p->spec.name,
-      "ranks", p->ranks, "duplicates", (json_int_t)p->grid.n_duplicates,
-      "excluded", (json_int_t)p->grid.n_excluded, "seconds",
-      p->plan.seconds_total, "makespan", p->makespan, "memory",
+      "{s:s, s:i, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:o, s:o}", "name",
+      p->spec.name, "ranks", p->ranks, "duplicates",
+      (json_int_t)p->grid.n_duplicates, "excluded",
+      (json_int_t)p->grid.n_excluded, "seconds", p->plan.seconds_total,
+      "makespan", p->makespan, "lower_bound", lower_bound(&p->plan, p->ranks),
+      "gflops", p->rates.flops_per_s / 1e9, "memory",
       (json_int_t)p->plan.memory_bytes, "points", points, "items", items);
   const int bad = root == NULL || json_dumpf(root, stdout, JSON_INDENT(1)) != 0;
   json_decref(root);
@@ -251,6 +281,9 @@ static const ptq_option options[] = {
     {"ranks", 0, "N", "ranks that work (default 1)"},
     {"memory", 0, "SIZE", "memory a rank may use, such as 4GB"},
     {"set", 0, "KEY=VALUE", "override a value of the sweep file; repeatable"},
+    {"gflops", 0, "N",
+     "GFLOP/s of a rank, for another machine (default:\n"
+     "                               measured here)"},
     {"json", 0, NULL, "one JSON object instead of tables"},
     {0}};
 
@@ -263,8 +296,8 @@ const ptq_command ptq_cmd_plan = {
         "and prints what a run would do: every point with its predicted\n"
         "seconds, the batches they are packed into, the memory of a rank and\n"
         "the makespan. Needs neither tokens nor MPI and writes nothing.\n"
-        "Seconds assume 50 GFLOP/s a rank; a run corrects them by what it\n"
-        "measures.\n\n"
+        "Seconds are for this machine, whose speed is measured first, or for\n"
+        "one of --gflops; a run corrects them by what it measures.\n\n"
         "  ptqsweep plan sweeps/quick.yaml --ranks 2 --set grid.group=[32]\n",
     .options = options,
     .min_args = 1,

@@ -16,8 +16,10 @@
 #include "ptq/dist/run.h"
 #include "ptq/sweep/batch.h"
 #include "ptq/sweep/identity.h"
+#include "journal.h"
 #include "provenance.h"
 #include "selfcheck.h"
+#include "speed.h"
 #include "study.h"
 #include "todo.h"
 #include "walltime.h"
@@ -31,6 +33,7 @@ typedef struct sweep_run {
   ptq_study study;
   ptq_study_layout layout;
   ptq_provenance provenance;
+  ptq_journal journal;
   ptq_store *store;
   ptq_plan plan; /* rank 0 */
   char *path;    /* owned; of the store */
@@ -56,17 +59,25 @@ static ptq_status work(void *ctx, int64_t subject, const int64_t *points,
 
 static ptq_status sink_begin(void *ctx, const int64_t *points, int64_t n,
                              ptq_err *err) {
-  return ptq_store_begin(((sweep_run *)ctx)->store, points, n, err);
+  sweep_run *r = ctx;
+  ptq_journal_begin(&r->journal, points, n);
+  return ptq_store_begin(r->store, points, n, err);
 }
 
 static ptq_status sink_point(void *ctx, const ptq_point_result *p,
                              ptq_err *err) {
-  return ptq_store_put_point(((sweep_run *)ctx)->store, p, err);
+  sweep_run *r = ctx;
+  const ptq_status rc = ptq_store_put_point(r->store, p, err);
+  if (rc == PTQ_OK) ptq_journal_point(&r->journal, p);
+  return rc;
 }
 
 static ptq_status sink_subject(void *ctx, const ptq_subject_result *s,
                                ptq_err *err) {
-  return ptq_store_put_subject(((sweep_run *)ctx)->store, s, err);
+  sweep_run *r = ctx;
+  const ptq_status rc = ptq_store_put_subject(r->store, s, err);
+  if (rc == PTQ_OK) ptq_journal_subject(&r->journal, s);
+  return rc;
 }
 
 static ptq_status give_up(void *ctx, int64_t point, const char *why,
@@ -102,7 +113,9 @@ static ptq_status give_up_subject(void *ctx, int64_t subject, const char *why,
 }
 
 static void log_line(void *ctx, const char *line) {
-  (void)ptq_store_log(((sweep_run *)ctx)->store, line, NULL);
+  sweep_run *r = ctx;
+  (void)ptq_store_log(r->store, line, NULL);
+  ptq_journal_text(&r->journal, "log", "line", line);
 }
 
 /* --- Steps -------------------------------------------------------------- */
@@ -156,7 +169,7 @@ static ptq_status make_plan(sweep_run *r, const ptq_args *args, int64_t memory,
                             ptq_dist_options *options, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_grid *g = &r->study.grid;
-  const ptq_rates rates = ptq_rates_default();
+  const ptq_rates rates = ptq_speed_rates();
   PTQ_TRY(ptq_todo_find(r->store, g->n_points, g->n_subjects,
                         options->max_attempts,
                         ptq_args_has(args, "retry-failed"), &r->todo, err));
@@ -245,7 +258,10 @@ static ptq_status prepare(sweep_run *r, const ptq_args *args,
   PTQ_TRY(ptq_agree(r->comm, ptq_selfcheck(err), err));
   PTQ_TRY(ptq_provenance_collect(r->comm, args, r->study.spec.path,
                                  &r->provenance, err));
-  rc = store_path(args, &r->path, err);
+  rc = ptq_journal_open(ptq_args_get(args, "log"), r->rank, &r->journal, err);
+  ptq_journal_text(&r->journal, "start", "command",
+                   ptq_text_str(&r->provenance.command_line));
+  if (rc == PTQ_OK) rc = store_path(args, &r->path, err);
   if (rc == PTQ_OK && r->rank == 0) rc = ptq_study_check_tokens(&r->study, err);
   if (rc == PTQ_OK)
     rc = ptq_study_layout_make(&r->study, r->provenance.attributes,
@@ -289,6 +305,7 @@ static void sweep_run_release(sweep_run *r) {
   ptq_todo_release(&r->todo);
   ptq_study_layout_release(&r->layout);
   ptq_provenance_release(&r->provenance);
+  ptq_journal_close(&r->journal);
   ptq_study_close(&r->study);
   ptq_free(r->path);
 }
@@ -323,7 +340,7 @@ done:
 }
 
 static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
-  sweep_run r = {.comm = MPI_COMM_WORLD};
+  sweep_run r = {.comm = MPI_COMM_WORLD, .journal = {.fd = -1}};
   ptq_dist_summary summary = {0};
   ptq_dist_catch_signals();
   ptq_dist_clear_exit_file(r.comm);
@@ -342,6 +359,9 @@ static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
   else if (summary.points_failed + summary.subjects_failed + r.todo.n_failed >
            0)
     *exit_code = PTQ_EXIT_POINTS_FAILED;
+  if (rc != PTQ_OK) ptq_journal_text(&r.journal, "error", "message", err->msg);
+  ptq_journal_end(&r.journal, *exit_code, summary.points_done,
+                  summary.points_failed, summary.seconds);
   sweep_run_release(&r);
   ptq_store_shutdown(); /* HDF5 must end before MPI does */
   /* Where ranks were lost this does not return. */
@@ -359,6 +379,7 @@ static const ptq_option options[] = {
      "the job)"},
     {"max-attempts", 0, "N", "deaths held against a single point (2)"},
     {"retry-failed", 0, NULL, "try failed points again"},
+    {"log", 0, "DIR", "write DIR/rank-<r>.jsonl: a line of JSON an event"},
     {"durable", 0, NULL,
      "write results through to the disk: they outlive a\n"
      "                               power cut (some ms a point)"},
@@ -376,6 +397,11 @@ const ptq_command ptq_cmd_run = {
         "Quantizes and evaluates every point of the sweep file and writes the\n"
         "results into STORE as they come. Where STORE is there already, goes\n"
         "on with what is missing: the same command line resumes.\n\n"
+        "--log DIR tells programs what each rank does, one JSON object a "
+        "line with time,\nrank, host, pid and event: start (command), begin "
+        "(points, rows of /points),\npoint and model (state, seconds, "
+        "message), log (line), error (message), end\n(status, "
+        "points_done, points_failed, seconds).\n\n"
         "Rank 0 hands out work and sleeps: start one rank more than cores.\n\n"
         "  mpirun -n 3 ptqsweep run sweeps/quick.yaml -o quick.h5\n",
     .options = options,

@@ -60,6 +60,8 @@ plan = json.load(sys.stdin)
 done = sorted(i for item in plan["items"] for i in item["points"])
 assert done == list(range(16)), done
 assert len(plan["points"]) == 16 and plan["makespan"] <= plan["seconds"]
+assert 0 < plan["lower_bound"] <= plan["makespan"] * (1 + 1e-12)
+assert plan["gflops"] > 0
 '; then
   fail "the plan as JSON"
 fi
