@@ -141,6 +141,18 @@ do_python() {
   fi
 }
 
+# Python for analysis/ptqsweep.py and its examples, which only tests run.
+do_analysis_python() {
+  local pins=$top/analysis/requirements.txt venv=$venv-analysis
+  if ! cmp -s "$pins" "$venv/requirements.txt"; then
+    say "installing the Python packages of analysis/requirements.txt"
+    python3 -m venv --clear "$venv" || die "python3 -m venv failed"
+    "$venv/bin/python" -m pip install -q --disable-pip-version-check -r "$pins" ||
+      die "pip could not install $pins"
+    cp "$pins" "$venv/requirements.txt"
+  fi
+}
+
 # --- Running -----------------------------------------------------------------
 mpi_flags() {
   local version
@@ -241,7 +253,9 @@ do_test() {
   done
   do_build
   do_python
-  cmake -S "$top" -B "$build" -DPTQ_PYTHON="$venv/bin/python" >/dev/null
+  do_analysis_python
+  cmake -S "$top" -B "$build" -DPTQ_PYTHON="$venv/bin/python" \
+    -DPTQ_ANALYSIS_PYTHON="$venv-analysis/bin/python" >/dev/null
   cmake --build "$build" -j "$(nproc)" >"$build/build.log" 2>&1 ||
     { tail -n 40 "$build/build.log" >&2; die "the build failed"; }
   (cd "$build" && ctest --output-on-failure --no-tests=error \

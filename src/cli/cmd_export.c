@@ -35,11 +35,12 @@ static ptq_status parse_format(const char *name, ptq_export_format *out,
     *out = PTQ_EXPORT_JSONL;
     return PTQ_OK;
   }
-  if (strcmp(name, "netcdf") == 0)
-    return PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
-                    "format 'netcdf' is not written by this version; use csv "
-                    "or jsonl");
-  return PTQ_FAIL(err, PTQ_E_ARG, "unknown format '%s'; csv or jsonl", name);
+  if (strcmp(name, "netcdf") == 0) {
+    *out = PTQ_EXPORT_NETCDF;
+    return PTQ_OK;
+  }
+  return PTQ_FAIL(err, PTQ_E_ARG, "unknown format '%s'; csv, jsonl or netcdf",
+                  name);
 }
 
 /* A pipe or a device is written into: renaming a file over it would replace
@@ -73,14 +74,18 @@ static ptq_status export_file(ptq_view *v, const char *table,
   ptq_text_addf(&temporary, "%s.new-%ld", path, (long)getpid());
   if (temporary.rc != PTQ_OK)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_NOMEM, "'%s': its name", path));
-  out = fopen(temporary.buf, "w");
-  if (out == NULL)
-    PTQ_TRY(PTQ_FAIL(err, PTQ_E_IO, "cannot write '%s': %s", path,
-                     strerror(errno)));
-  rc = ptq_export_table(v, table, format, stable, out, err);
-  if (fclose(out) != 0 && rc == PTQ_OK)
-    rc =
-        PTQ_FAIL(err, PTQ_E_IO, "cannot write '%s': %s", path, strerror(errno));
+  if (format == PTQ_EXPORT_NETCDF) {
+    rc = ptq_export_netcdf(v, table, stable, temporary.buf, err);
+  } else {
+    out = fopen(temporary.buf, "w");
+    if (out == NULL)
+      PTQ_TRY(PTQ_FAIL(err, PTQ_E_IO, "cannot write '%s': %s", path,
+                       strerror(errno)));
+    rc = ptq_export_table(v, table, format, stable, out, err);
+    if (fclose(out) != 0 && rc == PTQ_OK)
+      rc = PTQ_FAIL(err, PTQ_E_IO, "cannot write '%s': %s", path,
+                    strerror(errno));
+  }
   if (rc == PTQ_OK && rename(temporary.buf, path) != 0)
     rc =
         PTQ_FAIL(err, PTQ_E_IO, "cannot write '%s': %s", path, strerror(errno));
@@ -101,6 +106,9 @@ static ptq_status run_export(const ptq_args *args, int *exit_code,
   rc = check_table(table, err);
   if (rc == PTQ_OK)
     rc = parse_format(ptq_args_get(args, "format"), &format, err);
+  if (rc == PTQ_OK && format == PTQ_EXPORT_NETCDF &&
+      (output == NULL || is_special(output)))
+    rc = PTQ_FAIL(err, PTQ_E_ARG, "netcdf needs a file: -o FILE");
   if (rc != PTQ_OK) *exit_code = PTQ_EXIT_USAGE;
   PTQ_TRY(rc);
   PTQ_TRY(ptq_view_open(ptq_args_at(args, 0), &v, err));
@@ -117,7 +125,7 @@ done:
 
 static const ptq_option options[] = {
     {"table", 't', "TABLE", "points, layers, windows, spectra or models"},
-    {"format", 'f', "FORMAT", "csv (default) or jsonl"},
+    {"format", 'f', "FORMAT", "csv (default), jsonl or netcdf"},
     {"output", 'o', "FILE", "write FILE instead of standard output"},
     {"stable", 0, NULL,
      "results only: without attempts, seconds, rank, host and message"},
@@ -126,13 +134,16 @@ static const ptq_option options[] = {
 const ptq_command ptq_cmd_export = {
     .name = "export",
     .args = "STORE --table TABLE [options]",
-    .summary = "write a table of a store as CSV or JSON lines",
+    .summary = "write a table of a store as CSV, JSON lines or netCDF",
     .details =
         "Columns have the names they have in the store. Points come one a row "
         "in the\norder of the grid, with their state and attempts; layers and "
         "windows repeat the\nkey, model, dtype, method and group of their "
         "point. What is not finished is an\nempty field (CSV) or null "
-        "(JSON). With --stable two runs of one sweep can be\ncompared with "
+        "(JSON), NaN in netCDF-4 (HDF5 with dimension scales, text as "
+        "strings,\n"
+        "units as attributes). With --stable two runs of one sweep can "
+        "be\ncompared with "
         "cmp. Works while a run is writing.\n\n"
         "  ptqsweep export quick.h5 --table points -o points.csv\n",
     .options = options,

@@ -8,6 +8,7 @@
 
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
+#include "ptq/store/netcdf.h"
 
 enum { MAX_COLUMNS = 64, MAX_PARTS = 4 };
 
@@ -18,10 +19,14 @@ typedef struct column {
 } column;
 
 typedef struct writer {
-  FILE *out; /* borrowed */
+  FILE *out; /* borrowed; NULL for netCDF */
   ptq_export_format format;
   column columns[MAX_COLUMNS];
   int n_columns;
+  /* netCDF: columns are gathered */
+  void *values[MAX_COLUMNS]; /* owned; double, int64_t or char * (owned) */
+  int64_t n_rows, capacity;
+  ptq_status rc; /* of gathering */
 } writer;
 
 /* The shortest of three spellings that reads back as the same number. */
@@ -113,7 +118,34 @@ static void write_header(const writer *w) {
   fputc('\n', w->out);
 }
 
-static void write_row(const writer *w, const void *const parts[MAX_PARTS]) {
+/* One row behind the gathered columns. */
+static ptq_status gather(writer *w, const void *const parts[MAX_PARTS]) {
+  ptq_status rc = PTQ_OK;
+  if (w->n_rows == w->capacity) {
+    const int64_t more = w->capacity > 0 ? 2 * w->capacity : 256;
+    for (int i = 0; i < w->n_columns; i++)
+      PTQ_TRY(ptq_grow(&w->values[i], w->capacity, more, sizeof(double),
+                       "export", NULL));
+    w->capacity = more;
+  }
+  for (int i = 0; i < w->n_columns; i++) {
+    const ptq_field *f = w->columns[i].field;
+    const char *at = (const char *)parts[w->columns[i].part] + f->offset;
+    if (f->kind == PTQ_KIND_TEXT)
+      PTQ_TRY(ptq_strdup(&((char **)w->values[i])[w->n_rows], at, NULL));
+    else
+      memcpy((char *)w->values[i] + w->n_rows * 8, at, 8);
+  }
+  w->n_rows++;
+done:
+  return rc;
+}
+
+static void write_row(writer *w, const void *const parts[MAX_PARTS]) {
+  if (w->format == PTQ_EXPORT_NETCDF) {
+    if (w->rc == PTQ_OK) w->rc = gather(w, parts);
+    return;
+  }
   const bool json = w->format == PTQ_EXPORT_JSONL;
   if (json) fputc('{', w->out);
   for (int i = 0; i < w->n_columns; i++) {
@@ -353,10 +385,8 @@ _Static_assert(sizeof exporters / sizeof exporters[0] + 1 ==
                    sizeof ptq_export_tables / sizeof ptq_export_tables[0],
                "one exporter per table");
 
-ptq_status ptq_export_table(ptq_view *v, const char *table,
-                            ptq_export_format format, bool stable, FILE *out,
-                            ptq_err *err) {
-  writer w = {.out = out, .format = format};
+static ptq_status export_rows(ptq_view *v, const char *table, bool stable,
+                              writer *w, ptq_err *err) {
   source s = {0};
   size_t i = 0;
   while (ptq_export_tables[i] != NULL &&
@@ -368,8 +398,40 @@ ptq_status ptq_export_table(ptq_view *v, const char *table,
                     "spectra, models",
                     table);
   ptq_status rc = read_source(v, &s, err);
-  if (rc == PTQ_OK) rc = exporters[i](v, &s, &w, stable, err);
+  if (rc == PTQ_OK) rc = exporters[i](v, &s, w, stable, err);
+  return rc;
+}
+
+ptq_status ptq_export_table(ptq_view *v, const char *table,
+                            ptq_export_format format, bool stable, FILE *out,
+                            ptq_err *err) {
+  writer w = {.out = out, .format = format};
+  ptq_status rc = export_rows(v, table, stable, &w, err);
   if (rc == PTQ_OK && (fflush(out) != 0 || ferror(out) != 0))
     rc = PTQ_FAIL(err, PTQ_E_IO, "cannot write the export; is the disk full?");
+  return rc;
+}
+
+ptq_status ptq_export_netcdf(ptq_view *v, const char *table, bool stable,
+                             const char *path, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  writer w = {.format = PTQ_EXPORT_NETCDF};
+  ptq_netcdf_column columns[MAX_COLUMNS];
+  char title[96];
+  PTQ_TRY(export_rows(v, table, stable, &w, err));
+  if (w.rc != PTQ_OK)
+    PTQ_TRY(PTQ_FAIL(err, w.rc, "export of the table '%s'", table));
+  for (int i = 0; i < w.n_columns; i++)
+    columns[i] = (ptq_netcdf_column){w.columns[i].field, w.values[i]};
+  (void)snprintf(title, sizeof title, "%s of a ptqsweep store", table);
+  PTQ_TRY(ptq_netcdf_write(path, title, w.n_rows, columns, w.n_columns, err));
+done:
+  for (int i = 0; i < w.n_columns; i++) {
+    for (int64_t k = 0; w.columns[i].field->kind == PTQ_KIND_TEXT &&
+                        w.values[i] != NULL && k < w.n_rows;
+         k++)
+      ptq_free(((char **)w.values[i])[k]);
+    ptq_free(w.values[i]);
+  }
   return rc;
 }

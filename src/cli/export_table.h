@@ -9,8 +9,9 @@
 #include "ptq/store/view.h"
 
 typedef enum ptq_export_format {
-  PTQ_EXPORT_CSV,  /* RFC 4180, header line, NaN as an empty field */
-  PTQ_EXPORT_JSONL /* an object a line, NaN as null */
+  PTQ_EXPORT_CSV,   /* RFC 4180, header line, NaN as an empty field */
+  PTQ_EXPORT_JSONL, /* an object a line, NaN as null */
+  PTQ_EXPORT_NETCDF /* netCDF-4, a variable a column */
 } ptq_export_format;
 
 /** What can be exported, in the order of --help. NULL-terminated. */
@@ -28,5 +29,8 @@ extern const char *const ptq_export_tables[];
 ptq_status ptq_export_table(ptq_view *v, const char *table,
                             ptq_export_format format, bool stable, FILE *out,
                             ptq_err *err);
+/** The same as a netCDF-4 file `path`. */
+ptq_status ptq_export_netcdf(ptq_view *v, const char *table, bool stable,
+                             const char *path, ptq_err *err);
 
 #endif /* PTQ_CLI_EXPORT_TABLE_H */

@@ -42,7 +42,7 @@ expect 2 'lsq' "$PTQSWEEP" fit s.h5 --estimator lsq
 expect 0 '0 bad' "$PTQSWEEP" verify s.h5
 expect 2 'which table' "$PTQSWEEP" export s.h5
 expect 2 "unknown table 'point'" "$PTQSWEEP" export s.h5 --table point
-expect 2 'netcdf' "$PTQSWEEP" export s.h5 --table points --format netcdf
+expect 2 "netcdf needs a file" "$PTQSWEEP" export s.h5 --table points --format netcdf
 expect 2 "unknown format 'xml'" "$PTQSWEEP" export s.h5 --table points \
   --format xml
 expect 1 "cannot write 'none/x.csv'" "$PTQSWEEP" export s.h5 --table points \

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A ptqsweep store as tidy pandas data frames.
+
+    import ptqsweep
+    store = ptqsweep.read("quick.h5")
+    done = store.points[store.points.state == "done"]
+    print(done.pivot_table(index="dtype", columns="method", values="dnll"))
+
+Needs h5py, numpy and pandas. Also reads a store that a run is writing.
+"""
+
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+import pandas as pd
+
+STATES = ["pending", "started", "done", "failed"]
+
+
+@dataclass
+class Store:
+    """points   one row a grid point, its model's row joined as model_*
+    layers   one row a (point, linear layer) of finished points
+    windows  one row a (point, window), the unquantized model's beside it
+    spectra  one row an eigenvalue, with model, site, block and rank
+    models   one row a model
+    attributes  of the file: uuid, created, spec_text, ...
+    """
+
+    points: pd.DataFrame
+    layers: pd.DataFrame
+    windows: pd.DataFrame
+    spectra: pd.DataFrame
+    models: pd.DataFrame
+    attributes: dict
+
+
+def _frame(dataset):
+    frame = pd.DataFrame(dataset[:])
+    for name, kind in dataset.dtype.fields.items():
+        if kind[0].kind == "S":
+            frame[name] = frame[name].str.decode("utf-8")
+    return frame
+
+
+def _repeat(points, rows):
+    """What rows of a point repeat of it, in front of them."""
+    columns = ["key", "model", "family", "dtype", "method", "options", "group"]
+    head = points[columns].iloc[rows["point"].to_numpy()]
+    return pd.concat([head.reset_index(drop=True),
+                      rows.reset_index(drop=True)], axis=1)
+
+
+def _spectra(file):
+    parts = []
+    if "spectra" not in file:
+        return pd.DataFrame(columns=["model", "site", "block", "rank",
+                                     "eigenvalue"])
+    for group, sites in file["spectra"].items():
+        for site, dataset in sites.items():
+            if not isinstance(dataset, h5py.Dataset):
+                continue
+            values = dataset[:]
+            if values.ndim != 2 or np.isnan(values).all():
+                continue
+            blocks, d = values.shape
+            parts.append(pd.DataFrame({
+                "model": group, "site": site,
+                "block": np.repeat(np.arange(blocks), d),
+                "rank": np.tile(np.arange(d), blocks),
+                "eigenvalue": values.ravel()}))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(
+        columns=["model", "site", "block", "rank", "eigenvalue"])
+
+
+def read(path):
+    """Every table of the store at `path`; see Store."""
+    with h5py.File(path, "r") as file:
+        points = _frame(file["points"])
+        points["state"] = [STATES[s] for s in file["state"][:]]
+        models = _frame(file["models"])
+        points["subject"] = file["index/subject"][:]
+        layers = _frame(file["layers"])
+        windows = _frame(file["windows"])
+        baseline = _frame(file["baseline"])
+        spectra = _spectra(file)
+        attributes = {k: v.decode("utf-8") if isinstance(v, bytes) else v
+                      for k, v in file.attrs.items()}
+    joined = models.add_prefix("model_").rename(
+        columns={"model_model": "model_name"})
+    points = points.join(joined, on="subject")
+    done = points.index[points.state == "done"]
+    layers = _repeat(points, layers[layers.point.isin(done)])
+    windows = windows[windows.point.isin(done)].copy()
+    owner = points.subject.iloc[windows.point.to_numpy()]
+    windows["subject"] = owner.to_numpy()
+    windows = windows.merge(
+        baseline[["subject", "window", "tokens", "bytes", "nll"]],
+        on=["subject", "window"], how="left", suffixes=("", "_reference"))
+    return Store(points, layers, _repeat(points, windows), spectra, models,
+                 attributes)

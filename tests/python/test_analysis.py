@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Round trips of exports through pandas, xarray and R, and the examples of
+analysis/examples. Run by PTQ_ANALYSIS_PYTHON (a Python with the packages of
+analysis/requirements.txt) if that is set; R where it is installed."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+PROGRAM = os.environ["PTQSWEEP"]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+WRITER = pathlib.Path(os.environ["PTQ_BINARY_DIR"]) / "tests" / "test_report"
+PYTHON = os.environ.get("PTQ_ANALYSIS_PYTHON") or shutil.which("python3")
+PACKAGES = subprocess.run(
+    [PYTHON, "-c", "import h5netcdf, h5py, pandas, xarray"],
+    capture_output=True).returncode == 0
+R = shutil.which("Rscript")
+
+ROUND_TRIP = """
+import json, sys
+import numpy as np, pandas as pd, xarray as xr
+sys.path.insert(0, sys.argv[2])
+import ptqsweep
+folder = sys.argv[1]
+store = ptqsweep.read(folder + "/s.h5")
+tables = {"points": store.points, "models": store.models,
+          "layers": store.layers, "windows": store.windows,
+          "spectra": store.spectra}
+for name, frame in tables.items():
+    csv = pd.read_csv(f"{folder}/{name}.csv", keep_default_na=False,
+                      na_values=[""])
+    jsonl = pd.read_json(f"{folder}/{name}.jsonl", lines=True,
+                         precise_float=True)
+    nc = xr.open_dataset(f"{folder}/{name}.nc", engine="h5netcdf").load()
+    assert len(csv) == len(jsonl) == nc.sizes["row"] == len(frame), name
+    assert list(csv.columns) == list(jsonl.columns) == list(nc.data_vars)
+    for column in csv.columns:
+        a, b, c = csv[column], jsonl[column], nc[column]
+        if c.dtype.kind == "f":
+            assert np.array_equal(a.astype(float), c, equal_nan=True), column
+            assert np.array_equal(b.astype(float), c, equal_nan=True), column
+        elif c.dtype.kind == "i":
+            assert np.array_equal(a, c) and np.array_equal(b, c), column
+        else:
+            words = [str(v) for v in c.values]
+            assert [("" if pd.isna(v) else str(v)) for v in a] == words, column
+        if "long_name" not in c.attrs:
+            raise AssertionError(column)
+        if column in frame and c.dtype.kind == "f":
+            mine, theirs = frame[column].astype(float), c.values
+            if name == "spectra":  # sites stand in another order
+                mine, theirs = np.sort(mine), np.sort(theirs)
+            assert np.array_equal(mine, theirs, equal_nan=True), column
+points = store.points
+assert (points.model == points.model_name).all()
+assert np.allclose((points.nll - points.model_nll)[points.state == "done"],
+                   points.dnll[points.state == "done"])
+print("whole")
+"""
+
+
+class Analysis(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.temp = tempfile.TemporaryDirectory()
+        cls.dir = pathlib.Path(cls.temp.name)
+        subprocess.run([WRITER], check=True, env={
+            **os.environ, "PTQ_STORE_OUT": str(cls.dir / "s.h5")})
+        for table in ("points", "models", "layers", "windows", "spectra"):
+            for form, end in (("csv", "csv"), ("jsonl", "jsonl"),
+                              ("netcdf", "nc")):
+                subprocess.run(
+                    [PROGRAM, "export", cls.dir / "s.h5", "--table", table,
+                     "--format", form, "-o", cls.dir / f"{table}.{end}"],
+                    check=True)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.temp.cleanup()
+
+    def run_whole(self, *args):
+        done = subprocess.run([str(a) for a in args], capture_output=True,
+                              text=True, cwd=self.dir)
+        self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+        return done.stdout
+
+    def test_netcdf_is_hdf5_with_its_signature(self):
+        for table in ("points", "models", "layers", "windows", "spectra"):
+            data = (self.dir / f"{table}.nc").read_bytes()
+            self.assertEqual(data[:8], b"\x89HDF\r\n\x1a\n")
+            self.assertIn(b"DIMENSION_SCALE", data)
+
+    def test_netcdf_wants_a_file(self):
+        done = subprocess.run([PROGRAM, "export", self.dir / "s.h5", "--table",
+                               "points", "--format", "netcdf"],
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("netcdf needs a file", done.stderr)
+        done = subprocess.run([PROGRAM, "export", self.dir / "s.h5", "--table",
+                               "points", "--format", "netcdf", "-o",
+                               self.dir / "none" / "x.nc"],
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("x.nc", done.stderr)
+
+    def test_export_leaves_a_device_a_device(self):
+        pipe = self.dir / "pipe"
+        os.mkfifo(pipe)
+        with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as cat:
+            subprocess.run([PROGRAM, "export", self.dir / "s.h5", "--table",
+                            "models", "-o", pipe], check=True, timeout=60)
+            read = cat.stdout.read()
+        self.assertTrue(pipe.is_fifo())
+        self.assertEqual(read, (self.dir / "models.csv").read_bytes())
+
+    @unittest.skipUnless(PACKAGES, "needs analysis/requirements.txt")
+    def test_round_trips_through_pandas_and_xarray(self):
+        self.assertEqual(self.run_whole(
+            PYTHON, "-c", ROUND_TRIP, self.dir, ROOT / "analysis"), "whole\n")
+
+    @unittest.skipUnless(PACKAGES, "needs analysis/requirements.txt")
+    def test_python_examples_run(self):
+        text = self.run_whole(PYTHON, ROOT / "analysis/examples/with_xarray.py",
+                              self.dir / "points.nc")
+        self.assertIn("int3", text)
+        text = self.run_whole(PYTHON, ROOT / "analysis/examples/with_pandas.py",
+                              self.dir / "s.h5")
+        self.assertIn("lose more than two standard errors", text)
+
+    @unittest.skipUnless(R, "Rscript not installed")
+    def test_r_example_runs(self):
+        text = self.run_whole(R, ROOT / "analysis/examples/with_r.R",
+                              self.dir / "points.csv", self.dir / "models.csv",
+                              self.dir / "points.nc")
+        self.assertIn("bits_per_weight", text)
+
+
+if __name__ == "__main__":
+    unittest.main()
