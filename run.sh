@@ -268,7 +268,9 @@ case ${1:-} in
   sweep) shift; do_build; do_sweep "$@" ;;
   test) shift; do_test "$@" ;;
   bench) shift; do_build; exec bash "$top/tests/bench/run.sh" "$build" "$@" ;;
-  parity) shift; do_build; do_python; exec bash "$top/tests/parity/run.sh" "$build" "$@" ;;
+  parity) shift; do_build; do_python
+    export PTQ_PYTHON="$venv/bin/python"  # for tokens
+    exec bash "$top/tests/parity/run.sh" "$build" "$@" ;;
   clean) rm -rf "$top"/build "$top"/build-* "$top"/sweeps/.tokens "$top"/sweeps/austen "$top"/report
          rm -f "$top/quick.h5" "$top/quick.h5.lock" ;;
   -h|--help|help) usage ;;

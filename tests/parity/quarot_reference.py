@@ -30,6 +30,8 @@ import numpy as np
 import torch
 import transformers
 
+from table import Table
+
 TOP = Path(__file__).resolve().parents[2]
 WINDOWS, LENGTH, GROUP, BOUND = 8, 128, 32, 1e-4
 SPEC = f"""\
@@ -200,32 +202,31 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True)
     parser.add_argument("--model", action="append", type=Path)
-    parser.add_argument("--text", default=TOP / "README.md")
+    parser.add_argument("--text", default=TOP / "LICENSE")
     args = parser.parse_args()
     zoo = TOP / "sweeps" / "zoo"
-    failed = 0
+    table = Table()
     for path in args.model or [zoo / "llama-85k", zoo / "llama-300k",
                                zoo / "opt-85k", zoo / "opt-300k"]:
         rows, ids = sweep(args.build, path.resolve(), args.text)
+
         def rotated(inner, quantize=round_to_nearest, literal=False):
             return nll(path, ids, lambda m: rotate(m, args.build, inner,
                                                    quantize, literal))
+        as_it_is, turned = nll(path, ids, lambda m: None), rotated(True,
+                                                                   lambda w: w)
+        table.row(f"{path.name}, theirs rotated, not quantized", as_it_is,
+                  turned, abs(as_it_is - turned), 1e-5)
         theirs = {"rtn": nll(path, ids, plain), "quarot": rotated(False),
                   "quarot hadamard_inputs=true": rotated(True)}
-        print(f"{path.name}: not quantized, as it is "
-              f"{nll(path, ids, lambda m: None):.7f}, rotated "
-              f"{rotated(True, lambda w: w):.7f}")
-        if "opt" in path.name:
-            print(f"{path.name}: quarot, QuaRot's way with LayerNorm: "
-                  f"{rotated(False, literal=True):.7f}")
         for (method, options), ours in rows.items():
             name = f"{method} {options}".strip()
-            off = abs(ours - theirs[name])
-            failed += off > BOUND
-            print(f"{path.name:12} {name:28} ours {ours:.7f} theirs "
-                  f"{theirs[name]:.7f} off {off:.1e}"
-                  f"{'  FAILED' if off > BOUND else ''}")
-    return 1 if failed else 0
+            table.row(f"{path.name}, {name}", ours, theirs[name],
+                      abs(ours - theirs[name]), BOUND)
+        if "opt" in path.name:
+            print(f"  quarot, QuaRot's own way with LayerNorm: "
+                  f"{rotated(False, literal=True):.7f}")
+    return 1 if table.failed else 0
 
 
 if __name__ == "__main__":

@@ -33,6 +33,12 @@ PATH=$formats/bin:$PATH "$formats_python" "$top/tests/parity/formats.py" \
   --model "$gemma" "${wikitext[@]}" || failed=1
 "$parity_python" "$top/tests/parity/parity.py" --build "$build" \
   --model "$model" "$@" || failed=1
+echo "HQQ, layer by layer"
+"$formats_python" "$top/tests/parity/hqq_reference.py" \
+  --tool "$build/tests/parity/quantize_layer" || failed=1
+echo "QuaRot, models that are rotated for good"
+"$parity_python" "$top/tests/parity/quarot_reference.py" --build "$build" ||
+  failed=1
 if [ -n "${PTQ_GPTQMODEL_PYTHON:-}" ]; then
   echo "GPTAQ and act_group_aware, GPTQModel"
   "$PTQ_GPTQMODEL_PYTHON" "$top/tests/parity/gptqmodel_reference.py" \
