@@ -16,9 +16,9 @@ static ptq_status check_ids(const uint32_t *ids, int64_t n, int64_t vocab,
 }
 
 ptq_status ptq_unigram_nll(const uint32_t *calib, int64_t n_calib,
-                           const uint32_t *windows, int64_t n_windows,
-                           int64_t length, int64_t vocab, double *nll,
-                           ptq_err *err) {
+                           const uint32_t *windows, const int64_t *first,
+                           int64_t n_windows, int64_t length, int64_t vocab,
+                           double *nll, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   int64_t *counts = NULL;
   *nll = NAN;
@@ -33,11 +33,11 @@ ptq_status ptq_unigram_nll(const uint32_t *calib, int64_t n_calib,
   PTQ_TRY(ptq_alloc(&counts, vocab, sizeof *counts, "token counts", err));
   for (int64_t i = 0; i < n_calib; i++) counts[calib[i]]++;
   double sum_ln = 0.0;
+  int64_t scored = 0;
   for (int64_t w = 0; w < n_windows; w++)
-    for (int64_t i = 1; i < length; i++)
+    for (int64_t i = first != NULL ? first[w] : 1; i < length; i++, scored++)
       sum_ln += log((double)(counts[windows[w * length + i]] + 1));
-  const double scored = (double)(n_windows * (length - 1));
-  *nll = log((double)(n_calib + vocab)) - sum_ln / scored;
+  *nll = log((double)(n_calib + vocab)) - sum_ln / (double)scored;
 done:
   ptq_free(counts);
   return rc;

@@ -78,6 +78,7 @@ static void add_text(ptq_hash *h, const char *role, const ptq_text_spec *t,
                       : "first",
            t->random ? t->seed : 0);
   ptq_hash_text(h, windows);
+  if (t->scoring.preset[0] != '\0') ptq_hash_text(h, t->scoring.preset);
   ptq_hash_text(h, content);
 }
 

@@ -15,16 +15,19 @@
 
 /* Scores of the lanes still alive; arrays over [n lanes, n windows]. */
 typedef struct scores {
-  int64_t n_lanes, n_windows, scored; /* scored positions a window */
-  ptq_lane **lane;                    /* owned; [n_lanes] */
-  double *ref_nll;                    /* owned; [n_windows] */
-  ptq_window_score *score;            /* owned; [n_lanes, n_windows] */
-  float *kl;                          /* owned; [n_lanes, n_windows * scored] */
-  double *x, *w;        /* owned; [n_windows] scratch of statistics */
-  ptq_window_row *rows; /* owned; [n_windows] scratch */
+  int64_t n_lanes, n_windows;
+  int64_t scored;          /* positions of all windows */
+  int64_t *at;             /* owned; [n_windows] scored positions before each */
+  ptq_lane **lane;         /* owned; [n_lanes] */
+  double *ref_nll;         /* owned; [n_windows] */
+  ptq_window_score *score; /* owned; [n_lanes, n_windows] */
+  float *kl;               /* owned; [n_lanes, scored] */
+  double *x, *w;           /* owned; [n_windows] scratch of statistics */
+  ptq_window_row *rows;    /* owned; [n_windows] scratch */
 } scores;
 
 static void scores_release(scores *s) {
+  ptq_free(s->at);
   ptq_free(s->lane);
   ptq_free(s->ref_nll);
   ptq_free(s->score);
@@ -37,7 +40,12 @@ static void scores_release(scores *s) {
 static ptq_status scores_init(scores *s, const ptq_windows *eval,
                               ptq_lane *lanes, int64_t n, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  *s = (scores){.n_windows = eval->n, .scored = eval->length - 1};
+  *s = (scores){.n_windows = eval->n};
+  PTQ_TRY(ptq_alloc(&s->at, eval->n, sizeof *s->at, "scores", err));
+  for (int64_t i = 0; i < eval->n; i++) {
+    s->at[i] = s->scored;
+    s->scored += ptq_windows_scored(eval, i);
+  }
   PTQ_TRY(ptq_alloc(&s->lane, n, sizeof *s->lane, "lanes", err));
   for (int64_t i = 0; i < n; i++)
     if (lanes[i].status == PTQ_OK) s->lane[s->n_lanes++] = &lanes[i];
@@ -45,11 +53,13 @@ static ptq_status scores_init(scores *s, const ptq_windows *eval,
   PTQ_TRY(
       ptq_alloc(&s->ref_nll, s->n_windows, sizeof *s->ref_nll, "scores", err));
   PTQ_TRY(ptq_alloc(&s->score, cells, sizeof *s->score, "scores", err));
-  PTQ_TRY(ptq_alloc(&s->kl, cells * s->scored, sizeof *s->kl, "scores", err));
+  PTQ_TRY(
+      ptq_alloc(&s->kl, s->n_lanes * s->scored, sizeof *s->kl, "scores", err));
   PTQ_TRY(ptq_alloc(&s->x, s->n_windows, sizeof *s->x, "scores", err));
   PTQ_TRY(ptq_alloc(&s->w, s->n_windows, sizeof *s->w, "scores", err));
   PTQ_TRY(ptq_alloc(&s->rows, s->n_windows, sizeof *s->rows, "scores", err));
-  for (int64_t i = 0; i < s->n_windows; i++) s->w[i] = (double)s->scored;
+  for (int64_t i = 0; i < s->n_windows; i++)
+    s->w[i] = (double)ptq_windows_scored(eval, i);
 done:
   if (rc != PTQ_OK) scores_release(s);
   return rc;
@@ -62,16 +72,19 @@ static ptq_status score_one(scores *s, ptq_scorer *scorer,
                             ptq_window_score *out, ptq_err *err) {
   const ptq_model_info *info = r->setup->info;
   const ptq_windows *eval = &r->setup->eval;
-  float *ref = ptq_stream_window(&r->eval, window);
-  ptq_head_norm(info, head, ref, eval->length);
+  /* The tokens before the last one that is context only are left out. */
+  const int64_t skip = eval->first[window] - 1, n = eval->length - skip;
+  float *ref = ptq_stream_window(&r->eval, window) + skip * info->d_model;
+  ptq_head_norm(info, head, ref, n);
   for (int64_t i = 0; i < s->n_lanes; i++) {
-    float *h = ptq_stream_window(&s->lane[i]->eval, window);
-    ptq_head_norm(info, head, h, eval->length);
+    float *h =
+        ptq_stream_window(&s->lane[i]->eval, window) + skip * info->d_model;
+    ptq_head_norm(info, head, h, n);
     cand[i] = h;
-    kl[i] = s->kl + (i * s->n_windows + window) * s->scored;
+    kl[i] = s->kl + i * s->scored + s->at[window];
   }
   const ptq_status rc = ptq_score_window(
-      scorer, head, eval->ids + window * eval->length, eval->length, ref, cand,
+      scorer, head, eval->ids + window * eval->length + skip, n, ref, cand,
       s->n_lanes, &s->ref_nll[window], out, kl, err);
   for (int64_t i = 0; i < s->n_lanes && rc == PTQ_OK; i++)
     s->score[i * s->n_windows + window] = out[i];
@@ -120,7 +133,7 @@ static void summarize_windows(scores *s, int64_t lane, const ptq_windows *eval,
                               ptq_point_row *row) {
   const ptq_window_score *score = s->score + lane * s->n_windows;
   const uint64_t seed = ptq_hash64(row->key, strlen(row->key));
-  const double positions = (double)(s->n_windows * s->scored);
+  const double positions = (double)s->scored;
   double nll = 0.0, kl = 0.0, kl_rev = 0.0, top1 = 0.0, bytes = 0.0;
   for (int64_t i = 0; i < s->n_windows; i++) {
     nll += score[i].nll;
@@ -146,8 +159,7 @@ static void summarize_windows(scores *s, int64_t lane, const ptq_windows *eval,
   row->dnll_se = ptq_block_bootstrap_se(s->x, s->w, s->n_windows, seed);
   for (int64_t i = 0; i < s->n_windows; i++) s->x[i] = score[i].kl;
   row->kl_se = ptq_block_bootstrap_se(s->x, s->w, s->n_windows, seed);
-  row->kl_p99 = ptq_quantile(s->kl + lane * s->n_windows * s->scored,
-                             s->n_windows * s->scored, 0.99);
+  row->kl_p99 = ptq_quantile(s->kl + lane * s->scored, s->scored, 0.99);
 }
 
 static void fill_windows(scores *s, int64_t lane, int64_t point) {

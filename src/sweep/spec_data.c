@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ptq/base/file.h"
@@ -23,6 +24,8 @@ static ptq_status make_label(const ptq_spec_source *src, ptq_text_spec *t,
   ptq_text_addf(&label, "%s:%" PRId64 "x%" PRId64, base, t->windows, t->length);
   if (t->random) ptq_text_addf(&label, "@%" PRIu64, t->seed);
   if (from_end) ptq_text_add(&label, "@end");
+  if (t->scoring.preset[0] != '\0')
+    ptq_text_addf(&label, "/%s", t->scoring.preset);
   if (label.rc != PTQ_OK) PTQ_TRY(PTQ_FAIL(err, PTQ_E_NOMEM, "a label"));
   if (!ptq_text_copy(t->label, sizeof t->label, ptq_text_str(&label)))
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
@@ -53,11 +56,52 @@ done:
   return rc;
 }
 
+/* Conventions of other tools; README.md says what each scores. */
+static ptq_status read_preset(const ptq_spec_source *src,
+                              const ptq_yaml_node *node, ptq_text_spec *t,
+                              ptq_err *err) {
+  static const char strided[] = "strided:";
+  ptq_status rc = PTQ_OK;
+  PTQ_TRY(ptq_spec_check_scalar(src, node, "preset", err));
+  const char *name = node->text;
+  char *end = NULL;
+  if (strcmp(name, "gptq") == 0) return PTQ_OK;
+  t->scoring = (ptq_scoring){.context = 1};
+  if (strcmp(name, "llama.cpp") == 0 && t->length >= 4) {
+    t->scoring.context = t->length / 2 + 1;
+    t->scoring.bos_each = true;
+  } else if (strcmp(name, "lm-eval") == 0 && !t->random) {
+    t->scoring.stride = t->length - 1;
+    t->scoring.needs_bos = true;
+  } else if (strncmp(name, strided, sizeof strided - 1) == 0 && !t->random) {
+    const long long n = strtoll(name + sizeof strided - 1, &end, 10);
+    if (*end != '\0' || n < 1 || n >= t->length)
+      PTQ_TRY(PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
+                            "preset '%s': the stride must be 1 to %" PRId64
+                            ", less than 'length'",
+                            name, t->length - 1));
+    t->scoring.stride = n;
+    t->scoring.context = t->length - n;
+    t->scoring.first_whole = true;
+  } else {
+    PTQ_TRY(PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
+                          "preset '%s' is not gptq, llama.cpp (of windows of "
+                          "4 tokens or more), lm-eval or strided:N (both "
+                          "without a seed)",
+                          name));
+  }
+  if (!ptq_text_copy(t->scoring.preset, sizeof t->scoring.preset, name))
+    PTQ_TRY(PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
+                          "preset '%s' is too long", name));
+done:
+  return rc;
+}
+
 static ptq_status read_text(const ptq_spec_source *src,
                             const ptq_yaml_node *node, const char *what,
                             ptq_text_spec *out, ptq_err *err) {
-  static const char *const known[] = {"text", "windows", "length", "seed",
-                                      NULL};
+  static const char *const known[] = {"text", "windows", "length",
+                                      "seed", "preset",  NULL};
   ptq_status rc = PTQ_OK;
   const ptq_yaml_node *path = NULL;
   int64_t seed = 0;
@@ -75,6 +119,11 @@ static ptq_status read_text(const ptq_spec_source *src,
     out->random = true;
     out->seed = (uint64_t)seed;
   }
+  const ptq_yaml_node *preset = ptq_yaml_get(node, "preset");
+  if (preset != NULL && strcmp(what, "evaluation") != 0)
+    PTQ_TRY(PTQ_YAML_FAIL(src->path, preset, err, PTQ_E_ARG,
+                          "only evaluation texts are scored: no preset here"));
+  if (preset != NULL) PTQ_TRY(read_preset(src, preset, out, err));
   PTQ_TRY(ptq_path_join(src->dir, path->text, &out->path, err));
   PTQ_TRY(make_label(src, out, false, err));
 done:

@@ -87,17 +87,18 @@ static ptq_status score(subject_run *r, int64_t subject, ptq_model_row *row,
                         ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_windows *eval = &r->setup.eval;
-  const int64_t scored = eval->length - 1;
   double nll = 0.0;
   PTQ_TRY(ptq_model_load_head(r->setup.model, &r->head, err));
-  row->tokens = eval->n * scored;
-  row->bytes = 0;
+  row->tokens = row->bytes = 0;
   for (int64_t i = 0; i < eval->n; i++) {
-    float *h = ptq_stream_window(&r->eval, i);
-    ptq_head_norm(r->setup.info, &r->head, h, eval->length);
-    PTQ_TRY(ptq_score_window(r->scorer, &r->head, eval->ids + i * eval->length,
-                             eval->length, h, NULL, 0, &r->x[i], NULL, NULL,
-                             err));
+    const int64_t skip = eval->first[i] - 1, n = eval->length - skip;
+    const int64_t scored = ptq_windows_scored(eval, i);
+    float *h = ptq_stream_window(&r->eval, i) + skip * r->eval.d;
+    ptq_head_norm(r->setup.info, &r->head, h, n);
+    PTQ_TRY(ptq_score_window(r->scorer, &r->head,
+                             eval->ids + i * eval->length + skip, n, h, NULL, 0,
+                             &r->x[i], NULL, NULL, err));
+    row->tokens += scored;
     r->w[i] = (double)scored;
     nll += r->x[i];
     row->bytes += eval->bytes[i];
@@ -113,7 +114,7 @@ static ptq_status score(subject_run *r, int64_t subject, ptq_model_row *row,
   row->nll_se = ptq_window_se(r->x, r->w, eval->n);
   row->calib_tokens = r->setup.calib.n * r->setup.calib.length;
   PTQ_TRY(ptq_unigram_nll(r->setup.calib_tokens.ids, r->setup.calib_tokens.n,
-                          eval->ids, eval->n, eval->length,
+                          eval->ids, eval->first, eval->n, eval->length,
                           r->setup.info->vocab, &row->nll_unigram, err));
 done:
   return rc;

@@ -127,16 +127,34 @@ void ptq_tokens_release(ptq_tokens *t) {
   *t = (ptq_tokens){0};
 }
 
+static int64_t stride_of(const ptq_text_spec *text) {
+  return text->scoring.stride > 0 ? text->scoring.stride : text->length;
+}
+
+/* Tokens from the first window's begin to the last one's end. */
+static int64_t span(const ptq_text_spec *text) {
+  return (text->windows - 1) * stride_of(text) + text->length;
+}
+
 /* First tokens of the windows. */
 static void place(const ptq_text_spec *text, bool from_end, int64_t n_tokens,
                   ptq_windows *w) {
   ptq_rng rng;
   ptq_rng_init(&rng, text->seed);
-  const int64_t first = from_end ? n_tokens - w->n * w->length : 0;
+  const int64_t first = from_end ? n_tokens - span(text) : 0;
   const uint64_t places = (uint64_t)(n_tokens - w->length + 1);
   for (int64_t i = 0; i < w->n; i++)
     w->start[i] = text->random ? (int64_t)ptq_rng_below(&rng, places)
-                               : first + i * w->length;
+                               : first + i * stride_of(text);
+}
+
+int64_t ptq_windows_scored(const ptq_windows *w, int64_t i) {
+  return w->length - w->first[i];
+}
+
+/* Does the tokenizer begin a text with a token of its own? It has no bytes. */
+static bool has_bos(const ptq_tokens *t) {
+  return t->n > 0 && t->ends[0] == 0;
 }
 
 ptq_status ptq_windows_cut(const ptq_text_spec *text, bool from_end,
@@ -144,7 +162,8 @@ ptq_status ptq_windows_cut(const ptq_text_spec *text, bool from_end,
                            ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const int64_t n = text->windows, length = text->length;
-  const int64_t need = text->random ? length : n * length;
+  const int64_t need = text->random ? length : span(text);
+  const ptq_scoring *scoring = &text->scoring;
   *out = (ptq_windows){.n = n, .length = length};
   if (tokens->n < need)
     PTQ_TRY(PTQ_FAIL(
@@ -154,13 +173,25 @@ ptq_status ptq_windows_cut(const ptq_text_spec *text, bool from_end,
         text->path, tokens->n, text->random ? 1 : n, length, need));
   PTQ_TRY(ptq_alloc(&out->ids, n * length, sizeof *out->ids, "windows", err));
   PTQ_TRY(ptq_alloc(&out->start, n, sizeof *out->start, "windows", err));
+  if (scoring->needs_bos && !has_bos(tokens))
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
+                     "'%s': preset '%s' begins with a beginning-of-text token, "
+                     "which this model's tokenizer does not add",
+                     text->path, scoring->preset));
+  PTQ_TRY(ptq_alloc(&out->first, n, sizeof *out->first, "windows", err));
   PTQ_TRY(ptq_alloc(&out->bytes, n, sizeof *out->bytes, "windows", err));
   place(text, from_end, tokens->n, out);
   for (int64_t i = 0; i < n; i++) {
     const int64_t at = out->start[i], last = at + length - 1;
+    const bool whole =
+        scoring->context == 0 || (scoring->first_whole && i == 0);
+    out->first[i] = whole ? 1 : scoring->context;
     memcpy(out->ids + i * length, tokens->ids + at,
            (size_t)length * sizeof *out->ids);
-    out->bytes[i] = (int64_t)(tokens->ends[last] - tokens->ends[at]);
+    if (scoring->bos_each && has_bos(tokens))
+      out->ids[i * length] = tokens->ids[0];
+    out->bytes[i] =
+        (int64_t)(tokens->ends[last] - tokens->ends[at + out->first[i] - 1]);
   }
 done:
   if (rc != PTQ_OK) ptq_windows_release(out);
@@ -170,6 +201,7 @@ done:
 void ptq_windows_release(ptq_windows *w) {
   ptq_free(w->ids);
   ptq_free(w->start);
+  ptq_free(w->first);
   ptq_free(w->bytes);
   *w = (ptq_windows){0};
 }

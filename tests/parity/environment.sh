@@ -32,6 +32,8 @@ make_newer() {
     python3 -m venv --clear "$newer"
     "$newer_python" -m pip install -q --disable-pip-version-check \
       -r "$top/tests/parity/requirements-newer.txt"
+    "$newer_python" -m pip install -q --disable-pip-version-check --no-deps \
+      lm-eval==0.4.13 # for its windows alone
     "$parity_python" -c 'import site; print(site.getsitepackages()[0])' > \
       "$("$newer_python" -c 'import site; print(site.getsitepackages()[0])')/torch.pth"
     cp "$top/tests/parity/requirements-newer.txt" "$newer/requirements.txt"

@@ -68,8 +68,8 @@ void ptq_bytes_name(int64_t bytes, char name[24]);
  * ten minutes of work, and what leaves every rank four batches; longest
  * first.
  * Pure: equal arguments give equal plans.
- * @param todo_points   [n_points] nonzero: do it; PTQ_TODO_ALONE: in an item of its
- *                      own, because a rank died while running it
+ * @param todo_points   [n_points] nonzero: do it; PTQ_TODO_ALONE: in an item of
+ * its own, because a rank died while running it
  * @param todo_subjects [n_subjects]
  * @param memory        bytes a rank; 0: no limit
  * @param rates         NULL: ptq_rates_default()

@@ -18,6 +18,22 @@
 
 enum { PTQ_MODEL_NAME_MAX = 64, PTQ_LABEL_MAX = 96, PTQ_COVARIATES_MAX = 192 };
 
+enum { PTQ_PRESET_MAX = 24 };
+
+/** Which tokens of an evaluation text's windows are scored, and with how much
+ * context. All zero: windows without overlap, scored from their second token
+ * on (the preset gptq). */
+typedef struct ptq_scoring {
+  char preset[PTQ_PRESET_MAX]; /* "llama.cpp", "strided:128", "lm-eval"; empty:
+                                  gptq */
+  int64_t stride;   /* from a window's begin to the next one's; 0: length */
+  int64_t context;  /* tokens at a window's begin that are not scored; 0: 1 */
+  bool first_whole; /* of the first window, only its first token is not */
+  bool bos_each;  /* where the tokenizer begins a text with a token of its own,
+                     that replaces the first token of each window */
+  bool needs_bos; /* refused where it does not */
+} ptq_scoring;
+
 /** A text and how windows are cut from it. */
 typedef struct ptq_text_spec {
   char *path; /* owned; resolved */
@@ -25,9 +41,10 @@ typedef struct ptq_text_spec {
   bool random; /* windows at random positions drawn from seed; else the first
                   ones, cut without overlap */
   uint64_t seed;
+  ptq_scoring scoring;       /* of evaluation texts */
   char label[PTQ_LABEL_MAX]; /* "train.txt:64x256@1": base name, windows x
                                 length, @seed when random, @end for the
-                                default selection */
+                                default selection, /preset */
   int line;                  /* in the sweep file */
 } ptq_text_spec;
 

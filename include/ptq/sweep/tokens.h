@@ -22,7 +22,9 @@ typedef struct ptq_tokens {
 typedef struct ptq_windows {
   uint32_t *ids;  /* owned; [n, length] */
   int64_t *start; /* owned; [n] first token's position in the text */
-  int64_t *bytes; /* owned; [n] bytes of the scored tokens 1..length-1 */
+  int64_t *first; /* owned; [n] first token of the window that is scored; all
+                     after it are */
+  int64_t *bytes; /* owned; [n] bytes of the scored tokens */
   int64_t n, length;
 } ptq_windows;
 
@@ -36,6 +38,9 @@ ptq_status ptq_tokens_load(const char *spec_path, const ptq_text_spec *text,
                            const char *model_dir, int64_t vocab,
                            ptq_tokens *out, ptq_err *err);
 void ptq_tokens_release(ptq_tokens *t);
+
+/** Scored tokens of window i. */
+int64_t ptq_windows_scored(const ptq_windows *w, int64_t i);
 
 /** Cut windows as `text` says (`from_end`: the last ones). PTQ_E_ARG: a text
  * shorter than the windows asked, naming it and both numbers. */

@@ -260,12 +260,51 @@ static void bad_values_are_named(void **state) {
      "    - {text: x/e, windows: 3, length: 8}\n"
      "    - {text: y/e, windows: 3, length: 8}\n" GRID,
      "s.yaml:6: two evaluation texts are called 'e:3x8'"},
+#define EVAL(more) "data:\n  calibration: {text: c, windows: 3, length: 8}\n" \
+     "  evaluation: {text: e, windows: 3, length: 8, " more "}\n"
+    {HEAD EVAL("preset: ppl") GRID, "s.yaml:4: preset 'ppl' is not gptq, "
+     "llama.cpp"},
+    {HEAD EVAL("preset: 'strided:8'") GRID, "the stride must be 1 to 7"},
+    {HEAD EVAL("preset: 'strided:0'") GRID, "the stride must be 1 to 7"},
+    {HEAD EVAL("preset: 'strided:x'") GRID, "the stride must be 1 to 7"},
+    {HEAD EVAL("preset: 'strided:4', seed: 1") GRID, "without a seed"},
+    {HEAD EVAL("preset: lm-eval, seed: 1") GRID, "without a seed"},
+    {HEAD "data:\n"
+     "  calibration: {text: c, windows: 3, length: 8, preset: gptq}\n"
+     "  evaluation: {}\n" GRID, "s.yaml:3: only evaluation texts are scored"},
     {"models: [zoo/a]\nmodels: [zoo/b]\n" DATA GRID,
      "s.yaml:2: key 'models' appears twice (first in line 1)"},
   };
+#undef EVAL
   /* clang-format on */
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
     refused(rows[i].text, NULL, rows[i].message);
+}
+
+static void presets_stand_in_the_label(void **state) {
+  (void)state;
+  static const struct {
+    const char *preset, *label;
+    int64_t stride, context;
+  } rows[] = {{"gptq", "e:3x8", 0, 0},
+              {"llama.cpp", "e:3x8/llama.cpp", 0, 5},
+              {"strided:3", "e:3x8/strided:3", 3, 5},
+              {"lm-eval", "e:3x8/lm-eval", 7, 1}};
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    char text[512];
+    ptq_spec s;
+    ptq_err err = {0};
+    snprintf(text, sizeof text,
+             HEAD "data:\n  calibration: {text: c, windows: 3, length: 8}\n"
+                  "  evaluation: {text: e, windows: 3, length: 8, preset: "
+                  "'%s'}\n" GRID,
+             rows[i].preset);
+    if (read_text(text, NULL, 0, &s, &err) != PTQ_OK) fail_msg("%s", err.msg);
+    assert_string_equal(s.evaluations[0].label, rows[i].label);
+    assert_int_equal(s.evaluations[0].scoring.stride, rows[i].stride);
+    assert_int_equal(s.evaluations[0].scoring.context, rows[i].context);
+    ptq_spec_release(&s);
+  }
 }
 
 static void a_long_file_name_of_a_text_is_refused(void **state) {
@@ -400,6 +439,7 @@ int main(void) {
       cmocka_unit_test(unknown_keys_are_refused_with_line_and_suggestion),
       cmocka_unit_test(missing_parts_are_named),
       cmocka_unit_test(bad_values_are_named),
+      cmocka_unit_test(presets_stand_in_the_label),
       cmocka_unit_test(a_long_file_name_of_a_text_is_refused),
       cmocka_unit_test(models_that_cannot_be_told_apart_are_refused),
       cmocka_unit_test(exclusions_that_match_nothing_are_refused),

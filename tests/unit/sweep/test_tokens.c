@@ -185,6 +185,71 @@ static void windows_from_the_end_are_the_last_ones(void **state) {
   ptq_windows_release(&w);
 }
 
+/* Starts, first scored tokens and bytes of windows under a preset. */
+static void expect_windows(const ptq_text_spec *text, const ptq_tokens *tokens,
+                           const int64_t start[3], const int64_t first[3]) {
+  ptq_windows w;
+  ptq_err err = {0};
+  if (ptq_windows_cut(text, false, tokens, &w, &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
+  for (int i = 0; i < 3; i++) {
+    assert_int_equal(w.start[i], start[i]);
+    assert_int_equal(w.first[i], first[i]);
+    assert_int_equal(ptq_windows_scored(&w, i), text->length - first[i]);
+    assert_int_equal(w.bytes[i], 2 * (text->length - first[i]));
+  }
+  ptq_windows_release(&w);
+}
+
+static void presets_move_and_score_as_their_tools_do(void **state) {
+  (void)state;
+  uint32_t ids[N_TOKENS];
+  uint64_t ends[N_TOKENS];
+  const ptq_tokens tokens = counted(ids, ends);
+  ptq_text_spec text = text_of(3, 10);
+  text.scoring = (ptq_scoring){.preset = "llama.cpp", .context = 6};
+  expect_windows(&text, &tokens, (int64_t[]){0, 10, 20}, (int64_t[]){6, 6, 6});
+  text.scoring = (ptq_scoring){
+      .preset = "strided:3", .stride = 3, .context = 7, .first_whole = true};
+  expect_windows(&text, &tokens, (int64_t[]){0, 3, 6}, (int64_t[]){1, 7, 7});
+  text.scoring = (ptq_scoring){.preset = "lm-eval", .stride = 9, .context = 1};
+  expect_windows(&text, &tokens, (int64_t[]){0, 9, 18}, (int64_t[]){1, 1, 1});
+  text.windows = 5; /* 4 * 9 + 10 tokens; six windows take 55 */
+  ptq_windows w;
+  ptq_err err = {0};
+  assert_int_equal(ptq_windows_cut(&text, false, &tokens, &w, &err), PTQ_OK);
+  ptq_windows_release(&w);
+  text.windows = 6;
+  assert_int_equal(ptq_windows_cut(&text, false, &tokens, &w, &err), PTQ_E_ARG);
+  assert_non_null(
+      strstr(err.msg, "has 50 tokens, but 6 windows of 10 take 55"));
+}
+
+static void a_beginning_of_text_token_is_put_or_wanted(void **state) {
+  (void)state;
+  uint32_t ids[N_TOKENS];
+  uint64_t ends[N_TOKENS];
+  const ptq_tokens tokens = counted(ids, ends);
+  ptq_text_spec text = text_of(3, 10);
+  ptq_windows w;
+  ptq_err err = {0};
+  text.scoring = (ptq_scoring){.preset = "lm-eval", .needs_bos = true};
+  assert_int_equal(ptq_windows_cut(&text, false, &tokens, &w, &err),
+                   PTQ_E_UNSUPPORTED);
+  assert_non_null(strstr(err.msg, "which this model's tokenizer does not add"));
+  text.scoring =
+      (ptq_scoring){.preset = "llama.cpp", .context = 6, .bos_each = true};
+  ids[0] = 33;
+  for (int with = 0; with < 2; with++) {
+    if (with) ends[0] = 0; /* no bytes: the tokenizer's own */
+    assert_int_equal(ptq_windows_cut(&text, false, &tokens, &w, NULL), PTQ_OK);
+    assert_int_equal(w.ids[0], 33);
+    assert_int_equal(w.ids[10], with ? 33 : 10);
+    assert_int_equal(w.ids[11], 11);
+    ptq_windows_release(&w);
+  }
+}
+
 static void windows_with_a_seed_lie_anywhere_and_repeat(void **state) {
   (void)state;
   uint32_t ids[N_TOKENS];
@@ -243,6 +308,8 @@ int main(void) {
       cmocka_unit_test(impossible_tokens_are_refused),
       cmocka_unit_test(windows_without_a_seed_are_the_first_ones),
       cmocka_unit_test(windows_from_the_end_are_the_last_ones),
+      cmocka_unit_test(presets_move_and_score_as_their_tools_do),
+      cmocka_unit_test(a_beginning_of_text_token_is_put_or_wanted),
       cmocka_unit_test(windows_with_a_seed_lie_anywhere_and_repeat),
       cmocka_unit_test(a_text_that_is_too_short_is_refused_with_both_numbers),
   };
