@@ -147,6 +147,11 @@ static void handle(coordinator *c, int rank, const ptq_wire_report *r,
         ptq_board_subject(&c->board, (ptq_state)r->state);
       break;
     case PTQ_WIRE_DONE:
+      if (r->result == PTQ_WIRE_POINT)
+        ptq_board_point(&c->board, r->index, (ptq_state)r->state);
+      if (r->result == PTQ_WIRE_SUBJECT && it->has_task &&
+          it->task_id == r->head.task_id)
+        ptq_board_subject(&c->board, (ptq_state)r->state);
       end_task(c, rank, r);
       break;
     default: /* a beat */

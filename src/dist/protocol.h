@@ -6,7 +6,8 @@
  *   worker -> 0   HELLO                 I am here (host, pid)
  *                 BEAT                  alive; share done; a signal came
  *                 POINT, SUBJECT        a result is in the store
- *                 DONE                  the task is over: status, seconds
+ *                 DONE                  the task is over: status, seconds, and
+ *                                       the only result of a task that has one
  *                 BYE                   my files are closed
  *   0 -> worker   WORK points[]         do this task
  *                 CANCEL                drop the task at the next block
@@ -56,11 +57,12 @@ typedef struct ptq_wire_head {
 /** What a worker says. */
 typedef struct ptq_wire_report {
   ptq_wire_head head;
-  int64_t index;  /* POINT: place in the plan's order */
+  int64_t index;  /* POINT, DONE: place in the plan's order */
   double seconds; /* DONE: took */
   double gap_s;   /* DONE: longest time between blocks */
   double share;   /* BEAT: of the task, done */
-  int32_t state;  /* POINT, SUBJECT: ptq_state */
+  int32_t result; /* DONE: kind of the result that it tells as well, or 0 */
+  int32_t state;  /* POINT, SUBJECT, DONE: ptq_state */
   int32_t status; /* DONE: ptq_status */
   int32_t sink_failed;
   int32_t signalled;

@@ -42,6 +42,7 @@ typedef struct worker {
   double unanswered_s;        /* first beat without an answer; 0: none */
   double last_alive_s, gap_s; /* between blocks of the task */
   int signals;                /* told to rank 0 */
+  ptq_wire_report result;     /* waits for DONE; `result` 0: none */
   pid_t launcher;             /* parent process at the start */
 } worker;
 
@@ -202,14 +203,19 @@ static ptq_status look_around(worker *w, double share, bool *any,
 static ptq_status task_point(void *ctx, int64_t index, ptq_state state,
                              ptq_err *err) {
   worker *w = ctx;
-  w->report = (ptq_wire_report){.index = index, .state = (int32_t)state};
-  return send_report(w, PTQ_WIRE_POINT, err);
+  w->report = (ptq_wire_report){
+      .result = PTQ_WIRE_POINT, .index = index, .state = (int32_t)state};
+  if (w->now.task.n > 1) return send_report(w, PTQ_WIRE_POINT, err);
+  w->result = w->report; /* one message the fewer */
+  return PTQ_OK;
 }
 
 static ptq_status task_subject(void *ctx, ptq_state state, ptq_err *err) {
   worker *w = ctx;
-  w->report = (ptq_wire_report){.state = (int32_t)state};
-  return send_report(w, PTQ_WIRE_SUBJECT, err);
+  (void)err;
+  w->result =
+      (ptq_wire_report){.result = PTQ_WIRE_SUBJECT, .state = (int32_t)state};
+  return PTQ_OK;
 }
 
 static ptq_status task_alive(void *ctx, double done, ptq_err *err) {
@@ -239,10 +245,14 @@ static ptq_status do_task(worker *w, ptq_err *err) {
   w->next.id = 0;
   w->last_alive_s = ptq_nap_clock();
   w->gap_s = 0.0;
+  w->result.result = 0;
   ptq_task_run(w->ops, &w->now.task, w->now.points, &listener, &end, &own);
   if (w->lost) return PTQ_FAIL(err, own.code, "%s", own.msg);
   w->gap_s = fmax(w->gap_s, ptq_nap_clock() - w->last_alive_s);
-  w->report = (ptq_wire_report){.status = (int32_t)end.status,
+  w->report = (ptq_wire_report){.result = w->result.result,
+                                .index = w->result.index,
+                                .state = w->result.state,
+                                .status = (int32_t)end.status,
                                 .sink_failed = end.sink_failed,
                                 .seconds = end.seconds,
                                 .gap_s = w->gap_s};
