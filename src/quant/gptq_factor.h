@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "moment_shrink.h"
 #include "ptq/base/status.h"
 #include "ptq/quant/method.h"
 
@@ -42,17 +43,14 @@ ptq_status ptq_gptq_factor_create(const double *h, int64_t n, double damp,
                                   int64_t run, int threads,
                                   ptq_gptq_factor **out, ptq_err *err);
 /**
- * The same of a moment with its eigenvalues shrunk towards their mean.
- *
- * Dead columns take the mean of the others' diagonal, damp times the mean of
- * the diagonal is added to it, and every eigenvalue l becomes
- * mean^(1 - power) l^power. The result, in f->h, is what joint_descent.h
- * descends on. power 1 leaves eigenvalues alone.
+ * The same of a power of a moment (moment_shrink.h), which is kept in f->h by
+ * column: joint_descent.h descends on it.
+ * @param h what s was made of: it tells dead columns
  */
-ptq_status ptq_gptq_factor_create_shrunk(const double *h, int64_t n,
-                                         double damp, double power,
-                                         bool act_order, int threads,
-                                         ptq_gptq_factor **out, ptq_err *err);
+ptq_status ptq_gptq_factor_create_shrunk(const double *h, ptq_spectrum *s,
+                                         double power, bool act_order,
+                                         int threads, ptq_gptq_factor **out,
+                                         ptq_err *err);
 void ptq_gptq_factor_free(ptq_gptq_factor *f);
 
 /** The same from the cache, made if it is not there; *out is borrowed until
@@ -62,6 +60,8 @@ ptq_status ptq_factor_cache_get(ptq_factor_cache *cache, int site,
                                 const double *h, int64_t n, double damp,
                                 bool act_order, int threads,
                                 const ptq_gptq_factor **out, ptq_err *err);
+/** ptq_gptq_factor_create_shrunk's from the cache, where all powers share one
+ * set of eigenvectors. */
 ptq_status ptq_factor_cache_get_shrunk(ptq_factor_cache *cache, int site,
                                        const double *h, int64_t n, double damp,
                                        double power, bool act_order,

@@ -10,11 +10,12 @@
 #include "option_table.h"
 #include "ptq/base/check.h"
 #include "ptq/base/mem.h"
+#include "row_errors.h"
 #include "scale_search.h"
 
 typedef struct descent_options {
   double damp, shrink;
-  int64_t passes, sweeps;
+  int64_t passes, starts, sweeps;
   int hessian, scales; /* indices of names */
   bool act_order;
 } descent_options;
@@ -31,6 +32,7 @@ static const char *const scale_names[] = {"weighted", "fitted", NULL};
 static const descent_options defaults = {.damp = 0.01,
                                          .shrink = 0.75,
                                          .passes = 4,
+                                         .starts = 4,
                                          .sweeps = 2,
                                          .hessian = STATIC,
                                          .scales = WEIGHTED,
@@ -45,6 +47,7 @@ static const ptq_option_row rows[] = {
   {"passes",    PTQ_OPTION_INT,    AT(passes),    0.0,  100.0, NULL},
   {"scales",    PTQ_OPTION_CHOICE, AT(scales),    0.0,  0.0,   scale_names},
   {"shrink",    PTQ_OPTION_DOUBLE, AT(shrink),    0.05, 1.0,   NULL},
+  {"starts",    PTQ_OPTION_INT,    AT(starts),    1.0,  8.0,   NULL},
   {"sweeps",    PTQ_OPTION_INT,    AT(sweeps),    0.0,  100.0, NULL},
   {NULL,        PTQ_OPTION_BOOL,   0,             0.0,  0.0,   NULL},
 };
@@ -125,23 +128,12 @@ done:
   return rc;
 }
 
-static ptq_status quantize(const ptq_method *m, const ptq_quant_input *in,
-                           ptq_quant_output *out, ptq_err *err) {
-  const descent_options o = options_of(m);
+/* One start and where it leads. */
+static ptq_status descend(const descent_options *o, const ptq_quant_input *in,
+                          const ptq_gptq_factor *f, ptq_quant_output *out,
+                          ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  ptq_gptq_factor *own = NULL;
-  const ptq_gptq_factor *f = NULL;
-  PTQ_ASSERT(in->h != NULL);
-  if (in->cache != NULL) {
-    PTQ_TRY(ptq_factor_cache_get_shrunk(in->cache, in->cache_site, in->h,
-                                        in->cols, o.damp, o.shrink, o.act_order,
-                                        in->threads, &f, err));
-  } else {
-    PTQ_TRY(ptq_gptq_factor_create_shrunk(in->h, in->cols, o.damp, o.shrink,
-                                          o.act_order, in->threads, &own, err));
-    f = own;
-  }
-  PTQ_TRY(start(&o, in, f, out, err));
+  PTQ_TRY(start(o, in, f, out, err));
   const ptq_joint_descent_job job = {.w = in->w,
                                      .rows = in->rows,
                                      .cols = in->cols,
@@ -149,43 +141,152 @@ static ptq_status quantize(const ptq_method *m, const ptq_quant_input *in,
                                      .group = in->group,
                                      .h = f->h,
                                      .dead = f->dead,
-                                     .passes = o.passes,
-                                     .sweeps = o.sweeps,
+                                     .passes = o->passes,
+                                     .sweeps = o->sweeps,
                                      .threads = in->threads,
                                      .y = out->y,
                                      .q = out->q,
                                      .params = out->params};
   PTQ_TRY(ptq_joint_descent_run(&job, err));
-  out->damp = f->damp;
-  out->storage_bits =
-      ptq_dtype_storage_bits(in->dtype, in->rows, in->cols, in->group);
 done:
-  ptq_gptq_factor_free(own);
   return rc;
 }
 
-/* GPTQ's; eigenvectors and their product, of which half goes at the speed of
- * memory; the gradient and a product a pass; about five roundings of groups a
- * sweep, with one product; the search's 65 candidates a weight. */
+/* The power of H of start k. That of start 1 also judges: it is nearer to H,
+ * whose directions of little variance a start should not overrate. */
+static double power_of(const descent_options *o, int64_t k) {
+  static const double off[] = {0.0, 0.1, 0.25, -0.1, 0.05, -0.05, 0.15, -0.15};
+  return fmin(fmax(o->shrink + off[k], 0.05), 1.0);
+}
+
+/* Another start's results. */
+typedef struct rival {
+  ptq_quant_output out; /* buffers owned */
+  double *error, *best; /* owned; [rows] */
+} rival;
+
+static ptq_status rival_init(rival *v, const ptq_quant_input *in,
+                             ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t n = in->rows * in->cols;
+  const int64_t n_params = in->rows * ptq_dtype_groups(in->cols, in->group);
+  const char *what = "another start's weights";
+  *v = (rival){.error = NULL};
+  PTQ_TRY(ptq_alloc(&v->out.y, n, sizeof *v->out.y, what, err));
+  PTQ_TRY(ptq_alloc(&v->out.q, n, sizeof *v->out.q, what, err));
+  PTQ_TRY(
+      ptq_alloc(&v->out.params, n_params, sizeof *v->out.params, what, err));
+  PTQ_TRY(ptq_alloc(&v->error, in->rows, sizeof *v->error, what, err));
+  PTQ_TRY(ptq_alloc(&v->best, in->rows, sizeof *v->best, what, err));
+done:
+  return rc;
+}
+
+static void rival_release(rival *v) {
+  ptq_free(v->out.y);
+  ptq_free(v->out.q);
+  ptq_free(v->out.params);
+  ptq_free(v->error);
+  ptq_free(v->best);
+}
+
+/* Rows that the rival has better go to out. A tensor's parameters are the same
+ * from every start. */
+static void take_better_rows(const ptq_quant_input *in, rival *v,
+                             ptq_quant_output *out) {
+  const int64_t cols = in->cols;
+  const int64_t groups = ptq_dtype_groups(cols, in->group);
+  for (int64_t r = 0; r < in->rows; r++) {
+    if (!(v->error[r] < v->best[r])) continue;
+    v->best[r] = v->error[r];
+    memcpy(out->y + r * cols, v->out.y + r * cols,
+           (size_t)cols * sizeof *out->y);
+    memcpy(out->q + r * cols, v->out.q + r * cols,
+           (size_t)cols * sizeof *out->q);
+    if (in->group == PTQ_GROUP_TENSOR) continue;
+    memcpy(out->params + r * groups, v->out.params + r * groups,
+           (size_t)groups * sizeof *out->params);
+  }
+}
+
+/* The best of all starts, row by row. */
+static ptq_status quantize_cached(const descent_options *o,
+                                  const ptq_quant_input *in,
+                                  ptq_factor_cache *cache,
+                                  ptq_quant_output *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_gptq_factor *f = NULL, *judge = NULL;
+  rival v = {.error = NULL};
+  double tried[8];
+  for (int64_t k = 0; k < o->starts; k++) {
+    bool again = false;
+    tried[k] = power_of(o, k);
+    for (int64_t i = 0; i < k; i++) again = again || tried[i] == tried[k];
+    if (again) continue;
+    PTQ_TRY(ptq_factor_cache_get_shrunk(cache, in->cache_site, in->h, in->cols,
+                                        o->damp, tried[k], o->act_order,
+                                        in->threads, &f, err));
+    if (k == 0) {
+      out->damp = f->damp;
+      PTQ_TRY(descend(o, in, f, out, err));
+      continue;
+    }
+    if (judge == NULL) {
+      judge = f;
+      PTQ_TRY(rival_init(&v, in, err));
+      PTQ_TRY(ptq_row_errors(in->w, out->y, in->rows, in->cols, judge->h,
+                             judge->dead, in->threads, v.best, err));
+    }
+    PTQ_TRY(descend(o, in, f, &v.out, err));
+    PTQ_TRY(ptq_row_errors(in->w, v.out.y, in->rows, in->cols, judge->h,
+                           judge->dead, in->threads, v.error, err));
+    take_better_rows(in, &v, out);
+  }
+done:
+  rival_release(&v);
+  return rc;
+}
+
+static ptq_status quantize(const ptq_method *m, const ptq_quant_input *in,
+                           ptq_quant_output *out, ptq_err *err) {
+  const descent_options o = options_of(m);
+  ptq_status rc = PTQ_OK;
+  ptq_factor_cache *own = NULL;
+  PTQ_ASSERT(in->h != NULL);
+  if (in->cache == NULL) PTQ_TRY(ptq_factor_cache_create(&own, err));
+  PTQ_TRY(quantize_cached(&o, in, own != NULL ? own : in->cache, out, err));
+  out->storage_bits =
+      ptq_dtype_storage_bits(in->dtype, in->rows, in->cols, in->group);
+done:
+  ptq_factor_cache_free(own);
+  return rc;
+}
+
+/* Eigenvectors, of which half goes at the speed of memory; and of each start: a
+ * power of H and its factor, GPTQ, the gradient and a product a pass and a
+ * sweep, some roundings of groups a sweep, the search's 65 candidates. */
 static double flops(const ptq_method *m, int64_t n_rows, int64_t n_cols) {
   const descent_options o = options_of(m);
   const double r = (double)n_rows, c = (double)n_cols;
   const double passes = (double)(o.passes * (o.sweeps + 1));
   const double sweeps = (double)o.sweeps;
-  double sum = 2.0 * r * c * c + 4.0 / 3.0 * c * c * c + 100.0 * r * c;
-  if (o.shrink < 1.0) sum += 30.0 * c * c * c;
+  double sum = 2.0 * r * c * c + 8.0 / 3.0 * c * c * c + 100.0 * r * c;
   if (passes > 0.0 || sweeps > 0.0)
-    sum += 4.0 * r * c * c * (1.0 + passes + sweeps);
+    sum += 2.0 * r * c * c * (2.0 + passes + sweeps);
   if (o.scales == WEIGHTED) sum += 600.0 * r * c;
-  return sum + 2000.0 * sweeps * r * c;
+  sum += 2000.0 * sweeps * r * c;
+  return (double)o.starts * sum + (o.shrink < 1.0 ? 30.0 * c * c * c : 0.0);
 }
 
-/* The shrunk moments of a block's sites and, while one is made, its
- * eigenvectors; a tile's rows a thread, with their gradient. */
+/* Factor and moment of each start at all sites of a block, whose squares are
+ * hardly more than 1.5 of the widest one; a spectrum, and room to make one;
+ * rows of tiles with their gradient on two threads; another start's weights. */
 static double bytes(const ptq_method *m, int64_t n_rows, int64_t n_cols) {
-  (void)m;
-  const double r = (double)(n_rows < 512 ? n_rows : 512), c = (double)n_cols;
-  return 8.0 * (7.0 * c * c + 8.0 * r * c);
+  const descent_options o = options_of(m);
+  const double r = (double)n_rows, c = (double)n_cols;
+  const double tiles = n_rows < 512 ? r : 512.0;
+  const double squares = 1.5 * (2.0 * (double)o.starts + 2.0) + 2.0;
+  return 8.0 * (squares * c * c + 8.0 * tiles * c + 2.0 * r * c);
 }
 
 const ptq_method_family ptq_method_descent = {
@@ -196,7 +297,7 @@ const ptq_method_family ptq_method_descent = {
               "arXiv 2406.17542",
     .options_help =
         "act_order=true damp=0.01 hessian=static|sequential passes=4 "
-        "scales=weighted|fitted shrink=0.75 sweeps=2",
+        "scales=weighted|fitted shrink=0.75 starts=4 sweeps=2",
     .parse = parse,
     .mode = mode,
     .accepts = accepts,

@@ -10,19 +10,33 @@
 
 #include "ptq/base/status.h"
 
+/** A moment repaired and damped: a dead column (zero on the diagonal) takes
+ * the mean of the others' diagonal (1 if there is no other), and damp times
+ * that mean is added to the diagonal. */
+typedef struct ptq_spectrum {
+  int64_t n;
+  double damp, mean;
+  double *h;       /* owned; [n, n] */
+  double *values;  /* owned, nullable; [n], descending, of h */
+  double *vectors; /* owned; [n, n], eigenvectors in rows */
+} ptq_spectrum;
+
+/** h[n, n] is symmetric, float64, not changed. PTQ_E_NUMERIC where it is not
+ * finite or has a negative diagonal. */
+ptq_status ptq_spectrum_init(ptq_spectrum *s, const double *h, int64_t n,
+                             double damp, ptq_err *err);
+void ptq_spectrum_release(ptq_spectrum *s);
+
 /**
- * out[n, n] = mean^(1 - power) * (h repaired + damp * mean * I)^power.
+ * out[n, n] = mean^(1 - power) h^power, the symmetric power of a matrix: it
+ * keeps eigenvectors and pulls eigenvalues towards their mean, so directions
+ * that calibration hardly saw weigh more, and those that own its variance
+ * less.
  *
- * h[n, n] is symmetric, float64, not changed. A dead column (zero on the
- * diagonal) takes the mean of the others' diagonal, which is `mean` too; with
- * no other it is 1. A symmetric power keeps eigenvectors and pulls eigenvalues
- * towards the mean: directions that calibration hardly saw weigh more, those
- * that own its variance less.
- *
- * @param power above 0, up to 1; 1 needs no eigenvalues
- * @return PTQ_E_NUMERIC where h is not finite or has a negative diagonal
+ * @param power above 0, up to 1; 1 needs no eigenvectors, any other has them
+ *              computed the first time
  */
-ptq_status ptq_moment_shrink(const double *h, int64_t n, double damp,
-                             double power, double *out, ptq_err *err);
+ptq_status ptq_spectrum_power(ptq_spectrum *s, double power, double *out,
+                              ptq_err *err);
 
 #endif /* PTQ_QUANT_MOMENT_SHRINK_H */

@@ -24,14 +24,21 @@ static ptq_group_params params_at(const layer *l, int64_t group, int64_t r,
 }
 
 /* The layer with H shrunk as the method shrinks it by default. */
+static void shrink_moment(layer *l, double damp, double power) {
+  double *h = layer_room(l->cols * l->cols, sizeof *h);
+  ptq_err err = {0};
+  ptq_spectrum spectrum;
+  if (ptq_spectrum_init(&spectrum, l->h, l->cols, damp, &err) != PTQ_OK ||
+      ptq_spectrum_power(&spectrum, power, h, &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
+  ptq_spectrum_release(&spectrum);
+  ptq_free(l->h);
+  l->h = h;
+}
+
 static layer shrunk_layer(int64_t rows, int64_t cols, uint64_t seed) {
   layer l = layer_random(rows, cols, seed);
-  double *h = layer_room(cols * cols, sizeof *h);
-  ptq_err err = {0};
-  if (ptq_moment_shrink(l.h, cols, 0.01, 0.75, h, &err) != PTQ_OK)
-    fail_msg("%s", err.msg);
-  ptq_free(l.h);
-  l.h = h;
+  shrink_moment(&l, 0.01, 0.75);
   return l;
 }
 
@@ -83,10 +90,12 @@ static void never_worse_than_its_start(void **state) {
   layer l = shrunk_layer(24, 80, 5);
   for (int d = 0; dtypes[d] != NULL; d++)
     for (int k = 0; k < 3; k++) {
-      layer_quantize(&l, "descent", "damp=0,passes=0,shrink=1,sweeps=0",
-                     dtypes[d], groups[k]);
+      layer_quantize(&l, "descent",
+                     "damp=0,passes=0,shrink=1,starts=1,sweeps=0", dtypes[d],
+                     groups[k]);
       layer_keep(&l);
-      layer_quantize(&l, "descent", "damp=0,shrink=1", dtypes[d], groups[k]);
+      layer_quantize(&l, "descent", "damp=0,shrink=1,starts=1", dtypes[d],
+                     groups[k]);
       for (int64_t r = 0; r < l.rows; r++)
         if (!(row_error(&l, r, l.y) <= row_error(&l, r, l.kept_y) * 1.000001))
           fail_msg("%s: row %d is worse", dtypes[d], (int)r);
@@ -94,6 +103,44 @@ static void never_worse_than_its_start(void **state) {
       check_storable(&l, dtypes[d], groups[k]);
     }
   layer_release(&l);
+}
+
+/* More starts leave no row worse, judged by the second one's moment. */
+static void starts_compete_row_by_row(void **state) {
+  (void)state;
+  layer one = layer_random(40, 64, 31), four = layer_random(40, 64, 31);
+  int64_t better = 0;
+  layer_quantize(&one, "descent", "starts=1", "int3", 16);
+  layer_quantize(&four, "descent", "", "int3", 16);
+  check_storable(&four, "int3", 16);
+  shrink_moment(&one, 0.01, 0.85);
+  for (int64_t r = 0; r < 40; r++) {
+    const double was = row_error(&one, r, one.y);
+    const double now = row_error(&one, r, four.y);
+    assert_true(now <= was * (1.0 + 1e-12));
+    better += now < was;
+  }
+  assert_true(better > 20);
+  layer_release(&one);
+  layer_release(&four);
+}
+
+/* A power of a moment: 1/2 twice is what it was, and 1 is the damped one. */
+static void powers_of_a_moment(void **state) {
+  (void)state;
+  layer l = layer_random(1, 20, 8), k = layer_random(1, 20, 8);
+  shrink_moment(&l, 0.1, 0.5);
+  shrink_moment(&k, 0.1, 1.0);
+  double mean = 0.0;
+  for (int i = 0; i < 20; i++) mean += k.h[i * 21] / 20.0 / 1.1;
+  for (int i = 0; i < 20; i++)
+    for (int j = 0; j < 20; j++) {
+      double square = 0.0;
+      for (int m = 0; m < 20; m++) square += l.h[i * 20 + m] * l.h[m * 20 + j];
+      assert_true(fabs(square / mean - k.h[i * 20 + j]) < 1e-9 * mean);
+    }
+  layer_release(&l);
+  layer_release(&k);
 }
 
 static void much_better_than_gptq(void **state) {
@@ -136,11 +183,11 @@ static void tiny_problems_against_all_codes(void **state) {
   for (int k = 0; k < TRIES; k++) {
     layer l = shrunk_layer(1, 6, 100 + (uint64_t)k);
     float y[6];
-    layer_quantize(&l, "descent", "damp=0,passes=0,shrink=1,sweeps=0", "int2",
-                   PTQ_GROUP_ROW);
+    layer_quantize(&l, "descent", "damp=0,passes=0,shrink=1,starts=1,sweeps=0",
+                   "int2", PTQ_GROUP_ROW);
     layer_keep(&l);
-    layer_quantize(&l, "descent", "damp=0,passes=20,shrink=1,sweeps=0", "int2",
-                   PTQ_GROUP_ROW);
+    layer_quantize(&l, "descent", "damp=0,passes=20,shrink=1,starts=1,sweeps=0",
+                   "int2", PTQ_GROUP_ROW);
     const double found = row_error(&l, 0, l.y);
     const double best = brute_force(&l, &dt, y, 0);
     assert_true(found >= best * (1.0 - 1e-9));
@@ -163,8 +210,8 @@ static void tiny_problems_against_all_codes(void **state) {
 static void scales_solve_the_normal_equation(void **state) {
   (void)state;
   layer l = shrunk_layer(16, 40, 21);
-  layer_quantize(&l, "descent", "damp=0,passes=0,shrink=1,sweeps=1", "int3",
-                 PTQ_GROUP_ROW);
+  layer_quantize(&l, "descent", "damp=0,passes=0,shrink=1,starts=1,sweeps=1",
+                 "int3", PTQ_GROUP_ROW);
   for (int64_t r = 0; r < l.rows; r++) {
     double yhe = 0.0, yhy = 0.0;
     for (int64_t i = 0; i < l.cols; i++)
@@ -276,6 +323,8 @@ static void bad_input_is_refused(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(never_worse_than_its_start),
+      cmocka_unit_test(starts_compete_row_by_row),
+      cmocka_unit_test(powers_of_a_moment),
       cmocka_unit_test(much_better_than_gptq),
       cmocka_unit_test(tiny_problems_against_all_codes),
       cmocka_unit_test(scales_solve_the_normal_equation),
