@@ -3,7 +3,8 @@
 """Output SQNR of methods on some layers of SmolLM2-135M, in minutes.
 
     layer_sqnr.py dump  --model DIR --wikitext DIR -o DUMP
-    layer_sqnr.py table DUMP [--tool build/tests/parity/layer_sqnr] [--ablation]
+    layer_sqnr.py table DUMP [--tool build/tests/parity/layer_sqnr]
+                  [--dtypes LIST] [--groups LIST] [--methods LIST | --ablation]
 
 `dump` writes weights and second moments of the inputs of all seven linear
 layers of blocks 0, 7, 15, 22 and 29: over the first 24 windows of 512 tokens of
@@ -124,7 +125,8 @@ def table(args):
     dtypes = args.dtypes.split(",") if args.dtypes else DTYPES
     groups = args.groups.split(",")
     rows = [(d, g) for d in dtypes for g in groups]
-    named = ABLATION if args.ablation else [(m, m) for m in METHODS]
+    methods = args.methods.split(";") if args.methods else METHODS
+    named = ABLATION if args.ablation else [(m, m) for m in methods]
     jobs = [f"{d} {g} {m}" for d, g in rows
             for m in [BASE] + [m for _, m in named]]
     results = run(args.tool, directory, jobs)
@@ -158,6 +160,7 @@ def main():
     p.add_argument("--tool", default="build/tests/parity/layer_sqnr")
     p.add_argument("--dtypes")
     p.add_argument("--groups", default="32,128")
+    p.add_argument("--methods", help="';' between them")
     p.add_argument("--ablation", action="store_true")
     p.set_defaults(run=table)
     args = parser.parse_args()
