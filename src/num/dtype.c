@@ -15,6 +15,7 @@
 extern const ptq_dtype_family ptq_dtype_int;
 extern const ptq_dtype_family ptq_dtype_mxint;
 extern const ptq_dtype_family ptq_dtype_bfp;
+extern const ptq_dtype_family ptq_dtype_sbfp12;
 extern const ptq_dtype_family ptq_dtype_mxfp4;
 extern const ptq_dtype_family ptq_dtype_mxfp6_e2m3;
 extern const ptq_dtype_family ptq_dtype_mxfp6_e3m2;
@@ -29,14 +30,23 @@ extern const ptq_dtype_family ptq_dtype_fp4_bnb;
 extern const ptq_dtype_family ptq_dtype_ternary;
 
 static const ptq_dtype_family *const families[] = {
-    &ptq_dtype_int,        &ptq_dtype_mxint,
-    &ptq_dtype_bfp,        &ptq_dtype_mxfp4,
-    &ptq_dtype_mxfp6_e2m3, &ptq_dtype_mxfp6_e3m2,
-    &ptq_dtype_mxfp8_e4m3, &ptq_dtype_mxfp8_e5m2,
-    &ptq_dtype_nvfp4,      &ptq_dtype_fp8_e4m3,
-    &ptq_dtype_fp8_e5m2,   &ptq_dtype_nf,
-    &ptq_dtype_af4,        &ptq_dtype_fp4_bnb,
-    &ptq_dtype_ternary,    NULL,
+    &ptq_dtype_int,
+    &ptq_dtype_mxint,
+    &ptq_dtype_bfp,
+    &ptq_dtype_sbfp12,
+    &ptq_dtype_mxfp4,
+    &ptq_dtype_mxfp6_e2m3,
+    &ptq_dtype_mxfp6_e3m2,
+    &ptq_dtype_mxfp8_e4m3,
+    &ptq_dtype_mxfp8_e5m2,
+    &ptq_dtype_nvfp4,
+    &ptq_dtype_fp8_e4m3,
+    &ptq_dtype_fp8_e5m2,
+    &ptq_dtype_nf,
+    &ptq_dtype_af4,
+    &ptq_dtype_fp4_bnb,
+    &ptq_dtype_ternary,
+    NULL,
 };
 
 const ptq_dtype_family *const *ptq_dtype_families(void) {

@@ -151,6 +151,12 @@ def dmx(compare, x):
             for name, tail in (("", "(SN)"), (":asym", "(_N)")):
                 c.check(f"bfp{bits}{name}", 64,
                         ref.dmx(f"BFP[{bits}|8]{{k}}{tail}"))
+    with compare("dmx-compressor, SBFP12", x["usual"]) as c:
+        for bias in (7, 10, 12, 18):
+            for group in (16, 32, 128):
+                c.check("sbfp12" + (f":bias={bias}" if bias != 7 else ""),
+                        group, ref.dmx("SBFP<XP[4,0](CSN)><FP[0|4|4,%d](FN)>"
+                                       "{k}" % bias))
     with compare("dmx-compressor, MXFP", x["all"]) as c:
         for name, fmt in make_mx.FORMATS.items():
             bits, element = fmt[2], fmt.split("_")[1].upper()

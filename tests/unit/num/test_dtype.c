@@ -35,7 +35,7 @@ static void every_family_is_complete(void **state) {
     assert_true(((*f)->fit64 == NULL) == ((*f)->round64 == NULL));
     assert_true(((*f)->fit64 == NULL) == ((*f)->shrink64 == NULL));
   }
-  assert_int_equal(n, 15);
+  assert_int_equal(n, 16);
 }
 
 static void every_spelling_is_its_own_canonical_form(void **state) {
@@ -149,6 +149,7 @@ static void storage_counts_codes_and_parameters(void **state) {
   assert_true(bits("ternary", 1, 100, PTQ_GROUP_TENSOR) == 100 * 1.6 + 32);
   assert_true(bits("ternary:trits", 1, 100, PTQ_GROUP_ROW) == 100 * 1.6 + 64);
   assert_true(bits("bfp12", 1, 64, 64) / 64 == 12.125);
+  assert_true(bits("sbfp12", 1, 16, 16) / 16 == 4.5);
   assert_true(bits("fp8_e4m3", 2, 32, PTQ_GROUP_ROW) == 2 * 32 * 8 + 2 * 32);
   /* int64 would overflow */
   assert_true(bits("int4", 3000000000, 3000000000, PTQ_GROUP_TENSOR) > 3e19);

@@ -102,6 +102,7 @@ GOLDEN_SET(full_range_and_kept_scales_are_auto_rounds, "auto_round")
 GOLDEN_SET(searched_scales_are_the_gptq_references, "searched")
 GOLDEN_SET(mxint_and_bfp_are_dmx_compressors, "dmx_blocks")
 GOLDEN_SET(asymmetric_bfp_is_dmx_compressors, "dmx_asym")
+GOLDEN_SET(sbfp12_is_dmx_compressors, "dmx_scaled")
 GOLDEN_SET(floats_to_480_are_dmx_compressors, "dmx_floats")
 GOLDEN_SET(rounded_once_mxint_is_microxcalings, "mx_int")
 GOLDEN_SET(mxint_under_torchaos_scales_is_microxcalings, "mx_int_scales")
@@ -215,6 +216,7 @@ int main(void) {
       cmocka_unit_test(searched_scales_are_the_gptq_references),
       cmocka_unit_test(mxint_and_bfp_are_dmx_compressors),
       cmocka_unit_test(asymmetric_bfp_is_dmx_compressors),
+      cmocka_unit_test(sbfp12_is_dmx_compressors),
       cmocka_unit_test(floats_to_480_are_dmx_compressors),
       cmocka_unit_test(rounded_once_mxint_is_microxcalings),
       cmocka_unit_test(mxint_under_torchaos_scales_is_microxcalings),
