@@ -322,21 +322,31 @@ static ptq_group_params64 shrink64(const ptq_dtype *dt, double lo, double hi,
   return fit64(dt, by * lo, by * hi, false);
 }
 
+/* As the float32 kernel: 1.5 u 2^(52-m) has u 2^-m as its last place. */
 static void round64(const ptq_dtype *dt, const double *x, int64_t n,
                     const double *scale, const double *zero, double *y,
                     int16_t *q) {
   const ptq_element *e = &dt->family->element;
   const double top = (double)magnitude(e, e->max_code);
   const double least = ldexp(1.0, e->emin), steps = ldexp(1.0, e->mantissa);
+  const uint64_t to_shift = (uint64_t)(52 - e->mantissa) << 52 | 1ULL << 51;
   (void)zero;
   for (int64_t i = 0; i < n; i++) {
     const double v = x[i] / scale[i];
     const double a = fabs(v) < top ? fabs(v) : top;
-    const int exponent = ilogb(a > least ? a : least);
-    const double unit = ldexp(1.0, exponent) / steps, k = rint(a / unit);
-    const double code = (double)(exponent - e->emin) * steps + k;
+    const double at_least = a > least ? a : least;
+    uint64_t u;
+    double unit, shift;
+    memcpy(&u, &at_least, sizeof u);
+    u &= 0x7FF0000000000000;
+    memcpy(&unit, &u, sizeof unit);
+    u += to_shift;
+    memcpy(&shift, &u, sizeof shift);
+    const double r = (a + shift) - shift;
+    const int exponent = (int)(u >> 52) - (52 - e->mantissa) - 1023 - e->emin;
+    const double code = (double)exponent * steps + r / unit * steps;
     q[i] = (int16_t)(v < 0.0 ? -code : code);
-    y[i] = copysign(k * unit * scale[i], v);
+    y[i] = copysign(r * scale[i], v);
   }
 }
 
