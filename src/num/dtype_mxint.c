@@ -40,6 +40,12 @@ static unsigned rounding(const ptq_dtype *dt) {
   return dt->family == &ptq_dtype_bfp ? DMX : dt->options & ROUND;
 }
 
+/* What is added to a float's bits so that its exponent is taken by the mode. */
+static uint32_t carry_of(unsigned mode, int mantissa) {
+  if (mode == FLOOR) return 0;
+  return mode == NEAR ? (uint32_t)1 << (22 - mantissa) : 0x7FFFFFU;
+}
+
 /* E of a block that is rounded once, by the mode: see dtype_mxfp.c. */
 static int shared_exponent(const ptq_dtype *dt, float most) {
   const unsigned mode = dt->options & SCALE;
@@ -50,9 +56,7 @@ static int shared_exponent(const ptq_dtype *dt, float most) {
     const float log = (float)log2((double)most);
     return (int)(mode == FLOOR ? floorf(log) : ceilf(log));
   }
-  const uint32_t carry = mode == FLOOR  ? 0
-                         : mode == NEAR ? (uint32_t)1 << (22 - mantissa)
-                                        : 0x7FFFFFU;
+  const uint32_t carry = carry_of(mode, mantissa);
   uint32_t bits;
   memcpy(&bits, &most, sizeof bits);
   if (mode == RCEIL && bits <= 0x400000U) return -127; /* most <= 2^-127 */
@@ -85,8 +89,33 @@ static ptq_group_params fit_most(const ptq_dtype *dt, float most) {
   return p;
 }
 
+/* fit_most where all steps are normal floats, from the exponent's bits, in a
+ * loop that is vectorized. False: some are not. */
+static bool fit_normal(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
+                       ptq_group_params *out) {
+  const int shift = dt->bits - 2;
+  const unsigned mode = rounding(dt) == DMX ? FLOOR : dt->options & SCALE;
+  const uint32_t carry = carry_of(mode, shift);
+  const float top = (float)((1 << (dt->bits - 1)) - 1);
+  const float by = mode == RCEIL ? top / (float)(1 << shift) : 1.0F;
+  int bad = 0;
+  for (int64_t g = 0; g < groups; g++) {
+    const float most = (-r[g].lo > r[g].hi ? -r[g].lo : r[g].hi) / by;
+    uint32_t bits;
+    memcpy(&bits, &most, sizeof bits);
+    const int e = (int)((bits + carry) >> 23);
+    const int step = (e > shift ? e - shift : 1) << 23;
+    bad |= (bits < 1U << 23) | (e <= shift) | (e >= 126 + 127);
+    memcpy(&out[g].scale, &step, sizeof step);
+    out[g].zero = 0.0F;
+  }
+  return bad == 0;
+}
+
 static void fit_ranges(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
                        ptq_group_params *out) {
+  const bool by_bits = rounding(dt) == DMX || (dt->options & LOG2F) == 0;
+  if (by_bits && fit_normal(dt, r, groups, out)) return;
   for (int64_t g = 0; g < groups; g++)
     out[g] = fit_most(dt, -r[g].lo > r[g].hi ? -r[g].lo : r[g].hi);
 }

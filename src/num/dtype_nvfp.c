@@ -71,8 +71,25 @@ static ptq_group_params fit_most(const ptq_dtype *dt, float most) {
   return p;
 }
 
+/* snap of most / 6, in a loop that is vectorized. */
+static void fit_torchao(float t, const ptq_range *r, int64_t groups,
+                        ptq_group_params *out) {
+  const float inverse = 1.0F / t;
+  for (int64_t g = 0; g < groups; g++) {
+    const float most = -r[g].lo > r[g].hi ? -r[g].lo : r[g].hi;
+    const float wanted = (most / 6.0F + 0.0F) / t;
+    const float s = ptq_near_e4m3(wanted > 0x1p-6F ? wanted : 0x1p-6F);
+    out[g].scale = t * s;
+    out[g].zero = inverse / s;
+  }
+}
+
 static void fit_ranges(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
                        ptq_group_params *out) {
+  if (!like_auto_round(dt)) {
+    fit_torchao(dt->matrix->tensor, r, groups, out);
+    return;
+  }
   for (int64_t g = 0; g < groups; g++)
     out[g] = fit_most(dt, -r[g].lo > r[g].hi ? -r[g].lo : r[g].hi);
 }

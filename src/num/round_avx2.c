@@ -57,7 +57,7 @@ static inline vf v_min(vf a, vf b) {
   return _mm256_min_ps(a, b);
 }
 static inline vf v_floor(vf a) {
-  return _mm256_round_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  return _mm256_floor_ps(a);
 }
 static inline vm v_lt(vf a, vf b) {
   return _mm256_cmp_ps(a, b, _CMP_LT_OQ);

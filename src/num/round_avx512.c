@@ -57,7 +57,7 @@ static inline vf v_min(vf a, vf b) {
   return _mm512_min_ps(a, b);
 }
 static inline vf v_floor(vf a) {
-  return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  return _mm512_floor_ps(a);
 }
 static inline vm v_lt(vf a, vf b) {
   return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);

@@ -99,15 +99,20 @@ static inline void put_n(float *y, int16_t *q, int64_t i, int64_t n,
   memcpy(q + i, codes, (size_t)n * sizeof *q);
 }
 
-/* Divisors: 1 / scale where both are normal powers of two and a product is a
- * quotient; NaN elsewhere. */
-static inline float exact_inverse(float scale) {
-  int32_t bits;
-  memcpy(&bits, &scale, sizeof bits);
-  if ((bits & 0x7FFFFF) != 0 || bits < 1 << 23 || bits > 253 << 23) return NAN;
-  bits = (254 << 23) - bits;
-  memcpy(&scale, &bits, sizeof bits);
-  return scale;
+/* Divisors: all scales are powers of two whose inverses are normal floats too,
+ * so that a product is the quotient. */
+static inline int all_exact(const ptq_group_params *p, int64_t groups) {
+  int bad = 0;
+  for (int64_t g = 0; g < groups; g++) {
+    int32_t bits;
+    memcpy(&bits, &p[g].scale, sizeof bits);
+    bad |= (bits & 0x7FFFFF) | (bits < 1 << 23) | (bits > 253 << 23);
+  }
+  return bad == 0;
+}
+
+static inline vf v_inverse(vf power) {
+  return v_float(vi_sub(vi_set(254 << 23), v_bits(power)));
 }
 
 static inline vf over(vf x, vf scale, int exact) {
@@ -155,46 +160,45 @@ static inline vf over(vf x, vf scale, int exact) {
   }
 
 /* A run; `powers` says that scales mostly are powers of two. */
-#define RUN(name, constants, step, powers)                                    \
-  GROUP(name, constants, step)                                                \
-  COLUMN(name, constants, step)                                               \
-  static void name##_streamed(const constants *c, const float *x, int64_t n,  \
-                              int64_t width, const ptq_group_params *p,       \
-                              float *y) {                                     \
-    for (int64_t i = 0; i < n; i += width, p++) {                             \
-      const vf scale = v_set(p->scale), zero = v_set(p->zero);                \
-      const int64_t m = n - i < width ? n - i : width;                        \
-      const float inverse = (powers) ? exact_inverse(p->scale) : NAN;         \
-      if ((powers) && inverse == inverse)                                     \
-        name##_stream(c, x + i, m, scale, zero, v_set(inverse), 1, y + i);    \
-      else                                                                    \
-        name##_stream(c, x + i, m, scale, zero, scale, 0, y + i);             \
-    }                                                                         \
-    v_fence();                                                                \
-  }                                                                           \
-  static void name(const constants *c, const float *x, int64_t n,             \
-                   int64_t width, const ptq_group_params *p, float *y,        \
-                   int16_t *q, bool stream) {                                 \
-    if (width == 1) {                                                         \
-      name##_column(c, x, n, p, y, q);                                        \
-      return;                                                                 \
-    }                                                                         \
-    if (stream && q == NULL && is_aligned(y) && width % LANES == 0 &&         \
-        n % LANES == 0) {                                                     \
-      name##_streamed(c, x, n, width, p, y);                                  \
-      return;                                                                 \
-    }                                                                         \
-    for (int64_t i = 0; i < n; i += width, p++) {                             \
-      const int64_t m = n - i < width ? n - i : width;                        \
-      const vf scale = v_set(p->scale), zero = v_set(p->zero);                \
-      const float inverse = (powers) ? exact_inverse(p->scale) : NAN;         \
-      float *to = y != NULL ? y + i : NULL;                                   \
-      int16_t *codes = q != NULL ? q + i : NULL;                              \
-      if ((powers) && inverse == inverse)                                     \
-        name##_group(c, x + i, m, scale, zero, v_set(inverse), 1, to, codes); \
-      else                                                                    \
-        name##_group(c, x + i, m, scale, zero, scale, 0, to, codes);          \
-    }                                                                         \
+#define RUN(name, constants, step, powers)                                \
+  GROUP(name, constants, step)                                            \
+  COLUMN(name, constants, step)                                           \
+  static inline void name##_groups(const constants *c, const float *x,    \
+                                   int64_t n, int64_t width,              \
+                                   const ptq_group_params *p, float *y,   \
+                                   int16_t *q, int exact, int stream) {   \
+    for (int64_t i = 0; i < n; i += width, p++) {                         \
+      const int64_t m = n - i < width ? n - i : width;                    \
+      const vf scale = v_set(p->scale), zero = v_set(p->zero);            \
+      const vf by = exact ? v_inverse(scale) : scale;                     \
+      if (stream)                                                         \
+        name##_stream(c, x + i, m, scale, zero, by, exact, y + i);        \
+      else                                                                \
+        name##_group(c, x + i, m, scale, zero, by, exact,                 \
+                     y != NULL ? y + i : NULL, q != NULL ? q + i : NULL); \
+    }                                                                     \
+    if (stream) v_fence();                                                \
+  }                                                                       \
+  static void name(const constants *c, const float *x, int64_t n,         \
+                   int64_t width, const ptq_group_params *p, float *y,    \
+                   int16_t *q, bool stream) {                             \
+    if (width == 1) {                                                     \
+      name##_column(c, x, n, p, y, q);                                    \
+      return;                                                             \
+    }                                                                     \
+    const int64_t groups = n / width + (n % width != 0);                  \
+    const int whole = stream && q == NULL && is_aligned(y) &&             \
+                      width % LANES == 0 && n % LANES == 0;               \
+    if ((powers) && all_exact(p, groups)) {                               \
+      if (whole)                                                          \
+        name##_groups(c, x, n, width, p, y, NULL, 1, 1);                  \
+      else                                                                \
+        name##_groups(c, x, n, width, p, y, q, 1, 0);                     \
+    } else if (whole) {                                                   \
+      name##_groups(c, x, n, width, p, y, NULL, 0, 1);                    \
+    } else {                                                              \
+      name##_groups(c, x, n, width, p, y, q, 0, 0);                       \
+    }                                                                     \
   }
 
 /* |v| < 2^22 to an integer, ties to even, never -0. */
