@@ -95,14 +95,16 @@ static void run_methods(layer *l, const char *spelling, int n_groups,
     for (int g = 0; g < n_groups; g++) run_one(l, *f, &dt, groups[g], n);
 }
 
-/* Dialects of two widths, by group and by tensor, on layers worth it. */
+/* Every width on a layer worth it, dialects and small layers at two. */
 static void run_dtypes(layer *l, counts *n) {
   char plain[PTQ_DTYPE_NAME_MAX], spelling[2 * PTQ_DTYPE_NAME_MAX];
   for (const ptq_dtype_family *const *f = ptq_dtype_families(); *f; f++)
     for (int bits = (*f)->min_bits; bits <= (*f)->max_bits; bits++) {
+      const bool often = bits == (*f)->min_bits || bits == 4;
+      if (l->rows <= 3 && !often) continue;
       ptq_dtype_spelling(*f, bits, plain);
       run_methods(l, plain, 3, n);
-      const bool walk = l->rows > 3 && (bits == (*f)->min_bits || bits == 4);
+      const bool walk = l->rows > 3 && often;
       for (const char *const *d = (*f)->dialects; walk && d && *d; d++) {
         snprintf(spelling, sizeof spelling, "%s:%s", plain, *d);
         run_methods(l, spelling, 2, n);
@@ -137,9 +139,40 @@ static void every_pair_works_or_says_why(void **state) {
   assert_true(n.run > 1000);
 }
 
+/* Methods over methods: all that may stand below another do their work. */
+static void every_base_works_or_is_refused(void **state) {
+  (void)state;
+  static const char *const upper[] = {"eora", "lqer", "rht", "quarot"};
+  int n = 0;
+  layer l = hard_layer(5, 20);
+  const ptq_module_loss loss = {.ctx = &l, .eval = weights_loss};
+  double cross[20 * 20];
+  for (int i = 0; i < 20 * 20; i++) cross[i] = 0.05 * l.h[i];
+  l.more = (ptq_quant_input){.reads_stream = true,
+                             .h_train = l.h,
+                             .h_holdout = l.h,
+                             .cross = cross,
+                             .module = &loss};
+  for (int u = 0; u < 4; u++)
+    for (const ptq_method_family *const *f = ptq_method_families(); *f; f++) {
+      char option[48];
+      ptq_err err = {0};
+      snprintf(option, sizeof option, "base=%s", (*f)->name);
+      const ptq_status rc =
+          layer_try(&l, upper[u], option, "int4:asym", 8, &err);
+      if (rc == PTQ_E_ARG) continue;
+      if (rc != PTQ_OK) fail_msg("%s %s: %s", upper[u], option, err.msg);
+      for (int i = 0; i < 5 * 20; i++) assert_true(isfinite(l.y[i]));
+      n++;
+    }
+  assert_true(n >= 4 * 4); /* rtn, gptq, descent and hqq below each */
+  layer_release(&l);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_pair_works_or_says_why),
+      cmocka_unit_test(every_base_works_or_is_refused),
   };
   return cmocka_run_group_tests_name("quant/every_dtype", tests, layer_set_up,
                                      NULL);
