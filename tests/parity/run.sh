@@ -30,6 +30,8 @@ each="$top/tests/parity/architectures.py --build $build --seed $seed"
 PATH=$formats/bin:$PATH "$formats_python" "$top/tests/parity/formats.py" \
   --build "$build" --seed "$seed" "$@" || failed=1
 "$newer_python" "$top/tests/parity/presets.py" --build "$build" || failed=1
+"$newer_python" "$top/tests/parity/materialized.py" --build "$build" ||
+  failed=1
 "$newer_python" "$top/tests/parity/published.py" --build "$build" \
   --model "$gemma" "${wikitext[@]}" || failed=1
 "$parity_python" "$top/tests/parity/parity.py" --build "$build" \
