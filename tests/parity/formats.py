@@ -186,6 +186,12 @@ def microxcaling(compare, x):
                     c.check(f"{name}:scale={mode}", group,
                             lambda t, g, n=name, m=mode:
                             make_mx.with_torchao_scale(t, n, m, g))
+    with compare("torchao's scales, MXINT", x["usual"]) as c:
+        for mode, widths in (("ceil", (3, 4, 5)), ("even", (3, 4, 5)),
+                             ("rceil", WIDTHS)):
+            for bits in widths:
+                c.check(f"mxint{bits}:scale={mode}:round=even", 64,
+                        ref.torchao_int(bits, "even", mode))
     with compare("microxcaling, MXINT", x["all"]) as c:
         for bits in WIDTHS:
             for rounding, name in (("even", "even"), ("nearest", "away")):
