@@ -172,12 +172,53 @@ static void a_moment_that_is_not_finite_is_a_numerical_failure(void **state) {
   }
 }
 
+/* One format with every method that takes it; how many do. */
+static int with_all_methods(full *f, const char *dtype, int64_t group) {
+  int taken = 0;
+  ptq_dtype dt;
+  assert_int_equal(ptq_dtype_parse(dtype, &dt, NULL), PTQ_OK);
+  for (const ptq_method_family *const *m = ptq_method_families(); *m; m++) {
+    ptq_method parsed;
+    ptq_err err = {0};
+    assert_int_equal(ptq_method_parse((*m)->name, NULL, 0, &parsed, NULL),
+                     PTQ_OK);
+    if ((*m)->accepts(&parsed, &dt, group, &err) != PTQ_OK) {
+      assert_true(strlen(err.msg) > 0);
+      continue;
+    }
+    taken++;
+    if (layer_try(&f->l, (*m)->name, "", dtype, group, &err) != PTQ_OK)
+      fail_msg("%s with %s, group %lld: %s", (*m)->name, dtype,
+               (long long)group, err.msg);
+    check_finite((*m)->name, dtype, &f->l);
+  }
+  return taken;
+}
+
+static void every_format_goes_with_a_method_or_is_refused(void **state) {
+  (void)state;
+  static const int64_t groups[] = {16, PTQ_GROUP_ROW, PTQ_GROUP_TENSOR};
+  full f;
+  make(&f, 4, 40);
+  for (const ptq_dtype_family *const *d = ptq_dtype_families(); *d; d++)
+    for (int k = 0; k < 2; k++) {
+      char name[PTQ_DTYPE_NAME_MAX];
+      ptq_dtype_spelling(*d, k == 0 ? (*d)->min_bits : (*d)->max_bits, name);
+      for (size_t g = 0; g < sizeof groups / sizeof groups[0]; g++)
+        if (with_all_methods(&f, name, groups[g]) < 3)
+          fail_msg("%s, group %lld: hardly a method takes it", name,
+                   (long long)groups[g]);
+    }
+  drop(&f);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_smallest_layers_are_quantized),
       cmocka_unit_test(a_group_need_not_divide_the_width),
       cmocka_unit_test(zero_weights_and_dead_inputs_are_no_failure),
       cmocka_unit_test(a_singular_moment_is_damped),
+      cmocka_unit_test(every_format_goes_with_a_method_or_is_refused),
       cmocka_unit_test(a_moment_that_is_not_finite_is_a_numerical_failure),
   };
   return cmocka_run_group_tests_name("quant/method_edges", tests, layer_set_up,
