@@ -32,7 +32,7 @@ static const char *const scale_names[] = {"weighted", "fitted", NULL};
 static const descent_options defaults = {.damp = 0.01,
                                          .shrink = 0.75,
                                          .passes = 4,
-                                         .starts = 4,
+                                         .starts = 1,
                                          .sweeps = 2,
                                          .hessian = STATIC,
                                          .scales = WEIGHTED,
@@ -297,7 +297,7 @@ const ptq_method_family ptq_method_descent = {
               "arXiv 2406.17542",
     .options_help =
         "act_order=true damp=0.01 hessian=static|sequential passes=4 "
-        "scales=weighted|fitted shrink=0.75 starts=4 sweeps=2",
+        "scales=weighted|fitted shrink=0.75 starts=1 sweeps=2",
     .parse = parse,
     .mode = mode,
     .accepts = accepts,

@@ -24,8 +24,8 @@ import sys
 BLOCKS = (0, 7, 15, 22, 29)
 LENGTH = 512
 BASE = "gptq"
-METHODS = ["rtn", "gptq act_order=true static_groups=true", "descent starts=1",
-           "descent"]
+METHODS = ["rtn", "gptq act_order=true static_groups=true", "descent",
+           "descent starts=4"]
 DTYPES = [f + str(b) for f in ("int", "mxint") for b in range(2, 7)]
 # from GPTQ's default to descent, one ingredient after the other
 PLAIN = "descent act_order={} damp=0.01 passes={} scales={} shrink={} " \

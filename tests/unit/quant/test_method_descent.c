@@ -90,12 +90,10 @@ static void never_worse_than_its_start(void **state) {
   layer l = shrunk_layer(24, 80, 5);
   for (int d = 0; dtypes[d] != NULL; d++)
     for (int k = 0; k < 3; k++) {
-      layer_quantize(&l, "descent",
-                     "damp=0,passes=0,shrink=1,starts=1,sweeps=0", dtypes[d],
-                     groups[k]);
+      layer_quantize(&l, "descent", "damp=0,passes=0,shrink=1,sweeps=0",
+                     dtypes[d], groups[k]);
       layer_keep(&l);
-      layer_quantize(&l, "descent", "damp=0,shrink=1,starts=1", dtypes[d],
-                     groups[k]);
+      layer_quantize(&l, "descent", "damp=0,shrink=1", dtypes[d], groups[k]);
       for (int64_t r = 0; r < l.rows; r++)
         if (!(row_error(&l, r, l.y) <= row_error(&l, r, l.kept_y) * 1.000001))
           fail_msg("%s: row %d is worse", dtypes[d], (int)r);
@@ -110,8 +108,8 @@ static void starts_compete_row_by_row(void **state) {
   (void)state;
   layer one = layer_random(40, 64, 31), four = layer_random(40, 64, 31);
   int64_t better = 0;
-  layer_quantize(&one, "descent", "starts=1", "int3", 16);
-  layer_quantize(&four, "descent", "", "int3", 16);
+  layer_quantize(&one, "descent", "", "int3", 16);
+  layer_quantize(&four, "descent", "starts=4", "int3", 16);
   check_storable(&four, "int3", 16);
   shrink_moment(&one, 0.01, 0.85);
   for (int64_t r = 0; r < 40; r++) {
@@ -183,11 +181,11 @@ static void tiny_problems_against_all_codes(void **state) {
   for (int k = 0; k < TRIES; k++) {
     layer l = shrunk_layer(1, 6, 100 + (uint64_t)k);
     float y[6];
-    layer_quantize(&l, "descent", "damp=0,passes=0,shrink=1,starts=1,sweeps=0",
-                   "int2", PTQ_GROUP_ROW);
+    layer_quantize(&l, "descent", "damp=0,passes=0,shrink=1,sweeps=0", "int2",
+                   PTQ_GROUP_ROW);
     layer_keep(&l);
-    layer_quantize(&l, "descent", "damp=0,passes=20,shrink=1,starts=1,sweeps=0",
-                   "int2", PTQ_GROUP_ROW);
+    layer_quantize(&l, "descent", "damp=0,passes=20,shrink=1,sweeps=0", "int2",
+                   PTQ_GROUP_ROW);
     const double found = row_error(&l, 0, l.y);
     const double best = brute_force(&l, &dt, y, 0);
     assert_true(found >= best * (1.0 - 1e-9));
@@ -210,8 +208,8 @@ static void tiny_problems_against_all_codes(void **state) {
 static void scales_solve_the_normal_equation(void **state) {
   (void)state;
   layer l = shrunk_layer(16, 40, 21);
-  layer_quantize(&l, "descent", "damp=0,passes=0,shrink=1,starts=1,sweeps=1",
-                 "int3", PTQ_GROUP_ROW);
+  layer_quantize(&l, "descent", "damp=0,passes=0,shrink=1,sweeps=1", "int3",
+                 PTQ_GROUP_ROW);
   for (int64_t r = 0; r < l.rows; r++) {
     double yhe = 0.0, yhy = 0.0;
     for (int64_t i = 0; i < l.cols; i++)
@@ -231,14 +229,14 @@ static void bits_do_not_depend_on_threads_or_cache(void **state) {
   (void)state;
   layer l = layer_random(600, 48, 3);
   ptq_factor_cache *cache = NULL;
-  layer_quantize(&l, "descent", "", "int3", 16);
+  layer_quantize(&l, "descent", "starts=2", "int3", 16);
   layer_keep(&l);
   l.threads = 3;
   assert_int_equal(ptq_factor_cache_create(&cache, NULL), PTQ_OK);
   l.cache = cache;
   for (int k = 0; k < 2; k++) {
     layer_quantize(&l, "gptq", "", "int3", 16); /* another factor beside */
-    layer_quantize(&l, "descent", "", "int3", 16);
+    layer_quantize(&l, "descent", "starts=2", "int3", 16);
     assert_memory_equal(l.y, l.kept_y, sizeof(float) * 600 * 48);
     assert_memory_equal(l.q, l.kept_q, sizeof(int16_t) * 600 * 48);
   }
