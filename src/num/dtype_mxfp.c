@@ -89,8 +89,8 @@ static float value(const ptq_dtype *dt, const ptq_group_params *p, int code) {
 /* The scale 2^k for its biased exponent k + 127, at least 2^-127; infinite
  * where values would overflow. */
 static inline float scale_of(int biased, int emax) {
-  const int bits = biased > 0 ? biased << 23 : 0x400000;
-  const int chosen = biased > 254 - emax ? 0x7F800000 : bits;
+  const uint32_t bits = biased > 0 ? (uint32_t)biased << 23 : 0x400000U;
+  const uint32_t chosen = biased > 254 - emax ? 0x7F800000U : bits;
   float scale;
   memcpy(&scale, &chosen, sizeof scale);
   return scale;

@@ -104,7 +104,7 @@ static bool fit_normal(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
     uint32_t bits;
     memcpy(&bits, &most, sizeof bits);
     const int e = (int)((bits + carry) >> 23);
-    const int step = (e > shift ? e - shift : 1) << 23;
+    const uint32_t step = (uint32_t)(e > shift ? e - shift : 1) << 23;
     bad |= (bits < 1U << 23) | (e <= shift) | (e >= 126 + 127);
     memcpy(&out[g].scale, &step, sizeof step);
     out[g].zero = 0.0F;
