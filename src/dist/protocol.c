@@ -6,6 +6,8 @@
 
 #include "nap.h"
 
+#include "ptq/base/mem.h"
+
 /* Grows with every change of a message's meaning. */
 enum { WIRE_VERSION = 2 };
 
@@ -76,6 +78,7 @@ ptq_status ptq_wire_mpi(int code, const char *what, ptq_err *err) {
 
 ptq_status ptq_wire_post(MPI_Comm comm, int rank, const void *data, int size,
                          MPI_Request *request, ptq_err *err) {
+  if (ptq_fault()) return PTQ_FAIL(err, PTQ_E_PEER, "MPI, sending: a test");
   return ptq_wire_mpi(
       MPI_Isend(data, size, MPI_BYTE, rank, PTQ_WIRE_TAG, comm, request),
       "sending a message", err);
@@ -125,6 +128,7 @@ ptq_status ptq_wire_send(MPI_Comm comm, int rank, const void *data, int size,
 ptq_status ptq_wire_receive(MPI_Comm comm, int source, void *data, int size,
                             double limit_s, ptq_err *err) {
   MPI_Request request = MPI_REQUEST_NULL;
+  if (ptq_fault()) return PTQ_FAIL(err, PTQ_E_PEER, "MPI, receiving: a test");
   const int code =
       MPI_Irecv(data, size, MPI_BYTE, source, PTQ_WIRE_TAG, comm, &request);
   if (code != MPI_SUCCESS) return ptq_wire_mpi(code, "receiving", err);
