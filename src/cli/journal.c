@@ -49,13 +49,13 @@ void ptq_journal_close(ptq_journal *j) {
 static json_t *line(const ptq_journal *j, const char *event) {
   struct timespec now;
   struct tm utc;
-  char text[40] = "", time_text[48];
+  char text[40] = "", time_text[64];
   if (j->fd < 0) return NULL;
   (void)clock_gettime(CLOCK_REALTIME, &now);
   if (gmtime_r(&now.tv_sec, &utc) != NULL)
     (void)strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
-  (void)snprintf(time_text, sizeof time_text, "%s.%03ldZ", text,
-                 now.tv_nsec / 1000000);
+  (void)snprintf(time_text, sizeof time_text, "%.30s.%03dZ", text,
+                 (int)(now.tv_nsec / 1000000));
   return json_pack("{s:s, s:i, s:s, s:I, s:s}", "time", time_text, "rank",
                    j->rank, "host", j->host, "pid", (json_int_t)getpid(),
                    "event", event);

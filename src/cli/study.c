@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "study.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "ptq/base/check.h"
@@ -154,12 +155,10 @@ static void spectra_group(const ptq_study *s, int64_t subject, char *name,
                           size_t size) {
   const ptq_subject *sub = &s->grid.subjects[subject];
   const char *model = s->spec.models[sub->model].name;
-  ptq_text text = {0};
-  ptq_text_add(&text, model);
-  if (s->spec.n_calibrations * s->spec.n_evaluations > 1)
-    ptq_text_addf(&text, "@%lld", (long long)subject);
-  (void)ptq_text_copy(name, size, ptq_text_str(&text));
-  ptq_text_release(&text);
+  const bool shared = s->spec.n_calibrations * s->spec.n_evaluations > 1;
+  memset(name, 0, size);
+  (void)snprintf(name, size, shared ? "%s@%lld" : "%s", model,
+                 (long long)subject);
 }
 
 static void fill_spectra(const ptq_study *s, ptq_spectrum_slot *slots) {

@@ -28,6 +28,7 @@ static ptq_words *volatile speaker;
 static struct sigaction before[N_DEADLY];
 /* Own stack: the signal may come of a stack that overflowed. */
 static char stack[STACK_BYTES];
+static stack_t stack_before;
 
 /* strcat is not promised to be safe here. */
 static size_t append(char *text, size_t at, const char *more) {
@@ -71,7 +72,7 @@ static void die(int number, siginfo_t *info, void *context) {
 static void catch_signals(void) {
   struct sigaction action;
   const stack_t own = {.ss_sp = stack, .ss_size = sizeof stack};
-  (void)sigaltstack(&own, NULL);
+  (void)sigaltstack(&own, &stack_before);
   memset(&action, 0, sizeof action);
   action.sa_sigaction = die;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
@@ -81,10 +82,9 @@ static void catch_signals(void) {
 }
 
 static void release_signals(void) {
-  const stack_t none = {.ss_flags = SS_DISABLE};
   for (int i = 0; i < N_DEADLY; i++)
     (void)sigaction(deadly[i].number, &before[i], NULL);
-  (void)sigaltstack(&none, NULL);
+  (void)sigaltstack(&stack_before, NULL);
 }
 
 ptq_status ptq_words_init(ptq_words *words, const char *path, ptq_err *err) {

@@ -6,7 +6,7 @@
 # and the same command goes on to the bytes of an undisturbed run. PTQ_FAULTS is
 # how many n are tried, spread over all.
 . "$(dirname "$0")/common.sh"
-tries=${PTQ_FAULTS:-10}
+tries=${PTQ_FAULTS:-8}
 make_texts
 ln -s "$PTQ_SOURCE_DIR/sweeps/zoo/llama-25k" llama-25k
 cat >sweep.yaml <<'YAML'
