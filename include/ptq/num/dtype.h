@@ -77,8 +77,8 @@ enum {
   PTQ_KEEP_F32 = 0U << 24,
   PTQ_KEEP_F16 = 1U << 24,
   PTQ_KEEP_BF16 = 2U << 24,
-  PTQ_DQ_FP8 = 3U << 24, /* E4M3 under one float32 a matrix */
-  PTQ_DQ_BNB = 4U << 24, /* 8-bit map a scale, mean off, float32 a 256 */
+  PTQ_DQ_FP8 = 3U << 24,     /* E4M3 under one float32 a matrix */
+  PTQ_DQ_BNB = 4U << 24,     /* 8-bit map a scale, mean off, float32 a 256 */
   PTQ_DQ_BNB_CPU = 5U << 24, /* as its CPU library picks the code */
   PTQ_OPTION_SEARCH = 1U << 27,
   PTQ_OPTION_SIGNED = 1U << 28 /* scales may be negative */
