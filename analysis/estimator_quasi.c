@@ -153,8 +153,12 @@ static ptq_status estimate(const problem *p, ptq_fit *fit, double *a, double *b,
     phi = reweigh(p, fit, b, 0.0, a);
   } else {
     const double first = reweigh(p, fit, b, 0.0, a);
-    for (int n = 0; n < MAX_ROUNDS; n++) /* phi alone, for these means */
+    double last = 0.0;
+    for (int n = 0; n < MAX_ROUNDS; n++) { /* phi alone, for these means */
       phi = reweigh(p, fit, b, least_phi * first, a);
+      if (fabs(phi - last) <= 1e-12 * phi) break;
+      last = phi;
+    }
     double before = 0.0;
     for (int n = 0; n < MAX_ROUNDS; n++) {
       if (moved < 1e-11 && fabs(phi - before) <= 1e-11 * phi) break;

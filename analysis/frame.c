@@ -153,7 +153,8 @@ ptq_status ptq_frame_sample(const ptq_frame *f, int64_t most, uint64_t seed,
                             ptq_frame *out, ptq_err *err) {
   ptq_rng rng;
   ptq_rng_init(&rng, seed);
-  *out = (ptq_frame){.models = f->models, .n_models = f->n_models};
+  *out = (ptq_frame){
+      .models = f->models, .n_models = f->n_models, .sampled = f->n > most};
   const int64_t want = f->n < most ? f->n : most;
   const ptq_status rc =
       ptq_alloc(&out->obs, want, sizeof *out->obs, "sample of points", err);

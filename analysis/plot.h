@@ -21,7 +21,8 @@ typedef struct ptq_labels {
 
 /** What plots are drawn from; all borrowed. */
 typedef struct ptq_plot_data {
-  const ptq_frame *frame;
+  const ptq_frame *frame; /* what is drawn: the store's points, or a sample */
+  const ptq_frame *whole; /* every point, in the order of first_layer */
   const ptq_summary *summary; /* NULL: the law could not be fitted */
   const ptq_view_spectrum *spectra;
   int64_t n_spectra;

@@ -35,7 +35,7 @@ static bool place(const char *name, int64_t *block, char *kind, size_t size) {
  * group. */
 static int choose(const ptq_plot_data *d, int64_t out[PANELS]) {
   int64_t best = -1;
-  const ptq_frame *f = d->frame;
+  const ptq_frame *f = d->whole;
   for (int64_t i = 0; i < f->n; i++) {
     const ptq_obs *o = &f->obs[i];
     if (!ptq_obs_shown(o) || o->n_layers == 0 ||
@@ -72,7 +72,7 @@ static void write_panel(const ptq_plot_data *d, int64_t point, int panel,
     if (!place(l->layer, &block, kind, sizeof kind)) continue;
     ptq_text_addf(&p->script, "%lld %d %.6g\n", (long long)block,
                   ptq_label(kinds, kind), l->sqnr_output);
-    ptq_csv_point(&p->csv, &d->frame->obs[point]);
+    ptq_csv_point(&p->csv, &d->whole->obs[point]);
     ptq_csv_text(&p->csv, l->layer, ',');
     ptq_csv_number(&p->csv, l->sqnr_weight, ',');
     ptq_csv_number(&p->csv, l->sqnr_output, ',');
@@ -124,7 +124,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
   ptq_text_addf(s, "set cbrange [%.6g:%.6g]\n", low, high);
   ptq_plot_panels(s, 1, n, 0.08, 0.12);
   for (int k = 0; k < n; k++) {
-    ptq_plot_title(s, d->frame->obs[point[k]].point->method);
+    ptq_plot_title(s, d->whole->obs[point[k]].point->method);
     if (k + 1 < n)
       ptq_text_add(s, "unset colorbox\n");
     else
@@ -138,7 +138,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
   }
   ptq_text_add(s, "unset multiplot\n");
   char name[256];
-  ptq_obs_name(&d->frame->obs[point[0]], name, sizeof name);
+  ptq_obs_name(&d->whole->obs[point[0]], name, sizeof name);
   ptq_text_add(&p->caption, "Output SQNR of every linear layer of ");
   ptq_html_text(&p->caption, name);
   ptq_text_add(&p->caption,

@@ -9,6 +9,12 @@
 #include "plot.h"
 #include "ptq/base/mem.h"
 
+/* Every so many-th of n points is drawn. */
+static int64_t stride(int64_t n) {
+  enum { DRAWN = 4000 };
+  return 1 + n / DRAWN;
+}
+
 static double log_ratio(const ptq_fit *f, int64_t i) {
   const double y = f->matrix.obs[i]->point->dnll;
   return y > 0.0 && f->matrix.obs[i]->use == PTQ_USE_OK ? log(y / f->fitted[i])
@@ -39,7 +45,7 @@ static ptq_status quantiles(const ptq_fit *f, ptq_picture *p, ptq_err *err) {
   const double scale = n > 0 && sum > 0.0 ? sqrt(sum / (double)n) : 1.0;
   qsort(e, (size_t)n, sizeof *e, compare_doubles);
   ptq_text_add(&p->script, "$q << EOD\n");
-  for (int64_t i = 0; i < n; i++)
+  for (int64_t i = 0; i < n; i += stride(n))
     ptq_text_addf(&p->script, "%.6g %.6g\n",
                   gsl_cdf_ugaussian_Pinv(((double)i + 0.5) / (double)n),
                   e[i] / scale);
@@ -67,7 +73,7 @@ static void write_data(const ptq_plot_data *d, const ptq_fit *f,
                        ptq_labels *models, ptq_picture *p) {
   for (int k = 0; k < d->families.n; k++) {
     ptq_text_addf(&p->script, "$r%d << EOD\n", k);
-    for (int64_t i = 0; i < f->matrix.n; i++) {
+    for (int64_t i = 0; i < f->matrix.n; i += stride(f->matrix.n)) {
       const ptq_obs *o = f->matrix.obs[i];
       const double r = log_ratio(f, i);
       if (!isfinite(r) || ptq_family_of(d, o) != k) continue;
@@ -150,7 +156,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
   PTQ_TRY(quantiles(f, p, err));
   panels(d, &models, p);
   ptq_text_add(&p->csv, PTQ_CSV_POINT "dnll,dnll_se,fitted,log_ratio\n");
-  for (int64_t i = 0; i < f->matrix.n; i++) {
+  for (int64_t i = 0; i < f->matrix.n; i += stride(f->matrix.n)) {
     const ptq_obs *o = f->matrix.obs[i];
     ptq_csv_point(&p->csv, o);
     ptq_csv_number(&p->csv, o->point->dnll, ',');

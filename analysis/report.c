@@ -18,6 +18,8 @@ static const ptq_plot *const plots[] = {
     &ptq_plot_layers,    &ptq_plot_spectra, &ptq_plot_residuals,
     &ptq_plot_importance};
 enum { N_PLOTS = sizeof plots / sizeof plots[0] };
+/* More points make files that no browser likes. */
+enum { DRAWN_MAX = 4000 };
 
 static ptq_status make_dir(const char *dir, ptq_err *err) {
   if (mkdir(dir, 0777) == 0 || (errno == EEXIST && ptq_path_is_dir(dir)))
@@ -170,16 +172,24 @@ ptq_status ptq_report_write(const ptq_report *report, const char *dir,
   const ptq_view_spectrum *spectra = NULL;
   int64_t n_spectra = 0;
   ptq_plot_data data;
+  ptq_frame drawn = {0};
   PTQ_TRY(make_dir(dir, err));
   PTQ_TRY(ptq_path_base(ptq_view_path(report->view), &name, err));
   PTQ_TRY(ptq_view_spectra(report->view, &spectra, &n_spectra, err));
-  ptq_plot_data_init(&data, report->frame, report->summary, spectra, n_spectra);
+  PTQ_TRY(ptq_frame_sample(report->frame, DRAWN_MAX, 1, &drawn, err));
+  ptq_plot_data_init(&data, &drawn, report->summary, spectra, n_spectra);
+  data.whole = report->frame;
   PTQ_TRY(read_layers(report->view, &data, err));
   const size_t stem = strlen(name);
   if (stem > 3 && strcmp(name + stem - 3, ".h5") == 0) name[stem - 3] = '\0';
   head(report, name, &page);
   ptq_page_law(report, &page);
   ptq_page_validation(report, &page);
+  if (drawn.n < report->frame->n)
+    ptq_text_addf(&page,
+                  "<p class=\"note\">The pictures and their data show %lld of "
+                  "%lld points, drawn at random (seed 1).</p>\n",
+                  (long long)drawn.n, (long long)report->frame->n);
   for (int i = 0; i < N_PLOTS; i++)
     PTQ_TRY(add_plot(plots[i], &data, dir, &page, err));
   ptq_page_left_out(report, &page);
@@ -188,6 +198,7 @@ ptq_status ptq_report_write(const ptq_report *report, const char *dir,
   foot(report, &page);
   PTQ_TRY(write_file(dir, "index", ".html", &page, err));
 done:
+  ptq_frame_release(&drawn);
   ptq_text_release(&page);
   ptq_free(name);
   return rc;

@@ -60,8 +60,8 @@ ptq_status ptq_summary_build(const ptq_frame *frame,
   PTQ_TRY(ptq_estimator_find(
       strcmp(estimator->name, "quasi") == 0 ? "censored" : "quasi", &beside,
       err));
-  PTQ_TRY(ptq_frame_sample(frame, PTQ_VALIDATED_MAX, sample_seed, &out->sample,
-                           err));
+  const int64_t most = frame->n > PTQ_VALIDATED_MAX ? PTQ_SAMPLE : frame->n;
+  PTQ_TRY(ptq_frame_sample(frame, most, sample_seed, &out->sample, err));
   PTQ_TRY(run(frame, &out->sample, estimator, name, formula, &options->fit,
               &out->law, err));
   if (!out->law.fitted) {

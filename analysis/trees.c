@@ -208,7 +208,7 @@ static ptq_status tune(ptq_grove *g, ptq_err *err) {
   PTQ_TRY(
       ptq_alloc(&s.error, s.n_steps * t->n, sizeof *s.error, "errors", err));
   /* many points: one fold is enough to judge by */
-  const int tried = t->n > 20000 ? 1 : folds;
+  const int tried = t->n > 600 ? 1 : folds;
   for (int f = 0; f < tried; f++) {
     for (int64_t i = 0; i < t->n; i++) keep[i] = t->cluster[i] % folds != f;
     PTQ_TRY(hold_out_fold(g->kind, t, keep, &s, err));

@@ -10,6 +10,9 @@
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 
+/* Of a sample of many points, so many folds tell as much as more. */
+enum { FOLDS = 6 };
+
 static int compare_doubles(const void *a, const void *b) {
   const double x = *(const double *)a, y = *(const double *)b;
   return (x > y) - (x < y);
@@ -198,6 +201,8 @@ static ptq_status number_groups(task *t, const ptq_split *split,
   char(*names)[PTQ_LEVEL_MAX] = NULL, text[PTQ_LEVEL_MAX];
   const ptq_model_row *last = NULL; /* of the point before */
   int last_fold = -1;
+  const int most =
+      !t->frame->sampled || split->most < FOLDS ? split->most : FOLDS;
   for (int64_t i = 0; i < t->frame->n; i++) {
     const ptq_obs *o = &t->frame->obs[i];
     t->fold[i] = -1;
@@ -216,9 +221,9 @@ static ptq_status number_groups(task *t, const ptq_split *split,
       PTQ_TRY(ptq_grow(&names, g, g + 1, sizeof *names, "groups", err));
       (void)ptq_text_copy(names[v->n_groups++], sizeof *names, text);
     }
-    t->fold[i] = last_fold = (int)(g % split->most);
+    t->fold[i] = last_fold = (int)(g % most);
   }
-  v->n_folds = v->n_groups < split->most ? v->n_groups : split->most;
+  v->n_folds = v->n_groups < most ? v->n_groups : most;
 done:
   ptq_free(names);
   return rc;

@@ -5,6 +5,7 @@
 #   GPTQ of a 4096 x 4096 layer, beside the matrix products of that size
 #   36 MX formats of it by static GPTQ, beside 36 single runs
 #   rounding of a 4096 x 4096 matrix to every number format, beside memcpy
+#   100,000 points: a regression on 40 columns, a forest, the report
 #   the forward pass on SmolLM2-135M at 512 and 2048 tokens: the share of what
 #   the same two processes reach multiplying matrices, and, turn by turn,
 #   transformers in float32 on two threads
@@ -34,6 +35,14 @@ echo "== one layer, 36 formats =="
 echo
 echo "== rounding =="
 "$build/tests/bench/bench_round"
+echo
+echo "== laws: 100,000 points =="
+laws=$(mktemp -d)
+"$build/tests/bench/bench_laws" "$laws/laws.h5"
+start=$SECONDS
+"$build/ptqsweep" report "$laws/laws.h5" -o "$laws/report" >/dev/null
+echo "report $((SECONDS - start)) s"
+rm -rf "$laws"
 echo
 echo "== forward pass, SmolLM2-135M =="
 if [ "$rivals" = 1 ]; then

@@ -57,6 +57,7 @@ typedef struct ptq_frame {
   const ptq_model_row *models; /* borrowed; [n_models] subjects */
   int64_t n_models;
   ptq_model_traits *traits; /* owned; [n_models], NULL without spectra */
+  bool sampled;             /* some of another frame's points */
 } ptq_frame;
 
 /** The tables a frame is made of; borrowed, and outlive the frame. */

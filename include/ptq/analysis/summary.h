@@ -11,7 +11,7 @@
 #include "ptq/analysis/statement.h"
 #include "ptq/base/text.h"
 
-enum { PTQ_ALSO_MAX = 8, PTQ_VALIDATED_MAX = 4000 };
+enum { PTQ_ALSO_MAX = 8, PTQ_VALIDATED_MAX = 2000, PTQ_SAMPLE = 1000 };
 
 /** One formula by one estimator. */
 typedef struct ptq_law_result {

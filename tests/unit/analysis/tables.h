@@ -13,7 +13,12 @@
 #include "ptq/base/rng.h"
 #include "ptq/base/text.h"
 
-enum { TABLE_MAX = 2048, TABLE_MODELS = 32 };
+/* The benchmark defines larger ones. */
+#ifndef PTQ_TEST_TABLE_MAX
+#define PTQ_TEST_TABLE_MAX 2048
+#define PTQ_TEST_TABLE_MODELS 32
+#endif
+enum { TABLE_MAX = PTQ_TEST_TABLE_MAX, TABLE_MODELS = PTQ_TEST_TABLE_MODELS };
 
 typedef struct tables {
   ptq_point_row points[TABLE_MAX];
