@@ -341,6 +341,7 @@ static void send_stop(coordinator *c, const ptq_dist_summary *out,
     *to = (ptq_ending_rank){.lost = from->state == PTQ_RANK_LOST,
                             .gone = from->gone,
                             .watchable = from->watchable,
+                            .heard = from->state != PTQ_RANK_NEW,
                             .peer = from->peer,
                             .request = MPI_REQUEST_NULL};
     if (!to->lost && ptq_wire_post(c->comm, i, &e->stop, (int)sizeof e->stop,

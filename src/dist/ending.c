@@ -17,6 +17,10 @@
 /* For a small message to leave, and for processes to end. */
 static const double moment_s = 2.0;
 
+/* For a rank that was not heard all the run: it most likely died before its
+ * first word, and then nothing tells that its process is gone. */
+static const double stranger_s = 10.0;
+
 /** Tell the script that runs mpirun how the run ended. */
 static void write_exit_file(MPI_Comm comm, int exit_code) {
   const char *path = getenv("PTQSWEEP_EXIT_FILE");
@@ -73,7 +77,7 @@ static bool all_said_goodbye(ptq_dist_ending *e) {
 }
 
 /** Hear the goodbyes of those who live; who does not speak in time is
- * lost. */
+ * lost, who never spoke sooner. */
 static void await_goodbyes(ptq_dist_ending *e) {
   const double start = ptq_nap_clock();
   ptq_nap nap = {0};
@@ -87,9 +91,13 @@ static void await_goodbyes(ptq_dist_ending *e) {
       continue;
     }
     ptq_nap_take(&nap);
-    if (ptq_nap_clock() - start < e->patience_s) continue;
-    for (int i = 1; i < e->size; i++)
-      if (!e->ranks[i].bye) e->ranks[i].lost = true;
+    const double waited = ptq_nap_clock() - start;
+    for (int i = 1; i < e->size; i++) {
+      ptq_ending_rank *it = &e->ranks[i];
+      const double limit =
+          it->heard || e->patience_s < stranger_s ? e->patience_s : stranger_s;
+      if (!it->bye && waited >= limit) it->lost = true;
+    }
   }
 }
 

@@ -13,6 +13,7 @@ typedef struct ptq_ending_rank {
   bool lost;      /* will not be waited for */
   bool gone;      /* its process has ended */
   bool watchable; /* peer is of this host */
+  bool heard;     /* has said hello in its time */
   bool bye;       /* its files are closed */
   ptq_peer peer;
   MPI_Request request; /* STOP or LEAVE on its way */

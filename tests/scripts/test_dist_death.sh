@@ -102,6 +102,14 @@ finish 0
 all_done
 lost 2
 
+# Rank 2 dies before it said a word: nothing tells that its process is gone, and
+# the end does not take the minute that others have to say goodbye.
+PTQ_FAKE_MUTE=2 PTQ_FAKE_PATIENCE=60 start mute 4 8 2 2 20
+finish 0
+all_done
+took=$(($(date +%s) - began))
+[ $took -le 25 ] || complain "$took s for a rank that was never heard"
+
 # It is given up after two seconds of silence, and comes back.
 start woken 3 30 4 4 40
 victim=$((RANDOM % 2 + 1))

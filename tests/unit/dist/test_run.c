@@ -16,6 +16,7 @@
  */
 #include <math.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -338,12 +339,20 @@ static int run_for_script(char **argv) {
   const char *job = getenv("PMIX_NAMESPACE");
   fprintf(f.out, "job %s\npid %ld\n", job != NULL ? job : "0", (long)getpid());
   fflush(f.out);
-  const ptq_dist_options options = {.heartbeat_s = 0.2,
-                                    .silence_factor = 4.0,
-                                    .silence_min_s = 2.0,
-                                    .max_attempts = 3,
-                                    .progress = true};
+  const char *mute = getenv("PTQ_FAKE_MUTE");
+  const char *patience = getenv("PTQ_FAKE_PATIENCE");
+  const ptq_dist_options options = {
+      .heartbeat_s = 0.2,
+      .silence_factor = 4.0,
+      .silence_min_s = patience != NULL ? atof(patience) : 2.0,
+      .max_attempts = 3,
+      .progress = true};
   const ptq_dist_ops ops = fake_ops(&f);
+  if (mute != NULL && atoi(mute) == rank) { /* dies before its first word */
+    MPI_Comm comm;
+    MPI_Comm_dup(MPI_COMM_WORLD, &comm); /* as ptq_dist_run does */
+    raise(SIGKILL);
+  }
   const double cpu = cpu_seconds();
   ptq_signals_forget();
   if (ptq_dist_run(MPI_COMM_WORLD, &f.plan, &ops, &options, &sum, &err) !=
