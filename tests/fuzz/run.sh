@@ -15,11 +15,14 @@ flags="-O1 -g -fsanitize=fuzzer-no-link,address,undefined"
 cmake -S "$top" -B "$build" -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug \
   -DCMAKE_C_FLAGS_DEBUG="$flags -fno-sanitize-recover=undefined" \
   -DPTQ_FUZZ=ON >/dev/null
+scratch=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo /tmp)")
+trap 'rm -rf "$scratch"' EXIT
 for target in "${targets[@]}"; do
   cmake --build "$build" --target "fuzz_$target" -j 2 >/dev/null
   mkdir -p "$build/found/$target"
-  (cd "$build/found" && "$build/tests/fuzz/fuzz_$target" -runs="$runs" \
-    -max_len=4096 -timeout=10 -print_final_stats=1 -verbosity=0 \
-    "$target" "$top/tests/fuzz/corpus/$target")
-  rm -rf /dev/shm/ptq-fuzz-* /tmp/ptq-fuzz-*
+  mkdir "$scratch/$target"
+  (cd "$build/found" && PTQ_FUZZ_SCRATCH=$scratch/$target \
+    "$build/tests/fuzz/fuzz_$target" -runs="$runs" -max_len=4096 \
+    -timeout=10 -print_final_stats=1 -verbosity=0 "$target" \
+    "$top/tests/fuzz/corpus/$target")
 done
