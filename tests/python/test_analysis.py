@@ -5,6 +5,7 @@ analysis/requirements.txt) if that is set; R where it is installed."""
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -129,6 +130,28 @@ class Analysis(unittest.TestCase):
         text = self.run_whole(PYTHON, ROOT / "analysis/examples/with_pandas.py",
                               self.dir / "s.h5")
         self.assertIn("lose more than two standard errors", text)
+
+    def test_installed_library_serves_another_program(self):
+        """Headers, archives and pkg-config of an installation, and the C
+        example built and run against them."""
+        build = os.environ["PTQ_BINARY_DIR"]
+        cache = pathlib.Path(build, "CMakeCache.txt").read_text()
+        if re.search(r"^PTQ_SANITIZE:BOOL=ON", cache, re.MULTILINE):
+            self.skipTest("archives of a sanitized build want its flags")
+        prefix = self.dir / "prefix"
+        self.run_whole("cmake", "--install", build, "--prefix", prefix)
+        pc, = prefix.rglob("ptqsweep.pc")
+        env = {**os.environ, "PKG_CONFIG_PATH": str(pc.parent)}
+        flags = subprocess.run(
+            ["pkg-config", f"--define-variable=prefix={prefix}", "--cflags",
+             "--libs", "ptqsweep"], env=env, capture_output=True, text=True,
+            check=True).stdout.split()
+        self.run_whole("cc", "-std=c11", "-Wall", "-Werror",
+                       ROOT / "analysis/examples/with_c.c", *flags, "-o",
+                       self.dir / "with_c")
+        text = self.run_whole(self.dir / "with_c", self.dir / "s.h5")
+        self.assertIn("bits_per_weight", text)
+        self.assertIn("first point: dnll ", text)
 
     @unittest.skipUnless(R, "Rscript not installed")
     def test_r_example_runs(self):
