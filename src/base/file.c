@@ -177,26 +177,39 @@ static ptq_status write_all(int fd, const char *data, size_t size,
   return PTQ_OK;
 }
 
+/* What is written in place: a device, a pipe, a terminal. A file renamed onto
+ * one would take its name from everybody. */
+static bool is_special(const char *path) {
+  struct stat st;
+  return stat(path, &st) == 0 && !S_ISREG(st.st_mode);
+}
+
 ptq_status ptq_file_write_atomic(const char *path, const void *data,
                                  size_t size, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_text temp = {0};
+  const bool in_place = is_special(path);
+  bool made = false;
   int fd = -1;
-  ptq_text_addf(&temp, "%s.tmp.%ld", path, (long)getpid());
+  if (in_place)
+    ptq_text_add(&temp, path);
+  else
+    ptq_text_addf(&temp, "%s.tmp.%ld", path, (long)getpid());
   if (temp.rc != PTQ_OK) PTQ_TRY(PTQ_FAIL(err, PTQ_E_NOMEM, "a path"));
   fd = open(temp.buf, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (fd < 0)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_IO, "cannot write '%s': %s", path,
                      strerror(errno)));
+  made = !in_place;
   PTQ_TRY(write_all(fd, data, size, path, err));
   const int closed = close(fd);
   fd = -1;
-  if (closed != 0 || rename(temp.buf, path) != 0)
+  if (closed != 0 || (!in_place && rename(temp.buf, path) != 0))
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_IO, "cannot write '%s': %s", path,
                      strerror(errno)));
 done:
   if (fd >= 0) close(fd);
-  if (rc != PTQ_OK && temp.buf != NULL) (void)unlink(temp.buf);
+  if (rc != PTQ_OK && made) (void)unlink(temp.buf);
   ptq_text_release(&temp);
   return rc;
 }

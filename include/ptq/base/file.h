@@ -38,7 +38,8 @@ ptq_status ptq_path_dir(const char *path, char **out, ptq_err *err);
 /** Last component of `path`, trailing slashes ignored; freed with ptq_free. */
 ptq_status ptq_path_base(const char *path, char **out, ptq_err *err);
 
-/** Write `size` bytes to `path` through a temporary file and rename. */
+/** Write `size` bytes to `path` through a temporary file and rename; straight
+ * into what is there and no regular file (a device, a pipe). */
 ptq_status ptq_file_write_atomic(const char *path, const void *data,
                                  size_t size, ptq_err *err);
 

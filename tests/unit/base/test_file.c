@@ -5,9 +5,11 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ptq/base/file.h"
@@ -36,6 +38,24 @@ static void what_is_written_is_read(void **state) {
   assert_int_equal(size, 3);
   assert_memory_equal(text, "a\0b\0", 4);
   ptq_free(text);
+}
+
+static void a_pipe_is_written_into_and_stays(void **state) {
+  (void)state;
+  struct stat st;
+  char got[8] = {0};
+  const char *pipe = "test_file_pipe";
+  (void)unlink(pipe);
+  assert_int_equal(mkfifo(pipe, 0600), 0);
+  const int fd = open(pipe, O_RDONLY | O_NONBLOCK);
+  assert_true(fd >= 0);
+  assert_int_equal(ptq_file_write_atomic(pipe, "12345", 5, NULL), PTQ_OK);
+  assert_int_equal(read(fd, got, sizeof got), 5);
+  assert_string_equal(got, "12345");
+  assert_int_equal(close(fd), 0);
+  assert_int_equal(stat(pipe, &st), 0);
+  assert_true(S_ISFIFO(st.st_mode));
+  assert_int_equal(unlink(pipe), 0);
 }
 
 static void a_large_file_is_refused_and_a_missing_one_named(void **state) {
@@ -152,6 +172,7 @@ static void a_wrong_npy_array_is_refused_with_the_reason(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_pipe_is_written_into_and_stays),
       cmocka_unit_test(what_is_written_is_read),
       cmocka_unit_test(a_large_file_is_refused_and_a_missing_one_named),
       cmocka_unit_test(reading_past_the_end_says_truncated),
