@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "ptq/base/mem.h"
+
 /* Fit one formula, and validate it on `validated` (NULL: not); what it fails of
  * is kept in the result. */
 static ptq_status run(const ptq_frame *frame, const ptq_frame *validated,
@@ -44,6 +46,21 @@ static void release_law(ptq_law_result *r) {
   for (int i = 0; i < r->n_splits; i++) ptq_validation_release(&r->splits[i]);
 }
 
+static ptq_status resample(ptq_summary *s, const char *text,
+                           const ptq_summary_options *options, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_formula formula;
+  PTQ_TRY(ptq_formula_parse(text, &formula, err));
+  PTQ_TRY(ptq_alloc(&s->resampled, s->law.fit.matrix.k, sizeof *s->resampled,
+                    "resamples", err));
+  s->n_resamples = options->resamples;
+  PTQ_TRY(ptq_bootstrap_models(&s->law.fit, &formula, &options->fit, s->frame,
+                               s->n_resamples, sample_seed, s->resampled,
+                               &s->n_resamples_failed, err));
+done:
+  return rc;
+}
+
 ptq_status ptq_summary_build(const ptq_frame *frame,
                              const ptq_summary_options *options,
                              ptq_summary *out, ptq_err *err) {
@@ -76,6 +93,7 @@ ptq_status ptq_summary_build(const ptq_frame *frame,
     PTQ_TRY(run(frame, NULL, e, name, formula, &options->fit,
                 &out->also[out->n_also++], err));
   }
+  if (options->resamples > 0) PTQ_TRY(resample(out, formula, options, err));
   PTQ_TRY(ptq_statements_test(frame, &out->statements, err));
   const ptq_contest_options contest = {.estimator = estimator,
                                        .fit = options->fit,
@@ -94,5 +112,6 @@ void ptq_summary_release(ptq_summary *s) {
   for (int i = 0; i < s->n_also; i++) release_law(&s->also[i]);
   ptq_contest_release(&s->contest);
   ptq_frame_release(&s->sample);
+  ptq_free(s->resampled);
   *s = (ptq_summary){0};
 }

@@ -313,6 +313,18 @@ static void estimators(const ptq_summary *s, ptq_text *out) {
   ptq_text_add(out, "\n");
 }
 
+static void resampled(const ptq_summary *s, ptq_text *out) {
+  ptq_text_addf(out,
+                "the law by cluster bootstrap: %lld resamples of models (seed "
+                "1), %lld could not be fitted\n",
+                (long long)s->n_resamples, (long long)s->n_resamples_failed);
+  for (int64_t j = 0; j < s->law.fit.matrix.k; j++)
+    ptq_text_addf(out, "  %-26s std.error %.3g, 95 %% interval [%.4g, %.4g]\n",
+                  s->law.fit.matrix.columns[j].name, s->resampled[j].std_error,
+                  s->resampled[j].low, s->resampled[j].high);
+  ptq_text_add(out, "\n");
+}
+
 static void statements(const ptq_statements *all, ptq_text *out) {
   ptq_text_add(out, "what the paper states, tested here (p corrected for "
                     "their number by Holm)\n");
@@ -337,6 +349,7 @@ void ptq_summary_text(const ptq_summary *s, const char *store, ptq_text *out) {
   ptq_text_add(out, "\n\n");
   law_block(&s->law, s->frame, out);
   law_block(&s->beside, s->frame, out);
+  if (s->resampled != NULL) resampled(s, out);
   estimators(s, out);
   statements(&s->statements, out);
   if (s->sample.n < s->frame->n)

@@ -23,6 +23,12 @@ static ptq_status read_options(const ptq_args *args, ptq_summary_options *o,
   if (o->formula != NULL) PTQ_TRY(ptq_formula_parse(o->formula, &formula, err));
   if (o->estimator != NULL)
     PTQ_TRY(ptq_estimator_find(o->estimator, &estimator, err));
+  long resamples = 0;
+  PTQ_TRY(ptq_args_int(args, "bootstrap", 0, &resamples, err));
+  if (resamples < 0 || resamples > 100000)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "--bootstrap: %ld is not in [0, 100000]",
+                     resamples));
+  o->resamples = resamples;
   o->no_comparison = ptq_args_has(args, "no-comparison");
   o->no_trees = ptq_args_has(args, "no-trees");
   o->fit.ignore_noise = ptq_args_has(args, "ignore-noise");
@@ -75,6 +81,7 @@ static const ptq_option options[] = {
     {"power", 0, "P", "quasi: variance = phi mean^P + dnll_se^2"},
     {"ignore-noise", 0, NULL, "quasi: leave dnll_se out of the variance"},
     {"no-trees", 0, NULL, "leave forest and boosting out of the comparison"},
+    {"bootstrap", 0, "N", "errors of the law by N resamples of models"},
     {"no-comparison", 0, NULL, "the law alone, in a fraction of the time"},
     {"json", 0, NULL, "print JSON"},
     {NULL, 0, NULL, NULL}};

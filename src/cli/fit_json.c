@@ -232,6 +232,26 @@ static json_t *comparison(const ptq_contest *c) {
   return all;
 }
 
+static json_t *bootstrap(const ptq_summary *s) {
+  json_t *rows = json_array();
+  if (s->resampled == NULL) {
+    json_decref(rows);
+    return json_null();
+  }
+  for (int64_t j = 0; j < s->law.fit.matrix.k; j++)
+    json_array_append_new(
+        rows,
+        json_pack("{s:s,s:o,s:o,s:o}", "name",
+                  s->law.fit.matrix.columns[j].name, "std_error_bootstrap",
+                  number(s->resampled[j].std_error), "ci_low",
+                  number(s->resampled[j].low), "ci_high",
+                  number(s->resampled[j].high)));
+  return json_pack("{s:s,s:I,s:I,s:i,s:o}", "over", "models", "resamples",
+                   (json_int_t)s->n_resamples, "failed",
+                   (json_int_t)s->n_resamples_failed, "seed", 1, "coefficients",
+                   rows);
+}
+
 static json_t *statements(const ptq_statements *all) {
   json_t *rows = json_array();
   for (int i = 0; i < all->n; i++) {
@@ -259,12 +279,12 @@ ptq_status ptq_fit_print_json(const ptq_summary *s, const char *store,
     json_array_append_new(others, entry(&s->contest.entry[i]));
   ptq_text equation = {0};
   ptq_fit_equation(&s->law.fit, &equation);
-  json_t *root =
-      json_pack("{s:s,s:I,s:I,s:s,s:o,s:o,s:o,s:o}", "store", store, "n_points",
-                (json_int_t)s->frame->n, "n_validated", (json_int_t)s->sample.n,
-                "equation", ptq_text_str(&equation), "fits", fits, "laws",
-                others, "comparison", comparison(&s->contest), "statements",
-                statements(&s->statements));
+  json_t *root = json_pack(
+      "{s:s,s:I,s:I,s:s,s:o,s:o,s:o,s:o,s:o}", "store", store, "n_points",
+      (json_int_t)s->frame->n, "n_validated", (json_int_t)s->sample.n,
+      "equation", ptq_text_str(&equation), "fits", fits, "laws", others,
+      "comparison", comparison(&s->contest), "statements",
+      statements(&s->statements), "bootstrap", bootstrap(s));
   char *text = root != NULL
                    ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12))
                    : NULL;

@@ -7,6 +7,7 @@
 #ifndef PTQ_ANALYSIS_SUMMARY_H
 #define PTQ_ANALYSIS_SUMMARY_H
 
+#include "ptq/analysis/bootstrap.h"
 #include "ptq/analysis/contest.h"
 #include "ptq/analysis/statement.h"
 #include "ptq/base/text.h"
@@ -31,6 +32,9 @@ typedef struct ptq_summary {
   ptq_law_result beside;  /* the censored fit, or quasi beside another */
   ptq_law_result also[PTQ_ALSO_MAX]; /* the same by every other estimator */
   int n_also;
+  ptq_resampled *resampled; /* owned; [law.fit.matrix.k] by models, NULL: not
+                               asked for */
+  int64_t n_resamples, n_resamples_failed;
   ptq_statements statements; /* of the paper, tested */
   ptq_contest contest;       /* all laws under all splits */
   ptq_frame sample; /* owned; what is validated, the frame itself or some of
@@ -41,6 +45,7 @@ typedef struct ptq_summary_options {
   const char *formula;   /* NULL: the first named law; borrowed */
   const char *estimator; /* NULL: quasi */
   ptq_fit_options fit;
+  int64_t resamples;  /* of the cluster bootstrap of the law; 0: none */
   bool no_trees;      /* leave forest and boosting out of the comparison */
   bool no_comparison; /* the law alone: an empty contest */
 } ptq_summary_options;
