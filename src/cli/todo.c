@@ -76,8 +76,19 @@ done:
   return rc;
 }
 
+static ptq_status give_up_subject(ptq_store *st, int64_t subject,
+                                  int64_t deaths, ptq_err *err) {
+  ptq_subject_result r = {.subject = subject, .state = PTQ_STATE_FAILED};
+  ptq_row_clear(ptq_table_get(PTQ_TABLE_MODELS), &r.row);
+  (void)snprintf(r.message, sizeof r.message,
+                 "rank vanished %lld time%s while measuring this model",
+                 (long long)deaths, deaths == 1 ? "" : "s");
+  return ptq_store_put_subject(st, &r, err);
+}
+
 static ptq_status find_subjects(ptq_store *st, const past *p, int64_t m,
-                                bool retry, ptq_todo *t, ptq_err *err) {
+                                int max_attempts, bool retry, ptq_todo *t,
+                                ptq_err *err) {
   ptq_status rc = PTQ_OK;
   for (int64_t i = 0; i < m; i++) {
     t->subject_deaths[i] = p->subjects[i].deaths;
@@ -87,6 +98,10 @@ static ptq_status find_subjects(ptq_store *st, const past *p, int64_t m,
     if (retry && t->subject_deaths[i] > 0) {
       PTQ_TRY(ptq_store_forgive_subject(st, i, err));
       t->subject_deaths[i] = 0;
+    } else if (t->subject_deaths[i] >= max_attempts) {
+      PTQ_TRY(give_up_subject(st, i, t->subject_deaths[i], err));
+      t->n_failed++;
+      continue;
     }
     t->subjects[i] = PTQ_TODO_ANY;
     t->n_subjects++;
@@ -108,7 +123,8 @@ ptq_status ptq_todo_find(ptq_store *st, int64_t n_points, int64_t n_subjects,
                     err));
   PTQ_TRY(past_read(st, n_points, n_subjects, &p, &out->n_bad, err));
   PTQ_TRY(find_points(st, &p, n_points, max_attempts, retry_failed, out, err));
-  PTQ_TRY(find_subjects(st, &p, n_subjects, retry_failed, out, err));
+  PTQ_TRY(
+      find_subjects(st, &p, n_subjects, max_attempts, retry_failed, out, err));
 done:
   past_release(&p);
   if (rc != PTQ_OK) ptq_todo_release(out);

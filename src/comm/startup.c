@@ -17,7 +17,7 @@
 enum { MAX_PEERS = 4096 };
 static const long period_ns = 100000000;
 /* Ranks of a host that are not all there after this long died early. */
-static const int patience_periods = 600;
+static const int patience_periods = 150;
 
 /* The one watch of this process. */
 static struct {
@@ -51,6 +51,23 @@ static int find_peers(pid_t parent, pid_t *out, int max) {
   return n;
 }
 
+/** Is `parent` Open MPI's launcher itself, so that every rank of this host is
+ * its child? Not where a script stands in between. */
+static bool is_launcher(pid_t parent) {
+  static const char *const names[] = {"mpirun",  "mpiexec", "orterun", "orted",
+                                      "prterun", "prte",    "prted"};
+  char path[64], name[64] = "";
+  (void)snprintf(path, sizeof path, "/proc/%ld/comm", (long)parent);
+  FILE *f = fopen(path, "r");
+  if (f == NULL) return false;
+  if (fgets(name, sizeof name, f) == NULL) name[0] = '\0';
+  (void)fclose(f);
+  name[strcspn(name, "\n")] = '\0';
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+    if (strcmp(name, names[i]) == 0) return true;
+  return false;
+}
+
 static bool is_among(pid_t pid, const pid_t *pids, int n) {
   for (int i = 0; i < n; i++)
     if (pids[i] == pid) return true;
@@ -71,7 +88,8 @@ static void end_all(const char *what, long pid) {
 static void *look(void *unused) {
   const struct timespec pause = {0, period_ns};
   pid_t seen[MAX_PEERS], now[MAX_PEERS];
-  int n_seen = 0, most = 0;
+  const bool launched = is_launcher(watch.parent);
+  int n_seen = 0;
   (void)unused;
   for (int periods = 0; !atomic_load(&watch.stop); periods++) {
     const int n = find_peers(watch.parent, now, MAX_PEERS);
@@ -81,9 +99,7 @@ static void *look(void *unused) {
         end_all("a rank of this host died", (long)seen[i]);
     memcpy(seen, now, (size_t)n * sizeof *now);
     n_seen = n;
-    if (n > most) most = n;
-    /* Alone below its parent it was started by a script: who knows. */
-    if (most > 1 && n < watch.n_peers && periods > patience_periods)
+    if (launched && n < watch.n_peers && periods > patience_periods)
       end_all("a rank of this host never came up", (long)watch.parent);
     (void)nanosleep(&pause, NULL);
   }
