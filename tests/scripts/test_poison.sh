@@ -138,29 +138,3 @@ done
 [ "$(done_points)" = "points: 4 done" ] || complain "$(done_points)"
 [ "$(point attempts)" = 1 ] || complain "$(point attempts) attempts"
 pass "three kills of the whole run count for nothing"
-
-# --- A model's own item -------------------------------------------------------
-rm -f poison.h5
-measuring() {
-  "$PTQSWEEP" status poison.h5 --json 2>/dev/null | "$PTQ_PYTHON" -c 'import json, sys
-told = json.load(sys.stdin)
-sys.exit(not (told["running"] and told["subjects"]["started"]))' 2>/dev/null
-}
-for attempt in 1 2; do
-  "$PTQSWEEP" run sweep.yaml -o poison.h5 --quiet >run.log 2>&1 &
-  run=$!
-  for i in $(seq 400); do
-    ! measuring || break
-    sleep 0.01
-  done
-  kill -SEGV $run || complain "the model was never measured"
-  wait $run || true
-done
-got=0
-"$PTQSWEEP" run sweep.yaml -o poison.h5 --quiet >run.log 2>&1 || got=$?
-[ "$got" = 3 ] || complain "status $got after two deaths of a model's own item"
-"$PTQSWEEP" status poison.h5 | grep -q 'llama-3m  *failed  *4/4 points' ||
-  complain "the model is not failed"
-"$PTQSWEEP" run sweep.yaml -o poison.h5 --quiet --retry-failed
-"$PTQSWEEP" status poison.h5 | grep -q 'llama-3m  *done' || complain "not retried"
-pass "a model that kills its ranks"
