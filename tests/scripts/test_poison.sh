@@ -4,6 +4,8 @@
 # the signal as its message or "rank vanished", whether or not the run outlives
 # its ranks; a kill of the whole run is never held against a point.
 . "$(dirname "$0")/common.sh"
+# A sanitizer would turn deadly signals into exits.
+export ASAN_OPTIONS=${ASAN_OPTIONS:-}:handle_segv=0:handle_sigbus=0
 make_texts
 ln -s "$PTQ_SOURCE_DIR/sweeps/zoo/llama-3m" llama-3m
 cat >sweep.yaml <<'YAML'
