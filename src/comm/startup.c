@@ -8,16 +8,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "guard.h"
+#include "peers.h"
 #include "ptq/base/log.h"
 
 enum { MAX_PEERS = 4096 };
 static const long period_ns = 100000000;
 /* Ranks of a host that are not all there after this long died early. */
 static const int patience_periods = 150;
+/* A launcher without ranks that is still there after this long is stuck. */
+static const int launcher_patience_ms = 10000;
 
 /* The one watch of this process. */
 static struct {
@@ -26,47 +29,8 @@ static struct {
   atomic_bool stop, mpi;
   pid_t parent;
   int n_peers; /* ranks of this host, this one included */
+  ptq_guard guard;
 } watch;
-
-/** Processes that run this program as children of `parent`, at most `max`;
- * -1 where /proc does not tell. Zombies have no exe and are not among them. */
-static int find_peers(pid_t parent, pid_t *out, int max) {
-  struct stat mine, theirs;
-  char path[64];
-  int n = 0;
-  (void)snprintf(path, sizeof path, "/proc/%ld/task/%ld/children", (long)parent,
-                 (long)parent);
-  FILE *f = fopen(path, "r");
-  if (f == NULL || stat("/proc/self/exe", &mine) != 0) {
-    if (f != NULL) (void)fclose(f);
-    return -1;
-  }
-  for (long pid; n < max && fscanf(f, "%ld", &pid) == 1;) {
-    (void)snprintf(path, sizeof path, "/proc/%ld/exe", pid);
-    if (stat(path, &theirs) == 0 && theirs.st_ino == mine.st_ino &&
-        theirs.st_dev == mine.st_dev)
-      out[n++] = (pid_t)pid;
-  }
-  (void)fclose(f);
-  return n;
-}
-
-/** Is `parent` Open MPI's launcher itself, so that every rank of this host is
- * its child? Not where a script stands in between. */
-static bool is_launcher(pid_t parent) {
-  static const char *const names[] = {"mpirun",  "mpiexec", "orterun", "orted",
-                                      "prterun", "prte",    "prted"};
-  char path[64], name[64] = "";
-  (void)snprintf(path, sizeof path, "/proc/%ld/comm", (long)parent);
-  FILE *f = fopen(path, "r");
-  if (f == NULL) return false;
-  if (fgets(name, sizeof name, f) == NULL) name[0] = '\0';
-  (void)fclose(f);
-  name[strcspn(name, "\n")] = '\0';
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-    if (strcmp(name, names[i]) == 0) return true;
-  return false;
-}
 
 static bool is_among(pid_t pid, const pid_t *pids, int n) {
   for (int i = 0; i < n; i++)
@@ -88,11 +52,11 @@ static void end_all(const char *what, long pid) {
 static void *look(void *unused) {
   const struct timespec pause = {0, period_ns};
   pid_t seen[MAX_PEERS], now[MAX_PEERS];
-  const bool launched = is_launcher(watch.parent);
+  const bool launched = ptq_peers_is_launcher(watch.parent);
   int n_seen = 0;
   (void)unused;
   for (int periods = 0; !atomic_load(&watch.stop); periods++) {
-    const int n = find_peers(watch.parent, now, MAX_PEERS);
+    const int n = ptq_peers_find(watch.parent, false, now, MAX_PEERS);
     if (n < 0 || getppid() != watch.parent) return NULL;
     for (int i = 0; i < n_seen; i++)
       if (!is_among(seen[i], now, n))
@@ -111,6 +75,10 @@ void ptq_startup_begin(void) {
   watch.n_peers = size != NULL ? atoi(size) : 1;
   watch.parent = getppid();
   if (watch.n_peers < 2 || watch.n_peers > MAX_PEERS || watch.runs) return;
+  /* Two of them, as one may be killed before it could. */
+  const char *rank = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
+  if (rank != NULL && atoi(rank) < 2)
+    ptq_guard_begin(&watch.guard, watch.parent, launcher_patience_ms);
   atomic_store(&watch.stop, false);
   watch.runs = pthread_create(&watch.thread, NULL, look, NULL) == 0;
 }
@@ -123,4 +91,5 @@ void ptq_startup_end(void) {
   atomic_store(&watch.stop, true);
   if (watch.runs) (void)pthread_join(watch.thread, NULL);
   watch.runs = false;
+  ptq_guard_end(&watch.guard);
 }

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "guard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "peers.h"
+
+static const int period_ms = 100;
+
+/** Leave nothing open but `keep`: whoever reads what the run prints waits for
+ * the last writer. */
+static void close_all_but(int keep) {
+  const long max = sysconf(_SC_OPEN_MAX);
+  for (int fd = 0; fd < (max > 0 && max < 4096 ? (int)max : 4096); fd++)
+    if (fd != keep) (void)close(fd);
+  for (int fd = 0; fd < 3; fd++)
+    if (open("/dev/null", O_RDWR) < 0) break;
+}
+
+/** Wait a period; true when the rank that forked this guard released it. A
+ * rank that died only lets go of its end. */
+static bool released(int *leash) {
+  struct pollfd p = {.fd = *leash, .events = POLLIN};
+  char word;
+  if (poll(&p, 1, period_ms) <= 0 || *leash < 0) return false;
+  if (read(*leash, &word, 1) == 1) return true;
+  (void)close(*leash);
+  *leash = -1; /* which poll passes over */
+  return false;
+}
+
+static void guard(pid_t launcher, int leash, int patience_ms) {
+  int orphaned_ms = 0;
+  while (!released(&leash) && ptq_peers_is_launcher(launcher)) {
+    orphaned_ms = ptq_peers_find(launcher, true, NULL, 0) == 0
+                      ? orphaned_ms + period_ms
+                      : 0;
+    if (orphaned_ms < patience_ms) continue;
+    (void)kill(launcher, SIGKILL); /* it no longer hears anything else */
+    break;
+  }
+  _exit(0);
+}
+
+void ptq_guard_begin(ptq_guard *g, pid_t launcher, int patience_ms) {
+  int ends[2];
+  *g = (ptq_guard){0, -1};
+  if (!ptq_peers_is_launcher(launcher) || pipe(ends) != 0) return;
+  g->pid = fork();
+  if (g->pid == 0) {
+    (void)setsid(); /* out of reach of who ends the rank's group */
+    close_all_but(ends[0]);
+    guard(launcher, ends[0], patience_ms);
+  }
+  (void)close(ends[0]);
+  g->leash = ends[1];
+  (void)fcntl(g->leash, F_SETFD, FD_CLOEXEC);
+  if (g->pid > 0) return;
+  (void)close(g->leash);
+  *g = (ptq_guard){0, -1};
+}
+
+void ptq_guard_end(ptq_guard *g) {
+  if (g->pid <= 0) return;
+  struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
+  (void)sigaction(SIGPIPE, &ignore, &before); /* it may have been killed */
+  (void)!write(g->leash, "", 1);
+  (void)sigaction(SIGPIPE, &before, NULL);
+  (void)close(g->leash);
+  while (waitpid(g->pid, NULL, 0) < 0 && errno == EINTR) continue;
+  *g = (ptq_guard){0, -1};
+}

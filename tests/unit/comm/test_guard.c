@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "guard.h"
+#include "peers.h"
+
+static void sleep_ms(long ms) {
+  const struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+  (void)nanosleep(&t, NULL);
+}
+
+/* What a rank does once its guard is there. */
+typedef enum rank_does { DIES, RELEASES, LIVES } rank_does;
+
+static void rank(pid_t launcher, rank_does what) {
+  ptq_guard g;
+  ptq_guard_begin(&g, launcher, 300);
+  if (g.pid <= 0) _exit(1);
+  if (what == RELEASES) ptq_guard_end(&g);
+  if (what == LIVES) sleep_ms(1500);
+  _exit(0);
+}
+
+/* A launcher called `name` that starts a rank and never hears of its end. */
+static pid_t launch(const char *name, rank_does what) {
+  const pid_t pid = fork();
+  if (pid != 0) return pid;
+  FILE *f = fopen("/proc/self/comm", "w");
+  if (f == NULL || fputs(name, f) == EOF || fclose(f) != 0) _exit(1);
+  const pid_t self = getpid();
+  const pid_t child = fork();
+  if (child == 0) rank(self, what);
+  sleep_ms(3000);
+  _exit(7);
+}
+
+static void is_ended_by(pid_t launcher, int signal_number) {
+  int status = 0;
+  assert_int_equal(waitpid(launcher, &status, 0), launcher);
+  if (signal_number == 0) {
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 7);
+  } else {
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), signal_number);
+  }
+}
+
+static void a_launcher_that_outlives_its_ranks_is_ended(void **state) {
+  (void)state;
+  is_ended_by(launch("mpirun", DIES), SIGKILL);
+}
+
+static void a_released_guard_leaves_the_launcher_alone(void **state) {
+  (void)state;
+  is_ended_by(launch("mpirun", RELEASES), 0);
+}
+
+static void a_launcher_with_a_living_rank_is_left_alone(void **state) {
+  (void)state;
+  const pid_t launcher = launch("mpirun", LIVES);
+  sleep_ms(1200);
+  assert_int_equal(waitpid(launcher, &(int){0}, WNOHANG), 0);
+  is_ended_by(launcher, SIGKILL); /* once that rank has gone too */
+}
+
+static void only_launchers_are_guarded(void **state) {
+  (void)state;
+  ptq_guard g;
+  assert_false(ptq_peers_is_launcher(getpid()));
+  ptq_guard_begin(&g, getpid(), 300);
+  assert_int_equal(g.pid, 0);
+  ptq_guard_end(&g);
+}
+
+static void living_children_are_found_and_zombies_not(void **state) {
+  (void)state;
+  pid_t found[4];
+  assert_int_equal(ptq_peers_find(getpid(), true, NULL, 0), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    sleep_ms(5000);
+    _exit(0);
+  }
+  assert_int_equal(ptq_peers_find(getpid(), true, NULL, 0), 1);
+  assert_int_equal(ptq_peers_find(getpid(), false, found, 4), 1);
+  assert_int_equal(found[0], child);
+  (void)kill(child, SIGKILL);
+  siginfo_t info;
+  assert_int_equal(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+  assert_int_equal(ptq_peers_find(getpid(), true, NULL, 0), 0);
+  (void)waitpid(child, NULL, 0);
+  assert_int_equal(ptq_peers_find(-1, true, NULL, 0), -1);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_launcher_that_outlives_its_ranks_is_ended),
+      cmocka_unit_test(a_released_guard_leaves_the_launcher_alone),
+      cmocka_unit_test(a_launcher_with_a_living_rank_is_left_alone),
+      cmocka_unit_test(only_launchers_are_guarded),
+      cmocka_unit_test(living_children_are_found_and_zombies_not),
+  };
+  return cmocka_run_group_tests_name("comm/guard", tests, NULL, NULL);
+}
