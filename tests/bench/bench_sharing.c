@@ -65,7 +65,7 @@ static ptq_status list_formats(bench *b, ptq_err *err) {
   int k = 0;
   for (int bits = 2; bits <= 8; bits++)
     for (int i = 0; i < 4; i++, k++) {
-      char name[16];
+      char name[32];
       snprintf(name, sizeof name, "mxint%d", bits);
       PTQ_TRY(ptq_dtype_parse(name, &b->dtypes[k], err));
       b->groups[k] = blocks[i];
