@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include "guard.h"
+#include "ptq/comm/guard.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,11 +8,14 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "peers.h"
 
 static const int period_ms = 100;
+/* What a launcher that was asked to end may take. */
+static const int ending_ms = 10000;
 
 /** Leave nothing open but `keep`: whoever reads what the run prints waits for
  * the last writer. */
@@ -76,4 +79,41 @@ void ptq_guard_end(ptq_guard *g) {
   (void)close(g->leash);
   while (waitpid(g->pid, NULL, 0) < 0 && errno == EINTR) continue;
   *g = (ptq_guard){0, -1};
+}
+
+static void sleep_ms(int ms) {
+  const struct timespec t = {ms / 1000, ms % 1000 * 1000000L};
+  (void)nanosleep(&t, NULL);
+}
+
+static void kill_ranks(const ptq_guard_orders *o) {
+  for (int i = 0; i < o->n; i++)
+    if (ptq_peers_is_rank(o->pids[i])) (void)kill(o->pids[i], SIGKILL);
+}
+
+/** True when it has gone by itself. */
+static bool goes(pid_t launcher, int patience_ms) {
+  for (int ms = 0; ms < patience_ms; ms += period_ms) {
+    if (!ptq_peers_is_launcher(launcher)) return true;
+    sleep_ms(period_ms);
+  }
+  return false;
+}
+
+void ptq_guard_stay(const ptq_guard_orders *o) {
+  if (o->kill_after_ms == 0) kill_ranks(o);
+  if (o->kill_after_ms == 0 && o->launcher == 0) return;
+  const pid_t pid = fork();
+  if (pid != 0) return; /* also where there is none to be had */
+  (void)setsid();
+  close_all_but(-1);
+  if (o->kill_after_ms > 0) {
+    sleep_ms(o->kill_after_ms);
+    kill_ranks(o);
+  }
+  if (o->launcher != 0 && !goes(o->launcher, o->launcher_after_ms)) {
+    (void)kill(o->launcher, SIGTERM);
+    if (!goes(o->launcher, ending_ms)) (void)kill(o->launcher, SIGKILL);
+  }
+  _exit(0);
 }

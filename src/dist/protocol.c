@@ -4,17 +4,17 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "nap.h"
-
 #include "ptq/base/mem.h"
+#include "ptq/comm/nap.h"
 
 /* Grows with every change of a message's meaning. */
-enum { WIRE_VERSION = 2 };
+enum { WIRE_VERSION = 3 };
 
 static uint32_t version_word(void) {
   const uint32_t sizes =
       (uint32_t)(sizeof(ptq_wire_report) * 31 + sizeof(ptq_wire_work) * 7 +
-                 sizeof(ptq_wire_pong) * 3 + sizeof(ptq_wire_stop));
+                 sizeof(ptq_wire_pong) * 3 + sizeof(ptq_wire_stop) +
+                 sizeof(ptq_wire_leave));
   return 0x51000000U + (uint32_t)WIRE_VERSION * 0x10000U + (sizes & 0xffffU);
 }
 
@@ -36,12 +36,14 @@ static int least_size(uint32_t kind) {
     case PTQ_WIRE_WORK:
       return (int)sizeof(ptq_wire_work);
     case PTQ_WIRE_CANCEL:
+    case PTQ_WIRE_ORPHAN:
       return (int)sizeof(ptq_wire_head);
     case PTQ_WIRE_PONG:
       return (int)sizeof(ptq_wire_pong);
     case PTQ_WIRE_STOP:
-    case PTQ_WIRE_LEAVE:
       return (int)sizeof(ptq_wire_stop);
+    case PTQ_WIRE_LEAVE:
+      return (int)sizeof(ptq_wire_leave);
     default:
       return -1;
   }
@@ -115,6 +117,13 @@ static ptq_status await(MPI_Request *request, double limit_s, const char *what,
                       what, rank);
     ptq_nap_take(&nap);
   }
+}
+
+ptq_status ptq_wire_is_sent(MPI_Request *request, bool *sent, ptq_err *err) {
+  int done = 0;
+  const int code = MPI_Test(request, &done, MPI_STATUS_IGNORE);
+  *sent = done != 0;
+  return ptq_wire_mpi(code, "sending a message", err);
 }
 
 ptq_status ptq_wire_send(MPI_Comm comm, int rank, const void *data, int size,
