@@ -100,20 +100,26 @@ static bool goes(pid_t launcher, int patience_ms) {
   return false;
 }
 
-void ptq_guard_stay(const ptq_guard_orders *o) {
-  if (o->kill_after_ms == 0) kill_ranks(o);
-  if (o->kill_after_ms == 0 && o->launcher == 0) return;
-  const pid_t pid = fork();
-  if (pid != 0) return; /* also where there is none to be had */
+static _Noreturn void stay(const ptq_guard_orders *o) {
   (void)setsid();
   close_all_but(-1);
   if (o->kill_after_ms > 0) {
-    sleep_ms(o->kill_after_ms);
+    if (o->launcher != 0)
+      (void)goes(o->launcher, o->kill_after_ms);
+    else
+      sleep_ms(o->kill_after_ms);
     kill_ranks(o);
   }
-  if (o->launcher != 0 && !goes(o->launcher, o->launcher_after_ms)) {
+  if (o->launcher != 0 && o->end_launcher_after_ms > 0 &&
+      !goes(o->launcher, o->end_launcher_after_ms)) {
     (void)kill(o->launcher, SIGTERM);
     if (!goes(o->launcher, ending_ms)) (void)kill(o->launcher, SIGKILL);
   }
   _exit(0);
+}
+
+void ptq_guard_stay(const ptq_guard_orders *o) {
+  if (o->kill_after_ms == 0) kill_ranks(o);
+  if (o->kill_after_ms == 0 && o->end_launcher_after_ms == 0) return;
+  if (fork() == 0) stay(o); /* where there is none to be had, so be it */
 }

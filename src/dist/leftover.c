@@ -29,7 +29,7 @@ void ptq_leftover_end(const ptq_wire_leave *leave, bool launcher) {
       .pids = pids,
       .n = n,
       .kill_after_ms = ptq_leftover_recovers() ? 0 : abort_takes_ms,
-      .launcher = launcher ? getppid() : 0,
-      .launcher_after_ms = launcher_takes_ms};
+      .launcher = getppid(),
+      .end_launcher_after_ms = launcher ? launcher_takes_ms : 0};
   ptq_guard_stay(&orders);
 }

@@ -34,14 +34,15 @@ typedef struct ptq_guard_orders {
   const pid_t *pids; /* borrowed; [n] processes of this program to kill */
   int n;
   int kill_after_ms;
-  pid_t launcher; /* to end if it is there later; 0: none */
-  int launcher_after_ms;
+  pid_t launcher; /* nothing is left to do when it has gone; 0: unknown */
+  int end_launcher_after_ms; /* 0: it is not ended */
 } ptq_guard_orders;
 
-/** Kill processes of this program, at once (kill_after_ms 0) or by a process
- * that stays behind. The same process then asks a launcher that is still there
- * launcher_after_ms later to end (SIGTERM), and kills it if it does not within
- * ten seconds. */
+/** Kill processes of this program: at once (kill_after_ms 0), or by a process
+ * that stays behind until then, or until the launcher has gone. With
+ * end_launcher_after_ms that process asks a launcher that is still there so
+ * much later to end (SIGTERM), and kills it if it does not within ten
+ * seconds. */
 void ptq_guard_stay(const ptq_guard_orders *orders);
 
 #endif /* PTQ_COMM_GUARD_H */

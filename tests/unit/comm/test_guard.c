@@ -137,7 +137,7 @@ static void who_stays_behind_ends_ranks_and_launcher(void **state) {
                             .n = 1,
                             .kill_after_ms = 300,
                             .launcher = launcher,
-                            .launcher_after_ms = 300};
+                            .end_launcher_after_ms = 300};
   ptq_guard_stay(&later);
   is_ended_by(other, SIGKILL);
   is_ended_by(launcher, SIGTERM);
@@ -146,9 +146,25 @@ static void who_stays_behind_ends_ranks_and_launcher(void **state) {
 static void a_launcher_that_does_not_heed_is_killed(void **state) {
   (void)state;
   const pid_t launcher = stubborn("orterun", true);
-  ptq_guard_orders o = {.launcher = launcher, .launcher_after_ms = 100};
+  ptq_guard_orders o = {.launcher = launcher, .end_launcher_after_ms = 100};
   ptq_guard_stay(&o);
   is_ended_by(launcher, SIGKILL);
+}
+
+/* It need not wait for what its orders say. */
+static void who_stays_behind_goes_with_the_launcher(void **state) {
+  (void)state;
+  const pid_t launcher = stubborn("mpirun", false);
+  const pid_t one = stubborn("rank", false);
+  ptq_guard_orders o = {.pids = &one,
+                        .n = 1,
+                        .kill_after_ms = 50000,
+                        .launcher = launcher,
+                        .end_launcher_after_ms = 1000};
+  ptq_guard_stay(&o);
+  (void)kill(launcher, SIGKILL);
+  is_ended_by(launcher, SIGKILL);
+  is_ended_by(one, SIGKILL);
 }
 
 /* Another program has taken the number. */
@@ -176,6 +192,7 @@ int main(void) {
       cmocka_unit_test(living_children_are_found_and_zombies_not),
       cmocka_unit_test(who_stays_behind_ends_ranks_and_launcher),
       cmocka_unit_test(a_launcher_that_does_not_heed_is_killed),
+      cmocka_unit_test(who_stays_behind_goes_with_the_launcher),
       cmocka_unit_test(other_programs_are_left_alone),
   };
   return cmocka_run_group_tests_name("comm/guard", tests, NULL, NULL);
