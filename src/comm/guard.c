@@ -13,7 +13,11 @@
 
 #include "peers.h"
 
+enum { MAX_RANKS = 4096 };
+
 static const int period_ms = 100;
+/* Ranks that are stopped are waited for this many times as long. */
+enum { STOPPED_FACTOR = 12 };
 /* What a launcher that was asked to end may take. */
 static const int ending_ms = 10000;
 
@@ -39,17 +43,41 @@ static bool released(int *leash) {
   return false;
 }
 
+/** Ranks of the launcher that are not stopped, and those that are. */
+static void count_ranks(pid_t launcher, int *n_running, int *n_stopped) {
+  pid_t ranks[MAX_RANKS];
+  *n_stopped = 0;
+  *n_running = ptq_peers_find(launcher, true, ranks, MAX_RANKS);
+  for (int i = *n_running - 1; i >= 0; i--)
+    if (ptq_peers_is_stopped(ranks[i])) {
+      --*n_running;
+      ++*n_stopped;
+    }
+}
+
 static void guard(pid_t launcher, int leash, int patience_ms) {
   int orphaned_ms = 0;
   while (!released(&leash) && ptq_peers_is_launcher(launcher)) {
-    orphaned_ms = ptq_peers_find(launcher, true, NULL, 0) == 0
-                      ? orphaned_ms + period_ms
-                      : 0;
-    if (orphaned_ms < patience_ms) continue;
+    int running = 0, stopped = 0;
+    count_ranks(launcher, &running, &stopped);
+    orphaned_ms = running == 0 ? orphaned_ms + period_ms : 0;
+    if (stopped > 0 && orphaned_ms >= STOPPED_FACTOR * patience_ms) {
+      ptq_guard_end_stopped(launcher);
+      orphaned_ms = 0;
+    }
+    if (stopped > 0 || orphaned_ms < patience_ms) continue;
     (void)kill(launcher, SIGKILL); /* it no longer hears anything else */
     break;
   }
   _exit(0);
+}
+
+void ptq_guard_end_stopped(pid_t launcher) {
+  pid_t ranks[MAX_RANKS];
+  const int n = ptq_peers_find(launcher, false, ranks, MAX_RANKS);
+  for (int i = 0; i < n; i++)
+    if (ranks[i] != getpid() && ptq_peers_is_stopped(ranks[i]))
+      (void)kill(ranks[i], SIGKILL);
 }
 
 void ptq_guard_begin(ptq_guard *g, pid_t launcher, int patience_ms) {

@@ -41,6 +41,7 @@ static struct {
 
 static _Noreturn void leave(void) {
   fflush(NULL);
+  if (watch.sees) ptq_guard_end_stopped(watch.lookout.parent);
   if (atomic_load(&watch.mpi)) MPI_Abort(MPI_COMM_WORLD, 1);
   _exit(1);
 }

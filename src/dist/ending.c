@@ -13,6 +13,7 @@
 #include "ptq/base/log.h"
 #include "ptq/base/mem.h"
 #include "ptq/comm/finish.h"
+#include "ptq/comm/guard.h"
 #include "ptq/comm/nap.h"
 
 /* For a small message to leave, and for processes to end. */
@@ -183,10 +184,17 @@ static void tell_orphans(ptq_dist_ending *e) {
   (void)await_sent(e);
 }
 
+/** Rank 0 is not there to see to those that are stopped. */
+static _Noreturn void leave_orphaned(int exit_code) {
+  ptq_guard_end_stopped(getppid());
+  leave(exit_code);
+}
+
 static void finalize_worker(MPI_Comm comm, ptq_dist_ending *e, int exit_code) {
   ptq_wire_report bye = {.head = ptq_wire_make_head(PTQ_WIRE_BYE, 0)};
   const int failed = exit_code != 0 ? exit_code : 1;
   if (e->coordinator_silent) {
+    ptq_guard_end_stopped(getppid());
     fflush(NULL);
     MPI_Abort(comm, failed); /* a stopped rank 0 would keep mpirun waiting */
   }
@@ -194,7 +202,7 @@ static void finalize_worker(MPI_Comm comm, ptq_dist_ending *e, int exit_code) {
   if (e->coordinator_lost ||
       ptq_wire_send(e->comm, 0, &bye, ptq_wire_report_size(&bye), e->patience_s,
                     NULL) != PTQ_OK)
-    leave(failed);
+    leave_orphaned(failed);
   /* Rank 0 hears all the others before it answers. */
   const double start = ptq_nap_clock();
   ptq_nap nap = {0};
@@ -214,7 +222,7 @@ static void finalize_worker(MPI_Comm comm, ptq_dist_ending *e, int exit_code) {
     }
     ptq_nap_take(&nap);
   }
-  leave(failed);
+  leave_orphaned(failed);
 }
 
 void ptq_ending_free(ptq_dist_ending *e) {

@@ -132,11 +132,13 @@ finish 0
 all_done 29
 lost 4
 
-# Without rank 0 the others end, and take mpirun along. A stopped rank 0 that
-# mpirun wakes to kill may still find words, but not success.
+# Without rank 0 the others end, and take mpirun along, and a stopped one with
+# them. A stopped rank 0 that mpirun wakes to kill may still find words, but not
+# success.
 for how in KILL STOP; do
   start "coordinator-$how" 4 200 4 4 40
   sometime
+  kill -STOP "$(pid_of 3)"
   kill -$how "$(pid_of 0)"
   wait "$run"
   took=$(($(date +%s) - began))

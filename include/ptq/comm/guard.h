@@ -29,6 +29,10 @@ void ptq_guard_begin(ptq_guard *g, pid_t launcher, int patience_ms);
 /** The ranks have found each other: send the guard away, and wait for it. */
 void ptq_guard_end(ptq_guard *g);
 
+/** Kill the launcher's ranks that are stopped: this rank leaves without saying
+ * goodbye, and then nobody is left whom they could keep waiting but mpirun. */
+void ptq_guard_end_stopped(pid_t launcher);
+
 /** What a process that stays behind does. */
 typedef struct ptq_guard_orders {
   const pid_t *pids; /* borrowed; [n] processes of this program to kill */

@@ -22,7 +22,7 @@ static void sleep_ms(long ms) {
 }
 
 /* What a rank does once its guard is there. */
-typedef enum rank_does { DIES, RELEASES, LIVES } rank_does;
+typedef enum rank_does { DIES, RELEASES, LIVES, STOPS } rank_does;
 
 static void rank(pid_t launcher, rank_does what) {
   ptq_guard g;
@@ -30,6 +30,7 @@ static void rank(pid_t launcher, rank_does what) {
   if (g.pid <= 0) _exit(1);
   if (what == RELEASES) ptq_guard_end(&g);
   if (what == LIVES) sleep_ms(1500);
+  if (what == STOPS) raise(SIGSTOP);
   _exit(0);
 }
 
@@ -74,6 +75,11 @@ static void a_launcher_with_a_living_rank_is_left_alone(void **state) {
   sleep_ms(1200);
   assert_int_equal(waitpid(launcher, &(int){0}, WNOHANG), 0);
   is_ended_by(launcher, SIGKILL); /* once that rank has gone too */
+}
+
+static void a_launcher_with_a_stopped_rank_is_ended_later(void **state) {
+  (void)state;
+  is_ended_by(launch("mpirun", STOPS), SIGKILL);
 }
 
 static void only_launchers_are_guarded(void **state) {
@@ -167,6 +173,18 @@ static void who_stays_behind_goes_with_the_launcher(void **state) {
   is_ended_by(one, SIGKILL);
 }
 
+static void stopped_ranks_are_ended_and_others_not(void **state) {
+  (void)state;
+  const pid_t one = stubborn("rank", false), other = stubborn("rank", false);
+  (void)kill(one, SIGSTOP);
+  for (int i = 0; i < 500 && !ptq_peers_is_stopped(one); i++) sleep_ms(10);
+  ptq_guard_end_stopped(getpid());
+  is_ended_by(one, SIGKILL);
+  assert_int_equal(waitpid(other, NULL, WNOHANG), 0);
+  (void)kill(other, SIGKILL);
+  is_ended_by(other, SIGKILL);
+}
+
 /* Another program has taken the number. */
 static void other_programs_are_left_alone(void **state) {
   (void)state;
@@ -188,11 +206,13 @@ int main(void) {
       cmocka_unit_test(a_launcher_that_outlives_its_ranks_is_ended),
       cmocka_unit_test(a_released_guard_leaves_the_launcher_alone),
       cmocka_unit_test(a_launcher_with_a_living_rank_is_left_alone),
+      cmocka_unit_test(a_launcher_with_a_stopped_rank_is_ended_later),
       cmocka_unit_test(only_launchers_are_guarded),
       cmocka_unit_test(living_children_are_found_and_zombies_not),
       cmocka_unit_test(who_stays_behind_ends_ranks_and_launcher),
       cmocka_unit_test(a_launcher_that_does_not_heed_is_killed),
       cmocka_unit_test(who_stays_behind_goes_with_the_launcher),
+      cmocka_unit_test(stopped_ranks_are_ended_and_others_not),
       cmocka_unit_test(other_programs_are_left_alone),
   };
   return cmocka_run_group_tests_name("comm/guard", tests, NULL, NULL);
