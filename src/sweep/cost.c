@@ -15,7 +15,8 @@
 #define LOGIT_FLOPS    85.0   /* a logit of a candidate: softmax and KL */
 #define POINT_OVERHEAD 2e8    /* 4 ms: bootstrap, writing the rows */
 #define BATCH_OVERHEAD 5e7    /* 1 ms: opening files, cutting windows */
-#define EIGEN_FLOPS    11.0   /* times d^3: dsyevr, eigenvalues only */
+#define EIGEN_FLOPS    4.0    /* times d^3: dsyevr, eigenvalues only; and */
+#define EIGEN_SQUARE   700.0  /* times d^2 */
 #define PACK_ROWS      10.0   /* BLAS lays out the weights anew for each window,
                                  which takes as long as so many rows */
 #define RATE_ROWS      128.0  /* of the product by which rates are measured */
@@ -203,7 +204,8 @@ double ptq_subject_flops(const ptq_grid *g, int64_t subject) {
   for (int s = 0; s < PTQ_SITE_COUNT; s++) {
     const double d = (double)ptq_site_width(info, (ptq_site)s);
     /* with and without the first position of each window */
-    flops += 2.0 * EIGEN_FLOPS * d * d * d * (double)info->n_blocks;
+    flops +=
+        2.0 * (EIGEN_FLOPS * d + EIGEN_SQUARE) * d * d * (double)info->n_blocks;
   }
   return flops;
 }
