@@ -99,6 +99,16 @@ ptq_status ptq_wire_probe(MPI_Comm comm, int rank, int *source, int *size,
   return ptq_wire_mpi(MPI_Get_count(&status, MPI_BYTE, size), "probing", err);
 }
 
+void ptq_wire_probe_any(MPI_Comm comm, int first, int *source, int *size) {
+  int n = 0;
+  if (ptq_wire_probe(comm, MPI_ANY_SOURCE, source, size, NULL) == PTQ_OK)
+    return;
+  *source = -1;
+  (void)MPI_Comm_size(comm, &n);
+  for (int rank = first; rank < n && *source < 0; rank++)
+    if (ptq_wire_probe(comm, rank, source, size, NULL) != PTQ_OK) *source = -1;
+}
+
 /** Wait for a request; PTQ_E_PEER after `limit_s`. The request then stays:
  * its peer is as good as dead, and what is half sent cannot be cancelled. */
 static ptq_status await(MPI_Request *request, double limit_s, const char *what,

@@ -135,6 +135,10 @@ ptq_status ptq_wire_send(MPI_Comm comm, int rank, const void *data, int size,
  * not. */
 ptq_status ptq_wire_probe(MPI_Comm comm, int rank, int *source, int *size,
                           ptq_err *err);
+/** The same of anyone. A transport that knows of a dead rank refuses to look
+ * for messages of anyone (ULFM): then each is asked in turn, from rank
+ * `first` on. */
+void ptq_wire_probe_any(MPI_Comm comm, int first, int *source, int *size);
 /** Receive a probed message. Waits, for at most `limit_s`, for a sender that
  * may die within a long message. */
 ptq_status ptq_wire_receive(MPI_Comm comm, int source, void *data, int size,

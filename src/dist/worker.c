@@ -134,21 +134,21 @@ static ptq_status give_up_rank_0(worker *w, const char *how, ptq_err *err) {
                   "rank 0 %s; the same command goes on with the run", how);
 }
 
-/** A word of another worker can only be that rank 0 has gone. */
-static ptq_status hear_other(worker *w, int source, int size, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
+/** A word of another worker can only be that rank 0 has gone. Where a dead
+ * rank keeps MPI from looking for anyone's, it tells of rank 0 itself. */
+static ptq_status hear_others(worker *w, ptq_err *err) {
   ptq_wire_head head = {0};
+  int source, size;
   char how[64];
-  if (size != (int)sizeof head)
-    return PTQ_FAIL(err, PTQ_E_PEER, "a message of %d bytes from rank %d", size,
-                    source);
-  PTQ_TRY(ptq_wire_receive(w->comm, source, &head, size, patience_s(w), err));
-  PTQ_TRY(ptq_wire_check(&head, size, source, err));
+  if (ptq_wire_probe(w->comm, MPI_ANY_SOURCE, &source, &size, NULL) != PTQ_OK ||
+      source <= 0 || size != (int)sizeof head ||
+      ptq_wire_receive(w->comm, source, &head, size, patience_s(w), NULL) !=
+          PTQ_OK ||
+      ptq_wire_check(&head, size, source, NULL) != PTQ_OK ||
+      head.kind != PTQ_WIRE_ORPHAN)
+    return PTQ_OK;
   (void)snprintf(how, sizeof how, "died, says rank %d", source);
   return give_up_rank_0(w, how, err);
-done:
-  w->lost = true;
-  return rc;
 }
 
 /** Take one message; *there says whether there was one. */
@@ -157,9 +157,8 @@ static ptq_status hear(worker *w, bool *there, ptq_err *err) {
   ptq_wire_head head;
   int source, size;
   *there = false;
-  PTQ_TRY(ptq_wire_probe(w->comm, MPI_ANY_SOURCE, &source, &size, err));
+  PTQ_TRY(ptq_wire_probe(w->comm, 0, &source, &size, err));
   if (source < 0) return PTQ_OK;
-  if (source != 0) return hear_other(w, source, size, err);
   const int64_t words = size / (int64_t)sizeof(int64_t) + 1;
   if (words > w->inbox_cap) {
     PTQ_TRY(ptq_grow(&w->inbox, w->inbox_cap, words, sizeof *w->inbox,
@@ -198,7 +197,7 @@ static ptq_status hear_all(worker *w, bool *any, ptq_err *err) {
     if (rc != PTQ_OK) return rc;
     if (there) *any = true;
   }
-  return PTQ_OK;
+  return w->stopped ? PTQ_OK : hear_others(w, err);
 }
 
 /** Is rank 0 still there? */
