@@ -138,16 +138,12 @@ done:
   return rc;
 }
 
-/* Memory of this host that one of its ranks may use: four fifths, shared. */
-static int64_t default_memory(MPI_Comm comm) {
-  MPI_Comm host = MPI_COMM_NULL;
-  int n = 1;
-  MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host);
-  MPI_Comm_size(host, &n);
-  MPI_Comm_free(&host);
+/* Memory of this host that one of its `n` ranks may use: four fifths,
+ * shared. */
+static int64_t default_memory(int n) {
   const double bytes =
       (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-  return (int64_t)(0.8 * bytes / n);
+  return (int64_t)(0.8 * bytes / (n > 0 ? n : 1));
 }
 
 static void say_todo(const sweep_run *r) {
@@ -213,10 +209,15 @@ static ptq_status read_time_limit(int rank, const ptq_args *args,
 static ptq_status read_options(int rank, const ptq_args *args,
                                ptq_dist_options *o, ptq_err *err) {
   ptq_status rc = PTQ_OK;
+  double silence = PTQ_SILENCE_S;
   long attempts = 0;
-  *o = (ptq_dist_options){.heartbeat_s = 5.0,
+  PTQ_TRY(ptq_args_double(args, "silence", silence, &silence, err));
+  if (!(silence >= 1.0 && silence <= 86400.0))
+    PTQ_TRY(
+        PTQ_FAIL(err, PTQ_E_ARG, "--silence: 1 to 86400 s, got %g", silence));
+  *o = (ptq_dist_options){.heartbeat_s = fmin(5.0, silence / 10.0),
                           .silence_factor = 10.0,
-                          .silence_min_s = 120.0,
+                          .silence_min_s = silence,
                           .grace_s = 60.0,
                           .progress = !ptq_args_has(args, "quiet")};
   PTQ_TRY(read_time_limit(rank, args, o, err));
@@ -248,7 +249,7 @@ static void note_start(const sweep_run *r) {
 static ptq_status prepare(sweep_run *r, const ptq_args *args,
                           ptq_dist_options *options, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  int64_t memory = default_memory(r->comm);
+  int64_t memory = 0;
   rc = read_options(r->rank, args, options, err);
   if (rc == PTQ_OK) rc = read_memory(args, &memory, err);
   if (rc == PTQ_OK) rc = ptq_args_check_sets(args, err);
@@ -256,9 +257,11 @@ static ptq_status prepare(sweep_run *r, const ptq_args *args,
   PTQ_TRY(ptq_agree(r->comm, rc, err));
   PTQ_TRY(open_study(r, args, err));
   PTQ_TRY(ptq_agree(r->comm, ptq_selfcheck(err), err));
-  PTQ_TRY(ptq_provenance_collect(r->comm, args, r->study.spec.path,
-                                 &r->provenance, err));
-  rc = ptq_journal_open(ptq_args_get(args, "log"), r->rank, &r->journal, err);
+  rc = ptq_provenance_collect(r->comm, args, r->study.spec.path, &r->provenance,
+                              err);
+  if (memory == 0) memory = default_memory(r->provenance.n_here);
+  if (rc == PTQ_OK)
+    rc = ptq_journal_open(ptq_args_get(args, "log"), r->rank, &r->journal, err);
   ptq_journal_text(&r->journal, "start", "command",
                    ptq_text_str(&r->provenance.command_line));
   if (rc == PTQ_OK) rc = store_path(args, &r->path, err);
@@ -379,6 +382,9 @@ static const ptq_option options[] = {
      "the job)"},
     {"max-attempts", 0, "N", "deaths held against a single point (2)"},
     {"retry-failed", 0, NULL, "try failed points again"},
+    {"silence", 0, "SECONDS",
+     "a rank silent or stopped for that long is given up\n"
+     "                               (120; more where its work takes longer)"},
     {"log", 0, "DIR", "write DIR/rank-<r>.jsonl: a line of JSON an event"},
     {"durable", 0, NULL,
      "write results through to the disk: they outlive a\n"

@@ -9,6 +9,7 @@
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "ptq/comm/agree.h"
+#include "ptq/comm/meet.h"
 #include "ptq/num/blas.h"
 #include "ptq/sweep/identity.h"
 #include "ptq/sweep/sites.h"
@@ -38,7 +39,8 @@ static ptq_status set_keys(MPI_Comm comm, ptq_study *s, ptq_err *err) {
   if (rc == PTQ_OK && rank == 0)
     rc = ptq_grid_hash_inputs(&s->grid, hashes, hashes + n_models, err);
   PTQ_TRY(ptq_agree(comm, rc, err));
-  MPI_Bcast(hashes, ptq_int(n * PTQ_HASH_HEX), MPI_CHAR, 0, comm);
+  PTQ_TRY(ptq_meet_bcast(comm, hashes, n * PTQ_HASH_HEX, MPI_CHAR, 0,
+                         "fingerprints", err));
   PTQ_TRY(ptq_agree(
       comm,
       ptq_grid_set_keys(&s->grid, hashes, hashes + n_models, s->numerics, err),

@@ -186,10 +186,10 @@ ptq_status ptq_gptq_site(const ptq_gptq_walk *w, const ptq_quant_input *in,
  * does it again for each of its dampings, and takes the trace. */
 double ptq_gptq_walk_flops(const ptq_gptq_walk *w, int64_t rows, int64_t cols) {
   const double r = (double)rows, c = (double)cols;
-  const double once = 2.0 * r * c * c + 4.0 / 3.0 * c * c * c + 100.0 * r * c;
+  const double once = 1.5 * r * c * c + c * c * c + 1600.0 * r * c;
   double flops = once;
-  if (w->alpha > 0.0) flops += 8.0 * c * c * c + 2.0 * r * c * c;
-  if (w->damp < 0.0) flops += PTQ_GPTQ_DAMPINGS * (once + 2.0 * r * c * c);
+  if (w->alpha > 0.0) flops += 7.0 * c * c * c + 1.8 * r * c * c;
+  if (w->damp < 0.0) flops += PTQ_GPTQ_DAMPINGS * (once + 3.0 * r * c * c);
   return flops;
 }
 

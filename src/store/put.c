@@ -32,8 +32,8 @@ ptq_status ptq_store_read_state(const ptq_h5_set *set, int64_t row, int *state,
   return rc;
 }
 
-static ptq_status write_sum(const ptq_h5_set *set, int64_t row, uint32_t sum,
-                            ptq_err *err) {
+ptq_status ptq_store_write_sum(const ptq_h5_set *set, int64_t row, uint32_t sum,
+                               ptq_err *err) {
   unsigned char bytes[4];
   ptq_put_u32(bytes, sum);
   return ptq_h5_write(set, row, 1, bytes, err);
@@ -186,7 +186,7 @@ static ptq_status write_package(const ptq_store *st, const package *p,
       PTQ_TRY(
           ptq_h5_write(p->part[i], p->at[i], p->n[i], p->bytes[i + 1], err));
   PTQ_TRY(ptq_h5_write(p->rows, p->row, 1, p->bytes[0], err));
-  PTQ_TRY(write_sum(sums, p->row, sum, err));
+  PTQ_TRY(ptq_store_write_sum(sums, p->row, sum, err));
   PTQ_TRY(reach_disk(st, err));
   PTQ_TRY(ptq_store_write_state(states, p->row, (int)state, err));
   PTQ_TRY(reach_disk(st, err));
@@ -287,7 +287,7 @@ static ptq_status put_spectrum(ptq_store *st, int64_t i, const ptq_spectrum *v,
                                 PTQ_STATE_STARTED, err));
   PTQ_TRY(ptq_h5_write(&set, 0, set.rows, st->scratch, err));
   PTQ_TRY(ptq_h5_write(&s->set[PTQ_SET_SPECTRA_TOKENS], i, 1, tokens, err));
-  PTQ_TRY(write_sum(&s->set[PTQ_SET_SPECTRA_CHECKSUM], i, sum, err));
+  PTQ_TRY(ptq_store_write_sum(&s->set[PTQ_SET_SPECTRA_CHECKSUM], i, sum, err));
   PTQ_TRY(ptq_store_write_state(&s->set[PTQ_SET_SPECTRA_STATE], i,
                                 PTQ_STATE_DONE, err));
 done:
@@ -374,7 +374,7 @@ ptq_status ptq_store_mark(ptq_store *st, int64_t point, ptq_state state,
   PTQ_TRY(ptq_store_read_state(states, point, &before, err));
   if (before == PTQ_STATE_DONE) goto done;
   PTQ_TRY(ptq_store_write_state(states, point, PTQ_STATE_STARTED, err));
-  PTQ_TRY(write_sum(&s->set[PTQ_SET_CHECKSUM], point, 0, err));
+  PTQ_TRY(ptq_store_write_sum(&s->set[PTQ_SET_CHECKSUM], point, 0, err));
   PTQ_TRY(ptq_store_write_state(states, point, (int)state, err));
   PTQ_TRY(
       end_attempt(st, PTQ_SET_ATTEMPTS, point, UNKNOWN_SECONDS, message, err));

@@ -17,6 +17,7 @@
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "ptq/comm/agree.h"
+#include "ptq/comm/meet.h"
 #include "reserve.h"
 #include "store_impl.h"
 
@@ -184,13 +185,11 @@ static ptq_status resume(MPI_Comm comm, ptq_store *st,
   (void)MPI_Comm_size(comm, &size);
   PTQ_TRY(ptq_agree(comm, same_sweep(&st->sets, l, err), err));
   PTQ_TRY(ptq_agree(comm, check_share(st, size, err), err));
-  if (MPI_Allreduce(MPI_IN_PLACE, st->bad_points, ptq_int(st->sets.n_points),
-                    MPI_UNSIGNED_CHAR, MPI_MAX, comm) != MPI_SUCCESS ||
-      MPI_Allreduce(MPI_IN_PLACE, st->bad_models, ptq_int(st->sets.n_subjects),
-                    MPI_UNSIGNED_CHAR, MPI_MAX, comm) != MPI_SUCCESS)
-    rc = PTQ_FAIL(err, PTQ_E_PEER, "store '%s': exchange of bad rows",
-                  st->sets.path);
-  if (rc == PTQ_OK && st->rank == 0) {
+  PTQ_TRY(ptq_meet_allreduce(comm, st->bad_points, st->sets.n_points,
+                             MPI_UNSIGNED_CHAR, MPI_MAX, "bad points", err));
+  PTQ_TRY(ptq_meet_allreduce(comm, st->bad_models, st->sets.n_subjects,
+                             MPI_UNSIGNED_CHAR, MPI_MAX, "bad models", err));
+  if (st->rank == 0) {
     rc = heal(st, PTQ_SET_POINTS, PTQ_SET_STATE, PTQ_SET_CHECKSUM, l->points,
               st->bad_points, err);
     if (rc == PTQ_OK)
@@ -242,11 +241,9 @@ static ptq_status open_all(MPI_Comm comm, ptq_store *st, const char *path,
   if (st->rank == 0) rc = prepare(st, path, layout, err);
   PTQ_TRY(ptq_agree(comm, rc, err));
   int resumed = st->resumed;
-  if (MPI_Bcast(&resumed, 1, MPI_INT, 0, comm) != MPI_SUCCESS)
-    rc = PTQ_FAIL(err, PTQ_E_PEER, "store '%s': broadcast", path);
+  PTQ_TRY(ptq_meet_bcast(comm, &resumed, 1, MPI_INT, 0, path, err));
   st->resumed = resumed != 0;
-  if (rc == PTQ_OK && st->rank != 0)
-    rc = ptq_lockfile_take(path, 0, &st->lock_fd, err);
+  if (st->rank != 0) rc = ptq_lockfile_take(path, 0, &st->lock_fd, err);
   PTQ_TRY(ptq_agree(comm, rc, err));
   /* MPI_COMM_SELF: from here on no rank needs another. */
   if (H5Pset_fapl_mpio(*fapl, MPI_COMM_SELF, MPI_INFO_NULL) < 0)

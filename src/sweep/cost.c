@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Time as FLOPs. What is not a matrix product counts as the FLOPs that take as
- * long at the default rate of 50 GFLOP/s, in round numbers: this model orders
- * work and cuts batches, the rates' correction does the rest. */
+/* Time as FLOPs. What is not a product of large float32 matrices counts as the
+ * FLOPs that take as long, in round numbers that were measured with whole
+ * sweeps (here) and single layers (the methods' own) on one core with AVX-512:
+ * this model orders work, cuts batches and predicts, and a run corrects it. */
 #include "ptq/sweep/cost.h"
 
 #include "ptq/base/check.h"
@@ -10,11 +11,15 @@
 /* clang-format off */
 #define RATE           50e9   /* FLOP/s of one rank */
 #define READ_FLOPS     50.0   /* a byte read and converted: 1 GB/s */
-#define ELEMENT_FLOPS  20.0   /* an element of a norm, activation or softmax */
-#define LOGIT_FLOPS    30.0   /* a logit of a candidate: softmax and KL */
-#define POINT_OVERHEAD 5e8    /* 10 ms: bootstrap, writing the rows */
-#define BATCH_OVERHEAD 2.5e9  /* 50 ms: opening files, cutting windows */
-#define EIGEN_FLOPS    8.0    /* times d^3: dsyevr, eigenvalues only */
+#define ELEMENT_FLOPS  70.0   /* an element of a norm, activation or softmax */
+#define LOGIT_FLOPS    85.0   /* a logit of a candidate: softmax and KL */
+#define POINT_OVERHEAD 2e8    /* 4 ms: bootstrap, writing the rows */
+#define BATCH_OVERHEAD 5e7    /* 1 ms: opening files, cutting windows */
+#define EIGEN_FLOPS    4.0    /* times d^3: dsyevr, eigenvalues only; and */
+#define EIGEN_SQUARE   700.0  /* times d^2 */
+#define PACK_ROWS      10.0   /* BLAS lays out the weights anew for each window,
+                                 which takes as long as so many rows */
+#define RATE_ROWS      128.0  /* of the product by which rates are measured */
 /* clang-format on */
 
 ptq_rates ptq_rates_default(void) {
@@ -40,15 +45,21 @@ static double element_flops(const ptq_model_info *info, double n) {
   return ELEMENT_FLOPS * n * (double)info->n_blocks * (widths + attention);
 }
 
+/* Products with windows of n rows, in those of the rate's. */
+static double short_factor(int64_t n) {
+  return (1.0 + PACK_ROWS / (double)n) / (1.0 + PACK_ROWS / RATE_ROWS);
+}
+
 /* Every window of a text through every block. */
 static double pass_flops(const ptq_model_info *info, const ptq_text_spec *t) {
-  return (double)t->windows * (ptq_forward_flops(info, t->length, false) +
-                               element_flops(info, (double)t->length));
+  return (double)t->windows *
+         (short_factor(t->length) * ptq_forward_flops(info, t->length, false) +
+          element_flops(info, (double)t->length));
 }
 
 static double head_flops(const ptq_model_info *info, const ptq_text_spec *t) {
   return tokens(t) * (double)info->vocab *
-         (2.0 * (double)info->d_model + LOGIT_FLOPS);
+         (2.0 * short_factor(t->length) * (double)info->d_model + LOGIT_FLOPS);
 }
 
 /* Linear layers of a block that take their input at a site. */
@@ -96,8 +107,8 @@ static double cross_flops(const ptq_model_info *info, const ptq_text_spec *t,
   return flops;
 }
 
-/* Attention and MLP on their share of the calibration text, and the errors of
- * o and down under H, as often as the method asks. */
+/* Attention and an MLP with a gate on their share of the calibration text, and
+ * the errors of the other layers under H, as often as the method asks. */
 static double module_flops(const ptq_grid *g, int64_t subject,
                            const ptq_method *m) {
   const ptq_model_info *info = &g->subjects[subject].info;
@@ -105,8 +116,13 @@ static double module_flops(const ptq_grid *g, int64_t subject,
   if (m->family->module_evals == NULL) return 0.0;
   if (t.windows > PTQ_MODULE_WINDOWS) t.windows = PTQ_MODULE_WINDOWS;
   double flops = pass_flops(info, &t);
+  if (!info->has_gate)
+    flops -= tokens(&t) * (double)info->n_blocks *
+             (site_flops(info, PTQ_SITE_MLP_IN) +
+              site_flops(info, PTQ_SITE_MLP_OUT));
   for (int s = 0; s < PTQ_SITE_COUNT; s++)
-    if (s == PTQ_SITE_ATTN_OUT || s == PTQ_SITE_MLP_OUT)
+    if (s == PTQ_SITE_ATTN_OUT || s == PTQ_SITE_MLP_OUT ||
+        (s == PTQ_SITE_MLP_IN && !info->has_gate))
       flops += site_flops(info, (ptq_site)s) * (double)info->n_blocks *
                (double)ptq_site_width(info, (ptq_site)s);
   return flops * m->family->module_evals(m);
@@ -188,7 +204,8 @@ double ptq_subject_flops(const ptq_grid *g, int64_t subject) {
   for (int s = 0; s < PTQ_SITE_COUNT; s++) {
     const double d = (double)ptq_site_width(info, (ptq_site)s);
     /* with and without the first position of each window */
-    flops += 2.0 * EIGEN_FLOPS * d * d * d * (double)info->n_blocks;
+    flops +=
+        2.0 * (EIGEN_FLOPS * d + EIGEN_SQUARE) * d * d * (double)info->n_blocks;
   }
   return flops;
 }

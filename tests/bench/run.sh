@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ./run.sh bench [--no-rivals]: speed as ratios measured in one run.
+# ./run.sh bench [--no-rivals | engine]: speed as ratios measured in one run.
 #
+#   engine alone: tests/bench/engine.sh
 #   GPTQ of a 4096 x 4096 layer, beside the matrix products of that size
 #   36 MX formats of it by static GPTQ, beside 36 single runs
 #   rounding of a 4096 x 4096 matrix to every number format, beside memcpy
@@ -16,12 +17,15 @@ set -euo pipefail
 build=$1; shift
 top=$(cd "$(dirname "$0")/../.." && pwd)
 rivals=1
+unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 case ${1:-} in
   --no-rivals) rivals=0 ;;
+  engine)
+    cmake --build "$build" --target bench >/dev/null
+    exec bash "$top/tests/bench/engine.sh" "$build" ;;
   "") ;;
-  *) echo "usage: ./run.sh bench [--no-rivals]" >&2; exit 2 ;;
+  *) echo "usage: ./run.sh bench [--no-rivals | engine]" >&2; exit 2 ;;
 esac
-unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
 cmake --build "$build" --target bench >/dev/null
 . "$top/tests/parity/environment.sh"
@@ -35,6 +39,9 @@ echo "== one layer, 36 formats =="
 echo
 echo "== rounding =="
 "$build/tests/bench/bench_round"
+echo
+echo "== the sweep engine =="
+bash "$top/tests/bench/engine.sh" "$build"
 echo
 echo "== laws: 100,000 points =="
 laws=$(mktemp -d)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include "nap.h"
+#include "ptq/comm/nap.h"
 
 #include <time.h>
 

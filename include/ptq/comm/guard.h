@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /**
  * @file guard.h
- * A small process that ends a launcher which outlives all its ranks.
+ * Small processes that end what others would wait for: a launcher that
+ * outlives all its ranks, and ranks that were given up.
  *
  * Open MPI 4.1.4 with PMIx 4.2.2 can lock itself up when a rank is killed
  * while it connects: all ranks are dead, and mpirun waits in
@@ -27,5 +28,25 @@ typedef struct ptq_guard {
 void ptq_guard_begin(ptq_guard *g, pid_t launcher, int patience_ms);
 /** The ranks have found each other: send the guard away, and wait for it. */
 void ptq_guard_end(ptq_guard *g);
+
+/** Kill the launcher's ranks that are stopped: this rank leaves without saying
+ * goodbye, and then nobody is left whom they could keep waiting but mpirun. */
+void ptq_guard_end_stopped(pid_t launcher);
+
+/** What a process that stays behind does. */
+typedef struct ptq_guard_orders {
+  const pid_t *pids; /* borrowed; [n] processes of this program to kill */
+  int n;
+  int kill_after_ms;
+  pid_t launcher; /* nothing is left to do when it has gone; 0: unknown */
+  int end_launcher_after_ms; /* 0: it is not ended */
+} ptq_guard_orders;
+
+/** Kill processes of this program: at once (kill_after_ms 0), or by a process
+ * that stays behind until then, or until the launcher has gone. With
+ * end_launcher_after_ms that process asks a launcher that is still there so
+ * much later to end (SIGTERM), and kills it if it does not within ten
+ * seconds. */
+void ptq_guard_stay(const ptq_guard_orders *orders);
 
 #endif /* PTQ_COMM_GUARD_H */

@@ -3,8 +3,8 @@
  * @file nap.h
  * Time, and waiting that is quick to notice and then cheap.
  */
-#ifndef PTQ_DIST_NAP_H
-#define PTQ_DIST_NAP_H
+#ifndef PTQ_COMM_NAP_H
+#define PTQ_COMM_NAP_H
 
 /** Seconds of a clock that never goes back. */
 double ptq_nap_clock(void);
@@ -18,4 +18,4 @@ typedef struct ptq_nap {
 void ptq_nap_reset(ptq_nap *nap);
 void ptq_nap_take(ptq_nap *nap);
 
-#endif /* PTQ_DIST_NAP_H */
+#endif /* PTQ_COMM_NAP_H */
