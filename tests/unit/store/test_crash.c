@@ -58,7 +58,7 @@ static int write_rank(int argc, char **argv, const char *store) {
   int rank = 0, size = 0, state[N], subject_state[FX_SUBJECTS];
   int64_t attempts[N], bad = 0;
   fixture fx = fixture_create(N);
-  ptq_startup_begin(); /* ends an mpirun that outlives its ranks */
+  ptq_startup_begin(30.0); /* ends an mpirun that outlives its ranks */
   MPI_Init(&argc, &argv);
   ptq_startup_mpi_runs();
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
