@@ -20,14 +20,18 @@ static int64_t width_of(const ptq_collected *c, int site) {
   return ptq_site_width(c->info, site);
 }
 
-/* The widest kind, of those that keep or of all; 0: none keeps. */
-static int64_t widest(const ptq_collected *c, bool kept_only) {
+static int64_t widest(const ptq_model_info *info) {
   int64_t most = 0;
-  for (int k = 0; k < PTQ_SITE_COUNT; k++) {
-    const int64_t d = width_of(c, k);
-    if (d > most && (c->keeps[k] || !kept_only)) most = d;
-  }
+  for (int k = 0; k < PTQ_SITE_COUNT; k++)
+    if (ptq_site_width(info, k) > most) most = ptq_site_width(info, k);
   return most;
+}
+
+/* Whether anything is ever summed. */
+static bool has_sums(unsigned uses, const bool *keeps) {
+  bool any = (uses & PTQ_COLLECT_MOMENTS) != 0;
+  for (int k = 0; k < PTQ_SITE_COUNT; k++) any = any || !keeps[k];
+  return any;
 }
 
 static void release(ptq_site_moments *s) {
@@ -93,11 +97,10 @@ ptq_status ptq_collected_open(ptq_collected *c, const ptq_model_info *info,
   }
   PTQ_TRY(ptq_alloc(&c->sums, n_sites, sizeof *c->sums, "moments", err));
   PTQ_TRY(ptq_alloc(&c->h32, n_sites, sizeof *c->h32, "moments", err));
-  const int64_t kept = widest(c, true), d = widest(c, false);
-  if (kept > 0 && (uses & PTQ_COLLECT_MOMENTS))
-    PTQ_TRY(make(&c->built, needs, kept, err));
-  PTQ_TRY(ptq_alloc(&c->scratch, ptq_moment_scratch(d), sizeof(float),
-                    "moment of a window", err));
+  const int64_t d = widest(c->info);
+  if (has_sums(uses, c->keeps))
+    PTQ_TRY(ptq_alloc(&c->scratch, ptq_moment_scratch(d), sizeof(float),
+                      "moment of a window", err));
   if (needs & PTQ_NEED_CROSS) {
     PTQ_TRY(ptq_alloc(&c->product, d * d, sizeof(float),
                       "cross moment of a window", err));
@@ -323,6 +326,9 @@ static ptq_status build(ptq_collected *c, int site, ptq_err *err) {
   const ptq_site kind = ptq_site_kind(site);
   const int64_t d = width_of(c, site);
   c->built_site = -1;
+  if (c->built_d != d) release(&c->built);
+  PTQ_TRY(make(&c->built, c->needs, d, err));
+  c->built_d = d;
   clear(&c->built, d);
   for (int64_t i = 0; i < c->n; i++) {
     ptq_kept_part part;
@@ -398,6 +404,8 @@ int64_t ptq_collected_scratch(const ptq_model_info *info, int64_t n_tokens,
 void ptq_collected_drop(ptq_collected *c, ptq_site kind) {
   ptq_kept_close(&c->kept[kind]);
   ptq_kept_close(&c->reference[kind]);
+  release(&c->built);
+  c->built_site = -1;
 }
 
 /* Of the moments of inputs d wide. */
@@ -415,29 +423,27 @@ ptq_collected_size ptq_collected_bytes(const ptq_model_info *info,
                                        unsigned needs, int64_t n,
                                        int64_t length) {
   ptq_collected_size size = {0};
-  ptq_collected c = {.info = info};
-  int64_t sums = 0;
+  bool keeps[PTQ_SITE_COUNT];
+  const int64_t widest_d = widest(info), one = sizeof(float);
   for (int k = 0; k < PTQ_SITE_COUNT; k++) {
+    const ptq_site kind = (ptq_site)k;
     const int64_t d = ptq_site_width(info, k);
-    const int64_t sites = k >= PTQ_SITE_MLP_IN ? ptq_mlp_count(info) : 1;
-    c.keeps[k] = ptq_collect_keeps(info, (ptq_site)k, n * length);
-    if (c.keeps[k])
-      size.bytes += ptq_kept_bytes(scratch, info, (ptq_site)k, n, length, d);
-    else
-      sums += sites * moment_bytes(needs, d);
-    if (!c.keeps[k] && (uses & PTQ_COLLECT_ERRORS))
-      size.bytes += sites * d * d * (int64_t)sizeof(float);
+    const int64_t sites = kind >= PTQ_SITE_MLP_IN ? ptq_mlp_count(info) : 1;
+    const bool moments = (uses & PTQ_COLLECT_MOMENTS) != 0;
+    keeps[k] = ptq_collect_keeps(info, kind, n * length);
     if (needs & PTQ_NEED_CROSS)
-      size.bytes += ptq_kept_bytes(scratch, info, (ptq_site)k,
-                                   c.keeps[k] ? n : 1, length, d);
+      size.kept[k] =
+          ptq_kept_bytes(scratch, info, kind, keeps[k] ? n : 1, length, d);
+    if (keeps[k]) {
+      size.kept[k] += ptq_kept_bytes(scratch, info, kind, n, length, d);
+      size.built[k] = moments ? moment_bytes(needs, d) : 0;
+      continue;
+    }
+    *(moments ? &size.fixed : &size.sums) += sites * moment_bytes(needs, d);
+    if (uses & PTQ_COLLECT_ERRORS) size.fixed += sites * d * d * one;
   }
-  const int64_t kept = widest(&c, true), d = widest(&c, false);
-  if (kept > 0 && (uses & PTQ_COLLECT_MOMENTS))
-    size.bytes += moment_bytes(needs, kept);
-  size.bytes += ptq_moment_scratch(d) * (int64_t)sizeof(float);
+  if (has_sums(uses, keeps)) size.fixed += ptq_moment_scratch(widest_d) * one;
   if (needs & PTQ_NEED_CROSS)
-    size.bytes += (d + length) * d * (int64_t)sizeof(float);
-  size.most = size.bytes + sums;
-  if (uses & PTQ_COLLECT_MOMENTS) size.bytes += sums;
+    size.fixed += (widest_d + length) * widest_d * one;
   return size;
 }

@@ -50,7 +50,8 @@ typedef struct ptq_collected {
   float **h32;            /* owned; [sites] of kinds that do not, for errors */
   ptq_site_moments built; /* owned; of the kept site at hand */
   int built_site;         /* -1: none */
-  float *scratch;         /* owned; of ptq_moment_add */
+  int64_t built_d;        /* width that `built` has room for */
+  float *scratch;         /* owned; of ptq_moment_add, where there are sums */
   float *product;         /* owned; [widest, widest], for `cross` */
   float *difference;      /* owned; [most rows, widest], for `cross` */
   /* The pass at hand. */
@@ -107,13 +108,16 @@ ptq_status ptq_collected_error(ptq_collected *c, int site, const float *a,
                                ptq_err *err);
 int64_t ptq_collected_scratch(const ptq_model_info *info, int64_t n_tokens,
                               int64_t length);
-/** Forget the rows of a kind, which nobody asks for any more until the next
- * pass. */
+/** Forget the rows of a kind and moments made of them, which nobody asks for
+ * any more until the next pass. */
 void ptq_collected_drop(ptq_collected *c, ptq_site kind);
 
-/** Bytes while a block is quantized, and at most while a text is collected. */
+/** Bytes, by when they are there. */
 typedef struct ptq_collected_size {
-  int64_t bytes, most;
+  int64_t fixed;                 /* always */
+  int64_t sums;                  /* besides, while a text is collected */
+  int64_t kept[PTQ_SITE_COUNT];  /* rows of a kind, until it is dropped */
+  int64_t built[PTQ_SITE_COUNT]; /* moments made of them, at their turn */
 } ptq_collected_size;
 ptq_collected_size ptq_collected_bytes(const ptq_model_info *info,
                                        const char *scratch, unsigned uses,

@@ -36,19 +36,15 @@ static int64_t longest(const ptq_texts *t) {
   return larger(t->calib->length, larger(t->select->length, t->eval->length));
 }
 
-/* What a method takes for a layer of the model, at most. */
-static double method_bytes(const ptq_method *m, const ptq_model_info *info) {
-  double most = 0.0;
-  for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
-    if (!ptq_role_present(info, (ptq_role)role)) continue;
-    const int64_t out = ptq_role_outputs(info, (ptq_role)role);
-    const int64_t in = ptq_role_inputs(info, (ptq_role)role);
-    double bytes =
-        m->family->lean ? 0.0 : (DOUBLE + FLOAT) * (double)out * (double)in;
-    if (m->family->bytes != NULL) bytes += m->family->bytes(m, out, in);
-    if (bytes > most) most = bytes;
-  }
-  return most;
+/* What a method takes for a layer of the model. */
+static double method_bytes(const ptq_method *m, const ptq_model_info *info,
+                           ptq_role role) {
+  const int64_t out = ptq_role_outputs(info, role);
+  const int64_t in = ptq_role_inputs(info, role);
+  double bytes =
+      m->family->lean ? 0.0 : (DOUBLE + FLOAT) * (double)out * (double)in;
+  if (m->family->bytes != NULL) bytes += m->family->bytes(m, out, in);
+  return bytes;
 }
 
 void ptq_load_add(ptq_load *l, const ptq_grid *g, int64_t point) {
@@ -72,27 +68,75 @@ void ptq_load_add(ptq_load *l, const ptq_grid *g, int64_t point) {
       l->spent = spends && l->points == 1;
     }
   }
-  const double bytes = method_bytes(m, info);
-  if (bytes > l->method_bytes) l->method_bytes = bytes;
+  l->backward = l->backward || m->family->backward;
+  for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
+    if (!ptq_role_present(info, (ptq_role)role)) continue;
+    double *most = &l->method_bytes[ptq_role_site((ptq_role)role)];
+    const double bytes = method_bytes(m, info, (ptq_role)role);
+    if (bytes > *most) *most = bytes;
+  }
 }
 
-/* Factors of H that are kept at the same time: each static method's of all
- * sites, of one site where the batch has one point, and those of the
+/* Factors of H that are there at a kind of site: each static method's of all
+ * sites, of this one where the batch has one point, and those of the
  * sequential point at hand. */
-static int64_t factor_bytes(const ptq_model_info *info, const ptq_load *l) {
-  int64_t squares = 0, widest = 0, methods = 0;
+static int64_t factor_bytes(const ptq_model_info *info, const ptq_load *l,
+                            int kind) {
+  int64_t squares = 0, methods = 0;
+  const int64_t d = ptq_site_width(info, kind);
   for (int site = 0; site < ptq_site_count(info); site++) {
-    const int64_t d = ptq_site_width(info, site);
-    squares += d * d;
-    widest = larger(widest, d * d);
+    const int64_t width = ptq_site_width(info, site);
+    squares += width * width;
   }
   for (uint64_t left = l->methods; left != 0; left &= left - 1) methods++;
-  int64_t elements = l->own_factors ? widest : 0;
+  int64_t elements = l->own_factors ? d * d : 0;
   if (l->points > 1)
     elements += methods * squares;
   else if (!l->spent)
-    elements += methods * widest;
+    elements += methods * d * d;
   return DOUBLE * elements;
+}
+
+/* Rows that are still kept at a kind of site. */
+static int64_t kept_bytes(const ptq_collected_size *s, const ptq_load *l,
+                          int kind) {
+  int64_t bytes = 0;
+  for (int k = 0; k < PTQ_SITE_COUNT; k++)
+    if (l->points > 1 || (l->backward ? k <= kind : k >= kind))
+      bytes += s->kept[k];
+  return bytes;
+}
+
+static int64_t most_built(const ptq_collected_size *s) {
+  int64_t most = 0;
+  for (int k = 0; k < PTQ_SITE_COUNT; k++) most = larger(most, s->built[k]);
+  return most;
+}
+
+/* What is there while sites are quantized, at the kind that takes most. */
+static int64_t quantize_bytes(const ptq_model_info *info, const ptq_load *l,
+                              const ptq_reference_size *r,
+                              const ptq_workbench_size *b) {
+  int64_t most = 0;
+  for (int k = 0; k < PTQ_SITE_COUNT; k++) {
+    int64_t built = r->calib.built[k] + b->inputs.built[k];
+    /* One of them may be left from the point before. */
+    if (l->points > 1) built = most_built(&r->calib) + most_built(&b->inputs);
+    most = larger(
+        most, built + b->site[k] + kept_bytes(&r->calib, l, k) +
+                  kept_bytes(&r->select, l, k) + kept_bytes(&b->inputs, l, k) +
+                  factor_bytes(info, l, k) + (int64_t)l->method_bytes[k]);
+  }
+  return most;
+}
+
+/* What is there while inputs are collected, of all kinds. */
+static int64_t collect_bytes(const ptq_reference_size *r,
+                             const ptq_workbench_size *b) {
+  int64_t kept = 0;
+  for (int k = 0; k < PTQ_SITE_COUNT; k++)
+    kept += r->calib.kept[k] + r->select.kept[k] + b->inputs.kept[k];
+  return kept + larger(r->calib.sums, larger(r->select.sums, b->inputs.sums));
 }
 
 /* Of a point: what it has in the blocks, and what scoring takes of it. */
@@ -112,12 +156,11 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
   const int64_t streams =
       eval + stream_bytes(info, &t, t.calib) + stream_bytes(info, &t, t.select);
   const int64_t lanes = l->points * lane_bytes(sub, &t);
-  const ptq_collected_size r = ptq_reference_bytes(info, &t, l);
-  const ptq_collected_size b = ptq_workbench_bytes(info, &t, l);
-  const int64_t quantize =
-      r.bytes + b.bytes + factor_bytes(info, l) + (int64_t)l->method_bytes;
+  const ptq_reference_size r = ptq_reference_bytes(info, &t, l);
+  const ptq_workbench_size b = ptq_workbench_bytes(info, &t, l);
   const int64_t walk =
-      larger(quantize, larger(r.most + b.bytes, r.bytes + b.most)) + streams +
+      larger(quantize_bytes(info, l, &r, &b), collect_bytes(&r, &b)) + r.fixed +
+      r.calib.fixed + r.select.fixed + b.fixed + b.inputs.fixed + streams +
       lanes + l->points * stream_bytes(info, &t, t.select) +
       l->sequential * stream_bytes(info, &t, t.calib) +
       ptq_workspace_bytes(info, longest(&t));

@@ -168,7 +168,7 @@ static void lay_out(const ptq_lane *l, ptq_reference *r, ptq_workbench *b,
                     int site, ptq_factor_cache *cache, site_work *work) {
   int16_t *codes = b->codes;
   ptq_group_params *params = b->params;
-  float *y = b->weights;
+  float *y = b->site_weights;
   for (int layer = 0; layer < ptq_layer_count(r->setup->info); layer++) {
     const ptq_linear *w = &r->block.linear[layer];
     if (ptq_layer_site(layer) != site || w->weight == NULL) continue;
@@ -241,10 +241,11 @@ ptq_status ptq_lane_site(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
   ptq_status rc = PTQ_OK;
   const bool own = ptq_method_is_sequential(l->method);
   ptq_factor_cache *cache = own ? b->own : b->shared;
-  site_work work = {
-      .probe = {.r = r, .ws = ws, .error = b->error, .site = site}};
+  site_work work = {.probe = {.r = r, .ws = ws, .site = site}};
   work.loss =
       (ptq_module_loss){.ctx = &work.probe, .eval = ptq_module_probe_eval};
+  PTQ_TRY(ptq_workbench_begin_site(b, r->setup->info, site, err));
+  work.probe.error = b->error;
   lay_out(l, r, b, site, cache, &work);
   PTQ_TRY(calibrate(l, r, b, site, &work, err));
   PTQ_TRY(ptq_method_quantize_site(l->method, work.in, work.out, work.n, err));
@@ -254,5 +255,6 @@ ptq_status ptq_lane_site(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
     put(r, b, &work, i);
   }
 done:
+  ptq_workbench_end_site(b);
   return rc;
 }

@@ -287,36 +287,33 @@ done:
   return rc;
 }
 
-ptq_collected_size ptq_reference_bytes(const ptq_model_info *info,
+ptq_reference_size ptq_reference_bytes(const ptq_model_info *info,
                                        const ptq_texts *t,
                                        const ptq_load *load) {
-  const int64_t size = sizeof(float);
+  const int64_t one = sizeof(float);
   const ptq_text_spec *calib = t->calib, *select = t->select;
-  const ptq_collected_size own =
-      ptq_collected_bytes(info, t->scratch, calib_uses(load), calib_needs(load),
-                          calib->windows, calib->length);
-  const ptq_collected_size other = ptq_collected_bytes(
-      info, t->scratch, PTQ_COLLECT_ERRORS, 0, select->windows, select->length);
-  int64_t bytes = ptq_model_block_bytes(info) +
-                  size * product_size(info, calib->windows, calib->length,
-                                      select->windows, select->length);
+  ptq_reference_size size = {
+      .calib =
+          ptq_collected_bytes(info, t->scratch, calib_uses(load),
+                              calib_needs(load), calib->windows, calib->length),
+      .select = ptq_collected_bytes(info, t->scratch, PTQ_COLLECT_ERRORS, 0,
+                                    select->windows, select->length)};
+  size.fixed = ptq_model_block_bytes(info) +
+               one * product_size(info, calib->windows, calib->length,
+                                  select->windows, select->length);
   for (int role = 0; role < PTQ_ROLE_COUNT; role++)
     if (ptq_role_present(info, (ptq_role)role))
-      bytes += ptq_kept_bytes(t->scratch, info, ptq_role_site((ptq_role)role),
-                              select->windows, select->length,
-                              ptq_role_outputs(info, (ptq_role)role));
+      size.fixed += ptq_kept_bytes(
+          t->scratch, info, ptq_role_site((ptq_role)role), select->windows,
+          select->length, ptq_role_outputs(info, (ptq_role)role));
   if (load->own_needs & PTQ_NEED_CROSS)
-    bytes += ptq_spool_bytes(t->scratch, calib->windows,
-                             calib->length * info->d_model);
+    size.fixed += ptq_spool_bytes(t->scratch, calib->windows,
+                                  calib->length * info->d_model);
   if ((load->needs | load->own_needs) & PTQ_NEED_MODULE_LOSS) {
     const int64_t n = calib->windows < PTQ_MODULE_WINDOWS ? calib->windows
                                                           : PTQ_MODULE_WINDOWS;
     const int modules = info->n_experts > 0 ? 1 : 2;
-    bytes += 2 * modules * size * n * calib->length * info->d_model;
+    size.fixed += 2 * modules * one * n * calib->length * info->d_model;
   }
-  /* The texts are collected one after the other. */
-  const int64_t most =
-      larger(own.most, own.bytes + other.most - other.bytes) + other.bytes;
-  return (ptq_collected_size){.bytes = bytes + own.bytes + other.bytes,
-                              .most = bytes + most};
+  return size;
 }

@@ -52,9 +52,12 @@ ptq_status ptq_reference_block(ptq_reference *r, int64_t index,
 /** Whether a module's inputs and outputs are kept for PTQ_NEED_MODULE_LOSS. */
 bool ptq_reference_has_module(const ptq_model_info *info, int site);
 
-/** Bytes of what stands in all blocks, while a block is quantized and at most
- * while it is collected. */
-ptq_collected_size ptq_reference_bytes(const ptq_model_info *info,
+/** Bytes, by when they are there. */
+typedef struct ptq_reference_size {
+  int64_t fixed;                    /* in all blocks */
+  ptq_collected_size calib, select; /* inputs of the two texts */
+} ptq_reference_size;
+ptq_reference_size ptq_reference_bytes(const ptq_model_info *info,
                                        const ptq_texts *texts,
                                        const ptq_load *load);
 

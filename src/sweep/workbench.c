@@ -5,28 +5,54 @@
 
 #include "ptq/base/mem.h"
 
-/* Sizes over the linear layers of a block, and of a site. */
-typedef struct block_sizes {
-  int64_t total, largest, most_codes, most_params;
-} block_sizes;
+/* Elements of the layers of a kind of site: of all of one site, of the largest
+ * layer, and their groups. */
+typedef struct site_sizes {
+  int64_t codes, largest, params;
+} site_sizes;
 
-static block_sizes measure(const ptq_model_info *info, int64_t smallest_group) {
-  block_sizes s = {0};
+static site_sizes measure(const ptq_model_info *info, ptq_site kind,
+                          int64_t smallest_group) {
+  site_sizes s = {0};
   const int64_t group = smallest_group > 0 ? smallest_group : PTQ_GROUP_ROW;
-  int64_t codes[PTQ_SITE_COUNT] = {0}, params[PTQ_SITE_COUNT] = {0};
   for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
-    if (!ptq_role_present(info, (ptq_role)role)) continue;
-    const ptq_site site = ptq_role_site((ptq_role)role);
+    if (!ptq_role_present(info, (ptq_role)role) ||
+        ptq_role_site((ptq_role)role) != kind)
+      continue;
     const int64_t out = ptq_role_outputs(info, (ptq_role)role);
     const int64_t in = ptq_role_inputs(info, (ptq_role)role);
-    s.total += out * in * (role >= PTQ_ROLE_GATE ? ptq_mlp_count(info) : 1);
+    s.codes += out * in;
     if (out * in > s.largest) s.largest = out * in;
-    codes[site] += out * in;
-    params[site] += out * ptq_dtype_groups(in, group);
-    if (codes[site] > s.most_codes) s.most_codes = codes[site];
-    if (params[site] > s.most_params) s.most_params = params[site];
+    s.params += out * ptq_dtype_groups(in, group);
   }
   return s;
+}
+
+static int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+
+/* The largest of each over the kinds. */
+static site_sizes measure_all(const ptq_model_info *info,
+                              int64_t smallest_group) {
+  site_sizes s = {0};
+  for (int k = 0; k < PTQ_SITE_COUNT; k++) {
+    const site_sizes own = measure(info, (ptq_site)k, smallest_group);
+    s.codes = larger(s.codes, own.codes);
+    s.largest = larger(s.largest, own.largest);
+    s.params = larger(s.params, own.params);
+  }
+  return s;
+}
+
+/* Weights of a block's layers. */
+static int64_t block_weights(const ptq_model_info *info) {
+  int64_t n = 0;
+  for (int l = 0; l < ptq_layer_count(info); l++)
+    if (ptq_layer_present(info, l))
+      n += ptq_role_outputs(info, ptq_layer_role(l)) *
+           ptq_role_inputs(info, ptq_layer_role(l));
+  return n;
 }
 
 /* Nobody else reads the unquantized weights, and the point itself reads those
@@ -37,18 +63,57 @@ static bool in_place(const ptq_load *load) {
          (needs & (PTQ_NEED_MODULE_LOSS | PTQ_NEED_CROSS)) == 0;
 }
 
+static ptq_status open_buffers(ptq_workbench *b, const site_sizes *s,
+                               ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  PTQ_TRY(
+      ptq_alloc(&b->error, s->largest, sizeof(float), "an error matrix", err));
+  if (b->in_place)
+    PTQ_TRY(ptq_alloc(&b->site_weights, s->codes, sizeof(float),
+                      "quantized weights", err));
+  PTQ_TRY(ptq_alloc(&b->codes, s->codes, sizeof(int16_t), "codes", err));
+  PTQ_TRY(ptq_alloc(&b->params, s->params, sizeof(ptq_group_params),
+                    "group parameters", err));
+done:
+  return rc;
+}
+
+static void close_buffers(ptq_workbench *b) {
+  ptq_free(b->error);
+  ptq_free(b->site_weights);
+  ptq_free(b->codes);
+  ptq_free(b->params);
+  b->error = b->site_weights = NULL;
+  b->codes = NULL;
+  b->params = NULL;
+}
+
+ptq_status ptq_workbench_begin_site(ptq_workbench *b,
+                                    const ptq_model_info *info, int site,
+                                    ptq_err *err) {
+  if (!b->alone) return PTQ_OK;
+  const site_sizes s = measure(info, ptq_site_kind(site), b->smallest_group);
+  close_buffers(b);
+  return open_buffers(b, &s, err);
+}
+
+void ptq_workbench_end_site(ptq_workbench *b) {
+  if (b->alone) close_buffers(b);
+}
+
 static ptq_status open_weights(ptq_workbench *b, const ptq_model_info *info,
-                               const block_sizes *s, ptq_err *err) {
+                               ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const int layers = ptq_layer_count(info);
-  PTQ_TRY(ptq_alloc(&b->weights, b->in_place ? s->most_codes : s->total,
-                    sizeof(float), "quantized weights", err));
   PTQ_TRY(ptq_alloc(&b->block.linear, layers, sizeof *b->block.linear,
                     "a block's layers", err));
   PTQ_TRY(ptq_alloc(&b->layer_weights, layers, sizeof *b->layer_weights,
                     "a block's layers", err));
+  if (b->in_place) return PTQ_OK;
+  PTQ_TRY(ptq_alloc(&b->weights, block_weights(info), sizeof(float),
+                    "quantized weights of a block", err));
   float *at = b->weights;
-  for (int l = 0; l < layers && !b->in_place; l++) {
+  for (int l = 0; l < layers; l++) {
     if (!ptq_layer_present(info, l)) continue;
     const ptq_role role = ptq_layer_role(l);
     b->layer_weights[l] = at;
@@ -76,15 +141,13 @@ ptq_status ptq_workbench_open(ptq_workbench *b, const ptq_setup *setup,
                               const ptq_load *load, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_model_info *info = setup->info;
-  const block_sizes s = measure(info, load->smallest_group);
+  const site_sizes s = measure_all(info, load->smallest_group);
   const int layers = ptq_layer_count(info);
-  *b = (ptq_workbench){.alone = load->points == 1, .in_place = in_place(load)};
-  PTQ_TRY(open_weights(b, info, &s, err));
-  PTQ_TRY(
-      ptq_alloc(&b->error, s.largest, sizeof(float), "an error matrix", err));
-  PTQ_TRY(ptq_alloc(&b->codes, s.most_codes, sizeof(int16_t), "codes", err));
-  PTQ_TRY(ptq_alloc(&b->params, s.most_params, sizeof(ptq_group_params),
-                    "group parameters", err));
+  *b = (ptq_workbench){.alone = load->points == 1,
+                       .in_place = in_place(load),
+                       .smallest_group = load->smallest_group};
+  PTQ_TRY(open_weights(b, info, err));
+  if (!b->alone) PTQ_TRY(open_buffers(b, &s, err));
   PTQ_TRY(ptq_alloc(&b->noise, layers, sizeof(double), "errors", err));
   PTQ_TRY(ptq_alloc(&b->signal, layers, sizeof(double), "energies", err));
   PTQ_TRY(open_folds(b, info, err));
@@ -106,9 +169,7 @@ void ptq_workbench_close(ptq_workbench *b) {
   ptq_free(b->block.linear);
   ptq_free(b->weights);
   ptq_free(b->layer_weights);
-  ptq_free(b->error);
-  ptq_free(b->codes);
-  ptq_free(b->params);
+  close_buffers(b);
   for (float **f = b->fold; f != NULL && *f != NULL; f++) ptq_free(*f);
   ptq_free(b->fold);
   ptq_free(b->divisor);
@@ -131,24 +192,32 @@ void ptq_workbench_begin(ptq_workbench *b, const ptq_model_info *info,
   b->block.memory = NULL; /* borrowed from the reference */
 }
 
-ptq_collected_size ptq_workbench_bytes(const ptq_model_info *info,
+static int64_t buffer_bytes(const site_sizes *s, bool place) {
+  return (int64_t)sizeof(float) * (s->largest + (place ? s->codes : 0)) +
+         (int64_t)sizeof(int16_t) * s->codes +
+         (int64_t)sizeof(ptq_group_params) * s->params;
+}
+
+ptq_workbench_size ptq_workbench_bytes(const ptq_model_info *info,
                                        const ptq_texts *t,
                                        const ptq_load *load) {
-  const block_sizes s = measure(info, load->smallest_group);
-  const int64_t size = sizeof(float);
-  const int64_t weights = in_place(load) ? s.most_codes : s.total;
-  ptq_collected_size own = {0};
-  int64_t bytes = size * (weights + s.largest + 2 * info->d_ff) +
-                  (int64_t)sizeof(int16_t) * s.most_codes +
-                  (int64_t)sizeof(ptq_group_params) * s.most_params;
-  for (int site = 0; site < ptq_site_count(info); site++)
-    bytes += size * ptq_site_width(info, site);
-  if (load->sequential > 0) {
-    bytes += size * t->calib->length * info->d_model;
-    own = ptq_collected_bytes(info, t->scratch, PTQ_COLLECT_MOMENTS,
-                              load->own_needs, t->calib->windows,
-                              t->calib->length);
+  ptq_workbench_size size = {0};
+  const int64_t one = sizeof(float);
+  const bool place = in_place(load);
+  const site_sizes all = measure_all(info, load->smallest_group);
+  for (int k = 0; k < PTQ_SITE_COUNT; k++) {
+    const site_sizes s = measure(info, (ptq_site)k, load->smallest_group);
+    if (load->points == 1) size.site[k] = buffer_bytes(&s, place);
   }
-  return (ptq_collected_size){.bytes = bytes + own.bytes,
-                              .most = bytes + own.most};
+  if (load->points > 1) size.fixed = buffer_bytes(&all, place);
+  if (!place) size.fixed += one * block_weights(info);
+  for (int site = 0; site < ptq_site_count(info); site++)
+    size.fixed += one * ptq_site_width(info, site);
+  size.fixed += one * 2 * info->d_ff;
+  if (load->sequential == 0) return size;
+  size.fixed += one * t->calib->length * info->d_model;
+  size.inputs =
+      ptq_collected_bytes(info, t->scratch, PTQ_COLLECT_MOMENTS,
+                          load->own_needs, t->calib->windows, t->calib->length);
+  return size;
 }

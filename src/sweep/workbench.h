@@ -18,12 +18,14 @@ typedef struct ptq_workbench {
   ptq_block block; /* norms, router, biases borrowed from
                       the reference; weights point to it or
                       into `weights`; `linear` owned */
-  float *weights;  /* owned; quantized weights of a block, or of the
-                      largest site where in place */
-  float **layer_weights;    /* owned; [layers] into weights; NULL in place */
+  float *weights;  /* owned; quantized weights of a block; in place NULL */
+  float **layer_weights; /* owned; [layers] into weights */
+  /* Of the largest site; where `alone`, of the site at hand. */
   float *error;             /* owned; largest [out, in] */
-  int16_t *codes;           /* owned; [out, in] of the largest site's layers */
-  ptq_group_params *params; /* owned; [out, groups] of the same */
+  float *site_weights;      /* owned; [out, in] of its layers; only in place */
+  int16_t *codes;           /* owned; [out, in] of its layers */
+  ptq_group_params *params; /* owned; [out, groups] of its layers */
+  int64_t smallest_group;
   float **fold;   /* owned, of owned; [sites][width]: scales of the site's
                      inputs, taken by what comes before */
   float *divisor; /* owned; [2 d_ff] */
@@ -42,8 +44,19 @@ void ptq_workbench_close(ptq_workbench *b);
 void ptq_workbench_begin(ptq_workbench *b, const ptq_model_info *info,
                          const ptq_block *reference);
 
-/** Bytes that stand in all blocks, and at most while inputs are collected. */
-ptq_collected_size ptq_workbench_bytes(const ptq_model_info *info,
+/** Buffers for a site, freed with ptq_workbench_end_site. */
+ptq_status ptq_workbench_begin_site(ptq_workbench *b,
+                                    const ptq_model_info *info, int site,
+                                    ptq_err *err);
+void ptq_workbench_end_site(ptq_workbench *b);
+
+/** Bytes, by when they are there. */
+typedef struct ptq_workbench_size {
+  int64_t fixed;                /* in all blocks */
+  int64_t site[PTQ_SITE_COUNT]; /* while a site of a kind is quantized */
+  ptq_collected_size inputs;    /* of sequential lanes */
+} ptq_workbench_size;
+ptq_workbench_size ptq_workbench_bytes(const ptq_model_info *info,
                                        const ptq_texts *texts,
                                        const ptq_load *load);
 

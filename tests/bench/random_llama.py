@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write a LLaMA with random weights in bfloat16, a tensor at a time.
+"""Write a LLaMA with random weights in bfloat16, some megabytes at a time.
 
   random_llama.py DIR [--width 4096] [--blocks 32] [--heads 32] ...
 
-The default is LLaMA-7B's shape: 13.5 GB on disk, in shards of about 1 GB, and
-never more than one tensor in memory. --tokenizer names a model's directory
+The default is LLaMA-7B's shape: 13.5 GB on disk, in shards of about 1 GB.
+--experts N makes it an OLMoE with N experts a block. --tokenizer names a model's directory
 whose tokenizer.json is copied; its ids must be below --vocab.
 """
 import argparse
@@ -32,9 +32,15 @@ def tensors(a):
         yield block + "self_attn.v_proj.weight", (kv, a.width)
         yield block + "self_attn.o_proj.weight", (a.width, q)
         yield block + "post_attention_layernorm.weight", (a.width,)
-        yield block + "mlp.gate_proj.weight", (a.inner, a.width)
-        yield block + "mlp.up_proj.weight", (a.inner, a.width)
-        yield block + "mlp.down_proj.weight", (a.width, a.inner)
+        if a.experts:
+            yield block + "self_attn.q_norm.weight", (q,)
+            yield block + "self_attn.k_norm.weight", (kv,)
+            yield block + "mlp.gate.weight", (a.experts, a.width)
+        mlps = [f"mlp.experts.{e}." for e in range(a.experts)] or ["mlp."]
+        for mlp in mlps:
+            yield block + mlp + "gate_proj.weight", (a.inner, a.width)
+            yield block + mlp + "up_proj.weight", (a.inner, a.width)
+            yield block + mlp + "down_proj.weight", (a.width, a.inner)
     yield "model.norm.weight", (a.width,)
     yield "lm_head.weight", (a.vocab, a.width)
 
@@ -97,6 +103,8 @@ def main(argv=None):
     parser.add_argument("--kv-heads", type=int)
     parser.add_argument("--head", type=int, help="width of a head")
     parser.add_argument("--inner", type=int, default=11008)
+    parser.add_argument("--experts", type=int, default=0)
+    parser.add_argument("--used", type=int, default=2, help="by a token")
     parser.add_argument("--vocab", type=int, default=32000)
     parser.add_argument("--positions", type=int, default=2048)
     parser.add_argument("--seed", type=int, default=1)
@@ -124,6 +132,9 @@ def main(argv=None):
               "torch_dtype": "bfloat16", "vocab_size": a.vocab}
     if a.head:
         config["head_dim"] = a.head
+    if a.experts:
+        config.update(architectures=["OlmoeForCausalLM"], model_type="olmoe",
+                      num_experts=a.experts, num_experts_per_tok=a.used)
     (a.dir / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     if a.tokenizer:
         for name in ("tokenizer.json", "tokenizer_config.json"):

@@ -55,7 +55,9 @@ typedef struct ptq_load {
                              factors of its own */
   bool own_factors;       /* a sequential one has factors beside its H */
   bool spent;             /* the only point, static, factorizes in place of H */
-  double method_bytes;    /* most that a method takes for itself */
+  bool backward;          /* a method takes sites from the last to the first */
+  double method_bytes[PTQ_SITE_COUNT]; /* most that a method takes for itself at
+                                          a kind of site */
 } ptq_load;
 void ptq_load_add(ptq_load *l, const ptq_grid *g, int64_t point);
 /** Bytes that a batch of such points of a subject takes at most; and a

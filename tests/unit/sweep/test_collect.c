@@ -150,11 +150,6 @@ static void kept_rows_give_the_same_moments(void **state) {
       MUST(ptq_kept_open(&f[i].c.reference[SITE], scratch[i], f[i].info,
                          (ptq_site)SITE, WINDOWS, LENGTH, f[i].d, &e_));
       f[i].c.keeps[SITE] = true;
-      ptq_collected shorter;
-      MUST(ptq_collected_open(&shorter, f[i].info, NULL, BOTH, ALL, 1, 2, &e_));
-      f[i].c.built = shorter.built; /* room for what is kept */
-      shorter.built = (ptq_site_moments){0};
-      ptq_collected_close(&shorter);
     }
     pass(&f[i]);
     MUST(ptq_collected_site(&f[i].c, SITE, &m[i], &e_));
@@ -198,13 +193,22 @@ static void what_is_not_asked_for_is_not_there(void **state) {
   assert_null(m->h_holdout);
   assert_null(m->cross);
   assert_null(m->mean_abs);
-  for (unsigned bit = 1; bit < PTQ_NEED_MODULE_LOSS; bit *= 2)
-    assert_true(
-        ptq_collected_bytes(f.info, NULL, BOTH, bit, WINDOWS, LENGTH).bytes >
-        ptq_collected_bytes(f.info, NULL, BOTH, 0, WINDOWS, LENGTH).bytes);
-  const ptq_collected_size errors =
-      ptq_collected_bytes(f.info, NULL, PTQ_COLLECT_ERRORS, 0, WINDOWS, LENGTH);
-  assert_true(errors.bytes < errors.most); /* sums go */
+  for (unsigned bit = 1; bit < PTQ_NEED_MODULE_LOSS; bit *= 2) {
+    const ptq_collected_size more = ptq_collected_bytes(
+        f.info, NULL, PTQ_COLLECT_MOMENTS, bit, WINDOWS, LENGTH);
+    const ptq_collected_size less = ptq_collected_bytes(
+        f.info, NULL, PTQ_COLLECT_MOMENTS, 0, WINDOWS, LENGTH);
+    assert_true(more.fixed > less.fixed);
+    assert_true(more.sums == 0 && less.kept[SITE] == 0);
+  }
+  /* For errors alone sums go, and short texts are kept as they are. */
+  assert_true(
+      ptq_collected_bytes(f.info, NULL, PTQ_COLLECT_ERRORS, 0, WINDOWS, LENGTH)
+          .sums > 0);
+  const ptq_collected_size short_text =
+      ptq_collected_bytes(f.info, NULL, PTQ_COLLECT_ERRORS, 0, 1, 2);
+  assert_true(short_text.sums == 0 && short_text.kept[SITE] > 0 &&
+              short_text.built[SITE] == 0);
   tear_down(&f);
 }
 
