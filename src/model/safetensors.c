@@ -223,8 +223,8 @@ static ptq_status not_finite(const ptq_tensor *t, const float *x, int64_t from,
 }
 
 /* Bytes of a tensor; its name stands in the message. */
-static ptq_status read_bytes(const ptq_tensor *t, int64_t at, unsigned char *raw,
-                             int64_t n, ptq_err *err) {
+static ptq_status read_bytes(const ptq_tensor *t, int64_t at,
+                             unsigned char *raw, int64_t n, ptq_err *err) {
   ptq_err why = {0};
   const ptq_status rc =
       ptq_file_pread(t->file, t->offset + at, raw, (size_t)n, &why);
