@@ -17,7 +17,7 @@
 
 enum {
   /* The program, MPI, HDF5, BLAS buffers, one text's tokens. */
-  BASE_BYTES = 96 << 20,
+  BASE_BYTES = 56 << 20,
   FLOAT = (int)sizeof(float),
   DOUBLE = (int)sizeof(double)
 };

@@ -31,7 +31,7 @@ measure: {{spectra: {spectra}}}
 # Options of tests/bench/random_llama.py.
 WIDE = "--width 512 --inner 3072 --heads 4 --blocks 1 --vocab 1024"
 VOCABULARY = "--width 512 --inner 512 --heads 4 --blocks 1 --vocab 60000"
-DEEP = "--width 768 --inner 1536 --heads 12 --kv-heads 4 --blocks 2 " \
+DEEP = "--width 768 --inner 1536 --heads 12 --kv-heads 4 --blocks 1 " \
     "--vocab 1024"
 EXPERTS = "--width 384 --inner 512 --heads 6 --blocks 1 --vocab 1024 " \
     "--experts 16"
@@ -93,10 +93,10 @@ class Memory(unittest.TestCase):
                    dtypes="int4, int3, mxint4")
 
     def test_summed_moments(self):
-        self.check(DEEP, "gptq", windows=16)
+        self.check(DEEP, "gptq", windows=7)
 
     def test_summed_moments_of_awq(self):
-        self.check(DEEP, "awq", windows=16)
+        self.check(DEEP, "awq", windows=7)
 
     def test_cross_moments(self):
         self.check(DEEP, "gptaq", windows=8)
@@ -108,10 +108,10 @@ class Memory(unittest.TestCase):
         self.check(EXPERTS, "gptq", windows=8)
 
     def test_long_texts(self):
-        self.check(DEEP, "gptq", windows=100)
+        self.check(DEEP, "gptq", windows=32)
 
     def test_long_texts_in_files(self):
-        self.check(DEEP, "gptq", windows=100,
+        self.check(DEEP, "gptq", windows=32,
                    options=("--scratch", self.dir))
 
     def test_spectra(self):

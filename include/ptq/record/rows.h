@@ -56,8 +56,8 @@
   X(F64,  sqnr_output_prop,  1, "dB", "output SQNR, error as it arrives") \
   X(F64,  err_hessian,       1, "",   "tr(E H E') / tr(W H W'), H of the calibration text") \
   X(F64,  damp,              1, "",   "damping used, relative to the mean diagonal of H") \
-  X(TEXT, codes,            17, "",   "hash of the codes and group parameters") \
-  X(I64,  calib_tokens,      1, "",   "calibration tokens that reached the layer; without any H is the identity")
+  X(I64,  calib_tokens,      1, "",   "calibration tokens that reached the layer; without any H is the identity") \
+  X(TEXT, codes,            17, "",   "hash of the codes and group parameters")
 
 /** One row a (point, evaluation window): sums over scored positions. */
 #define PTQ_WINDOW_FIELDS(X) \
