@@ -23,7 +23,8 @@ typedef struct planned {
   ptq_rates rates;
   int ranks;
   int64_t memory;
-  double makespan; /* seconds */
+  const char *scratch; /* borrowed, nullable */
+  double makespan;     /* seconds */
 } planned;
 
 static void planned_release(planned *p) {
@@ -54,6 +55,7 @@ static ptq_status read_options(planned *p, const ptq_args *args, ptq_err *err) {
   p->ranks = (int)ranks;
   if (ptq_args_has(args, "memory"))
     PTQ_TRY(ptq_bytes_parse(ptq_args_get(args, "memory"), &p->memory, err));
+  p->scratch = ptq_args_get(args, "scratch");
   p->rates = ptq_rates_default();
   PTQ_TRY(read_gflops(args, &p->rates, err));
   PTQ_TRY(ptq_args_check_sets(args, err));
@@ -102,6 +104,7 @@ static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   PTQ_TRY(ptq_spec_read(ptq_args_at(args, 0), sets, n_sets, &p->spec, err));
   PTQ_TRY(check_texts(&p->spec, err));
   PTQ_TRY(ptq_grid_build(&p->spec, &p->grid, err));
+  p->grid.scratch = p->scratch;
   const int64_t n = p->grid.n_points + p->grid.n_subjects;
   PTQ_TRY(ptq_alloc(&todo, n, 1, "what is to do", err));
   memset(todo, 1, (size_t)n);
@@ -122,6 +125,14 @@ static double point_seconds(const planned *p, int64_t point) {
          p->rates.correction;
 }
 
+static int64_t item_bytes(const planned *p, const ptq_item *item) {
+  ptq_load load = {0};
+  if (item->n == 0) return ptq_subject_bytes(&p->grid, item->subject);
+  for (int64_t j = 0; j < item->n; j++)
+    ptq_load_add(&load, &p->grid, p->plan.order[item->first + j]);
+  return ptq_batch_bytes(&p->grid, item->subject, &load);
+}
+
 /* What a subject sums up to in the plan. */
 typedef struct subject_total {
   int64_t points, batches, widest, bytes;
@@ -133,15 +144,11 @@ static subject_total total_of(const planned *p, int64_t subject) {
   for (int64_t i = 0; i < p->plan.n_items; i++) {
     const ptq_item *item = &p->plan.items[i];
     if (item->subject != subject) continue;
-    ptq_load load = {0};
-    for (int64_t j = 0; j < item->n; j++)
-      ptq_load_add(&load, &p->grid, p->plan.order[item->first + j]);
     t.seconds += item->seconds;
     t.batches += item->n > 0;
     t.points += item->n;
     if (item->n > t.widest) t.widest = item->n;
-    const int64_t bytes =
-        item->n > 0 ? ptq_batch_bytes(&p->grid, subject, &load) : 0;
+    const int64_t bytes = item_bytes(p, item);
     if (bytes > t.bytes) t.bytes = bytes;
   }
   return t;
@@ -236,8 +243,9 @@ static json_t *item_json(const planned *p, int64_t i) {
     (void)json_array_append_new(points,
                                 json_integer(p->plan.order[item->first + j]));
   const int64_t model = p->grid.subjects[item->subject].model;
-  return json_pack("{s:s, s:o, s:f}", "model", p->spec.models[model].name,
-                   "points", points, "seconds", item->seconds);
+  return json_pack("{s:s, s:o, s:f, s:I}", "model", p->spec.models[model].name,
+                   "points", points, "seconds", item->seconds, "memory",
+                   (json_int_t)item_bytes(p, item));
 }
 
 static ptq_status print_json(const planned *p, ptq_err *err) {
@@ -280,6 +288,7 @@ done:
 static const ptq_option options[] = {
     {"ranks", 0, "N", "ranks that work (default 1)"},
     {"memory", 0, "SIZE", "memory a rank may use, such as 4GB"},
+    {"scratch", 0, "DIR", "as of run: hidden states in files"},
     {"set", 0, "KEY=VALUE", "override a value of the sweep file; repeatable"},
     {"gflops", 0, "N",
      "GFLOP/s of a rank, for another machine (default:\n"

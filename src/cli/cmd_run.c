@@ -236,6 +236,12 @@ static ptq_status read_memory(const ptq_args *args, int64_t *memory,
   return text == NULL ? PTQ_OK : ptq_bytes_parse(text, memory, err);
 }
 
+static ptq_status read_scratch(const ptq_args *args, ptq_err *err) {
+  const char *dir = ptq_args_get(args, "scratch");
+  if (dir == NULL || ptq_path_is_dir(dir)) return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_ARG, "--scratch '%s' is not a directory", dir);
+}
+
 /* The store's attributes are of its first run; later ones are in its log. */
 static void note_start(const sweep_run *r) {
   char line[400];
@@ -252,10 +258,12 @@ static ptq_status prepare(sweep_run *r, const ptq_args *args,
   int64_t memory = 0;
   rc = read_options(r->rank, args, options, err);
   if (rc == PTQ_OK) rc = read_memory(args, &memory, err);
+  if (rc == PTQ_OK) rc = read_scratch(args, err);
   if (rc == PTQ_OK) rc = ptq_args_check_sets(args, err);
   r->usage = rc == PTQ_E_ARG;
   PTQ_TRY(ptq_agree(r->comm, rc, err));
   PTQ_TRY(open_study(r, args, err));
+  r->study.grid.scratch = ptq_args_get(args, "scratch");
   PTQ_TRY(ptq_agree(r->comm, ptq_selfcheck(err), err));
   rc = ptq_provenance_collect(r->comm, args, r->study.spec.path, &r->provenance,
                               err);
@@ -376,6 +384,9 @@ static const ptq_option options[] = {
     {"output", 'o', "STORE", "HDF5 file; default: SPEC's name with .h5, here"},
     {"set", 0, "KEY=VALUE", "override a value of the sweep file; repeatable"},
     {"memory", 0, "SIZE", "memory a rank may use, such as 4GB"},
+    {"scratch", 0, "DIR",
+     "keep hidden states in files there, not in memory;\n"
+     "                               changes no result"},
     {"time-limit", 0, "TIME",
      "start nothing that cannot end by then: seconds,\n"
      "                               H:MM:SS, none (default: what Slurm gives "

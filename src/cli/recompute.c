@@ -44,8 +44,7 @@ static bool same_row(stored *s, const ptq_table *t, const void *ours,
   for (size_t i = 0; i < t->n_fields; i++) {
     const ptq_field *f = &t->fields[i];
     if ((!all && f->kind != PTQ_KIND_F64) || strcmp(f->name, "point") == 0 ||
-        memcmp((const char *)ours + f->offset, (const char *)theirs + f->offset,
-               f->size) == 0)
+        ptq_field_same(f, ours, theirs))
       continue;
     begin_line(s);
     if (at >= 0) printf("row %lld of its %s: ", (long long)at, t->name);

@@ -100,20 +100,28 @@ static int64_t count_overlaps(const ptq_windows *a, const ptq_windows *b) {
 }
 
 /* Second moments of few tokens are noisy: fewer than ten a dimension is worth
- * a word. */
+ * a word. An expert gets its share of the tokens, on average. */
 static void warn_of_few_tokens(const ptq_study *s, const ptq_subject *sub,
                                int64_t n_tokens) {
-  int64_t widest = 0;
+  const ptq_model_info *info = &sub->info;
+  int64_t least = n_tokens, width = 0;
   for (int i = 0; i < PTQ_SITE_COUNT; i++) {
-    const int64_t d = ptq_site_width(&sub->info, (ptq_site)i);
-    if (d > widest) widest = d;
+    const bool shared = info->n_experts > 0 && i >= PTQ_SITE_MLP_IN;
+    const int64_t d = ptq_site_width(info, i);
+    const int64_t n =
+        shared ? n_tokens * info->experts_used / info->n_experts : n_tokens;
+    if (width > 0 && (double)n / (double)d >= (double)least / (double)width)
+      continue;
+    least = n;
+    width = d;
   }
-  if (n_tokens < 10 * widest)
-    ptq_log(PTQ_LOG_WARN,
-            "model '%s': %lld calibration tokens for inputs %lld wide; second "
-            "moments want at least ten a dimension",
-            s->spec.models[sub->model].name, (long long)n_tokens,
-            (long long)widest);
+  if (least < 10 * width)
+    ptq_log(
+        PTQ_LOG_WARN,
+        "model '%s': %lld calibration tokens%s for inputs %lld wide; second "
+        "moments want at least ten a dimension",
+        s->spec.models[sub->model].name, (long long)least,
+        least < n_tokens ? " an expert" : "", (long long)width);
 }
 
 static ptq_status check_subject(const ptq_study *s, const ptq_subject *sub,
@@ -167,10 +175,10 @@ static void fill_spectra(const ptq_study *s, ptq_spectrum_slot *slots) {
   for (int64_t i = 0; i < s->grid.n_subjects; i++) {
     const ptq_model_info *info = &s->grid.subjects[i].info;
     for (int j = 0; j < PTQ_SPECTRA_ROWS; j++, slots++) {
-      *slots =
-          (ptq_spectrum_slot){.subject = i,
-                              .n_blocks = info->n_blocks,
-                              .d = ptq_site_width(info, ptq_spectra_site(j))};
+      *slots = (ptq_spectrum_slot){
+          .subject = i,
+          .n_blocks = info->n_blocks,
+          .d = ptq_site_width(info, (int)ptq_spectra_site(j))};
       spectra_group(s, i, slots->group, sizeof slots->group);
       (void)ptq_text_copy(slots->site, sizeof slots->site, ptq_spectra_name(j));
     }

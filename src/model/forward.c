@@ -14,23 +14,22 @@ static void add_rows(const float *bias, int64_t n, int64_t width, float *y) {
 }
 
 /* y = x W' + bias, shown to the hook before the bias. */
-static ptq_status apply(const ptq_block *b, ptq_role role, const float *x,
+static ptq_status apply(const ptq_block *b, int layer, const float *x,
                         int64_t n, const ptq_forward_hook *hook, float *y,
                         ptq_err *err) {
-  const ptq_linear *l = &b->linear[role];
+  const ptq_linear *l = &b->linear[layer];
   ptq_sgemm_nt(n, l->out, l->in, 1.0F, x, l->in, l->weight, l->in, 0.0F, y,
                l->out);
   if (hook != NULL && hook->output != NULL) {
-    const ptq_status rc = hook->output(hook->ctx, role, y, n, l->out, err);
+    const ptq_status rc = hook->output(hook->ctx, layer, y, n, l->out, err);
     if (rc != PTQ_OK) return rc;
   }
   add_rows(l->bias, n, l->out, y);
   return PTQ_OK;
 }
 
-static ptq_status show(const ptq_model_info *info, ptq_site site,
-                       const float *x, int64_t n, const ptq_forward_hook *hook,
-                       ptq_err *err) {
+static ptq_status show(const ptq_model_info *info, int site, const float *x,
+                       int64_t n, const ptq_forward_hook *hook, ptq_err *err) {
   if (hook == NULL || hook->input == NULL) return PTQ_OK;
   return hook->input(hook->ctx, site, x, n, ptq_site_width(info, site), err);
 }
@@ -97,10 +96,10 @@ static ptq_status project(const ptq_model_info *info, const ptq_block *b,
   } else {
     PTQ_TRY(apply(b, PTQ_ROLE_QKV, x, n, hook, ws->qkv, err));
   }
-  if (info->qkv_clip > 0.0) clip_heads(info, n, ws);
   const int64_t group = info->n_heads / info->n_kv_heads;
   norm_heads(info, b, PTQ_NORM_Q, &ws->q, group, n);
   norm_heads(info, b, PTQ_NORM_K, &ws->k, 1, n);
+  if (info->qkv_clip > 0.0) clip_heads(info, n, ws);
 done:
   return rc;
 }
@@ -153,16 +152,19 @@ static void open_gate(ptq_act_kind act, const float *up, int64_t n,
   ptq_vec_multiply(up, n, gate);
 }
 
-/* The MLP's inner activations [n, d_ff] from its input. */
+/* An MLP's inner activations [n, d_ff] from its input. */
 static ptq_status widen(const ptq_model_info *info, const ptq_block *b,
-                        const float *x, int64_t n, ptq_workspace *ws,
-                        const ptq_forward_hook *hook, float **inner,
-                        ptq_err *err) {
+                        int expert, const float *x, int64_t n,
+                        ptq_workspace *ws, const ptq_forward_hook *hook,
+                        float **inner, ptq_err *err) {
   ptq_status rc = PTQ_OK;
+  const int gate_up = ptq_layer_of(PTQ_ROLE_GATE_UP, expert);
+  const int gate = ptq_layer_of(PTQ_ROLE_GATE, expert);
+  const int up = ptq_layer_of(PTQ_ROLE_UP, expert);
   const int64_t ff = info->d_ff;
   *inner = info->has_gate ? ws->gate : ws->up;
   if (info->fused_gate_up) {
-    PTQ_TRY(apply(b, PTQ_ROLE_GATE_UP, x, n, hook, ws->gate_up, err));
+    PTQ_TRY(apply(b, gate_up, x, n, hook, ws->gate_up, err));
     for (int64_t i = 0; i < n; i++) {
       const float *row = ws->gate_up + i * 2 * ff;
       memcpy(ws->gate + i * ff, row, (size_t)ff * sizeof *row);
@@ -170,13 +172,54 @@ static ptq_status widen(const ptq_model_info *info, const ptq_block *b,
     }
     return PTQ_OK;
   }
-  if (info->has_gate)
-    PTQ_TRY(apply(b, PTQ_ROLE_GATE, x, n, hook, ws->gate, err));
-  PTQ_TRY(apply(b, PTQ_ROLE_UP, x, n, hook, ws->up, err));
+  if (info->has_gate) PTQ_TRY(apply(b, gate, x, n, hook, ws->gate, err));
+  PTQ_TRY(apply(b, up, x, n, hook, ws->up, err));
   if (info->has_gate)
     open_gate(info->act, ws->up, n * ff, ws->gate);
   else
     activate(info->act, n * ff, ws->up);
+done:
+  return rc;
+}
+
+/* y = MLP(x), or an expert's. */
+static ptq_status run_mlp(const ptq_model_info *info, const ptq_block *b,
+                          int expert, const float *x, int64_t n,
+                          ptq_workspace *ws, const ptq_forward_hook *hook,
+                          ptq_site stop, float *y, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  float *inner = NULL;
+  PTQ_TRY(show(info, ptq_site_of(PTQ_SITE_MLP_IN, expert), x, n, hook, err));
+  if (stop == PTQ_SITE_MLP_IN) return PTQ_OK;
+  PTQ_TRY(widen(info, b, expert, x, n, ws, hook, &inner, err));
+  PTQ_TRY(
+      show(info, ptq_site_of(PTQ_SITE_MLP_OUT, expert), inner, n, hook, err));
+  if (stop == PTQ_SITE_MLP_OUT) return PTQ_OK;
+  PTQ_TRY(
+      apply(b, ptq_layer_of(PTQ_ROLE_DOWN, expert), inner, n, hook, y, err));
+done:
+  return rc;
+}
+
+/* ws->y = the sum of what each token's experts give, in their order. */
+static ptq_status run_experts(const ptq_model_info *info, const ptq_block *b,
+                              const float *x, int64_t n, ptq_workspace *ws,
+                              const ptq_forward_hook *hook, ptq_site stop,
+                              ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  if (hook != NULL && hook->router != NULL)
+    PTQ_TRY(hook->router(hook->ctx, x, n, err));
+  ptq_route(info, &b->router, x, n, ws);
+  memset(ws->y, 0, (size_t)(n * info->d_model) * sizeof *ws->y);
+  for (int e = 0; e < (int)info->n_experts; e++) {
+    const int64_t m = ptq_route_gather(info, e, x, n, ws);
+    if (m == 0) continue;
+    if (hook != NULL && hook->routed != NULL)
+      PTQ_TRY(hook->routed(hook->ctx, e, ws->members, m, err));
+    PTQ_TRY(run_mlp(info, b, e, ws->member_x, m, ws, hook, stop, ws->member_y,
+                    err));
+    if (stop == PTQ_SITE_COUNT) ptq_route_scatter(info, m, ws, ws->y);
+  }
 done:
   return rc;
 }
@@ -186,16 +229,9 @@ static ptq_status think(const ptq_model_info *info, const ptq_block *b,
                         const float *x, int64_t n, ptq_workspace *ws,
                         const ptq_forward_hook *hook, ptq_site stop,
                         ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  float *inner = NULL;
-  PTQ_TRY(show(info, PTQ_SITE_MLP_IN, x, n, hook, err));
-  if (stop == PTQ_SITE_MLP_IN) return PTQ_OK;
-  PTQ_TRY(widen(info, b, x, n, ws, hook, &inner, err));
-  PTQ_TRY(show(info, PTQ_SITE_MLP_OUT, inner, n, hook, err));
-  if (stop == PTQ_SITE_MLP_OUT) return PTQ_OK;
-  PTQ_TRY(apply(b, PTQ_ROLE_DOWN, inner, n, hook, ws->y, err));
-done:
-  return rc;
+  if (info->n_experts > 0)
+    return run_experts(info, b, x, n, ws, hook, stop, err);
+  return run_mlp(info, b, 0, x, n, ws, hook, stop, ws->y, err);
 }
 
 ptq_status ptq_block_forward(const ptq_model_info *info, const ptq_block *b,
@@ -265,11 +301,14 @@ static double seen_pairs(const ptq_model_info *info, unsigned flags,
 
 double ptq_forward_flops(const ptq_model_info *info, int64_t n,
                          bool with_head) {
-  double linear = 0.0;
-  for (int r = 0; r < PTQ_ROLE_COUNT; r++)
-    if (ptq_role_present(info, (ptq_role)r))
-      linear += 2.0 * (double)ptq_role_outputs(info, (ptq_role)r) *
-                (double)ptq_role_inputs(info, (ptq_role)r);
+  double linear = 2.0 * (double)(info->n_experts * info->d_model);
+  for (int r = 0; r < PTQ_ROLE_COUNT; r++) {
+    if (!ptq_role_present(info, (ptq_role)r)) continue;
+    const bool chosen = r >= PTQ_ROLE_GATE && info->n_experts > 0;
+    linear += (chosen ? (double)info->experts_used : 1.0) * 2.0 *
+              (double)ptq_role_outputs(info, (ptq_role)r) *
+              (double)ptq_role_inputs(info, (ptq_role)r);
+  }
   double total = (double)info->n_blocks * (double)n * linear;
   for (int64_t b = 0; b < info->n_blocks; b++)
     total += 4.0 * seen_pairs(info, info->block_flags[b], n) *

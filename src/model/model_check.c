@@ -71,7 +71,8 @@ static ptq_status check(ptq_model *m, const char *name, int64_t rows,
   t->used = true;
   m->info.params += t->count;
   if (what != KIND_EMBEDDING) m->info.params_nonembedding += t->count;
-  if (what == KIND_LINEAR)
+  t->linear = what == KIND_LINEAR;
+  if (t->linear)
     m->info.params_quantizable += t->count;
   else
     m->info.bits_unquantized += 8.0 * (double)t->bytes;
@@ -92,30 +93,39 @@ done:
   return rc;
 }
 
-static ptq_status check_linear(ptq_model *m, int64_t block, ptq_role role,
+static ptq_status check_linear(ptq_model *m, int64_t block, int layer,
                                ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
   const ptq_model_info *info = &m->info;
+  const ptq_role role = ptq_layer_role(layer);
   ptq_status rc = PTQ_OK;
   if (!ptq_role_present(info, role)) return PTQ_OK;
   const int64_t out = ptq_role_outputs(info, role);
   const int64_t in = ptq_role_inputs(info, role);
-  ptq_role_tensor_name(m, block, role, name);
+  ptq_layer_tensor_name(m, block, layer, name);
   PTQ_TRY(check(m, name, info->transposed ? in : out,
                 info->transposed ? out : in, KIND_LINEAR, err));
   if (!info->has_bias[role]) return PTQ_OK;
-  ptq_name_inner(m, block, m->arch->roles[role], PTQ_PART_BIAS, name);
+  ptq_name_layer(m, block, layer, PTQ_PART_BIAS, name);
   PTQ_TRY(check(m, name, out, 0, KIND_OTHER, err));
 done:
   return rc;
+}
+
+static ptq_status check_router(ptq_model *m, int64_t block, ptq_err *err) {
+  char name[PTQ_TENSOR_NAME_MAX];
+  if (m->info.n_experts == 0) return PTQ_OK;
+  ptq_name_inner(m, block, m->arch->router, PTQ_PART_WEIGHT, name);
+  return check(m, name, m->info.n_experts, m->info.d_model, KIND_OTHER, err);
 }
 
 static ptq_status check_block(ptq_model *m, int64_t block, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   for (int p = 0; p < PTQ_NORM_INNER; p++)
     PTQ_TRY(check_norm(m, block, (ptq_norm_place)p, err));
-  for (int r = 0; r < PTQ_ROLE_COUNT; r++)
-    PTQ_TRY(check_linear(m, block, (ptq_role)r, err));
+  PTQ_TRY(check_router(m, block, err));
+  for (int l = 0; l < ptq_layer_count(&m->info); l++)
+    PTQ_TRY(check_linear(m, block, l, err));
 done:
   return rc;
 }

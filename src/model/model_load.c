@@ -52,12 +52,13 @@ static int64_t block_floats(const ptq_model_info *info) {
   int64_t n = 0;
   for (int p = 0; p < PTQ_NORM_INNER; p++)
     n += norm_floats(info, (ptq_norm_place)p);
-  for (int r = 0; r < PTQ_ROLE_COUNT; r++) {
-    if (!ptq_role_present(info, (ptq_role)r)) continue;
-    const int64_t out = ptq_role_outputs(info, (ptq_role)r);
-    n += padded(out * ptq_role_inputs(info, (ptq_role)r)) + padded(out);
+  for (int l = 0; l < ptq_layer_count(info); l++) {
+    if (!ptq_layer_present(info, l)) continue;
+    const ptq_role role = ptq_layer_role(l);
+    const int64_t out = ptq_role_outputs(info, role);
+    n += padded(out * ptq_role_inputs(info, role)) + padded(out);
   }
-  return n;
+  return n + padded(info->n_experts * info->d_model);
 }
 
 /* `n` floats of the memory at *at. */
@@ -67,25 +68,36 @@ static float *take(int64_t n, float **at) {
   return p;
 }
 
-static ptq_status load_linear(const ptq_model *m, int64_t block, ptq_role role,
+static ptq_status load_linear(const ptq_model *m, int64_t block, int layer,
                               float **at, ptq_linear *l, ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
+  const ptq_role role = ptq_layer_role(layer);
   ptq_status rc = PTQ_OK;
   *l = (ptq_linear){.out = ptq_role_outputs(&m->info, role),
                     .in = ptq_role_inputs(&m->info, role)};
   if (!ptq_role_present(&m->info, role)) return PTQ_OK;
-  ptq_role_tensor_name(m, block, role, name);
+  ptq_layer_tensor_name(m, block, layer, name);
   l->weight = take(l->out * l->in, at);
   if (m->info.transposed)
     PTQ_TRY(read_transposed(m, name, l->out, l->in, l->weight, err));
   else
     PTQ_TRY(read_named(m, name, l->weight, err));
   if (!m->info.has_bias[role]) return PTQ_OK;
-  ptq_name_inner(m, block, m->arch->roles[role], PTQ_PART_BIAS, name);
+  ptq_name_layer(m, block, layer, PTQ_PART_BIAS, name);
   l->bias = take(l->out, at);
   PTQ_TRY(read_named(m, name, l->bias, err));
 done:
   return rc;
+}
+
+static ptq_status load_router(const ptq_model *m, int64_t block, float **at,
+                              ptq_linear *l, ptq_err *err) {
+  char name[PTQ_TENSOR_NAME_MAX];
+  if (m->info.n_experts == 0) return PTQ_OK;
+  *l = (ptq_linear){.out = m->info.n_experts, .in = m->info.d_model};
+  l->weight = take(l->out * l->in, at);
+  ptq_name_inner(m, block, m->arch->router, PTQ_PART_WEIGHT, name);
+  return read_named(m, name, l->weight, err);
 }
 
 static ptq_status load_norm(const ptq_model *m, int64_t block,
@@ -121,17 +133,21 @@ ptq_status ptq_model_load_block(ptq_model *m, int64_t index, ptq_block *out,
   *out = (ptq_block){.index = index};
   PTQ_TRY(ptq_alloc(&out->memory, block_floats(&m->info), sizeof(float),
                     "a block's weights", err));
+  PTQ_TRY(ptq_alloc(&out->linear, ptq_layer_count(&m->info),
+                    sizeof *out->linear, "a block's layers", err));
   float *at = out->memory;
   for (int p = 0; p < PTQ_NORM_INNER; p++)
     PTQ_TRY(load_norm(m, index, (ptq_norm_place)p, &at, &out->norm[p], err));
-  for (int r = 0; r < PTQ_ROLE_COUNT; r++)
-    PTQ_TRY(load_linear(m, index, (ptq_role)r, &at, &out->linear[r], err));
+  PTQ_TRY(load_router(m, index, &at, &out->router, err));
+  for (int l = 0; l < ptq_layer_count(&m->info); l++)
+    PTQ_TRY(load_linear(m, index, l, &at, &out->linear[l], err));
 done:
   if (rc != PTQ_OK) ptq_block_release(out);
   return rc;
 }
 
 void ptq_block_release(ptq_block *b) {
+  ptq_free(b->linear);
   ptq_free(b->memory);
   *b = (ptq_block){0};
 }
@@ -242,10 +258,24 @@ void ptq_head_release(ptq_head *h) {
 }
 
 int64_t ptq_model_block_bytes(const ptq_model_info *info) {
-  const int64_t floats = block_floats(info) + 2 * info->vocab * info->d_model +
-                         norm_floats(info, PTQ_NORM_EMBED) +
-                         norm_floats(info, PTQ_NORM_FINAL) +
-                         ptq_position_rows(info) * info->d_model +
-                         (info->head_bias ? info->vocab : 0);
-  return floats * (int64_t)sizeof(float);
+  return block_floats(info) * (int64_t)sizeof(float) +
+         ptq_layer_count(info) * (int64_t)sizeof(ptq_linear);
+}
+
+/* With what stands beside it while it is read. */
+static int64_t vocabulary_floats(const ptq_model_info *info) {
+  const int64_t d = info->d_model, e = info->d_embed;
+  return info->vocab * d + (e != d ? (info->vocab + d) * e : 0);
+}
+
+int64_t ptq_model_embedding_bytes(const ptq_model_info *info) {
+  return (vocabulary_floats(info) + norm_floats(info, PTQ_NORM_EMBED) +
+          ptq_position_rows(info) * info->d_model) *
+         (int64_t)sizeof(float);
+}
+
+int64_t ptq_model_head_bytes(const ptq_model_info *info) {
+  return (vocabulary_floats(info) + norm_floats(info, PTQ_NORM_FINAL) +
+          (info->head_bias ? info->vocab : 0)) *
+         (int64_t)sizeof(float);
 }

@@ -42,6 +42,26 @@ static void lay_out_mlp(const ptq_model_info *info, int64_t n, float *base,
   if (info->has_gate) ws->gate = take(base, at, n * info->d_ff);
 }
 
+/* Tokens are counted in the place of floats. */
+static int32_t *take_tokens(float *base, int64_t *at, int64_t n) {
+  _Static_assert(sizeof(int32_t) == sizeof(float),
+                 "a token in a float's place");
+  void *p = take(base, at, n);
+  return p;
+}
+
+static void lay_out_experts(const ptq_model_info *info, int64_t n, float *base,
+                            int64_t *at, ptq_workspace *ws) {
+  if (info->n_experts == 0) return;
+  ws->odds = take(base, at, n * info->n_experts);
+  ws->share = take(base, at, n * info->experts_used);
+  ws->chosen = take_tokens(base, at, n * info->experts_used);
+  ws->members = take_tokens(base, at, n);
+  ws->member_share = take(base, at, n);
+  ws->member_x = take(base, at, n * info->d_model);
+  ws->member_y = take(base, at, n * info->d_model);
+}
+
 static int64_t lay_out(const ptq_model_info *info, int64_t n, float *base,
                        ptq_workspace *ws) {
   const int64_t heads = info->n_heads * info->d_head;
@@ -53,6 +73,7 @@ static int64_t lay_out(const ptq_model_info *info, int64_t n, float *base,
   ws->qkv = take(base, &at, padded(n * heads) + 2 * padded(n * kv_heads));
   ws->mix = take(base, &at, n * heads);
   lay_out_mlp(info, n, base, &at, ws);
+  lay_out_experts(info, n, base, &at, ws);
   for (int s = 0; s < PTQ_ROPE_SETS; s++) {
     if (info->rope[s].amplitude == 0.0F) continue;
     ws->turns[s].cosines = take(base, &at, n * (info->rotary_width / 2));

@@ -36,6 +36,15 @@ struct ptq_workspace {
   float *mix;         /* [max_tokens, n_heads * d_head] attention's result */
   float *gate, *up;   /* [max_tokens, d_ff]; gate NULL without one */
   float *gate_up;     /* [max_tokens, 2 d_ff] where fused; then up is NULL */
+  /* Of a mixture of experts, else NULL. */
+  float *odds;         /* [max_tokens, n_experts] router's result, then their
+                          softmax */
+  float *share;        /* [max_tokens, experts_used] weights of the chosen */
+  int32_t *chosen;     /* [max_tokens, experts_used] the likeliest first */
+  int32_t *members;    /* [max_tokens] tokens of the expert at hand */
+  float *member_share; /* [max_tokens] its weight for each */
+  float *member_x;     /* [max_tokens, d_model] what it takes */
+  float *member_y;     /* [max_tokens, d_model] what it gives */
   ptq_turns turns[PTQ_ROPE_SETS]; /* NULL where the set is not used */
   float *alibi; /* [n_heads, max_tokens] bias by position; NULL without */
   /* One tile of queries of all heads that share keys: rows = tile * heads. */
@@ -49,6 +58,18 @@ struct ptq_workspace {
 /** Where queries, keys and values of a window of n tokens stand in ws->qkv. */
 void ptq_workspace_heads(const ptq_model_info *info, int64_t n,
                          ptq_workspace *ws);
+
+/** A mixture of experts: chosen and share of each of the n tokens x[n,
+ * d_model]. */
+void ptq_route(const ptq_model_info *info, const ptq_linear *router,
+               const float *x, int64_t n, ptq_workspace *ws);
+/** The tokens that choose an expert, and their rows of x, into ws->members,
+ * member_share and member_x; how many. */
+int64_t ptq_route_gather(const ptq_model_info *info, int expert, const float *x,
+                         int64_t n, ptq_workspace *ws);
+/** y[token] += share * member_y of the m members. */
+void ptq_route_scatter(const ptq_model_info *info, int64_t m, ptq_workspace *ws,
+                       float *y);
 
 /** y = norm(x), rows of `width`; y may be x. */
 void ptq_norm_rows(const ptq_model_info *info, const ptq_norm *norm,

@@ -130,7 +130,11 @@ static ptq_status quantize_with(const ptq_gptq_walk *w, double damp,
   ptq_gptq_factor *own = NULL;
   const ptq_gptq_factor *factor = NULL;
   double *drift = NULL;
-  if (cached) {
+  if (in->spare != NULL && ptq_gptq_walk_spends_h(w)) {
+    PTQ_TRY(ptq_gptq_factor_create_in(in->spare, in->cols, damp, in->threads,
+                                      &own, err));
+    factor = own;
+  } else if (cached) {
     PTQ_TRY(ptq_factor_cache_get(in->cache, in->cache_site, in->h, in->cols,
                                  damp, w->act_order != 0, in->threads, &factor,
                                  err));
@@ -193,9 +197,13 @@ double ptq_gptq_walk_flops(const ptq_gptq_walk *w, int64_t rows, int64_t cols) {
   return flops;
 }
 
+bool ptq_gptq_walk_spends_h(const ptq_gptq_walk *w) {
+  return w->act_order == PTQ_ORDER_NATURAL && w->alpha == 0.0 && w->damp >= 0.0;
+}
+
 double ptq_gptq_walk_bytes(const ptq_gptq_walk *w, int64_t rows, int64_t cols) {
   const double r = (double)rows, c = (double)cols;
-  double bytes = 0.0;
+  double bytes = ptq_gptq_tile_bytes(rows, cols) + 8.0 * 256.0 * c;
   if (w->alpha > 0.0) bytes += 16.0 * c * c;
   if (w->act_order == PTQ_ORDER_GROUPS) bytes += 8.0 * c * c;
   if (w->damp < 0.0) bytes += 8.0 * c * c + 4.0 * c * c + 8.0 * r * c;

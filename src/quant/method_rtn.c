@@ -126,4 +126,5 @@ const ptq_method_family ptq_method_rtn = {
     .accepts = accepts,
     .quantize = quantize,
     .flops = flops,
+    .lean = true,
 };

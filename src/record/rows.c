@@ -62,6 +62,16 @@ const ptq_field *ptq_table_field(const ptq_table *t, const char *name) {
   return NULL;
 }
 
+bool ptq_field_same(const ptq_field *f, const void *a, const void *b) {
+  const char *x = (const char *)a + f->offset, *y = (const char *)b + f->offset;
+  if (memcmp(x, y, f->size) == 0) return true;
+  int64_t n = 0, m = 0;
+  if (strcmp(f->name, "calib_tokens") != 0) return false;
+  memcpy(&n, x, sizeof n);
+  memcpy(&m, y, sizeof m);
+  return n == 0 || m == 0;
+}
+
 void ptq_row_clear(const ptq_table *t, void *row) {
   /* Also the padding between members, so that equal rows are equal bytes. */
   memset(row, 0, t->row_size);

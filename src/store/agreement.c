@@ -19,9 +19,7 @@ static const ptq_field *first_difference(const ptq_table *t, const void *a,
   for (size_t i = 0; i < t->n_fields; i++) {
     const ptq_field *f = &t->fields[i];
     if (owner != NULL && strcmp(f->name, owner) == 0) continue;
-    if (memcmp((const char *)a + f->offset, (const char *)b + f->offset,
-               f->size) != 0)
-      return f;
+    if (!ptq_field_same(f, a, b)) return f;
   }
   return NULL;
 }

@@ -5,6 +5,7 @@
  * this model orders work, cuts batches and predicts, and a run corrects it. */
 #include "ptq/sweep/cost.h"
 
+#include "collect.h"
 #include "ptq/base/check.h"
 #include "ptq/model/forward.h"
 
@@ -38,9 +39,25 @@ static double tokens(const ptq_text_spec *t) {
   return (double)t->windows * (double)t->length;
 }
 
+/* How many of a token's rows are at a kind of site: one of each of its
+ * experts. */
+static double rows_a_token(const ptq_model_info *info, int kind) {
+  return info->n_experts > 0 && kind >= PTQ_SITE_MLP_IN
+             ? (double)info->experts_used
+             : 1.0;
+}
+
+/* How many there are of a kind of site in a block. */
+static double sites_of(const ptq_model_info *info, int kind) {
+  return kind >= PTQ_SITE_MLP_IN ? (double)ptq_mlp_count(info) : 1.0;
+}
+
 /* Elementwise work of all blocks on one window of n tokens. */
 static double element_flops(const ptq_model_info *info, double n) {
-  const double widths = (double)(info->d_model + info->d_ff);
+  const double used = rows_a_token(info, PTQ_SITE_MLP_OUT);
+  const double widths = (double)info->d_model + used * (double)info->d_ff +
+                        (double)info->n_experts +
+                        (used - 1.0) * (double)info->d_model;
   const double attention = n / 2.0 * (double)info->n_heads; /* causal half */
   return ELEMENT_FLOPS * n * (double)info->n_blocks * (widths + attention);
 }
@@ -62,7 +79,8 @@ static double head_flops(const ptq_model_info *info, const ptq_text_spec *t) {
          (2.0 * short_factor(t->length) * (double)info->d_model + LOGIT_FLOPS);
 }
 
-/* Linear layers of a block that take their input at a site. */
+/* Linear layers of a block that take their input at one site of a kind, a
+ * token. */
 static double site_flops(const ptq_model_info *info, ptq_site site) {
   double flops = 0.0;
   for (int role = 0; role < PTQ_ROLE_COUNT; role++)
@@ -73,13 +91,13 @@ static double site_flops(const ptq_model_info *info, ptq_site site) {
   return flops;
 }
 
-/* Second moments of the inputs of sites 0..last, all blocks. */
+/* Second moments of the inputs of kinds 0..last, all blocks. */
 static double moment_flops(const ptq_model_info *info, const ptq_text_spec *t,
                            ptq_site last) {
   double squares = 0.0;
   for (int s = 0; s <= (int)last; s++) {
-    const double d = (double)ptq_site_width(info, (ptq_site)s);
-    squares += d * d;
+    const double d = (double)ptq_site_width(info, s);
+    squares += rows_a_token(info, s) * d * d;
   }
   return tokens(t) * squares * (double)info->n_blocks;
 }
@@ -90,7 +108,7 @@ static double collect_flops(const ptq_model_info *info, const ptq_text_spec *t,
                             ptq_site last) {
   double left_out = 0.0;
   for (int s = (int)last; s < PTQ_SITE_COUNT; s++)
-    left_out += site_flops(info, (ptq_site)s);
+    left_out += rows_a_token(info, s) * site_flops(info, (ptq_site)s);
   const double skipped = tokens(t) * (double)info->n_blocks * left_out;
   return pass_flops(info, t) - skipped + moment_flops(info, t, last);
 }
@@ -123,8 +141,8 @@ static double module_flops(const ptq_grid *g, int64_t subject,
   for (int s = 0; s < PTQ_SITE_COUNT; s++)
     if (s == PTQ_SITE_ATTN_OUT || s == PTQ_SITE_MLP_OUT ||
         (s == PTQ_SITE_MLP_IN && !info->has_gate))
-      flops += site_flops(info, (ptq_site)s) * (double)info->n_blocks *
-               (double)ptq_site_width(info, (ptq_site)s);
+      flops += sites_of(info, s) * site_flops(info, (ptq_site)s) *
+               (double)info->n_blocks * (double)ptq_site_width(info, s);
   return flops * m->family->module_evals(m);
 }
 
@@ -148,12 +166,17 @@ static double calibration_flops(const ptq_grid *g, int64_t subject,
   ptq_check_failed("a calibration mode without a cost", __FILE__, __LINE__);
 }
 
-/* One tr(E H E') of every linear layer. */
-static double quadratic_flops(const ptq_model_info *info) {
+/* One tr(E H E') of every linear layer: a product with H, or with the rows
+ * where those are kept. */
+static double error_flops(const ptq_model_info *info, const ptq_text_spec *t) {
   double flops = 0.0;
-  for (int s = 0; s < PTQ_SITE_COUNT; s++)
+  for (int s = 0; s < PTQ_SITE_COUNT; s++) {
+    const bool kept =
+        ptq_collect_keeps(info, (ptq_site)s, t->windows * t->length);
     flops += site_flops(info, (ptq_site)s) *
-             (double)ptq_site_width(info, (ptq_site)s);
+             (kept ? rows_a_token(info, s) * tokens(t)
+                   : sites_of(info, s) * (double)ptq_site_width(info, s));
+  }
   return flops * (double)info->n_blocks;
 }
 
@@ -166,14 +189,16 @@ double ptq_point_flops(const ptq_grid *g, int64_t point) {
   double quantize = 0.0;
   for (int role = 0; role < PTQ_ROLE_COUNT; role++)
     if (ptq_role_present(info, (ptq_role)role))
-      quantize += m->family->flops(m, ptq_role_outputs(info, (ptq_role)role),
+      quantize += sites_of(info, (int)ptq_role_site((ptq_role)role)) *
+                  m->family->flops(m, ptq_role_outputs(info, (ptq_role)role),
                                    ptq_role_inputs(info, (ptq_role)role));
   if (ptq_method_is_sequential(m) && (ptq_method_needs(m) & PTQ_NEED_CROSS))
     quantize += cross_flops(info, calibration(g, p->subject), mode) /
                 (double)info->n_blocks;
   return POINT_OVERHEAD + quantize * (double)info->n_blocks +
          module_flops(g, p->subject, m) +
-         2.0 * quadratic_flops(info) + /* under two texts' H */
+         error_flops(info, calibration(g, p->subject)) +
+         error_flops(info, &g->spec->selection) +
          calibration_flops(g, p->subject, mode) +
          pass_flops(info, &g->spec->selection) + pass_flops(info, eval) +
          head_flops(info, eval);
@@ -189,7 +214,7 @@ double ptq_shared_flops(const ptq_grid *g, int64_t subject) {
          pass_flops(info, eval) + head_flops(info, eval) +
          moment_flops(info, calib, PTQ_SITE_MLP_OUT) +
          moment_flops(info, select, PTQ_SITE_MLP_OUT) +
-         2.0 * quadratic_flops(info);
+         error_flops(info, calib) + error_flops(info, select);
 }
 
 double ptq_subject_flops(const ptq_grid *g, int64_t subject) {
@@ -202,7 +227,7 @@ double ptq_subject_flops(const ptq_grid *g, int64_t subject) {
   flops +=
       pass_flops(info, calib) + moment_flops(info, calib, PTQ_SITE_MLP_OUT);
   for (int s = 0; s < PTQ_SITE_COUNT; s++) {
-    const double d = (double)ptq_site_width(info, (ptq_site)s);
+    const double d = (double)ptq_site_width(info, s);
     /* with and without the first position of each window */
     flops +=
         2.0 * (EIGEN_FLOPS * d + EIGEN_SQUARE) * d * d * (double)info->n_blocks;

@@ -19,10 +19,10 @@ void ptq_group_name(int64_t group, char name[24]) {
 }
 
 int64_t ptq_subject_layers(const ptq_subject *s) {
-  int64_t roles = 0;
-  for (int role = 0; role < PTQ_ROLE_COUNT; role++)
-    roles += ptq_role_present(&s->info, (ptq_role)role);
-  return roles * s->info.n_blocks;
+  int64_t layers = 0;
+  for (int layer = 0; layer < ptq_layer_count(&s->info); layer++)
+    layers += ptq_layer_present(&s->info, layer);
+  return layers * s->info.n_blocks;
 }
 
 /* Input width of the widest linear layer of a block. */

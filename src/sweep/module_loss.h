@@ -13,7 +13,7 @@ typedef struct ptq_module_probe {
   ptq_reference *r;  /* borrowed; opened with PTQ_NEED_MODULE_LOSS */
   ptq_workspace *ws; /* borrowed */
   float *error;      /* borrowed; scratch, largest [out, in] */
-  ptq_site site;
+  int site;
 } ptq_module_probe;
 
 /** ptq_module_loss.eval; the probe is its ctx. */

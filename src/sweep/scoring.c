@@ -66,32 +66,37 @@ done:
 }
 
 /* One window of all lanes; pointer arrays are the caller's scratch. */
-static ptq_status score_one(scores *s, ptq_scorer *scorer,
-                            const ptq_reference *r, const ptq_head *head,
-                            int64_t window, const float **cand, float **kl,
+static ptq_status score_one(scores *s, ptq_scorer *scorer, ptq_reference *r,
+                            const ptq_head *head, int64_t window,
+                            const float **cand, float **kl,
                             ptq_window_score *out, ptq_err *err) {
   const ptq_model_info *info = r->setup->info;
   const ptq_windows *eval = &r->setup->eval;
   /* The tokens before the last one that is context only are left out. */
   const int64_t skip = eval->first[window] - 1, n = eval->length - skip;
-  float *ref = ptq_stream_window(&r->eval, window) + skip * info->d_model;
+  ptq_status rc = PTQ_OK;
+  float *ref = NULL;
+  PTQ_TRY(ptq_stream_window(&r->eval, window, &ref, err));
+  ref += skip * info->d_model;
   ptq_head_norm(info, head, ref, n);
   for (int64_t i = 0; i < s->n_lanes; i++) {
-    float *h =
-        ptq_stream_window(&s->lane[i]->eval, window) + skip * info->d_model;
+    float *h = NULL;
+    PTQ_TRY(ptq_stream_window(&s->lane[i]->eval, window, &h, err));
+    h += skip * info->d_model;
     ptq_head_norm(info, head, h, n);
     cand[i] = h;
     kl[i] = s->kl + i * s->scored + s->at[window];
   }
-  const ptq_status rc = ptq_score_window(
+  PTQ_TRY(ptq_score_window(
       scorer, head, eval->ids + window * eval->length + skip, n, ref, cand,
-      s->n_lanes, &s->ref_nll[window], out, kl, err);
-  for (int64_t i = 0; i < s->n_lanes && rc == PTQ_OK; i++)
+      s->n_lanes, &s->ref_nll[window], out, kl, err));
+  for (int64_t i = 0; i < s->n_lanes; i++)
     s->score[i * s->n_windows + window] = out[i];
+done:
   return rc;
 }
 
-static ptq_status score_windows(scores *s, const ptq_reference *r,
+static ptq_status score_windows(scores *s, ptq_reference *r,
                                 const ptq_head *head, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_scorer *scorer = NULL;
@@ -113,16 +118,30 @@ done:
   return rc;
 }
 
+/* A mean over layers. Experts that no token of the selection text came to have
+ * no outputs, and are left out. */
+typedef struct layer_mean {
+  double sum;
+  int64_t n;
+} layer_mean;
+
+static void take_layer(double decibel, bool mixture, layer_mean *m) {
+  if (mixture && isnan(decibel)) return;
+  m->sum += decibel;
+  m->n++;
+}
+
 /* Means over layers in dB; sums over layers before the ratio for weights. */
 static void summarize_layers(const ptq_lane *l, const ptq_model_info *info,
                              ptq_point_row *row) {
-  double output = 0.0, propagated = 0.0;
+  const bool mixture = info->n_experts > 0;
+  layer_mean output = {0}, propagated = {0};
   for (int64_t i = 0; i < l->n_layers; i++) {
-    output += l->layers[i].sqnr_output;
-    propagated += l->layers[i].sqnr_output_prop;
+    take_layer(l->layers[i].sqnr_output, mixture, &output);
+    take_layer(l->layers[i].sqnr_output_prop, mixture, &propagated);
   }
-  row->sqnr_output = output / (double)l->n_layers;
-  row->sqnr_output_prop = propagated / (double)l->n_layers;
+  row->sqnr_output = output.sum / (double)output.n;
+  row->sqnr_output_prop = propagated.sum / (double)propagated.n;
   row->sqnr_weight = ptq_decibel(l->weight_energy, l->weight_noise);
   row->bits_per_weight = l->storage_bits / (double)info->params_quantizable;
   row->bits_model = l->storage_bits + info->bits_unquantized;

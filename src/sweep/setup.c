@@ -13,6 +13,14 @@ done:
   return rc;
 }
 
+ptq_texts ptq_texts_of(const ptq_grid *g, int64_t subject) {
+  const ptq_subject *s = &g->subjects[subject];
+  return (ptq_texts){.calib = &g->spec->calibrations[s->calibration],
+                     .select = &g->spec->selection,
+                     .eval = &g->spec->evaluations[s->evaluation],
+                     .scratch = g->scratch};
+}
+
 ptq_status ptq_setup_open(ptq_setup *s, const ptq_grid *g, int64_t subject,
                           ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -20,7 +28,7 @@ ptq_status ptq_setup_open(ptq_setup *s, const ptq_grid *g, int64_t subject,
   const ptq_subject *sub = &g->subjects[subject];
   const char *dir = spec->models[sub->model].path;
   const ptq_text_spec *calib = &spec->calibrations[sub->calibration];
-  *s = (ptq_setup){0};
+  *s = (ptq_setup){.scratch = g->scratch};
   PTQ_TRY(ptq_model_open(dir, &s->model, err));
   s->info = ptq_model_get_info(s->model);
   const int64_t vocab = s->info->vocab;

@@ -45,18 +45,24 @@ static void run_close(subject_run *r) {
 static ptq_status run_open(subject_run *r, const ptq_grid *g, int64_t subject,
                            ptq_err *err) {
   ptq_status rc = PTQ_OK;
+  bool spectra = false;
   ptq_embedding e = {0};
   PTQ_TRY(ptq_setup_open(&r->setup, g, subject, err));
   const ptq_model_info *info = r->setup.info;
   PTQ_TRY(ptq_model_load_embedding(r->setup.model, &e, err));
   if (g->spec->spectra == PTQ_SPECTRA_FULL) {
-    PTQ_TRY(ptq_stream_embed(&r->calib, info, &e, &r->setup.calib, err));
-    PTQ_TRY(ptq_spectra_init(&r->spectra, info, err));
+    PTQ_TRY(ptq_stream_embed(&r->calib, r->setup.scratch, info, &e,
+                             &r->setup.calib, err));
+    spectra = true;
   }
-  PTQ_TRY(ptq_stream_embed(&r->eval, info, &e, &r->setup.eval, err));
+  PTQ_TRY(ptq_stream_embed(&r->eval, r->setup.scratch, info, &e, &r->setup.eval,
+                           err));
+  ptq_embedding_release(&e); /* makes room */
+  if (spectra)
+    PTQ_TRY(ptq_spectra_init(&r->spectra, info, r->setup.scratch, r->calib.n,
+                             r->calib.length, err));
   PTQ_TRY(
       ptq_workspace_create(info, ptq_setup_max_length(&r->setup), &r->ws, err));
-  PTQ_TRY(ptq_scorer_create(info, r->setup.eval.length, 0, &r->scorer, err));
   PTQ_TRY(
       ptq_alloc(&r->windows, r->eval.n, sizeof *r->windows, "windows", err));
   PTQ_TRY(ptq_alloc(&r->x, r->eval.n, sizeof *r->x, "windows", err));
@@ -88,12 +94,20 @@ static ptq_status score(subject_run *r, int64_t subject, ptq_model_row *row,
   ptq_status rc = PTQ_OK;
   const ptq_windows *eval = &r->setup.eval;
   double nll = 0.0;
+  ptq_block_release(&r->block); /* makes room */
+  ptq_stream_release(&r->calib);
+  ptq_spectra_end(&r->spectra);
+  ptq_workspace_free(r->ws);
+  r->ws = NULL;
+  PTQ_TRY(ptq_scorer_create(r->setup.info, eval->length, 0, &r->scorer, err));
   PTQ_TRY(ptq_model_load_head(r->setup.model, &r->head, err));
   row->tokens = row->bytes = 0;
   for (int64_t i = 0; i < eval->n; i++) {
     const int64_t skip = eval->first[i] - 1, n = eval->length - skip;
     const int64_t scored = ptq_windows_scored(eval, i);
-    float *h = ptq_stream_window(&r->eval, i) + skip * r->eval.d;
+    float *h = NULL;
+    PTQ_TRY(ptq_stream_window(&r->eval, i, &h, err));
+    h += skip * r->eval.d;
     ptq_head_norm(r->setup.info, &r->head, h, n);
     PTQ_TRY(ptq_score_window(r->scorer, &r->head,
                              eval->ids + i * eval->length + skip, n, h, NULL, 0,

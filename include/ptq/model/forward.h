@@ -4,8 +4,9 @@
  * The shared forward pass: one block on one window.
  *
  * A window is the unit: n tokens, h[n, d_model] the residual stream. Every
- * matrix product's shape depends on the model and n alone, so the bits of a
- * window do not depend on what else is computed.
+ * matrix product's shape depends on the model and n alone (within an expert, on
+ * the window's tokens that it gets), so the bits of a window do not depend on
+ * what else is computed.
  */
 #ifndef PTQ_MODEL_FORWARD_H
 #define PTQ_MODEL_FORWARD_H
@@ -15,12 +16,19 @@
 /** Watches a block's forward pass. Members may be NULL. */
 typedef struct ptq_forward_hook {
   void *ctx; /* borrowed */
-  /** The common input x[n, width] of a site's linear layers. */
-  ptq_status (*input)(void *ctx, ptq_site site, const float *x, int64_t n,
+  /** The common input x[n, width] of a site's linear layers. Sites of an
+   * expert see the tokens that it gets, in order, and nothing without any. */
+  ptq_status (*input)(void *ctx, int site, const float *x, int64_t n,
                       int64_t width, ptq_err *err);
   /** A linear layer's output y[n, out] before its bias is added. */
-  ptq_status (*output)(void *ctx, ptq_role role, const float *y, int64_t n,
+  ptq_status (*output)(void *ctx, int layer, const float *y, int64_t n,
                        int64_t out, ptq_err *err);
+  /** A mixture's input x[n, d_model], before tokens go to experts. */
+  ptq_status (*router)(void *ctx, const float *x, int64_t n, ptq_err *err);
+  /** The n > 0 tokens (places in the window, ascending) that an expert gets;
+   * called before its inputs and outputs. */
+  ptq_status (*routed)(void *ctx, int expert, const int32_t *tokens, int64_t n,
+                       ptq_err *err);
 } ptq_forward_hook;
 
 /** Scratch for windows up to a length; one a thread. */
@@ -36,8 +44,8 @@ int64_t ptq_workspace_bytes(const ptq_model_info *info, int64_t max_tokens);
  * @param h    [n, d_model], in and out
  * @param hook nullable; its first failure ends the pass (h undefined)
  * @param stop PTQ_SITE_COUNT for the whole block; else return right after the
- *             hook saw that site's input, leaving h undefined: callers that
- *             only collect inputs pass a copy
+ *             hook saw the inputs of all sites of that kind, leaving h
+ *             undefined: callers that only collect inputs pass a copy
  */
 ptq_status ptq_block_forward(const ptq_model_info *info, const ptq_block *b,
                              float *h, int64_t n, ptq_workspace *ws,

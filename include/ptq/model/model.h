@@ -17,7 +17,7 @@
 #include "ptq/base/hash.h"
 #include "ptq/base/status.h"
 
-/** A linear layer's place in its block: a layer is what one tensor of the
+/** What a linear layer does in its block: a layer is what one tensor of the
  * checkpoint holds, so families that fuse projections have fewer, larger
  * layers. */
 typedef enum ptq_role {
@@ -33,7 +33,8 @@ typedef enum ptq_role {
   PTQ_ROLE_COUNT
 } ptq_role;
 
-/** A place where linear layers take their common input, in forward order. */
+/** A kind of place where linear layers take their common input, in forward
+ * order. */
 typedef enum ptq_site {
   PTQ_SITE_ATTN_IN,  /* q, k, v or qkv */
   PTQ_SITE_ATTN_OUT, /* o */
@@ -44,7 +45,28 @@ typedef enum ptq_site {
 
 ptq_site ptq_role_site(ptq_role role);
 /** "attn_in", ...: the store's names. */
-const char *ptq_site_name(ptq_site site);
+const char *ptq_site_name(ptq_site kind);
+
+/*
+ * The layers of a block and their sites are numbered. In a dense model a
+ * layer's number is its role and a site's its kind; in a mixture of experts
+ * that of expert 0, and each further expert adds PTQ_EXPERT_LAYERS and
+ * PTQ_EXPERT_SITES. Loops go over the numbers below ptq_layer_count and
+ * ptq_site_count of a model; some layers may be absent, no site is.
+ */
+enum {
+  PTQ_EXPERT_LAYERS = PTQ_ROLE_COUNT - PTQ_ROLE_GATE,
+  PTQ_EXPERT_SITES = PTQ_SITE_COUNT - PTQ_SITE_MLP_IN,
+  PTQ_EXPERTS_MAX = 1024
+};
+/** `expert` is 0 for attention's. */
+int ptq_layer_of(ptq_role role, int expert);
+ptq_role ptq_layer_role(int layer);
+int ptq_layer_expert(int layer);
+int ptq_layer_site(int layer);
+int ptq_site_of(ptq_site kind, int expert);
+ptq_site ptq_site_kind(int site);
+int ptq_site_expert(int site);
 
 typedef enum ptq_norm_kind { PTQ_NORM_RMS, PTQ_NORM_LAYER } ptq_norm_kind;
 
@@ -113,7 +135,8 @@ enum { PTQ_TENSOR_NAME_MAX = 96, PTQ_ARCH_NAME_MAX = 32 };
 /** Everything about a model but its weights. */
 typedef struct ptq_model_info {
   char arch[PTQ_ARCH_NAME_MAX]; /* row of the architecture table */
-  int64_t d_model, n_blocks, n_heads, n_kv_heads, d_head, d_ff, vocab;
+  int64_t d_model, n_blocks, n_heads, n_kv_heads, d_head, vocab;
+  int64_t d_ff;    /* inner width of the MLP, of each expert */
   int64_t d_embed; /* width of the token embedding as stored: OPT-350M
                       projects it to d_model, and back before the head */
   int64_t max_positions;
@@ -130,6 +153,11 @@ typedef struct ptq_model_info {
   /* MLP. */
   ptq_act_kind act;
   bool has_gate, fused_gate_up;
+  /* A mixture of experts: each token goes to the `experts_used` of the largest
+   * probabilities, softmax(router x), which weigh what they give. */
+  int64_t n_experts; /* 0: one MLP for all tokens */
+  int64_t experts_used;
+  bool experts_share_one; /* those probabilities are divided by their sum */
   /* Attention: softmax(cap(scores * attn_scale) + bias). */
   ptq_qkv_kind qkv;
   double attn_scale;
@@ -182,15 +210,21 @@ const ptq_model_info *ptq_model_get_info(const ptq_model *m); /* borrowed */
 ptq_status ptq_model_fingerprint(const ptq_model *m, char hex[PTQ_HASH_HEX],
                                  ptq_err *err);
 
+/** MLPs of a block: experts, or 1. */
+int ptq_mlp_count(const ptq_model_info *info);
+/** Numbers of layers and sites of a block. */
+int ptq_layer_count(const ptq_model_info *info);
+int ptq_site_count(const ptq_model_info *info);
 /** Width of a site's input vectors; of a role's inputs and outputs. */
-int64_t ptq_site_width(const ptq_model_info *info, ptq_site site);
+int64_t ptq_site_width(const ptq_model_info *info, int site);
 bool ptq_role_present(const ptq_model_info *info, ptq_role role);
 int64_t ptq_role_outputs(const ptq_model_info *info, ptq_role role);
 int64_t ptq_role_inputs(const ptq_model_info *info, ptq_role role);
+bool ptq_layer_present(const ptq_model_info *info, int layer);
 /** Checkpoint name of a linear's weight ("model.layers.0.self_attn.q_proj
  * .weight"). */
-void ptq_role_tensor_name(const ptq_model *m, int64_t block, ptq_role role,
-                          char name[PTQ_TENSOR_NAME_MAX]);
+void ptq_layer_tensor_name(const ptq_model *m, int64_t block, int layer,
+                           char name[PTQ_TENSOR_NAME_MAX]);
 
 /** Rows of the learned position embedding; 0 without one. */
 int64_t ptq_position_rows(const ptq_model_info *info);
@@ -211,14 +245,15 @@ typedef struct ptq_norm {
 
 typedef struct ptq_block {
   int64_t index;
-  ptq_linear linear[PTQ_ROLE_COUNT];
+  ptq_linear *linear; /* owned; [ptq_layer_count] */
+  ptq_linear router;  /* of a mixture of experts; never quantized */
   ptq_norm norm[PTQ_NORM_INNER];
-  void *memory; /* owned; what the pointers above point into */
+  void *memory; /* owned; what the pointers to weights point into */
 } ptq_block;
 
 /** The norm whose result is a site's input, NULL where there is none. */
 const ptq_norm *ptq_site_norm(const ptq_model_info *info, const ptq_block *b,
-                              ptq_site site);
+                              int site);
 
 /** Read a block as float32. NaN or Inf in a weight is PTQ_E_NUMERIC, naming
  * tensor and index. Freed with ptq_block_release. */
@@ -250,8 +285,10 @@ typedef struct ptq_head {
 ptq_status ptq_model_load_head(ptq_model *m, ptq_head *out, ptq_err *err);
 void ptq_head_release(ptq_head *h);
 
-/** Bytes of float32 that one block, the embedding and the head take together.
- */
+/** Bytes that a block takes, the embedding and the head, these two with what
+ * stands beside them while they are read. */
 int64_t ptq_model_block_bytes(const ptq_model_info *info);
+int64_t ptq_model_embedding_bytes(const ptq_model_info *info);
+int64_t ptq_model_head_bytes(const ptq_model_info *info);
 
 #endif /* PTQ_MODEL_MODEL_H */

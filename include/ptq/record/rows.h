@@ -12,6 +12,7 @@
 #ifndef PTQ_RECORD_ROWS_H
 #define PTQ_RECORD_ROWS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,6 +56,7 @@
   X(F64,  sqnr_output_prop,  1, "dB", "output SQNR, error as it arrives") \
   X(F64,  err_hessian,       1, "",   "tr(E H E') / tr(W H W'), H of the calibration text") \
   X(F64,  damp,              1, "",   "damping used, relative to the mean diagonal of H") \
+  X(I64,  calib_tokens,      1, "",   "calibration tokens that reached the layer; without any H is the identity") \
   X(TEXT, codes,            17, "",   "hash of the codes and group parameters")
 
 /** One row a (point, evaluation window): sums over scored positions. */
@@ -171,6 +173,9 @@ typedef struct ptq_table {
 const ptq_table *ptq_table_get(ptq_table_id id);
 /** Column by name, NULL if there is none. */
 const ptq_field *ptq_table_field(const ptq_table *t, const char *name);
+/** Whether two rows have the same bits in a column. calib_tokens is 0 in rows
+ * of stores that are older than the column, and then the same as any. */
+bool ptq_field_same(const ptq_field *f, const void *a, const void *b);
 /** Fill a row: text empty, F64 NaN, I64 0. */
 void ptq_row_clear(const ptq_table *t, void *row);
 

@@ -36,6 +36,8 @@ typedef struct ptq_grid {
   int64_t n_points;
   int64_t n_duplicates; /* dropped because a group became a row */
   int64_t n_excluded;   /* dropped by the sweep file's exclude */
+  const char *scratch;  /* borrowed, nullable; directory for hidden states, set
+                           by  who runs or plans; changes no result */
   char data_fingerprint[PTQ_HASH_HEX]; /* of all texts; set by keys */
   char fingerprint[PTQ_HASH_HEX];      /* of all keys in order; set by keys */
 } ptq_grid;
