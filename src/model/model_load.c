@@ -5,18 +5,29 @@
 #include "model_private.h"
 #include "ptq/base/check.h"
 #include "ptq/base/mem.h"
-#include "ptq/num/blas.h"
-#include "ptq/num/vec.h"
+#include "ptq/num/kernels.h"
 
-static ptq_status read_named(const ptq_model *m, const char *name, float *out,
-                             ptq_err *err) {
+static ptq_status read_named(const ptq_model *m, const char *name,
+                             ptq_real *out, ptq_err *err) {
   const ptq_tensor *t = ptq_weights_find(m->weights, name);
   PTQ_ASSERT(t != NULL); /* ptq_model_check_tensors saw it */
+#ifdef PTQ_REAL64
+  float *narrow = NULL;
+  ptq_status rc = PTQ_OK;
+  PTQ_TRY(ptq_alloc(&narrow, t->count, sizeof *narrow, "a tensor", err));
+  PTQ_TRY(ptq_tensor_read(t, narrow, err));
+  for (int64_t i = 0; i < t->count; i++) out[i] = narrow[i];
+done:
+  ptq_free(narrow);
+  return rc;
+#else
   return ptq_tensor_read(t, out, err);
+#endif
 }
 
 /* out[rows, cols] = in[cols, rows]', in squares that stay in cache. */
-static void transpose(const float *in, int64_t rows, int64_t cols, float *out) {
+static void transpose(const ptq_real *in, int64_t rows, int64_t cols,
+                      ptq_real *out) {
   enum { SIDE = 32 };
   for (int64_t i0 = 0; i0 < rows; i0 += SIDE)
     for (int64_t j0 = 0; j0 < cols; j0 += SIDE)
@@ -27,10 +38,10 @@ static void transpose(const float *in, int64_t rows, int64_t cols, float *out) {
 
 /* A tensor stored as [cols, rows] into out[rows, cols]. */
 static ptq_status read_transposed(const ptq_model *m, const char *name,
-                                  int64_t rows, int64_t cols, float *out,
+                                  int64_t rows, int64_t cols, ptq_real *out,
                                   ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  float *stored = NULL;
+  ptq_real *stored = NULL;
   PTQ_TRY(ptq_alloc(&stored, rows * cols, sizeof *stored, "a tensor", err));
   PTQ_TRY(read_named(m, name, stored, err));
   transpose(stored, rows, cols, out);
@@ -62,14 +73,14 @@ static int64_t block_floats(const ptq_model_info *info) {
 }
 
 /* `n` floats of the memory at *at. */
-static float *take(int64_t n, float **at) {
-  float *p = *at;
+static ptq_real *take(int64_t n, ptq_real **at) {
+  ptq_real *p = *at;
   *at += padded(n);
   return p;
 }
 
 static ptq_status load_linear(const ptq_model *m, int64_t block, int layer,
-                              float **at, ptq_linear *l, ptq_err *err) {
+                              ptq_real **at, ptq_linear *l, ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
   const ptq_role role = ptq_layer_role(layer);
   ptq_status rc = PTQ_OK;
@@ -90,7 +101,7 @@ done:
   return rc;
 }
 
-static ptq_status load_router(const ptq_model *m, int64_t block, float **at,
+static ptq_status load_router(const ptq_model *m, int64_t block, ptq_real **at,
                               ptq_linear *l, ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
   if (m->info.n_experts == 0) return PTQ_OK;
@@ -101,7 +112,7 @@ static ptq_status load_router(const ptq_model *m, int64_t block, float **at,
 }
 
 static ptq_status load_norm(const ptq_model *m, int64_t block,
-                            ptq_norm_place place, float **at, ptq_norm *out,
+                            ptq_norm_place place, ptq_real **at, ptq_norm *out,
                             ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
   ptq_status rc = PTQ_OK;
@@ -116,7 +127,8 @@ static ptq_status load_norm(const ptq_model *m, int64_t block,
     PTQ_TRY(read_named(m, name, out->w, err));
   }
   if (m->info.norm_offset != 0.0)
-    for (int64_t i = 0; i < width; i++) out->w[i] += (float)m->info.norm_offset;
+    for (int64_t i = 0; i < width; i++)
+      out->w[i] += (ptq_real)m->info.norm_offset;
   if (parts > 1) {
     out->b = take(width, at);
     ptq_name_norm(m, block, place, PTQ_PART_BIAS, name);
@@ -131,11 +143,11 @@ ptq_status ptq_model_load_block(ptq_model *m, int64_t index, ptq_block *out,
   ptq_status rc = PTQ_OK;
   PTQ_ASSERT(index >= 0 && index < m->info.n_blocks);
   *out = (ptq_block){.index = index};
-  PTQ_TRY(ptq_alloc(&out->memory, block_floats(&m->info), sizeof(float),
+  PTQ_TRY(ptq_alloc(&out->memory, block_floats(&m->info), sizeof(ptq_real),
                     "a block's weights", err));
   PTQ_TRY(ptq_alloc(&out->linear, ptq_layer_count(&m->info),
                     sizeof *out->linear, "a block's layers", err));
-  float *at = out->memory;
+  ptq_real *at = out->memory;
   for (int p = 0; p < PTQ_NORM_INNER; p++)
     PTQ_TRY(load_norm(m, index, (ptq_norm_place)p, &at, &out->norm[p], err));
   PTQ_TRY(load_router(m, index, &at, &out->router, err));
@@ -156,12 +168,12 @@ void ptq_block_release(ptq_block *b) {
 static ptq_status load_outer_norm(const ptq_model *m, ptq_norm_place place,
                                   ptq_norm *out, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  float *memory = NULL;
+  ptq_real *memory = NULL;
   *out = (ptq_norm){0};
   if (!m->info.has_norm[place]) return PTQ_OK;
-  PTQ_TRY(ptq_alloc(&memory, norm_floats(&m->info, place), sizeof(float),
+  PTQ_TRY(ptq_alloc(&memory, norm_floats(&m->info, place), sizeof(ptq_real),
                     "a norm", err));
-  float *at = memory;
+  ptq_real *at = memory;
   PTQ_TRY(load_norm(m, 0, place, &at, out, err));
   memory = NULL;
 done:
@@ -174,12 +186,12 @@ done:
  * (its name; [d_model, d_embed], or transposed) widens where that differs. */
 static ptq_status load_vocabulary(const ptq_model *m, const char *name,
                                   const char *projection, bool transposed,
-                                  float **rows, ptq_err *err) {
+                                  ptq_real **rows, ptq_err *err) {
   char project[PTQ_TENSOR_NAME_MAX];
   ptq_status rc = PTQ_OK;
   const int64_t v = m->info.vocab, d = m->info.d_model, e = m->info.d_embed;
-  float *narrow = NULL, *p = NULL;
-  PTQ_TRY(ptq_alloc(rows, v * d, sizeof(float), "vocabulary", err));
+  ptq_real *narrow = NULL, *p = NULL;
+  PTQ_TRY(ptq_alloc(rows, v * d, sizeof(ptq_real), "vocabulary", err));
   if (e == d) {
     PTQ_TRY(read_named(m, name, *rows, err));
     goto done;
@@ -190,9 +202,9 @@ static ptq_status load_vocabulary(const ptq_model *m, const char *name,
   ptq_name_outer(m, projection, PTQ_PART_WEIGHT, project);
   PTQ_TRY(read_named(m, project, p, err));
   if (transposed)
-    ptq_sgemm_nn(v, d, e, 1.0F, narrow, e, p, d, 0.0F, *rows, d);
+    PTQ_GEMM(nn, v, d, e, 1.0F, narrow, e, p, d, 0.0F, *rows, d);
   else
-    ptq_sgemm_nt(v, d, e, 1.0F, narrow, e, p, e, 0.0F, *rows, d);
+    PTQ_GEMM(nt, v, d, e, 1.0F, narrow, e, p, e, 0.0F, *rows, d);
 done:
   ptq_free(narrow);
   ptq_free(p);
@@ -209,12 +221,12 @@ ptq_status ptq_model_load_embedding(ptq_model *m, ptq_embedding *out,
   PTQ_TRY(
       load_vocabulary(m, name, m->arch->project_in, false, &out->tokens, err));
   if (info->embed_scale != 0.0)
-    ptq_vec_scale((float)info->embed_scale, info->vocab * info->d_model,
-                  out->tokens);
+    PTQ_VEC(scale, (ptq_real)info->embed_scale, info->vocab * info->d_model,
+            out->tokens);
   PTQ_TRY(load_outer_norm(m, PTQ_NORM_EMBED, &out->norm, err));
   if (info->positions != PTQ_POSITIONS_LEARNED) goto done;
   PTQ_TRY(ptq_alloc(&out->positions, ptq_position_rows(info) * info->d_model,
-                    sizeof(float), "position embedding", err));
+                    sizeof(ptq_real), "position embedding", err));
   ptq_name_outer(m, m->arch->positions, PTQ_PART_WEIGHT, name);
   PTQ_TRY(read_named(m, name, out->positions, err));
 done:
@@ -242,7 +254,7 @@ ptq_status ptq_model_load_head(ptq_model *m, ptq_head *out, ptq_err *err) {
   PTQ_TRY(
       load_vocabulary(m, name, m->arch->project_out, true, &out->weight, err));
   if (!info->head_bias) goto done;
-  PTQ_TRY(ptq_alloc(&out->bias, info->vocab, sizeof(float), "head", err));
+  PTQ_TRY(ptq_alloc(&out->bias, info->vocab, sizeof(ptq_real), "head", err));
   ptq_name_head(m, PTQ_PART_BIAS, name);
   PTQ_TRY(read_named(m, name, out->bias, err));
 done:
@@ -258,7 +270,7 @@ void ptq_head_release(ptq_head *h) {
 }
 
 int64_t ptq_model_block_bytes(const ptq_model_info *info) {
-  return block_floats(info) * (int64_t)sizeof(float) +
+  return block_floats(info) * (int64_t)sizeof(ptq_real) +
          ptq_layer_count(info) * (int64_t)sizeof(ptq_linear);
 }
 
@@ -271,11 +283,11 @@ static int64_t vocabulary_floats(const ptq_model_info *info) {
 int64_t ptq_model_embedding_bytes(const ptq_model_info *info) {
   return (vocabulary_floats(info) + norm_floats(info, PTQ_NORM_EMBED) +
           ptq_position_rows(info) * info->d_model) *
-         (int64_t)sizeof(float);
+         (int64_t)sizeof(ptq_real);
 }
 
 int64_t ptq_model_head_bytes(const ptq_model_info *info) {
   return (vocabulary_floats(info) + norm_floats(info, PTQ_NORM_FINAL) +
           (info->head_bias ? info->vocab : 0)) *
-         (int64_t)sizeof(float);
+         (int64_t)sizeof(ptq_real);
 }

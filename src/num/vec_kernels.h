@@ -369,6 +369,7 @@ static void k_kl_slice(const float *r, const float *c, int64_t n, float mr,
 const ptq_vec_table VEC_TABLE = {
     .isa = VEC_ISA,
     .rounding = &VEC_ROUNDING,
+    .diff = &VEC_DIFF,
     .exp = k_exp,
     .sum_exp = k_sum_exp,
     .max = k_max,

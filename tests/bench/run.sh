@@ -10,6 +10,8 @@
 #   the forward pass on SmolLM2-135M at 512 and 2048 tokens: the share of what
 #   the same two processes reach multiplying matrices, and, turn by turn,
 #   transformers in float32 on two threads
+#   gradients and Hessian-vector products there: their cost in forward passes,
+#   and, turn by turn, PyTorch's
 #
 # OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are unset, so OpenBLAS picks the CPU's
 # own kernel; each program prints which one ran.
@@ -58,4 +60,16 @@ if [ "$rivals" = 1 ]; then
 else
   "$build/tests/bench/bench_forward" "$model" 512 2048
   echo "transformers: not run (--no-rivals)"
+fi
+echo
+echo "== gradient and Hessian-vector products, SmolLM2-135M =="
+bounds="--max-gradient 3.2 --max-product 7"
+if [ "$rivals" = 1 ]; then
+  # shellcheck disable=SC2086
+  "$parity_python" "$top/tests/bench/rivals_gradient.py" \
+    --bench "$build/tests/bench/bench_gradient" --model "$model" $bounds
+else
+  # shellcheck disable=SC2086
+  "$build/tests/bench/bench_gradient" $bounds "$model" 512
+  echo "PyTorch: not run (--no-rivals)"
 fi

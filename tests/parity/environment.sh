@@ -2,9 +2,9 @@
 # Sourced by parity and bench: PyTorch in an environment of its own outside the
 # repository (PTQ_PARITY_VENV names one that is there), a newer transformers
 # beside it (PTQ_PARITY_NEWER_VENV), the number formats' tools
-# (PTQ_PARITY_FORMATS_VENV), and the checkpoints of SmolLM2-135M and
-# Gemma-3-270m. Sets parity_python, newer_python, formats_python, cache, model
-# and gemma.
+# (PTQ_PARITY_FORMATS_VENV), curvlinops (PTQ_PARITY_CURVATURE_VENV), and the
+# checkpoints of SmolLM2-135M and Gemma-3-270m. Sets parity_python,
+# newer_python, formats_python, curvature_python, cache, model and gemma.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/ptqsweep
 model=$cache/smollm2-135m
 gemma=$cache/gemma3-270m
@@ -53,6 +53,22 @@ make_formats() {
     "$parity_python" -c 'import site; print(site.getsitepackages()[0])' > \
       "$("$formats_python" -c 'import site; print(site.getsitepackages()[0])')/torch.pth"
     cp "$top/tests/parity/requirements-formats.txt" "$formats/requirements.txt"
+  fi
+}
+
+# curvlinops, in an environment that finds PyTorch in the first.
+curvature=${PTQ_PARITY_CURVATURE_VENV:-$cache/parity-curvature-venv}
+curvature_python=$curvature/bin/python
+make_curvature() {
+  if [ -z "${PTQ_PARITY_CURVATURE_VENV:-}" ] &&
+     ! cmp -s "$top/tests/parity/requirements-curvature.txt" \
+       "$curvature/requirements.txt"; then
+    python3 -m venv --clear "$curvature"
+    "$curvature_python" -m pip install -q --disable-pip-version-check \
+      --no-deps -r "$top/tests/parity/requirements-curvature.txt"
+    "$parity_python" -c 'import site; print(site.getsitepackages()[0])' > \
+      "$("$curvature_python" -c 'import site; print(site.getsitepackages()[0])')/torch.pth"
+    cp "$top/tests/parity/requirements-curvature.txt" "$curvature/requirements.txt"
   fi
 }
 

@@ -18,13 +18,13 @@ typedef struct ptq_forward_hook {
   void *ctx; /* borrowed */
   /** The common input x[n, width] of a site's linear layers. Sites of an
    * expert see the tokens that it gets, in order, and nothing without any. */
-  ptq_status (*input)(void *ctx, int site, const float *x, int64_t n,
+  ptq_status (*input)(void *ctx, int site, const ptq_real *x, int64_t n,
                       int64_t width, ptq_err *err);
   /** A linear layer's output y[n, out] before its bias is added. */
-  ptq_status (*output)(void *ctx, int layer, const float *y, int64_t n,
+  ptq_status (*output)(void *ctx, int layer, const ptq_real *y, int64_t n,
                        int64_t out, ptq_err *err);
   /** A mixture's input x[n, d_model], before tokens go to experts. */
-  ptq_status (*router)(void *ctx, const float *x, int64_t n, ptq_err *err);
+  ptq_status (*router)(void *ctx, const ptq_real *x, int64_t n, ptq_err *err);
   /** The n > 0 tokens (places in the window, ascending) that an expert gets;
    * called before its inputs and outputs. */
   ptq_status (*routed)(void *ctx, int expert, const int32_t *tokens, int64_t n,
@@ -48,7 +48,7 @@ int64_t ptq_workspace_bytes(const ptq_model_info *info, int64_t max_tokens);
  *             undefined: callers that only collect inputs pass a copy
  */
 ptq_status ptq_block_forward(const ptq_model_info *info, const ptq_block *b,
-                             float *h, int64_t n, ptq_workspace *ws,
+                             ptq_real *h, int64_t n, ptq_workspace *ws,
                              const ptq_forward_hook *hook, ptq_site stop,
                              ptq_err *err);
 
@@ -59,20 +59,20 @@ ptq_status ptq_block_forward(const ptq_model_info *info, const ptq_block *b,
  * PTQ_ROLE_O or PTQ_ROLE_DOWN.
  */
 ptq_status ptq_module_forward(const ptq_model_info *info, const ptq_block *b,
-                              ptq_site site, const float *x, int64_t n,
+                              ptq_site site, const ptq_real *x, int64_t n,
                               ptq_workspace *ws, const ptq_forward_hook *hook,
                               ptq_err *err);
 
 /** h = final norm(h), in place. */
-void ptq_head_norm(const ptq_model_info *info, const ptq_head *head, float *h,
-                   int64_t n);
+void ptq_head_norm(const ptq_model_info *info, const ptq_head *head,
+                   ptq_real *h, int64_t n);
 /** Rows of vocabulary that are multiplied at once: logits come in slices
  * [n, <= PTQ_HEAD_SLICE]. */
 enum { PTQ_HEAD_SLICE = 2048 };
 /** logits[n, v1 - v0] = hn[n, d_model] * head rows v0..v1; hn is normed. */
 void ptq_head_logits(const ptq_model_info *info, const ptq_head *head,
-                     const float *hn, int64_t n, int64_t v0, int64_t v1,
-                     float *logits);
+                     const ptq_real *hn, int64_t n, int64_t v0, int64_t v1,
+                     ptq_real *logits);
 
 /** FLOPs of a forward pass over one window: linears, causal attention (half),
  * and the head where asked. For benchmarks and the cost model. */

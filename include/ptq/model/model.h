@@ -16,6 +16,8 @@
 
 #include "ptq/base/hash.h"
 #include "ptq/base/status.h"
+#include "ptq/num/diff.h"
+#include "ptq/num/real.h"
 
 /** What a linear layer does in its block: a layer is what one tensor of the
  * checkpoint holds, so families that fuse projections have fewer, larger
@@ -86,13 +88,6 @@ typedef enum ptq_norm_place {
   PTQ_NORM_PLACES
 } ptq_norm_place;
 
-typedef enum ptq_act_kind {
-  PTQ_ACT_SILU,
-  PTQ_ACT_RELU,
-  PTQ_ACT_GELU,      /* x Phi(x) */
-  PTQ_ACT_GELU_TANH, /* its approximation by tanh */
-  PTQ_ACT_COUNT
-} ptq_act_kind;
 /** "SiLU", ... */
 const char *ptq_act_name(ptq_act_kind act);
 
@@ -113,7 +108,7 @@ typedef enum ptq_qkv_kind {
 enum { PTQ_ROPE_PAIRS = 128 };
 typedef struct ptq_rope {
   float frequency[PTQ_ROPE_PAIRS];
-  float amplitude; /* factor of cosines and sines; 0: not used */
+  double amplitude; /* factor of cosines and sines; 0: not used */
 } ptq_rope;
 typedef enum ptq_rope_set {
   PTQ_ROPE_MAIN,
@@ -232,15 +227,17 @@ int64_t ptq_position_rows(const ptq_model_info *info);
 int64_t ptq_norm_width(const ptq_model_info *info, ptq_norm_place place);
 
 typedef struct ptq_linear {
-  float *weight; /* owned by the block; [out, in] row-major; NULL if absent */
-  float *bias;   /* owned by the block; [out]; NULL if none */
+  ptq_real
+      *weight;    /* owned by the block; [out, in] row-major; NULL if absent */
+  ptq_real *bias; /* owned by the block; [out]; NULL if none */
   int64_t out, in;
 } ptq_linear;
 
 /** A norm's gain w (1 where the checkpoint has none) and bias. */
 typedef struct ptq_norm {
-  float *w; /* owned by its block, embedding or head; [width]; NULL: no norm */
-  float *b; /* likewise; NULL if none */
+  ptq_real
+      *w; /* owned by its block, embedding or head; [width]; NULL: no norm */
+  ptq_real *b; /* likewise; NULL if none */
 } ptq_norm;
 
 typedef struct ptq_block {
@@ -263,9 +260,10 @@ void ptq_block_release(ptq_block *b);
 
 /** Token and position embeddings. */
 typedef struct ptq_embedding {
-  float *tokens; /* owned; [vocab, d_model], projected where d_embed differs */
-  float *positions; /* owned; [ptq_position_rows, d_model] or NULL */
-  ptq_norm norm;    /* owned; PTQ_NORM_EMBED */
+  ptq_real
+      *tokens; /* owned; [vocab, d_model], projected where d_embed differs */
+  ptq_real *positions; /* owned; [ptq_position_rows, d_model] or NULL */
+  ptq_norm norm;       /* owned; PTQ_NORM_EMBED */
 } ptq_embedding;
 ptq_status ptq_model_load_embedding(ptq_model *m, ptq_embedding *out,
                                     ptq_err *err);
@@ -273,14 +271,14 @@ void ptq_embedding_release(ptq_embedding *e);
 /** h[n, d_model] = embedding of ids at positions 0..n-1. PTQ_E_ARG: an id
  * beyond the vocabulary (with its index), n beyond max_positions. */
 ptq_status ptq_embed(const ptq_model_info *info, const ptq_embedding *e,
-                     const uint32_t *ids, int64_t n, float *h, ptq_err *err);
+                     const uint32_t *ids, int64_t n, ptq_real *h, ptq_err *err);
 
 /** Final norm and head. */
 typedef struct ptq_head {
-  ptq_norm norm; /* owned; PTQ_NORM_FINAL */
-  float *weight; /* owned; [vocab, d_model] (a copy when tied), projected where
-                    d_embed differs */
-  float *bias;   /* owned; [vocab] or NULL */
+  ptq_norm norm;    /* owned; PTQ_NORM_FINAL */
+  ptq_real *weight; /* owned; [vocab, d_model] (a copy when tied), projected
+                    where d_embed differs */
+  ptq_real *bias;   /* owned; [vocab] or NULL */
 } ptq_head;
 ptq_status ptq_model_load_head(ptq_model *m, ptq_head *out, ptq_err *err);
 void ptq_head_release(ptq_head *h);
