@@ -41,8 +41,9 @@ static ptq_status batch_open(batch *b, const ptq_grid *g, const int64_t *points,
   for (int64_t i = 0; i < n; i++) {
     ptq_lane *l = &b->lanes[i];
     PTQ_TRY(ptq_lane_open(l, g, points[i], &b->reference, err));
-    if (l->group > 0 && (smallest_group == 0 || l->group < smallest_group))
-      smallest_group = l->group;
+    const int64_t group = ptq_point_least_group(g, points[i]);
+    if (group > 0 && (smallest_group == 0 || group < smallest_group))
+      smallest_group = group;
   }
   PTQ_TRY(ptq_workbench_open(&b->bench, &b->setup, smallest_group,
                              load.sequential > 0, load.own_needs, err));

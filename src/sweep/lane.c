@@ -10,6 +10,7 @@
 #include "module_loss.h"
 #include "ptq/base/check.h"
 #include "ptq/base/mem.h"
+#include "ptq/base/text.h"
 #include "ptq/num/vec.h"
 
 double ptq_decibel(double signal, double noise) {
@@ -21,10 +22,8 @@ ptq_status ptq_lane_open(ptq_lane *l, const ptq_grid *g, int64_t point,
                          const ptq_reference *r, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_point *p = &g->points[point];
-  *l = (ptq_lane){.point = point,
-                  .dtype = &g->spec->dtypes[p->dtype],
-                  .method = &g->spec->methods[p->method],
-                  .group = p->group};
+  *l = (ptq_lane){
+      .grid = g, .point = point, .method = &g->spec->methods[p->method]};
   l->mode = l->method->family->mode(l->method);
   PTQ_TRY(ptq_alloc(&l->layers, ptq_subject_layers(&g->subjects[p->subject]),
                     sizeof *l->layers, "layer results", err));
@@ -58,7 +57,8 @@ static void hash_codes(const ptq_quant_output *out, const ptq_linear *w,
 /* The layer's row but for the propagated error, which the selection pass
  * adds. */
 static void record_layer(ptq_lane *l, const ptq_reference *r, ptq_workbench *b,
-                         ptq_role role, const ptq_quant_output *out) {
+                         ptq_role role, const ptq_quant_input *in,
+                         const ptq_quant_output *out) {
   const ptq_linear *w = &r->block.linear[role];
   const ptq_site site = ptq_role_site(role);
   const int64_t n = w->out * w->in;
@@ -82,9 +82,14 @@ static void record_layer(ptq_lane *l, const ptq_reference *r, ptq_workbench *b,
                                           w->in, r->product) /
                      r->calib_energy[role];
   row->damp = out->damp;
-  const int64_t n_params = l->group == PTQ_GROUP_TENSOR
+  (void)ptq_text_copy(row->layer_dtype, sizeof row->layer_dtype,
+                      in->dtype->name);
+  row->layer_group = in->group;
+  row->weights = n;
+  row->layer_bits = out->storage_bits / (double)n;
+  const int64_t n_params = in->group == PTQ_GROUP_TENSOR
                                ? 1
-                               : w->out * ptq_dtype_groups(w->in, l->group);
+                               : w->out * ptq_dtype_groups(w->in, in->group);
   hash_codes(out, w, n_params, row->codes);
   l->weight_energy += r->weight_energy[role];
   l->weight_noise += noise;
@@ -137,8 +142,7 @@ static void give(const ptq_lane *l, const ptq_reference *r, ptq_site site,
                  const ptq_collected *c, ptq_quant_input *in) {
   const ptq_model_info *info = r->setup->info;
   const bool attention = site == PTQ_SITE_ATTN_IN;
-  in->dtype = l->dtype;
-  in->group = l->group;
+  ptq_point_format(l->grid, l->point, in->layer, &in->dtype, &in->group);
   in->cache_site = (int)site;
   in->threads = 1;
   /* A norm of the sum stands between any two blocks: no stream of its own. */
@@ -197,7 +201,7 @@ static void lay_out(const ptq_lane *l, ptq_reference *r, ptq_workbench *b,
         .params = params,
         .fold = l->method->family->backward ? b->fold[site] : NULL};
     codes += w->out * w->in;
-    params += w->out * ptq_dtype_groups(w->in, l->group);
+    params += w->out * ptq_dtype_groups(w->in, work->in[i].group);
   }
 }
 
@@ -215,7 +219,7 @@ static ptq_status quantize_site(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
   for (int i = 0; i < work.n && rc == PTQ_OK; i++) {
     const ptq_role role = work.role[i];
     b->block.linear[role].weight = b->role_weights[role];
-    record_layer(l, r, b, role, &work.out[i]);
+    record_layer(l, r, b, role, &work.in[i], &work.out[i]);
   }
   return rc;
 }

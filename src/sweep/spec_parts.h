@@ -35,6 +35,11 @@ ptq_status ptq_spec_read_excludes(const ptq_spec_source *src,
 ptq_status ptq_spec_read_method(const ptq_spec_source *src,
                                 const ptq_yaml_node *node, ptq_method *out,
                                 ptq_err *err);
+/** A mixture of formats: a mapping with `mixed`. After the models. */
+ptq_status ptq_spec_read_mixture(const ptq_spec_source *src,
+                                 const ptq_yaml_node *node,
+                                 const ptq_spec *spec, ptq_mixture **out,
+                                 ptq_err *err);
 /** One group: a number above 0, "row" or "tensor". */
 ptq_status ptq_spec_read_group(const ptq_spec_source *src,
                                const ptq_yaml_node *node, int64_t *out,

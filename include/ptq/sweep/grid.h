@@ -28,20 +28,31 @@ typedef struct ptq_point {
   char key[PTQ_HASH_HEX];
 } ptq_point;
 
+/** What a mixture makes of a subject's layers. */
+typedef struct ptq_resolved {
+  char hash[PTQ_HASH_HEX]; /* of every layer's format, in order */
+  int32_t *rule; /* owned; [ptq_subject_layers] of the mixture, -1 the fallback;
+                    NULL where it is no mixture, or not for the model */
+} ptq_resolved;
+
 typedef struct ptq_grid {
   const ptq_spec *spec;  /* borrowed */
   ptq_subject *subjects; /* owned */
   int64_t n_subjects;
-  ptq_point *points; /* owned */
+  ptq_resolved *resolved; /* owned; [n_resolved]: subject by dtype */
+  int64_t n_resolved;
+  ptq_point *points;      /* owned */
   int64_t n_points;
-  int64_t n_duplicates; /* dropped because a group became a row */
+  int64_t n_duplicates; /* dropped because a group became a row, or because
+                           mixtures give a model the same formats */
   int64_t n_excluded;   /* dropped by the sweep file's exclude */
   char data_fingerprint[PTQ_HASH_HEX]; /* of all texts; set by keys */
   char fingerprint[PTQ_HASH_HEX];      /* of all keys in order; set by keys */
 } ptq_grid;
 
 /** Cross product; opens every model (headers only). Combinations that a
- * method refuses are errors naming dtype, method and reason. */
+ * method refuses are errors naming dtype, method and reason, and so is a
+ * mixture's pattern that decides for no layer of any model. */
 ptq_status ptq_grid_build(const ptq_spec *spec, ptq_grid *out, ptq_err *err);
 void ptq_grid_release(ptq_grid *g);
 
@@ -60,6 +71,16 @@ ptq_status ptq_grid_hash_inputs(const ptq_grid *g, char (*models)[PTQ_HASH_HEX],
 ptq_status ptq_grid_set_keys(ptq_grid *g, char (*models)[PTQ_HASH_HEX],
                              char (*texts)[PTQ_HASH_HEX], const char *numerics,
                              ptq_err *err);
+
+/** What a point makes of a layer, whose tensor is given: its format and its
+ * group, which may reach a narrow layer's width. */
+void ptq_point_format(const ptq_grid *g, int64_t point, const char *tensor,
+                      const ptq_dtype **dtype, int64_t *group);
+/** The least positive group of a point's layers; 0: rows and tensors only. */
+int64_t ptq_point_least_group(const ptq_grid *g, int64_t point);
+/** Bits a weight of a point's codes, scales and zero points, as its formats
+ * alone have them: what a method adds (factors, orders) is not in it. */
+double ptq_point_bits(const ptq_grid *g, int64_t point);
 
 /** Linear layers of a subject's model that are quantized. */
 int64_t ptq_subject_layers(const ptq_subject *s);
