@@ -24,9 +24,11 @@ typedef struct planned {
   int ranks;
   int64_t memory;
   double makespan; /* seconds */
+  double *bits;    /* owned; [n_points] a weight */
 } planned;
 
 static void planned_release(planned *p) {
+  ptq_free(p->bits);
   ptq_plan_release(&p->plan);
   ptq_grid_release(&p->grid);
   ptq_spec_release(&p->spec);
@@ -112,6 +114,9 @@ static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   PTQ_TRY(ptq_plan_build(&p->grid, todo, todo + p->grid.n_points, p->ranks,
                          p->memory, &p->rates, &p->plan, err));
   p->makespan = ptq_plan_makespan(&p->plan, p->ranks);
+  PTQ_TRY(ptq_alloc(&p->bits, p->grid.n_points, sizeof *p->bits, "bits", err));
+  for (int64_t i = 0; i < p->grid.n_points; i++)
+    PTQ_TRY(ptq_point_bits(&p->grid, i, &p->bits[i], err));
 done:
   ptq_free(todo);
   return rc;
@@ -178,7 +183,7 @@ static void print_points(const planned *p) {
              m->options[0] != '\0' ? " " : "", m->options);
     printf("%-6" PRId64 " %-20s %-*s %-28s %7s %7.3f %9.2f\n", i,
            p->spec.models[model].name, width, p->spec.dtypes[point->dtype].name,
-           method, group, ptq_point_bits(&p->grid, i), point_seconds(p, i));
+           method, group, p->bits[i], point_seconds(p, i));
   }
 }
 
@@ -229,8 +234,8 @@ static json_t *point_json(const planned *p, int64_t i) {
       "{s:s, s:s, s:s, s:s, s:I, s:f, s:s, s:s, s:f}", "model",
       p->spec.models[s->model].name, "dtype", p->spec.dtypes[point->dtype].name,
       "method", m->name, "options", m->options, "group",
-      (json_int_t)point->group, "bits", ptq_point_bits(&p->grid, i),
-      "calibration", p->spec.calibrations[s->calibration].label, "evaluation",
+      (json_int_t)point->group, "bits", p->bits[i], "calibration",
+      p->spec.calibrations[s->calibration].label, "evaluation",
       p->spec.evaluations[s->evaluation].label, "seconds", point_seconds(p, i));
 }
 

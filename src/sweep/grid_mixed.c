@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "grid_mixed.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "ptq/base/mem.h"
@@ -208,15 +209,14 @@ int64_t ptq_point_least_group(const ptq_grid *g, int64_t point) {
   return least;
 }
 
-double ptq_point_bits(const ptq_grid *g, int64_t point) {
+void ptq_point_layers(const ptq_grid *g, int64_t point, ptq_layer_row *rows) {
   const ptq_point *p = &g->points[point];
   const ptq_model_info *info = &g->subjects[p->subject].info;
   const ptq_mixture *m = ptq_spec_mixture(g->spec, p->dtype);
   const int32_t *rules = ptq_grid_rules(g, p->subject, p->dtype);
-  double bits = 0.0, weights = 0.0;
   layer_walk w = walk_layers(info);
   for (int64_t i = 0; next_layer(&w); i++) {
-    const int64_t rows = ptq_role_outputs(info, (ptq_role)w.role);
+    const int64_t n_rows = ptq_role_outputs(info, (ptq_role)w.role);
     const int64_t cols = ptq_role_inputs(info, (ptq_role)w.role);
     const ptq_dtype *dt = &g->spec->dtypes[p->dtype];
     int64_t group = p->group;
@@ -225,8 +225,31 @@ double ptq_point_bits(const ptq_grid *g, int64_t point) {
       dt = &f->dtype;
       if (f->has_group) group = f->group;
     }
-    bits += ptq_dtype_storage_bits(dt, rows, cols, group);
-    weights += (double)rows * (double)cols;
+    ptq_row_clear(ptq_table_get(PTQ_TABLE_LAYERS), &rows[i]);
+    rows[i].point = point;
+    rows[i].weights = n_rows * cols;
+    rows[i].layer_group = group;
+    rows[i].layer_bits = ptq_dtype_storage_bits(dt, n_rows, cols, group) /
+                         (double)(n_rows * cols);
+    (void)ptq_text_copy(rows[i].layer_dtype, sizeof rows[i].layer_dtype,
+                        dt->name);
   }
-  return bits / weights;
+}
+
+ptq_status ptq_point_bits(const ptq_grid *g, int64_t point, double *out,
+                          ptq_err *err) {
+  const int64_t n = ptq_subject_layers(&g->subjects[g->points[point].subject]);
+  double bits = 0.0, weights = 0.0;
+  ptq_layer_row *rows = NULL;
+  const ptq_status rc = ptq_alloc(&rows, n, sizeof *rows, "layers", err);
+  *out = (double)NAN;
+  if (rc != PTQ_OK) return rc;
+  ptq_point_layers(g, point, rows);
+  for (int64_t i = 0; i < n; i++) {
+    bits += rows[i].layer_bits * (double)rows[i].weights;
+    weights += (double)rows[i].weights;
+  }
+  *out = bits / weights;
+  ptq_free(rows);
+  return PTQ_OK;
 }

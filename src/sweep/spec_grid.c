@@ -53,7 +53,9 @@ static ptq_status read_dtypes(const ptq_spec_source *src,
     const char *name = out->dtypes[out->n_dtypes].name;
     PTQ_TRY(read_dtype(src, item, out, err));
     out->n_dtypes++;
-    for (int64_t i = 0; i + 1 < out->n_dtypes; i++)
+    /* the same mixture may stand there for several models */
+    const bool mixed = out->mixtures[out->n_dtypes - 1] != NULL;
+    for (int64_t i = 0; i + 1 < out->n_dtypes && !mixed; i++)
       if (strcmp(out->dtypes[i].name, name) == 0)
         PTQ_TRY(twice(src, item, "dtype", name, err));
   }

@@ -92,6 +92,28 @@ done:
   return rc;
 }
 
+/* dnll as it was predicted, or [it, low, high]: for the report, which finds it
+ * in the store's copy of the sweep file. */
+static ptq_status check_predicted(const ptq_spec_source *src,
+                                  const ptq_yaml_node *node, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_yaml_node *item = NULL;
+  int64_t n = 0;
+  PTQ_TRY(ptq_spec_items(src, node, "predicted", &item, &n, err));
+  if (n != 1 && n != 3)
+    PTQ_TRY(PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
+                          "'predicted' is a loss in nats, or [loss, low, "
+                          "high]"));
+  for (double v = 0.0; n > 0; n--, item = item->next) {
+    PTQ_TRY(ptq_yaml_double(src->path, item, &v, err));
+    if (!(v > 0.0))
+      PTQ_TRY(PTQ_YAML_FAIL(src->path, item, err, PTQ_E_ARG,
+                            "a predicted loss is above 0 nats, got %g", v));
+  }
+done:
+  return rc;
+}
+
 static void add_format(ptq_text *text, const ptq_layer_format *f) {
   char group[24] = "-";
   if (f->has_group) ptq_group_name(f->group, group);
@@ -130,8 +152,8 @@ ptq_status ptq_spec_read_mixture(const ptq_spec_source *src,
                                  const ptq_yaml_node *node,
                                  const ptq_spec *spec, ptq_mixture **out,
                                  ptq_err *err) {
-  static const char *const known[] = {"mixed", "default", "layers", "models",
-                                      NULL};
+  static const char *const known[] = {"mixed",  "default",   "layers",
+                                      "models", "predicted", NULL};
   ptq_status rc = PTQ_OK;
   ptq_mixture *m = NULL;
   const ptq_yaml_node *name = NULL, *fallback = NULL, *layers = NULL;
@@ -146,6 +168,8 @@ ptq_status ptq_spec_read_mixture(const ptq_spec_source *src,
   PTQ_TRY(read_rules(src, layers, m, err));
   if (ptq_yaml_get(node, "models") != NULL)
     PTQ_TRY(read_models(src, ptq_yaml_get(node, "models"), spec, m, err));
+  if (ptq_yaml_get(node, "predicted") != NULL)
+    PTQ_TRY(check_predicted(src, ptq_yaml_get(node, "predicted"), err));
   PTQ_TRY(set_name(src, name, m, err));
   *out = m;
   m = NULL;

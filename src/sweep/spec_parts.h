@@ -50,6 +50,11 @@ ptq_status ptq_spec_read_group(const ptq_spec_source *src,
 ptq_status ptq_spec_override(const char *path, ptq_yaml_node *root,
                              const char *set, ptq_err *err);
 
+/** Put `node` where the member `key` of a map was, or at its end; takes `node`
+ * over, also on failure. */
+ptq_status ptq_spec_replace(ptq_yaml_node *map, const char *key,
+                            ptq_yaml_node *node, ptq_err *err);
+
 /* --- Helpers of the sections --- */
 
 /** Elements of a list, or a single value as a list of one: the first element

@@ -10,6 +10,7 @@
 
 #include "ptq/base/hash.h"
 #include "ptq/model/model.h"
+#include "ptq/record/rows.h"
 #include "ptq/sweep/spec.h"
 
 /** One model on one calibration and one evaluation text. */
@@ -41,7 +42,7 @@ typedef struct ptq_grid {
   int64_t n_subjects;
   ptq_resolved *resolved; /* owned; [n_resolved]: subject by dtype */
   int64_t n_resolved;
-  ptq_point *points;      /* owned */
+  ptq_point *points; /* owned */
   int64_t n_points;
   int64_t n_duplicates; /* dropped because a group became a row, or because
                            mixtures give a model the same formats */
@@ -78,9 +79,14 @@ void ptq_point_format(const ptq_grid *g, int64_t point, const char *tensor,
                       const ptq_dtype **dtype, int64_t *group);
 /** The least positive group of a point's layers; 0: rows and tensors only. */
 int64_t ptq_point_least_group(const ptq_grid *g, int64_t point);
-/** Bits a weight of a point's codes, scales and zero points, as its formats
- * alone have them: what a method adds (factors, orders) is not in it. */
-double ptq_point_bits(const ptq_grid *g, int64_t point);
+/** Format, group, weights and bits of a point's layers, in the order of their
+ * rows [ptq_subject_layers]; all else is cleared. Bits are those of codes,
+ * scales and zero points: what a method adds (factors, orders) is not in
+ * them. */
+void ptq_point_layers(const ptq_grid *g, int64_t point, ptq_layer_row *rows);
+/** Such bits a weight over all layers. PTQ_E_NOMEM. */
+ptq_status ptq_point_bits(const ptq_grid *g, int64_t point, double *out,
+                          ptq_err *err);
 
 /** Linear layers of a subject's model that are quantized. */
 int64_t ptq_subject_layers(const ptq_subject *s);

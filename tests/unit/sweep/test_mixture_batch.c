@@ -31,7 +31,7 @@ enum { N_TOKENS = 2000, MAX_POINTS = 128, MAX_LAYERS = 14, MAX_WINDOWS = 3 };
   "    - {name: gptq, hessian: static, act_order: group}\n"               \
   "    - {name: gptq, hessian: static, act_order: group, damp: search}\n" \
   "    - {name: gptq, hessian: static, act_order: true}\n"                \
-  "    - descent\n"                              \
+  "    - descent\n"                                                       \
   "    - {name: quip, tune: 1}\n"                                         \
   "    - {name: quarot, base: gptq, hessian: static}\n"                   \
   "    - {name: rht, base: gptq, hessian: static}\n"                      \
@@ -246,7 +246,9 @@ static void layers_say_their_format_and_bits(void **state) {
   assert_int_equal(n[1], 3); /* both v, and up of block 0 */
   assert_int_equal(n[2], 1);
   assert_true(fabs(bits / weights - p->row.bits_per_weight) < 1e-12);
-  assert_true(fabs(ptq_point_bits(&grid, at) - p->row.bits_per_weight) < 1e-12);
+  double found = 0.0;
+  assert_int_equal(ptq_point_bits(&grid, at, &found, NULL), PTQ_OK);
+  assert_true(fabs(found - p->row.bits_per_weight) < 1e-12);
 }
 
 static void a_mixed_point_has_the_same_bits_alone(void **state) {
