@@ -3,6 +3,7 @@
 #ifndef PTQ_ANALYSIS_PAGE_H
 #define PTQ_ANALYSIS_PAGE_H
 
+#include "ptq/analysis/mixed.h"
 #include "ptq/analysis/report.h"
 
 /** Escaped for HTML text and attributes; control characters become spaces. */
@@ -22,6 +23,8 @@ void ptq_page_law(const ptq_report *r, ptq_text *out);
 void ptq_page_validation(const ptq_report *r, ptq_text *out);
 /** What the paper states, and whether the points show it. */
 void ptq_page_statements(const ptq_statements *s, ptq_text *out);
+/** Points of mixed precision; nothing without them. */
+void ptq_page_mixed(const ptq_mixed *m, ptq_text *out);
 /** Tables of all laws under each split. */
 void ptq_page_contest(const ptq_contest *c, ptq_text *out);
 void ptq_page_left_out(const ptq_report *r, ptq_text *out);

@@ -257,4 +257,4 @@ done:
 }
 
 const ptq_plot ptq_plot_gain = {"gptq-gain", "Gain over round-to-nearest",
-                                "GPTQ gain", draw};
+                                "GPTQ gain", draw, NULL};

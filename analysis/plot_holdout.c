@@ -150,4 +150,4 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
 
 const ptq_plot ptq_plot_holdout = {
     "predicted-measured", "Predicted against measured, on held-out models",
-    "Prediction", draw};
+    "Prediction", draw, NULL};

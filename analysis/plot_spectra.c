@@ -164,4 +164,4 @@ done:
 }
 
 const ptq_plot ptq_plot_spectra = {"spectra", "Spectra of layer inputs",
-                                   "Spectra", draw};
+                                   "Spectra", draw, NULL};

@@ -5,13 +5,17 @@
 
 #include "ptq/analysis/summary.h"
 
+void ptq_group_text(int64_t group, char text[24]) {
+  if (group > 0)
+    (void)snprintf(text, 24, "%lld", (long long)group);
+  else
+    (void)snprintf(text, 24, "%s", group < 0 ? "row" : "tensor");
+}
+
 void ptq_obs_name(const ptq_obs *o, char *text, size_t size) {
   const ptq_point_row *p = o->point;
   char group[24];
-  if (p->group > 0)
-    (void)snprintf(group, sizeof group, "%lld", (long long)p->group);
-  else
-    (void)snprintf(group, sizeof group, "%s", p->group < 0 ? "row" : "tensor");
+  ptq_group_text(p->group, group);
   (void)snprintf(text, size, "%s %s %s%s%s %s", p->model, p->dtype, p->method,
                  p->options[0] != '\0' ? " " : "", p->options, group);
 }

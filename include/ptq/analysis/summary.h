@@ -72,6 +72,8 @@ void ptq_fit_equation(const ptq_fit *f, ptq_text *out);
  * 0.70"; empty where it has no such reading. */
 void ptq_fit_effect(const ptq_fit *f, int64_t j, char *text, size_t size);
 
+/** "32", "row" or "tensor". */
+void ptq_group_text(int64_t group, char text[24]);
 /** "llama-1m mxint3 gptq 32": a point in a few words. */
 void ptq_obs_name(const ptq_obs *o, char *text, size_t size);
 
