@@ -42,6 +42,7 @@ static ptq_status fit(const ptq_args *args, int *exit_code, ptq_err *err) {
   ptq_frame frame = {0};
   ptq_summary *summary = NULL;
   ptq_text text = {0};
+  ptq_mixed mixed = {0};
   const char *store = ptq_args_at(args, 0);
   ptq_summary_options options;
   rc = read_options(args, &options, err);
@@ -56,10 +57,12 @@ static ptq_status fit(const ptq_args *args, int *exit_code, ptq_err *err) {
   PTQ_TRY(ptq_view_open(store, &view, err));
   PTQ_TRY(ptq_frame_from_view(view, &frame, err));
   PTQ_TRY(ptq_summary_build(&frame, &options, summary, err));
+  PTQ_TRY(ptq_mixed_compare(view, &frame, &mixed, err));
   if (ptq_args_has(args, "json")) {
-    PTQ_TRY(ptq_fit_print_json(summary, store, err));
+    PTQ_TRY(ptq_fit_print_json(summary, &mixed, store, err));
     goto done;
   }
+  ptq_mixed_text(&mixed, &text);
   ptq_summary_text(summary, store, &text);
   if (text.rc != PTQ_OK)
     rc = PTQ_FAIL(err, text.rc, "printing the fits of '%s'", store);
@@ -67,6 +70,7 @@ static ptq_status fit(const ptq_args *args, int *exit_code, ptq_err *err) {
     (void)fputs(ptq_text_str(&text), stdout); /* as above */
 done:
   ptq_text_release(&text);
+  ptq_mixed_release(&mixed);
   if (summary != NULL) ptq_summary_release(summary);
   free(summary);
   ptq_frame_release(&frame);
