@@ -23,6 +23,8 @@ void ptq_page_law(const ptq_report *r, ptq_text *out);
 void ptq_page_validation(const ptq_report *r, ptq_text *out);
 /** What the paper states, and whether the points show it. */
 void ptq_page_statements(const ptq_statements *s, ptq_text *out);
+/** Spread between seeds of calibration; nothing if they are no axis. */
+void ptq_page_seeds(const ptq_seeds *s, ptq_text *out);
 /** Points of mixed precision; nothing without them. */
 void ptq_page_mixed(const ptq_mixed *m, ptq_text *out);
 /** Tables of all laws under each split. */

@@ -209,4 +209,5 @@ void ptq_page_validation(const ptq_report *r, ptq_text *out) {
   ptq_text_add(out, "</tbody></table></div>\n");
   ptq_page_contest(&r->summary->contest, out);
   ptq_page_statements(&r->summary->statements, out);
+  ptq_page_seeds(&r->summary->seeds, out);
 }

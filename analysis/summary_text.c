@@ -356,6 +356,7 @@ void ptq_summary_text(const ptq_summary *s, const char *store, ptq_text *out) {
   if (s->resampled != NULL) resampled(s, out);
   estimators(s, out);
   statements(&s->statements, out);
+  ptq_seeds_text(&s->seeds, out);
   if (s->sample.n < s->frame->n)
     ptq_text_addf(out,
                   "validation and comparison use %lld of %lld points, drawn "

@@ -268,6 +268,24 @@ static json_t *statements(const ptq_statements *all) {
   return rows;
 }
 
+static json_t *seeds(const ptq_seeds *s) {
+  json_t *rows = json_array();
+  for (int64_t i = 0; i < s->n; i++) {
+    const ptq_seed_spread *r = &s->row[i];
+    json_array_append_new(
+        rows,
+        json_pack("{s:s,s:s,s:o,s:I,s:I,s:o,s:o,s:o,s:I,s:I,s:o,s:o}", "method",
+                  r->method, "options", r->options, "bits",
+                  r->bits > 0.0 ? number(r->bits) : json_null(), "n_sets",
+                  (json_int_t)r->n_sets, "n_points", (json_int_t)r->n_points,
+                  "sd_ln_dnll", number(r->sd_log), "ci_low", number(r->low),
+                  "ci_high", number(r->high), "n_sets_ln",
+                  (json_int_t)r->n_log_sets, "df", (json_int_t)r->df, "sd_dnll",
+                  number(r->sd_nats), "rms_dnll_se", number(r->rms_se)));
+  }
+  return rows;
+}
+
 static json_t *mixed_row(const ptq_mixed_row *r) {
   const ptq_point_row *p = r->obs->point;
   const ptq_point_row *u = r->uniform != NULL ? r->uniform->point : NULL;
@@ -324,12 +342,12 @@ ptq_status ptq_fit_print_json(const ptq_summary *s, const ptq_mixed *mixed,
   ptq_text equation = {0};
   ptq_fit_equation(&s->law.fit, &equation);
   json_t *root = json_pack(
-      "{s:s,s:I,s:I,s:s,s:o,s:o,s:o,s:o,s:o,s:o}", "store", store, "n_points",
-      (json_int_t)s->frame->n, "n_validated", (json_int_t)s->sample.n,
-      "equation", ptq_text_str(&equation), "fits", fits, "laws", others,
-      "comparison", comparison(&s->contest), "statements",
+      "{s:s,s:I,s:I,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "store", store,
+      "n_points", (json_int_t)s->frame->n, "n_validated",
+      (json_int_t)s->sample.n, "equation", ptq_text_str(&equation), "fits",
+      fits, "laws", others, "comparison", comparison(&s->contest), "statements",
       statements(&s->statements), "bootstrap", bootstrap(s), "mixed",
-      mixed_json(mixed));
+      mixed_json(mixed), "calibration_seeds", seeds(&s->seeds));
   char *text = root != NULL
                    ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12))
                    : NULL;
