@@ -25,20 +25,38 @@ done:
   return rc;
 }
 
-bool ptq_obs_is_selection(const ptq_obs *o) {
-  const char *select = o->model->selection, *eval = o->model->evaluation;
-  const size_t n = strcspn(select, ":");
-  return strcspn(eval, ":") == n && strncmp(select, eval, n) == 0;
+static bool finished(const ptq_obs *o) {
+  return (o->use == PTQ_USE_OK || o->use == PTQ_USE_COLLAPSED) &&
+         o->n_layers > 0;
+}
+
+bool ptq_obs_is_probe(const ptq_obs *o) {
+  static const char prefix[] = "mixed:" PTQ_PROBE_PREFIX;
+  return strncmp(o->point->dtype, prefix, sizeof prefix - 1) == 0;
+}
+
+bool ptq_same_text(const char *a, const char *b) {
+  const size_t n = strcspn(a, ":");
+  return strcspn(b, ":") == n && strncmp(a, b, n) == 0;
+}
+
+const char *ptq_result_text(const ptq_frame *f, const char *model) {
+  const char *first = NULL;
+  for (int64_t i = 0; i < f->n; i++) {
+    const ptq_obs *o = &f->obs[i];
+    if (!finished(o) || ptq_obs_is_mixed(o) ||
+        strcmp(o->point->model, model) != 0)
+      continue;
+    if (!ptq_same_text(o->point->evaluation, o->model->selection))
+      return o->point->evaluation;
+    if (first == NULL) first = o->point->evaluation;
+  }
+  return first != NULL ? first : "";
 }
 
 /* Noise over signal; a layer without signal has no noise either. */
 static double error_of(const ptq_layer_row *l) {
   return isnan(l->sqnr_output) ? 0.0 : pow(10.0, -l->sqnr_output / 10.0);
-}
-
-static bool finished(const ptq_obs *o) {
-  return (o->use == PTQ_USE_OK || o->use == PTQ_USE_COLLAPSED) &&
-         o->n_layers > 0;
 }
 
 static bool is_wanted(const ptq_obs *o, const ptq_layer_query *q) {
@@ -208,7 +226,7 @@ static void equations_release(equations *q) {
 }
 
 static bool is_probe(const ptq_obs *o, const char *model) {
-  return finished(o) && ptq_obs_is_mixed(o) && ptq_obs_is_selection(o) &&
+  return finished(o) && ptq_obs_is_probe(o) &&
          strcmp(o->point->model, model) == 0 && o->point->kl > 0.0 &&
          isfinite(o->point->kl);
 }

@@ -15,7 +15,7 @@
 
 static bool is_result(const ptq_obs *o) {
   return (o->use == PTQ_USE_OK || o->use == PTQ_USE_COLLAPSED) &&
-         !ptq_obs_is_selection(o);
+         !ptq_obs_is_probe(o);
 }
 
 bool ptq_frame_has_mixed(const ptq_frame *f) {

@@ -110,7 +110,7 @@ static bool has_section(const ptq_plot *plot, const ptq_plot_data *data) {
 }
 
 static void head(const ptq_report *r, const ptq_plot_data *data,
-                 const char *name, ptq_text *page) {
+                 const ptq_tally *tally, const char *name, ptq_text *page) {
   ptq_text_add(page,
                "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n"
                "<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
@@ -135,7 +135,7 @@ static void head(const ptq_report *r, const ptq_plot_data *data,
   ptq_text_add(page, "<a href=\"#left-out\">What takes part</a>"
                      "<a href=\"#models\">Models</a>"
                      "<a href=\"#words\">Words</a></nav>\n");
-  ptq_page_numbers(r, page);
+  ptq_page_numbers(r, tally, page);
   ptq_text_add(page, "</header>\n<main>\n");
 }
 
@@ -181,11 +181,13 @@ ptq_status ptq_report_write(const ptq_report *report, const char *dir,
   int64_t n_spectra = 0;
   ptq_plot_data data;
   ptq_mixed mixed = {0};
+  ptq_tally tally = {0};
   ptq_frame drawn = {0};
   PTQ_TRY(make_dir(dir, err));
   PTQ_TRY(ptq_path_base(ptq_view_path(report->view), &name, err));
   PTQ_TRY(ptq_view_spectra(report->view, &spectra, &n_spectra, err));
   PTQ_TRY(ptq_frame_sample(report->frame, DRAWN_MAX, 1, &drawn, err));
+  PTQ_TRY(ptq_tally_formats(report->frame, &tally, err));
   PTQ_TRY(ptq_mixed_compare(report->view, report->frame, &mixed, err));
   ptq_plot_data_init(&data, &drawn, report->summary, spectra, n_spectra);
   data.whole = report->frame;
@@ -193,7 +195,7 @@ ptq_status ptq_report_write(const ptq_report *report, const char *dir,
   PTQ_TRY(read_layers(report->view, &data, err));
   const size_t stem = strlen(name);
   if (stem > 3 && strcmp(name + stem - 3, ".h5") == 0) name[stem - 3] = '\0';
-  head(report, &data, name, &page);
+  head(report, &data, &tally, name, &page);
   ptq_page_law(report, &page);
   ptq_page_validation(report, &page);
   ptq_page_mixed(&mixed, &page);
@@ -210,7 +212,7 @@ ptq_status ptq_report_write(const ptq_report *report, const char *dir,
     PTQ_TRY(remove_file(dir, plots[i]->id, ".svg", err));
     PTQ_TRY(remove_file(dir, plots[i]->id, ".csv", err));
   }
-  ptq_page_left_out(report, &page);
+  ptq_page_left_out(report, &tally, &page);
   PTQ_TRY(ptq_page_models(report, &page, err));
   ptq_page_words(&page);
   foot(report, &page);
@@ -218,6 +220,7 @@ ptq_status ptq_report_write(const ptq_report *report, const char *dir,
 done:
   ptq_frame_release(&drawn);
   ptq_mixed_release(&mixed);
+  ptq_tally_release(&tally);
   ptq_text_release(&page);
   ptq_free(name);
   return rc;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ptq/analysis/summary.h"
+#include "ptq/analysis/tally.h"
 
 void ptq_group_text(int64_t group, char text[24]) {
   if (group > 0)
@@ -20,27 +21,24 @@ void ptq_obs_name(const ptq_obs *o, char *text, size_t size) {
                  p->options[0] != '\0' ? " " : "", p->options, group);
 }
 
-/* "2 mxint2, 1 int3": points of one use by dtype. */
-static void account_dtypes(const ptq_frame *f, ptq_use use, ptq_text *out) {
+/* "2 mxint2, 1 int3": points of one use by format. */
+static void account_formats(const ptq_tally *t, ptq_use use, ptq_text *out) {
   bool first = true;
-  for (int64_t i = 0; i < f->n; i++) {
-    const char *dtype = f->obs[i].point->dtype;
-    if (f->obs[i].use != use) continue;
-    int64_t n = 0;
-    bool earlier = false;
-    for (int64_t j = 0; j < f->n; j++) {
-      const ptq_obs *o = &f->obs[j];
-      if (o->use != use || strcmp(o->point->dtype, dtype) != 0) continue;
-      earlier = earlier || j < i;
-      n++;
-    }
-    if (earlier) continue;
-    ptq_text_addf(out, "%s%lld %s", first ? "" : ", ", (long long)n, dtype);
+  for (int64_t i = 0; i < t->n; i++) {
+    if (t->row[i].count[use] == 0) continue;
+    ptq_text_addf(out, "%s%lld %s", first ? "" : ", ",
+                  (long long)t->row[i].count[use], t->row[i].format);
     first = false;
   }
 }
 
 void ptq_frame_account(const ptq_frame *f, ptq_text *out) {
+  ptq_tally tally;
+  const ptq_status rc = ptq_tally_formats(f, &tally, NULL);
+  if (rc != PTQ_OK) {
+    out->rc = rc;
+    return;
+  }
   ptq_text_addf(out, "%lld points: ", (long long)f->n);
   bool first = true;
   for (int u = 0; u < PTQ_USE_COUNT; u++) {
@@ -50,10 +48,11 @@ void ptq_frame_account(const ptq_frame *f, ptq_text *out) {
     first = false;
     if (u != PTQ_USE_COLLAPSED && u != PTQ_USE_FAILED) continue;
     ptq_text_add(out, " (");
-    account_dtypes(f, (ptq_use)u, out);
+    account_formats(&tally, (ptq_use)u, out);
     ptq_text_add(out, ")");
   }
   if (first) ptq_text_add(out, "none");
+  ptq_tally_release(&tally);
 }
 
 void ptq_fit_equation(const ptq_fit *f, ptq_text *out) {

@@ -13,11 +13,12 @@ static const ptq_obs *best_uniform(const ptq_allocation_task *task,
                                    const char *model, double budget) {
   const ptq_frame *f = task->store.frame;
   const ptq_obs *best = NULL;
+  const char *text = ptq_result_text(f, model);
   for (int64_t i = 0; i < f->n; i++) {
     const ptq_obs *o = &f->obs[i];
     if ((o->use != PTQ_USE_OK && o->use != PTQ_USE_COLLAPSED) ||
-        ptq_obs_is_mixed(o) || ptq_obs_is_selection(o) ||
-        strcmp(o->point->model, model) != 0 ||
+        ptq_obs_is_mixed(o) || strcmp(o->point->model, model) != 0 ||
+        strcmp(o->point->evaluation, text) != 0 ||
         strcmp(o->point->method, task->method) != 0 ||
         strcmp(o->point->options, task->options) != 0 ||
         o->point->bits_per_weight > budget * (1.0 + 1e-9))

@@ -160,6 +160,23 @@ static ptq_status choose_method(request *r, const char *given, ptq_err *err) {
                   t->method, t->options[0] != '\0' ? ":" : "", t->options);
 }
 
+/* What is chosen by the text it is judged on looks better than it is. */
+static void warn_of_text(const ptq_allocation_task *t) {
+  const ptq_frame *f = t->probes.frame;
+  for (int64_t i = 0; i < f->n; i++) {
+    const ptq_point_row *p = f->obs[i].point;
+    if (!ptq_obs_is_probe(&f->obs[i]) ||
+        !ptq_same_text(p->evaluation,
+                       ptq_result_text(t->store.frame, p->model)))
+      continue;
+    ptq_log(PTQ_LOG_WARN,
+            "probes were evaluated on '%s', the text that results are measured "
+            "on: what they choose will look better than it is on another text",
+            p->evaluation);
+    return;
+  }
+}
+
 static ptq_status open_stores(const ptq_args *args, request *r, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_allocation_task *t = &r->task;
@@ -173,10 +190,15 @@ static ptq_status open_stores(const ptq_args *args, request *r, ptq_err *err) {
     PTQ_TRY(ptq_frame_from_view(r->probes, &r->probe_frame, err));
     PTQ_TRY(ptq_layer_source_of(r->probes, &r->probe_frame, &t->probes, err));
   }
+  warn_of_text(t);
   PTQ_TRY(choose_method(r, ptq_args_get(args, "method"), err));
   const char *name = ptq_args_get(args, "name");
   if (!ptq_text_copy(r->name, sizeof r->name, name != NULL ? name : t->method))
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "--name: too long"));
+  if (strncmp(r->name, PTQ_PROBE_PREFIX, strlen(PTQ_PROBE_PREFIX)) == 0)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
+                     "--name: '%s' names probes, which are no results",
+                     PTQ_PROBE_PREFIX));
   t->name = r->name;
 done:
   return rc;

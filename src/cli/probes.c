@@ -72,11 +72,12 @@ enum { NAME_MAX_LETTERS = 40 };
 static void probe_layer(const char *model, const char *tensor, int64_t index,
                         const ptq_point_row *coarse, ptq_text *out) {
   char name[160];
-  (void)snprintf(name, sizeof name, "probe.%s", from_block(tensor));
+  (void)snprintf(name, sizeof name, PTQ_PROBE_PREFIX "%s", from_block(tensor));
   char *end = strstr(name, ".weight");
   if (end != NULL && end[sizeof ".weight" - 1] == '\0') *end = '\0';
   if (strlen(name) > NAME_MAX_LETTERS)
-    (void)snprintf(name, sizeof name, "probe.layer%lld", (long long)index);
+    (void)snprintf(name, sizeof name, PTQ_PROBE_PREFIX "layer%lld",
+                   (long long)index);
   add_probe(model, name, tensor, coarse, out);
 }
 
@@ -84,7 +85,7 @@ static void probe_block(const char *model, const char *tensor,
                         const ptq_point_row *coarse, ptq_text *out) {
   char name[160], pattern[200];
   const char *at = from_block(tensor);
-  (void)snprintf(name, sizeof name, "probe.%.*s",
+  (void)snprintf(name, sizeof name, PTQ_PROBE_PREFIX "%.*s",
                  (int)(block_prefix(tensor) - (size_t)(at - tensor)) - 1, at);
   (void)snprintf(pattern, sizeof pattern, "%.*s*", (int)block_prefix(tensor),
                  tensor);

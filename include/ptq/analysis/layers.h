@@ -11,7 +11,7 @@
  *   dnll = exp(a) (sum over layers of s e)^b
  *
  * with a sensitivity s a layer: nats that a unit of its error costs. Measured
- * ones come from probes, points of mixed precision that were evaluated on the
+ * ones come from probes, points of mixed precision that are evaluated on the
  * selection text: their KL divergences are sums of s e, solved for s >= 0.
  * Without probes every layer is taken to be as sensitive as any other. a and b
  * are those of the model's uniform points, on the evaluation text.
@@ -32,9 +32,16 @@ typedef struct ptq_layer_source {
 ptq_status ptq_layer_source_of(ptq_view *view, const ptq_frame *frame,
                                ptq_layer_source *out, ptq_err *err);
 
-/** Was it evaluated on its model's selection text? Then it is no result, but
- * may say how sensitive layers are. */
-bool ptq_obs_is_selection(const ptq_obs *o);
+/** A mixture of such a name is a probe: no result, but it tells how sensitive
+ * layers are. */
+#define PTQ_PROBE_PREFIX "probe."
+bool ptq_obs_is_probe(const ptq_obs *o);
+
+/** Are two labels "text:windows x length[@seed]" of the same text? */
+bool ptq_same_text(const char *a, const char *b);
+/** Label of the evaluation text that a model's losses are counted on: the first
+ * that is not its selection text too, else the first; "" without a point. */
+const char *ptq_result_text(const ptq_frame *f, const char *model);
 
 /** Which points of a store make up a table. */
 typedef struct ptq_layer_query {
@@ -76,8 +83,7 @@ void ptq_layer_table_release(ptq_layer_table *t);
 
 /**
  * Sensitivities from the probes of `s`, which may be another store's: all
- * points of mixed precision of the model that were evaluated on its selection
- * text. Least squares of (KL - sum s e) / (KL's error and a tenth of it) with
+ * probes of the model. Least squares of (KL - sum s e) / (KL's error and a tenth of it) with
  * s >= 0, drawn to the mean with three times its size as error, so that layers
  * without a probe are average; each s gets its standard error on top, at most
  * the mean: a layer is not taken for insensitive because it was not measured.
@@ -98,7 +104,7 @@ typedef struct ptq_layer_law {
 } ptq_layer_law;
 
 /** Least squares of ln(dnll) over the model's uniform points above noise that
- * have not collapsed, all methods; evaluated on no selection text. */
+ * have not collapsed, all methods; on the model's ptq_result_text. */
 ptq_status ptq_layer_law_fit(const ptq_layer_source *s, const char *model,
                              const ptq_layer_table *t, ptq_layer_law *out,
                              ptq_err *err);

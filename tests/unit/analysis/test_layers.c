@@ -183,6 +183,22 @@ static void layers_without_a_probe_are_not_taken_for_insensitive(void **state) {
   ptq_frame_release(&frame);
 }
 
+static void results_are_counted_on_the_text_that_selects_nothing(void **state) {
+  (void)state;
+  build(PROBES, 0.0);
+  for (int64_t i = 0; i < table.n_points; i++)
+    (void)ptq_text_copy(table.points[i].evaluation, 96,
+                        i == 0 ? "s.txt:16x8" : "e.txt:4x8");
+  assert_string_equal(ptq_result_text(&frame, "m"), "e.txt:4x8");
+  for (int64_t i = 0; i < table.n_points; i++)
+    (void)ptq_text_copy(table.points[i].evaluation, 96, "s.txt:16x8");
+  assert_string_equal(ptq_result_text(&frame, "m"), "s.txt:16x8");
+  assert_string_equal(ptq_result_text(&frame, "none"), "");
+  assert_true(ptq_same_text("s.txt:2x8@1", "s.txt:16x8"));
+  assert_false(ptq_same_text("s.txt:2x8", "s.txt2:2x8"));
+  ptq_frame_release(&frame);
+}
+
 static void results_are_no_probes(void **state) {
   (void)state;
   ptq_layer_table t;
@@ -194,9 +210,10 @@ static void results_are_no_probes(void **state) {
   ptq_layer_table_release(&t);
   ptq_frame_release(&frame);
   build(PROBES, 0.0);
-  for (int i = 0; i < table.n_models; i++) /* another text than selection */
-    (void)ptq_text_copy(table.models[i].evaluation,
-                        sizeof table.models[i].evaluation, "e.txt:4x8");
+  for (int64_t i = 0; i < table.n_points; i++) /* mixtures of other names */
+    if (ptq_obs_is_probe(&frame.obs[i]))
+      (void)ptq_text_copy(table.points[i].dtype, sizeof table.points[i].dtype,
+                          "mixed:other-00000000");
   assert_int_equal(ptq_layer_table_build(&source, &query, &t, NULL), PTQ_OK);
   assert_int_equal(ptq_layer_sensitivities(&source, "m", &t, NULL), PTQ_OK);
   assert_int_equal(t.n_probes, 0);
@@ -280,6 +297,7 @@ int main(void) {
       cmocka_unit_test(formats_and_groups_can_be_narrowed),
       cmocka_unit_test(probes_give_the_sensitivities_back),
       cmocka_unit_test(layers_without_a_probe_are_not_taken_for_insensitive),
+      cmocka_unit_test(results_are_counted_on_the_text_that_selects_nothing),
       cmocka_unit_test(results_are_no_probes),
       cmocka_unit_test(the_law_of_a_model_is_found),
       cmocka_unit_test(what_is_missing_is_said),
