@@ -29,6 +29,11 @@ const char *ptq_use_text(ptq_use use) {
   return uses[use].text;
 }
 
+bool ptq_obs_is_mixed(const ptq_obs *o) {
+  static const char prefix[] = "mixed:";
+  return strncmp(o->point->dtype, prefix, sizeof prefix - 1) == 0;
+}
+
 /* Collapse needs the unigram model's NLL, so a point whose model's own item
  * is not finished waits as incomplete instead of entering unjudged. */
 static ptq_use classify(const ptq_obs *o, int state) {

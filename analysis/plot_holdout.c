@@ -62,7 +62,7 @@ static void panel(const ptq_plot_data *d, const ptq_validation *v, int split,
                   "set label 'baseline: %.2f' at graph 0.04,0.89 left tc rgb "
                   "'#667085' font ',12'\n",
                   exp(v->all.median), exp(v->all.median_base));
-  if (last) ptq_plot_key(s, 0.88);
+  if (last) ptq_plot_key(s, 0.865);
   if (split > 0) ptq_text_add(s, "set format y ''\nunset ylabel\n");
   ptq_text_add(s,
                "plot x with lines lw 1.2 lc rgb '#344054' notitle, 2*x with "
@@ -150,4 +150,4 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
 
 const ptq_plot ptq_plot_holdout = {
     "predicted-measured", "Predicted against measured, on held-out models",
-    "Prediction", draw};
+    "Prediction", draw, NULL};

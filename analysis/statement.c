@@ -47,7 +47,7 @@ static const claim claims[] = {
      "log_params + square(log_params) + sqnr_rtn + method + "
      "log_params:method + square(log_params):method",
      "square(log_params):method[gptq]", NULL, 0},
-    {"gptq-sqnr", "GPTQ raises the SQNR of outputs (the digest says by 1.8 dB)",
+    {"gptq-sqnr", "GPTQ raises the SQNR of outputs (a summary of it says: by 1.8 dB)",
      "mean difference to rounding, dB", NULL, NULL, gain_db, 1},
 };
 enum { N_CLAIMS = sizeof claims / sizeof claims[0] };

@@ -109,6 +109,12 @@ bool ptq_path_is_dir(const char *path) {
   return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+bool ptq_path_same(const char *a, const char *b) {
+  struct stat x, y;
+  return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+         x.st_ino == y.st_ino;
+}
+
 /* Hands a built text over to the caller. */
 static ptq_status take(ptq_text *t, char **out, ptq_err *err) {
   if (t->rc != PTQ_OK) {

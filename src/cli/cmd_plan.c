@@ -25,9 +25,11 @@ typedef struct planned {
   int64_t memory;
   const char *scratch; /* borrowed, nullable */
   double makespan;     /* seconds */
+  double *bits;        /* owned; [n_points] a weight */
 } planned;
 
 static void planned_release(planned *p) {
+  ptq_free(p->bits);
   ptq_plan_release(&p->plan);
   ptq_grid_release(&p->grid);
   ptq_spec_release(&p->spec);
@@ -115,6 +117,9 @@ static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   PTQ_TRY(ptq_plan_build(&p->grid, todo, todo + p->grid.n_points, p->ranks,
                          p->memory, &p->rates, &p->plan, err));
   p->makespan = ptq_plan_makespan(&p->plan, p->ranks);
+  PTQ_TRY(ptq_alloc(&p->bits, p->grid.n_points, sizeof *p->bits, "bits", err));
+  for (int64_t i = 0; i < p->grid.n_points; i++)
+    PTQ_TRY(ptq_point_bits(&p->grid, i, &p->bits[i], err));
 done:
   ptq_free(todo);
   return rc;
@@ -168,8 +173,13 @@ static const char *time_text(double seconds, char text[32]) {
 }
 
 static void print_points(const planned *p) {
-  printf("%-6s %-20s %-14s %-28s %7s %9s\n", "point", "model", "dtype",
-         "method", "group", "seconds");
+  int width = 14; /* of the longest dtype */
+  for (int64_t i = 0; i < p->spec.n_dtypes; i++) {
+    const int n = (int)strlen(p->spec.dtypes[i].name);
+    if (n > width) width = n;
+  }
+  printf("%-6s %-20s %-*s %-28s %7s %7s %9s\n", "point", "model", width,
+         "dtype", "method", "group", "bits/w", "seconds");
   for (int64_t i = 0; i < p->grid.n_points; i++) {
     const ptq_point *point = &p->grid.points[i];
     const ptq_method *m = &p->spec.methods[point->method];
@@ -178,9 +188,9 @@ static void print_points(const planned *p) {
     ptq_group_name(point->group, group);
     snprintf(method, sizeof method, "%s%s%s", m->name,
              m->options[0] != '\0' ? " " : "", m->options);
-    printf("%-6" PRId64 " %-20s %-14s %-28s %7s %9.2f\n", i,
-           p->spec.models[model].name, p->spec.dtypes[point->dtype].name,
-           method, group, point_seconds(p, i));
+    printf("%-6" PRId64 " %-20s %-*s %-28s %7s %7.3f %9.2f\n", i,
+           p->spec.models[model].name, width, p->spec.dtypes[point->dtype].name,
+           method, group, p->bits[i], point_seconds(p, i));
   }
 }
 
@@ -227,13 +237,13 @@ static json_t *point_json(const planned *p, int64_t i) {
   const ptq_point *point = &p->grid.points[i];
   const ptq_subject *s = &p->grid.subjects[point->subject];
   const ptq_method *m = &p->spec.methods[point->method];
-  return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:f}", "model",
-                   p->spec.models[s->model].name, "dtype",
-                   p->spec.dtypes[point->dtype].name, "method", m->name,
-                   "options", m->options, "group", (json_int_t)point->group,
-                   "calibration", p->spec.calibrations[s->calibration].label,
-                   "evaluation", p->spec.evaluations[s->evaluation].label,
-                   "seconds", point_seconds(p, i));
+  return json_pack(
+      "{s:s, s:s, s:s, s:s, s:I, s:f, s:s, s:s, s:f}", "model",
+      p->spec.models[s->model].name, "dtype", p->spec.dtypes[point->dtype].name,
+      "method", m->name, "options", m->options, "group",
+      (json_int_t)point->group, "bits", p->bits[i], "calibration",
+      p->spec.calibrations[s->calibration].label, "evaluation",
+      p->spec.evaluations[s->evaluation].label, "seconds", point_seconds(p, i));
 }
 
 static json_t *item_json(const planned *p, int64_t i) {
@@ -302,7 +312,9 @@ const ptq_command ptq_cmd_plan = {
     .summary = "list the points of a sweep, their cost, memory and makespan",
     .details =
         "Checks the sweep file SPEC, its models and that its texts are there,\n"
-        "and prints what a run would do: every point with its predicted\n"
+        "and prints what a run would do: every point with the bits a weight "
+        "of\n"
+        "its format (what a method keeps beside it not counted) and predicted\n"
         "seconds, the batches they are packed into, the memory of a rank and\n"
         "the makespan. Needs neither tokens nor MPI and writes nothing.\n"
         "Seconds are for this machine, whose speed is measured first, or for\n"

@@ -10,8 +10,6 @@
 #include "ptq/base/text.h"
 #include "ptq/sweep/batch.h"
 
-enum { MAX_SETS = 64 };
-
 /* The stored rows of the point that is being done again. */
 typedef struct stored {
   const ptq_point_row *row;
@@ -124,31 +122,10 @@ done:
   return rc;
 }
 
-/* The overrides that stand as comments at the end of the sweep file's text;
- * they point into `text`, which is cut. */
-static int64_t find_sets(char *text, const char *sets[MAX_SETS]) {
-  static const char mark[] = "# --set ";
-  int64_t n = 0;
-  for (char *end = text + strlen(text); n < MAX_SETS && end > text;) {
-    if (end[-1] == '\n') *--end = '\0';
-    char *line = end;
-    while (line > text && line[-1] != '\n') line--;
-    if (strncmp(line, mark, sizeof mark - 1) != 0) break;
-    sets[n++] = line + sizeof mark - 1;
-    end = line;
-  }
-  for (int64_t i = 0; i < n / 2; i++) {
-    const char *swap = sets[i];
-    sets[i] = sets[n - 1 - i];
-    sets[n - 1 - i] = swap;
-  }
-  return n;
-}
-
 ptq_status ptq_study_reopen(ptq_view *v, const char *given, ptq_study *study,
                             ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const char *sets[MAX_SETS];
+  const char *sets[PTQ_SETS_MAX];
   char *text = NULL;
   const char *path = given != NULL ? given : ptq_view_attribute(v, "spec_path");
   if (path[0] == '\0')
@@ -157,7 +134,7 @@ ptq_status ptq_study_reopen(ptq_view *v, const char *given, ptq_study *study,
                      "it with --spec",
                      ptq_view_path(v)));
   PTQ_TRY(ptq_strdup(&text, ptq_view_attribute(v, "spec_text"), err));
-  const int64_t n = find_sets(text, sets);
+  const int64_t n = ptq_study_sets(text, sets);
   PTQ_TRY(ptq_study_open(MPI_COMM_SELF, path, sets, n, study, err));
   if (strcmp(study->numerics, ptq_view_attribute(v, "numerics")) != 0)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,

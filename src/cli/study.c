@@ -67,6 +67,25 @@ done:
   return rc;
 }
 
+int64_t ptq_study_sets(char *text, const char *sets[PTQ_SETS_MAX]) {
+  static const char mark[] = "# --set ";
+  int64_t n = 0;
+  for (char *end = text + strlen(text); n < PTQ_SETS_MAX && end > text;) {
+    if (end[-1] == '\n') *--end = '\0';
+    char *line = end;
+    while (line > text && line[-1] != '\n') line--;
+    if (strncmp(line, mark, sizeof mark - 1) != 0) break;
+    sets[n++] = line + sizeof mark - 1;
+    end = line;
+  }
+  for (int64_t i = 0; i < n / 2; i++) {
+    const char *swap = sets[i];
+    sets[i] = sets[n - 1 - i];
+    sets[n - 1 - i] = swap;
+  }
+  return n;
+}
+
 void ptq_study_close(ptq_study *s) {
   ptq_grid_release(&s->grid);
   ptq_spec_release(&s->spec);

@@ -179,10 +179,19 @@ done:
 
 ptq_status ptq_gptq_site(const ptq_gptq_walk *w, const ptq_quant_input *in,
                          ptq_quant_output *out, int n, ptq_err *err) {
-  if (w->damp < 0.0) return search_and_quantize(w, in, out, n, err);
-  /* An order that hangs on the group would fill the cache. */
+  ptq_status rc = PTQ_OK;
+  /* An order that hangs on the group would fill the cache; layers of mixed
+   * precision whose groups differ have one each. */
   const bool cached = in->cache != NULL && w->act_order != PTQ_ORDER_GROUPS;
-  return quantize_with(w, w->damp, in, out, n, cached, err);
+  for (int i = 0, m; i < n; i += m) {
+    for (m = 1; i + m < n && run_of(w, &in[i + m]) == run_of(w, &in[i]);) m++;
+    if (w->damp < 0.0)
+      PTQ_TRY(search_and_quantize(w, &in[i], &out[i], m, err));
+    else
+      PTQ_TRY(quantize_with(w, w->damp, &in[i], &out[i], m, cached, err));
+  }
+done:
+  return rc;
 }
 
 /* Feedback rows * cols^2; Cholesky factorization and inverse of a triangle a

@@ -52,9 +52,10 @@ void ptq_load_add(ptq_load *l, const ptq_grid *g, int64_t point) {
   const ptq_model_info *info = &g->subjects[p->subject].info;
   const ptq_method *m = &g->spec->methods[p->method];
   const bool spends = m->family->spends_h != NULL && m->family->spends_h(m);
+  const int64_t group = ptq_point_least_group(g, point);
   l->points++;
-  if (p->group > 0 && (l->smallest_group == 0 || p->group < l->smallest_group))
-    l->smallest_group = p->group;
+  if (group > 0 && (l->smallest_group == 0 || group < l->smallest_group))
+    l->smallest_group = group;
   l->spent = false;
   if (ptq_method_is_sequential(m)) {
     l->sequential++;

@@ -103,7 +103,11 @@ static ptq_status set_key(ptq_grid *g, int64_t point,
   add_text(h, "evaluation", text_at(spec, e), false, texts[e]);
   add_text(h, "selection", text_at(spec, last), spec->selection_from_end,
            texts[last]);
-  ptq_hash_text(h, spec->dtypes[p->dtype].name);
+  /* a mixture by what it makes of the layers, not by how it is written */
+  const ptq_resolved *mixed =
+      &g->resolved[p->subject * spec->n_dtypes + p->dtype];
+  ptq_hash_text(
+      h, mixed->rule != NULL ? mixed->hash : spec->dtypes[p->dtype].name);
   ptq_hash_text(h, m->name);
   ptq_hash_text(h, m->options);
   ptq_hash_text(h, group);

@@ -17,10 +17,8 @@ ptq_status ptq_lane_open(ptq_lane *l, const ptq_grid *g, int64_t point,
                          ptq_reference *r, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_point *p = &g->points[point];
-  *l = (ptq_lane){.point = point,
-                  .dtype = &g->spec->dtypes[p->dtype],
-                  .method = &g->spec->methods[p->method],
-                  .group = p->group};
+  *l = (ptq_lane){
+      .grid = g, .point = point, .method = &g->spec->methods[p->method]};
   l->mode = l->method->family->mode(l->method);
   PTQ_TRY(ptq_alloc(&l->layers, ptq_subject_layers(&g->subjects[p->subject]),
                     sizeof *l->layers, "layer results", err));

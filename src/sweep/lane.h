@@ -12,10 +12,9 @@
 #include "workbench.h"
 
 typedef struct ptq_lane {
-  int64_t point;            /* index in the grid */
-  const ptq_dtype *dtype;   /* borrowed */
+  const ptq_grid *grid;     /* borrowed */
+  int64_t point;            /* index in it */
   const ptq_method *method; /* borrowed */
-  int64_t group;
   ptq_calibration_mode mode;
   ptq_stream calib, select, eval;     /* owned; calib only where sequential */
   ptq_layer_row *layers;              /* owned; [all blocks' layers] */

@@ -8,6 +8,7 @@
 #include "lane.h"
 #include "module_loss.h"
 #include "ptq/base/check.h"
+#include "ptq/base/text.h"
 #include "ptq/num/vec.h"
 
 enum { SITE_LAYERS = 4 }; /* q, k and v at most */
@@ -71,6 +72,7 @@ done:
 static ptq_status record_layer(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
                                const site_work *work, int i, ptq_err *err) {
   const int layer = work->layer[i];
+  const ptq_quant_input *in = &work->in[i];
   const ptq_quant_output *out = &work->out[i];
   const ptq_linear *w = &r->block.linear[layer];
   const double energy = r->energy[layer].weight;
@@ -85,9 +87,14 @@ static ptq_status record_layer(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
   const double noise = ptq_vec_sum_sq(b->error, n);
   row->sqnr_weight = ptq_decibel(energy, noise);
   row->damp = out->damp;
-  const int64_t n_params = l->group == PTQ_GROUP_TENSOR
+  (void)ptq_text_copy(row->layer_dtype, sizeof row->layer_dtype,
+                      in->dtype->name);
+  row->layer_group = in->group;
+  row->weights = n;
+  row->layer_bits = out->storage_bits / (double)n;
+  const int64_t n_params = in->group == PTQ_GROUP_TENSOR
                                ? 1
-                               : w->out * ptq_dtype_groups(w->in, l->group);
+                               : w->out * ptq_dtype_groups(w->in, in->group);
   hash_codes(out, w, n_params, row->codes);
   l->weight_energy += energy;
   l->weight_noise += noise;
@@ -181,12 +188,12 @@ static void lay_out(const ptq_lane *l, ptq_reference *r, ptq_workbench *b,
     work->in[i] = (ptq_quant_input){.w = w->weight,
                                     .rows = w->out,
                                     .cols = w->in,
-                                    .dtype = l->dtype,
-                                    .group = l->group,
                                     .cache_site = site,
                                     .cache = cache,
                                     .threads = 1,
                                     .layer = work->name[i]};
+    ptq_point_format(l->grid, l->point, work->name[i], &work->in[i].dtype,
+                     &work->in[i].group);
     give_place(r, site, &work->in[i]);
     work->in[i].makes_scores = role == PTQ_ROLE_Q || role == PTQ_ROLE_K;
     if (l->method->family->backward)
@@ -200,7 +207,7 @@ static void lay_out(const ptq_lane *l, ptq_reference *r, ptq_workbench *b,
         .fold = l->method->family->backward ? b->fold[site] : NULL};
     y += w->out * w->in;
     codes += w->out * w->in;
-    params += w->out * ptq_dtype_groups(w->in, l->group);
+    params += w->out * ptq_dtype_groups(w->in, work->in[i].group);
   }
 }
 

@@ -7,9 +7,9 @@
 
 #include "clock.h"
 #include "ptq/base/mem.h"
+#include "ptq/base/statistics.h"
 #include "ptq/base/text.h"
 #include "ptq/eval/score.h"
-#include "ptq/eval/statistics.h"
 #include "ptq/num/numerics.h"
 #include "ptq/sweep/identity.h"
 

@@ -173,6 +173,7 @@ ptq_status ptq_spec_read(const char *path, const char *const *sets,
   PTQ_TRY(ptq_yaml_parse(path, text, size, &root, err));
   PTQ_TRY(ptq_strdup(&out->path, path, err));
   PTQ_TRY(keep_text(out, text, sets, n_sets, err));
+  out->overridden = n_sets > 0;
   PTQ_TRY(ptq_path_dir(path, &dir, err));
   for (int64_t i = 0; i < n_sets; i++)
     PTQ_TRY(ptq_spec_override(path, root, sets[i], err));
@@ -192,6 +193,10 @@ static void release_texts(ptq_text_spec *texts, int64_t n) {
   ptq_free(texts);
 }
 
+const ptq_mixture *ptq_spec_mixture(const ptq_spec *s, int64_t dtype) {
+  return s->mixtures != NULL ? s->mixtures[dtype] : NULL;
+}
+
 void ptq_spec_release(ptq_spec *s) {
   for (int64_t i = 0; s->models != NULL && i < s->n_models; i++)
     ptq_free(s->models[i].path);
@@ -199,6 +204,9 @@ void ptq_spec_release(ptq_spec *s) {
   release_texts(s->calibrations, s->n_calibrations);
   release_texts(s->evaluations, s->n_evaluations);
   ptq_free(s->selection.path);
+  for (int64_t i = 0; s->mixtures != NULL && i < s->n_dtypes; i++)
+    ptq_mixture_free(s->mixtures[i]);
+  ptq_free(s->mixtures);
   ptq_free(s->dtypes);
   ptq_free(s->methods);
   ptq_free(s->method_lines);

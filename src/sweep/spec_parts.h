@@ -35,6 +35,11 @@ ptq_status ptq_spec_read_excludes(const ptq_spec_source *src,
 ptq_status ptq_spec_read_method(const ptq_spec_source *src,
                                 const ptq_yaml_node *node, ptq_method *out,
                                 ptq_err *err);
+/** A mixture of formats: a mapping with `mixed`. After the models. */
+ptq_status ptq_spec_read_mixture(const ptq_spec_source *src,
+                                 const ptq_yaml_node *node,
+                                 const ptq_spec *spec, ptq_mixture **out,
+                                 ptq_err *err);
 /** One group: a number above 0, "row" or "tensor". */
 ptq_status ptq_spec_read_group(const ptq_spec_source *src,
                                const ptq_yaml_node *node, int64_t *out,
@@ -44,6 +49,11 @@ ptq_status ptq_spec_read_group(const ptq_spec_source *src,
  * have line 0. PTQ_E_ARG, PTQ_E_FORMAT. */
 ptq_status ptq_spec_override(const char *path, ptq_yaml_node *root,
                              const char *set, ptq_err *err);
+
+/** Put `node` where the member `key` of a map was, or at its end; takes `node`
+ * over, also on failure. */
+ptq_status ptq_spec_replace(ptq_yaml_node *map, const char *key,
+                            ptq_yaml_node *node, ptq_err *err);
 
 /* --- Helpers of the sections --- */
 

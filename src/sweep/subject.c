@@ -3,9 +3,9 @@
 
 #include "clock.h"
 #include "ptq/base/mem.h"
+#include "ptq/base/statistics.h"
 #include "ptq/base/text.h"
 #include "ptq/eval/score.h"
-#include "ptq/eval/statistics.h"
 #include "ptq/eval/unigram.h"
 #include "ptq/num/blas.h"
 #include "ptq/num/moment.h"

@@ -49,6 +49,9 @@ typedef struct ptq_obs {
   ptq_use use;
 } ptq_obs;
 
+/** Is the point one of mixed precision, its dtype a mixture's name? */
+bool ptq_obs_is_mixed(const ptq_obs *o);
+
 /** All points of a sweep in grid order. */
 typedef struct ptq_frame {
   ptq_obs *obs; /* owned; [n] */

@@ -51,6 +51,10 @@
 #define PTQ_LAYER_FIELDS(X) \
   X(I64,  point,             1, "",   "row of /points") \
   X(TEXT, layer,            96, "",   "tensor name in the checkpoint") \
+  X(TEXT, layer_dtype,      64, "",   "number format of this layer: a mixture's differ") \
+  X(I64,  layer_group,       1, "",   "weights a group of this layer; -1 a row, 0 the tensor") \
+  X(I64,  weights,           1, "",   "weights of the layer") \
+  X(F64,  layer_bits,        1, "bit", "storage of the layer's weights over their number") \
   X(F64,  sqnr_weight,       1, "dB", "weight SQNR") \
   X(F64,  sqnr_output,       1, "dB", "output SQNR, reference inputs for both") \
   X(F64,  sqnr_output_prop,  1, "dB", "output SQNR, error as it arrives") \

@@ -10,6 +10,7 @@
 
 #include "ptq/base/hash.h"
 #include "ptq/model/model.h"
+#include "ptq/record/rows.h"
 #include "ptq/sweep/spec.h"
 
 /** One model on one calibration and one evaluation text. */
@@ -28,13 +29,23 @@ typedef struct ptq_point {
   char key[PTQ_HASH_HEX];
 } ptq_point;
 
+/** What a mixture makes of a subject's layers. */
+typedef struct ptq_resolved {
+  char hash[PTQ_HASH_HEX]; /* of every layer's format, in order */
+  int32_t *rule; /* owned; [ptq_subject_layers] of the mixture, -1 the fallback;
+                    NULL where it is no mixture, or not for the model */
+} ptq_resolved;
+
 typedef struct ptq_grid {
   const ptq_spec *spec;  /* borrowed */
   ptq_subject *subjects; /* owned */
   int64_t n_subjects;
+  ptq_resolved *resolved; /* owned; [n_resolved]: subject by dtype */
+  int64_t n_resolved;
   ptq_point *points; /* owned */
   int64_t n_points;
-  int64_t n_duplicates; /* dropped because a group became a row */
+  int64_t n_duplicates; /* dropped because a group became a row, or because
+                           mixtures give a model the same formats */
   int64_t n_excluded;   /* dropped by the sweep file's exclude */
   const char *scratch;  /* borrowed, nullable; directory for hidden states, set
                            by  who runs or plans; changes no result */
@@ -43,7 +54,8 @@ typedef struct ptq_grid {
 } ptq_grid;
 
 /** Cross product; opens every model (headers only). Combinations that a
- * method refuses are errors naming dtype, method and reason. */
+ * method refuses are errors naming dtype, method and reason, and so is a
+ * mixture's pattern that decides for no layer of any model. */
 ptq_status ptq_grid_build(const ptq_spec *spec, ptq_grid *out, ptq_err *err);
 void ptq_grid_release(ptq_grid *g);
 
@@ -62,6 +74,21 @@ ptq_status ptq_grid_hash_inputs(const ptq_grid *g, char (*models)[PTQ_HASH_HEX],
 ptq_status ptq_grid_set_keys(ptq_grid *g, char (*models)[PTQ_HASH_HEX],
                              char (*texts)[PTQ_HASH_HEX], const char *numerics,
                              ptq_err *err);
+
+/** What a point makes of a layer, whose tensor is given: its format and its
+ * group, which may reach a narrow layer's width. */
+void ptq_point_format(const ptq_grid *g, int64_t point, const char *tensor,
+                      const ptq_dtype **dtype, int64_t *group);
+/** The least positive group of a point's layers; 0: rows and tensors only. */
+int64_t ptq_point_least_group(const ptq_grid *g, int64_t point);
+/** Format, group, weights and bits of a point's layers, in the order of their
+ * rows [ptq_subject_layers]; all else is cleared. Bits are those of codes,
+ * scales and zero points: what a method adds (factors, orders) is not in
+ * them. */
+void ptq_point_layers(const ptq_grid *g, int64_t point, ptq_layer_row *rows);
+/** Such bits a weight over all layers. PTQ_E_NOMEM. */
+ptq_status ptq_point_bits(const ptq_grid *g, int64_t point, double *out,
+                          ptq_err *err);
 
 /** Linear layers of a subject's model that are quantized. */
 int64_t ptq_subject_layers(const ptq_subject *s);

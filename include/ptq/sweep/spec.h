@@ -15,6 +15,7 @@
 #include "ptq/base/status.h"
 #include "ptq/num/dtype.h"
 #include "ptq/quant/method.h"
+#include "ptq/sweep/mixture.h"
 
 enum { PTQ_MODEL_NAME_MAX = 64, PTQ_LABEL_MAX = 96, PTQ_COVARIATES_MAX = 192 };
 
@@ -77,6 +78,7 @@ typedef enum ptq_spectra_mode {
 typedef struct ptq_spec {
   char *path; /* owned; of the sweep file */
   char *text; /* owned; its contents with --set applied as comments appended */
+  bool overridden; /* by --set: what names nothing any more is no slip */
   char name[64];
   ptq_model_spec *models; /* owned, globs expanded, sorted as given */
   int64_t n_models;
@@ -88,7 +90,9 @@ typedef struct ptq_spec {
                               first calibration text's length, taken as the
                               LAST non-overlapping windows of that text */
   bool selection_from_end; /* the default above is in use */
-  ptq_dtype *dtypes;       /* owned */
+  ptq_dtype *dtypes;       /* owned; a mixture has its name here, no family */
+  ptq_mixture **mixtures;  /* owned; [n_dtypes] NULL for a plain dtype; or
+                              NULL: there is none */
   int64_t n_dtypes;
   ptq_method *methods; /* owned */
   int *method_lines;   /* owned; [n_methods] in the sweep file */
@@ -111,5 +115,7 @@ typedef struct ptq_spec {
 ptq_status ptq_spec_read(const char *path, const char *const *sets,
                          int64_t n_sets, ptq_spec *out, ptq_err *err);
 void ptq_spec_release(ptq_spec *s);
+/** The mixture behind a dtype, NULL for a plain one. */
+const ptq_mixture *ptq_spec_mixture(const ptq_spec *s, int64_t dtype);
 
 #endif /* PTQ_SWEEP_SPEC_H */

@@ -8,6 +8,9 @@
 #include "ptq/store/store.h"
 #include "tables.h"
 
+/* The sweep file of the stores that are written. */
+static const char *synthetic_spec = "name: synthetic\n";
+
 enum { SITES = 4, SITE_BLOCKS = 2, LAYERS = 4 };
 static const char *const synthetic_sites[2 * SITES] = {
     "attn_in",         "attn_out",         "mlp_in",         "mlp_mid",
@@ -68,12 +71,19 @@ static inline ptq_status synthetic_points(ptq_store *st, const tables *t,
                           .row = t->points[i],
                           .seconds = 0.5};
     ptq_layer_row layers[LAYERS];
-    const ptq_window_row windows[2] = {{i, 0, 1.0, 0.1, 200.0},
-                                       {i, 1, 1.0, 0.1, 200.0}};
+    /* The baseline's windows, with dnll in the mean. */
+    const double added = 255.0 * r.row.dnll, more = added * (double)(i % 7);
+    const ptq_window_row windows[2] = {
+        {i, 0, 800.0 + added + 0.05 * more, 0.1, 200.0},
+        {i, 1, 810.0 + added - 0.05 * more, 0.1, 200.0}};
     for (int k = 0; k < LAYERS; k++) {
       ptq_row_clear(ptq_table_get(PTQ_TABLE_LAYERS), &layers[k]);
       layers[k].point = i;
       (void)snprintf(layers[k].layer, sizeof layers[k].layer, "layer.%d", k);
+      memcpy(layers[k].layer_dtype, r.row.dtype, sizeof r.row.dtype);
+      layers[k].layer_group = r.row.group;
+      layers[k].weights = 1024 * (k + 1);
+      layers[k].layer_bits = r.row.bits_per_weight;
       layers[k].sqnr_weight = r.row.sqnr_weight + k;
       layers[k].sqnr_output = r.row.sqnr_output + k;
       layers[k].err_hessian = pow(10.0, -r.row.sqnr_output / 10.0);
@@ -131,7 +141,7 @@ static inline ptq_status synthetic_store(const tables *t, const char *path,
     }
   }
   const ptq_store_layout layout = {
-      .spec_text = "name: synthetic\n",
+      .spec_text = synthetic_spec,
       .program_version = "test",
       .numerics = "synthetic numbers",
       .fingerprint = "00000000000000000000000000000000",

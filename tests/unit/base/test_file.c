@@ -114,6 +114,17 @@ static void paths_come_apart_and_together(void **state) {
   ptq_free(out);
 }
 
+static void two_paths_of_a_file_are_the_same(void **state) {
+  (void)state;
+  char other[] = "./test_file_XXXXXX";
+  assert_int_equal(ptq_file_write_atomic(path, "1", 1, NULL), PTQ_OK);
+  memcpy(other + 2, path, sizeof path);
+  assert_true(ptq_path_same(path, other));
+  assert_false(ptq_path_same(path, "."));
+  assert_false(ptq_path_same(path, "no such file"));
+  assert_false(ptq_path_same("no such file", "no such file"));
+}
+
 /* An .npy of the given header text and data. */
 static void write_npy(const char *dict, const void *data, size_t size) {
   unsigned char file[512] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
@@ -177,6 +188,7 @@ int main(void) {
       cmocka_unit_test(a_large_file_is_refused_and_a_missing_one_named),
       cmocka_unit_test(reading_past_the_end_says_truncated),
       cmocka_unit_test(paths_come_apart_and_together),
+      cmocka_unit_test(two_paths_of_a_file_are_the_same),
       cmocka_unit_test(an_npy_array_is_read),
       cmocka_unit_test(a_wrong_npy_array_is_refused_with_the_reason),
   };

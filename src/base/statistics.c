@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include "ptq/eval/statistics.h"
+#include "ptq/base/statistics.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -3,8 +3,8 @@
  * @file statistics.h
  * Means, errors and quantiles of per-window results (float64, fixed order).
  */
-#ifndef PTQ_EVAL_STATISTICS_H
-#define PTQ_EVAL_STATISTICS_H
+#ifndef PTQ_BASE_STATISTICS_H
+#define PTQ_BASE_STATISTICS_H
 
 #include <stdint.h>
 
@@ -30,4 +30,4 @@ double ptq_window_se(const double *x, const double *w, int64_t n);
  * (NumPy's default); sorts x in place; NaN if n == 0 or any x is NaN. */
 double ptq_quantile(float *x, int64_t n, double p);
 
-#endif /* PTQ_EVAL_STATISTICS_H */
+#endif /* PTQ_BASE_STATISTICS_H */

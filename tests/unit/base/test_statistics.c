@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "ptq/base/rng.h"
-#include "ptq/eval/statistics.h"
+#include "ptq/base/statistics.h"
 
 enum { MANY = 343 };
 
@@ -118,5 +118,5 @@ int main(void) {
       cmocka_unit_test(quantiles_interpolate_as_numpy_does),
       cmocka_unit_test(quantiles_of_nothing_or_nan_are_nan),
   };
-  return cmocka_run_group_tests_name("eval/statistics", tests, NULL, NULL);
+  return cmocka_run_group_tests_name("base/statistics", tests, NULL, NULL);
 }
