@@ -17,12 +17,19 @@ typedef struct tile {
   ptq_workspace *ws;          /* borrowed */
   const ptq_turns *turns;     /* borrowed; NULL: queries are not rotated */
   int64_t window;             /* tokens that a token sees; 0: all */
+  ptq_branch branch;          /* the queries' sequence */
   int64_t kv;                 /* key-value head */
   int64_t group;              /* query heads that share it */
   int64_t t0, tokens;         /* the queries' positions */
   int64_t first;              /* key that the first of them sees first */
   int64_t rows;               /* tokens * group; row = token, then head */
 } tile;
+
+/* The row that holds a position of a sequence. */
+static int64_t row_of(const ptq_branch *b, int64_t position) {
+  return position < b->shared ? b->trunk + position
+                              : b->start + position - b->shared;
+}
 
 /* One head at position `at`: its leading rotary_width elements turned. */
 static void rotate(const ptq_model_info *info, const ptq_turns *turns,
@@ -34,12 +41,13 @@ static void rotate(const ptq_model_info *info, const ptq_turns *turns,
     memcpy(y + width, x + width, (size_t)(info->d_head - width) * sizeof *y);
 }
 
+/* Shared keys are rotated already: with the branch that holds them. */
 static void rotate_keys(const ptq_model_info *info, const ptq_turns *turns,
-                        int64_t n, ptq_workspace *ws) {
-  for (int64_t t = 0; t < n; t++)
+                        const ptq_branch *b, ptq_workspace *ws) {
+  for (int64_t t = 0; t < b->n; t++)
     for (int64_t h = 0; h < info->n_kv_heads; h++) {
-      float *k = ws->k.p + t * ws->k.row + h * ws->k.step;
-      rotate(info, turns, t, k, k);
+      float *k = ws->k.p + (b->start + t) * ws->k.row + h * ws->k.step;
+      rotate(info, turns, b->shared + t, k, k);
     }
 }
 
@@ -49,8 +57,8 @@ static void gather_queries(const tile *t) {
   const ptq_workspace *ws = t->ws;
   const int64_t d = t->info->d_head;
   for (int64_t i = 0; i < t->tokens; i++) {
-    const int64_t at = t->t0 + i;
-    const float *from = ws->q.p + at * ws->q.row + t->kv * ws->q.step;
+    const int64_t at = t->t0 + i, row = row_of(&t->branch, at);
+    const float *from = ws->q.p + row * ws->q.row + t->kv * ws->q.step;
     float *to = ws->tile_q + i * t->group * d;
     if (t->turns == NULL) {
       memcpy(to, from, (size_t)(t->group * d) * sizeof *to);
@@ -100,8 +108,9 @@ static int64_t clamp(int64_t v, int64_t high) {
 static void meet_keys(const tile *t, int64_t k0, int64_t width) {
   const ptq_workspace *ws = t->ws;
   const int64_t d = t->info->d_head;
-  const float *k = ws->k.p + k0 * ws->k.row + t->kv * ws->k.step;
-  const float *v = ws->v.p + k0 * ws->v.row + t->kv * ws->v.step;
+  const int64_t row = row_of(&t->branch, k0);
+  const float *k = ws->k.p + row * ws->k.row + t->kv * ws->k.step;
+  const float *v = ws->v.p + row * ws->v.row + t->kv * ws->v.step;
   ptq_sgemm_nt(t->rows, width, d, (float)t->info->attn_scale, ws->tile_q, d, k,
                ws->k.row, 0.0F, ws->tile_s, width);
   for (int64_t i = 0; i < t->tokens; i++) {
@@ -119,8 +128,8 @@ static void scatter_result(const tile *t) {
   const ptq_workspace *ws = t->ws;
   const int64_t d = t->info->d_head;
   for (int64_t i = 0; i < t->tokens; i++) {
-    float *to =
-        ws->mix + ((t->t0 + i) * t->info->n_heads + t->kv * t->group) * d;
+    const int64_t row = row_of(&t->branch, t->t0 + i);
+    float *to = ws->mix + (row * t->info->n_heads + t->kv * t->group) * d;
     memcpy(to, ws->tile_o + i * t->group * d,
            (size_t)(t->group * d) * sizeof *to);
     for (int64_t g = 0; g < t->group; g++)
@@ -129,7 +138,7 @@ static void scatter_result(const tile *t) {
   }
 }
 
-/* The angles of a block in a window of n tokens, NULL for none. */
+/* The angles of a block in a sequence of n tokens, NULL for none. */
 static const ptq_turns *pick_turns(const ptq_model_info *info, unsigned flags,
                                    int64_t n, const ptq_workspace *ws) {
   if (info->positions != PTQ_POSITIONS_ROTARY || flags & PTQ_BLOCK_NO_ROPE)
@@ -147,26 +156,31 @@ static void attend_tile(tile *t) {
     ws->tile_sum[r] = 0.0;
   }
   const int64_t end = t->t0 + t->tokens;
-  for (int64_t k0 = t->first; k0 < end; k0 += PTQ_KEY_TILE) {
-    const int64_t keys = end - k0;
-    meet_keys(t, k0, keys < PTQ_KEY_TILE ? keys : PTQ_KEY_TILE);
+  for (int64_t k0 = t->first, width = 0; k0 < end; k0 += width) {
+    width = end - k0 < PTQ_KEY_TILE ? end - k0 : PTQ_KEY_TILE;
+    /* Shared rows are not beside the branch's own. */
+    if (k0 < t->branch.shared && k0 + width > t->branch.shared)
+      width = t->branch.shared - k0;
+    meet_keys(t, k0, width);
   }
   scatter_result(t);
 }
 
-void ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
-                   ptq_workspace *ws) {
+static void attend_branch(const ptq_model_info *info, unsigned flags,
+                          const ptq_branch *b, ptq_workspace *ws) {
   const int64_t group = info->n_heads / info->n_kv_heads;
   const int64_t window = flags & PTQ_BLOCK_WINDOW ? info->window : 0;
-  const ptq_turns *turns = pick_turns(info, flags, n, ws);
-  if (turns != NULL) rotate_keys(info, turns, n, ws);
+  const int64_t end = b->shared + b->n;
+  const ptq_turns *turns = pick_turns(info, flags, end, ws);
+  if (turns != NULL) rotate_keys(info, turns, b, ws);
   for (int64_t kv = 0; kv < info->n_kv_heads; kv++)
-    for (int64_t t0 = 0; t0 < n; t0 += ws->query_tile) {
-      const int64_t rest = n - t0;
+    for (int64_t t0 = b->shared; t0 < end; t0 += ws->query_tile) {
+      const int64_t rest = end - t0;
       tile t = {.info = info,
                 .ws = ws,
                 .turns = turns,
                 .window = window,
+                .branch = *b,
                 .kv = kv,
                 .group = group,
                 .t0 = t0};
@@ -175,4 +189,12 @@ void ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
       t.first = window > 0 && t0 >= window ? t0 + 1 - window : 0;
       attend_tile(&t);
     }
+}
+
+void ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
+                   ptq_workspace *ws) {
+  const ptq_branch whole = {.n = n};
+  if (ws->branches == NULL) attend_branch(info, flags, &whole, ws);
+  for (int64_t i = 0; i < ws->n_branches; i++)
+    attend_branch(info, flags, &ws->branches[i], ws);
 }

@@ -6,7 +6,7 @@
 #ifndef PTQ_MODEL_WORKSPACE_H
 #define PTQ_MODEL_WORKSPACE_H
 
-#include "ptq/model/forward.h"
+#include "ptq/model/bundle.h"
 
 /** Keys and values that a query tile meets at once. */
 enum { PTQ_KEY_TILE = 512 };
@@ -44,6 +44,9 @@ struct ptq_workspace {
   float *tile_o;    /* [rows, d_head] */
   float *tile_max;  /* [rows] largest score so far */
   double *tile_sum; /* owned; [rows] sum of exp(score - largest) so far */
+  const ptq_branch *branches; /* borrowed; of the bundle at hand, NULL where the
+                                 rows are one sequence */
+  int64_t n_branches;
 };
 
 /** Where queries, keys and values of a window of n tokens stand in ws->qkv. */
@@ -55,9 +58,9 @@ void ptq_norm_rows(const ptq_model_info *info, const ptq_norm *norm,
                    const float *x, int64_t rows, int64_t width, float *y);
 
 /**
- * Causal attention of one window: mix[n, n_heads * d_head] from ws->q, ws->k
- * and ws->v, which are rotated on the way (k in place). `flags` are the
- * block's.
+ * Causal attention of one window, or of each branch of ws->branches:
+ * mix[n, n_heads * d_head] from ws->q, ws->k and ws->v, which are rotated on
+ * the way (k in place). `flags` are the block's.
  */
 void ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
                    ptq_workspace *ws);
