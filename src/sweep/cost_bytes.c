@@ -28,6 +28,7 @@ typedef struct sizes {
   int64_t squares;             /* sum over sites of width^2 */
   int64_t widest_square;       /* largest width^2 */
   int64_t calib, select, eval; /* hidden states of the texts */
+  int64_t requests;            /* and of the requests */
   int64_t select_tokens, eval_tokens, longest;
 } sizes;
 
@@ -65,6 +66,8 @@ static sizes measure(const ptq_grid *g, int64_t subject) {
   s.select = s.select_tokens * info->d_model;
   s.eval = s.eval_tokens * info->d_model;
   s.longest = larger(calib->length, larger(select->length, eval->length));
+  s.longest = larger(s.longest, sub->requests.longest_bundle);
+  s.requests = sub->requests.rows * info->d_model;
   return s;
 }
 
@@ -105,6 +108,19 @@ static int64_t factor_sets(const ptq_load *l) {
   return n;
 }
 
+/* The tokens of the requests, and answering them for one stream: scores of
+ * the targets, logits, answers of reference and point, rows. */
+static int64_t request_bytes(const ptq_subject *sub) {
+  const ptq_request_size *r = &sub->requests;
+  if (r->n == 0) return 0;
+  const int64_t tokens =
+      r->rows * (int64_t)(sizeof(uint32_t) + sizeof(ptq_branch)) +
+      r->targets * (int64_t)(sizeof(ptq_target) + sizeof(ptq_target_score));
+  return tokens + ptq_target_scorer_bytes(&sub->info, r->longest_bundle) +
+         r->n * (int64_t)(2 * sizeof(ptq_answer) +
+                          sizeof(ptq_baseline_answer_row));
+}
+
 /* What methods ask of the calibration text beside H. */
 static int64_t needs_bytes(const ptq_grid *g, int64_t subject, const sizes *s,
                            const ptq_load *l) {
@@ -133,7 +149,7 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
   /* The reference: a block, its streams, moments (double and scratch), H of
    * both texts (float), outputs, a product. */
   const int64_t reference = FLOAT * (s.weights + 4 * info->d_model) +
-                            FLOAT * (s.calib + s.select + s.eval) +
+                            FLOAT * (s.calib + s.select + s.eval + s.requests) +
                             s.squares * (DOUBLE + FLOAT + FLOAT + FLOAT) +
                             FLOAT * s.select_tokens * s.outputs +
                             FLOAT * s.largest;
@@ -147,7 +163,7 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
       factor_sets(l) * DOUBLE * s.squares + (int64_t)l->method_bytes;
   /* A point: streams, layer rows, scores a window, KL a position. */
   const int64_t point =
-      FLOAT * (s.select + s.eval) +
+      FLOAT * (s.select + s.eval + s.requests) +
       ptq_subject_layers(sub) * (int64_t)sizeof(ptq_layer_row) +
       eval_windows *
           (int64_t)(sizeof(ptq_window_row) + sizeof(ptq_window_score)) +
@@ -156,7 +172,8 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
          ptq_workspace_bytes(info, s.longest) + vocabulary_bytes(info) +
          ptq_scorer_bytes(info, g->spec->evaluations[sub->evaluation].length,
                           l->points) +
-         l->points * point + l->sequential * FLOAT * s.calib;
+         request_bytes(sub) + l->points * point +
+         l->sequential * FLOAT * s.calib;
 }
 
 int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject) {
@@ -164,7 +181,8 @@ int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject) {
   const ptq_model_info *info = &sub->info;
   const sizes s = measure(g, subject);
   int64_t bytes =
-      BASE_BYTES + FLOAT * (s.weights + 4 * info->d_model) + FLOAT * s.eval +
+      BASE_BYTES + FLOAT * (s.weights + 4 * info->d_model) +
+      FLOAT * (s.eval + s.requests) + request_bytes(sub) +
       ptq_workspace_bytes(info, s.longest) + vocabulary_bytes(info) +
       ptq_scorer_bytes(info, g->spec->evaluations[sub->evaluation].length, 0);
   /* Two moments a site; H and the eigenvalue solver's copy. */

@@ -65,6 +65,8 @@ ptq_status ptq_reference_open(ptq_reference *r, const ptq_setup *setup,
   PTQ_TRY(ptq_stream_embed(&r->calib, info, &e, &setup->calib, err));
   PTQ_TRY(ptq_stream_embed(&r->select, info, &e, &setup->select, err));
   PTQ_TRY(ptq_stream_embed(&r->eval, info, &e, &setup->eval, err));
+  PTQ_TRY(
+      ptq_request_states_embed(&r->requests, info, &e, &setup->requests, err));
   PTQ_TRY(open_sites(r, info, err));
   PTQ_TRY(open_roles(r, info, err));
   /* Only behind quantized blocks does the reference's input differ. */
@@ -85,6 +87,7 @@ void ptq_reference_close(ptq_reference *r) {
   ptq_stream_release(&r->select);
   ptq_stream_release(&r->eval);
   ptq_stream_release(&r->before);
+  ptq_request_states_release(&r->requests);
   ptq_collected_close(&r->inputs);
   ptq_block_release(&r->block);
   for (int s = 0; s < PTQ_SITE_COUNT; s++) {
@@ -220,6 +223,8 @@ ptq_status ptq_reference_block(ptq_reference *r, int64_t index,
   PTQ_TRY(calibrate(r, ws, err));
   PTQ_TRY(select_pass(r, ws, err));
   PTQ_TRY(ptq_stream_advance(&r->eval, r->setup->info, &r->block, ws, err));
+  PTQ_TRY(ptq_request_states_advance(&r->requests, r->setup->info, &r->block,
+                                     ws, err));
   measure_energies(r);
 done:
   return rc;

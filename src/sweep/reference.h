@@ -8,12 +8,14 @@
 #define PTQ_SWEEP_REFERENCE_H
 
 #include "collect.h"
+#include "request_states.h"
 #include "setup.h"
 #include "stream.h"
 
 typedef struct ptq_reference {
   const ptq_setup *setup;            /* borrowed */
   ptq_stream calib, select, eval;    /* owned; behind the blocks done so far */
+  ptq_request_states requests;       /* owned; likewise */
   ptq_block block;                   /* owned; the block at hand */
   ptq_moment moment[PTQ_SITE_COUNT]; /* owned; scratch, also of sequential
                                         points */

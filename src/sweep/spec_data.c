@@ -38,24 +38,6 @@ done:
   return rc;
 }
 
-/* A whole number within bounds. */
-static ptq_status read_count(const ptq_spec_source *src,
-                             const ptq_yaml_node *map, const char *what,
-                             const char *key, int64_t least, int64_t most,
-                             int64_t *out, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const ptq_yaml_node *node = NULL;
-  PTQ_TRY(ptq_spec_member(src, map, what, key, &node, err));
-  PTQ_TRY(ptq_yaml_int(src->path, node, out, err));
-  if (*out < least || *out > most)
-    PTQ_TRY(PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
-                          "'%s' must be %" PRId64 " to %" PRId64
-                          ", got %" PRId64,
-                          key, least, most, *out));
-done:
-  return rc;
-}
-
 /* Conventions of other tools; README.md says what each scores. */
 static ptq_status read_preset(const ptq_spec_source *src,
                               const ptq_yaml_node *node, ptq_text_spec *t,
@@ -109,13 +91,13 @@ static ptq_status read_text(const ptq_spec_source *src,
   PTQ_TRY(ptq_spec_check_map(src, node, what, known, err));
   PTQ_TRY(ptq_spec_member(src, node, what, "text", &path, err));
   PTQ_TRY(ptq_spec_check_scalar(src, path, "text", err));
-  PTQ_TRY(read_count(src, node, what, "windows", 1, MAX_WINDOWS, &out->windows,
-                     err));
+  PTQ_TRY(ptq_spec_count(src, node, what, "windows", 1, MAX_WINDOWS,
+                         &out->windows, err));
   /* The first token of a window is context only, so one is not enough. */
-  PTQ_TRY(
-      read_count(src, node, what, "length", 2, MAX_LENGTH, &out->length, err));
+  PTQ_TRY(ptq_spec_count(src, node, what, "length", 2, MAX_LENGTH, &out->length,
+                         err));
   if (ptq_yaml_get(node, "seed") != NULL) {
-    PTQ_TRY(read_count(src, node, what, "seed", 0, INT64_MAX, &seed, err));
+    PTQ_TRY(ptq_spec_count(src, node, what, "seed", 0, INT64_MAX, &seed, err));
     out->random = true;
     out->seed = (uint64_t)seed;
   }
@@ -176,7 +158,7 @@ ptq_status ptq_spec_read_data(const ptq_spec_source *src,
                               const ptq_yaml_node *node, ptq_spec *out,
                               ptq_err *err) {
   static const char *const known[] = {"calibration", "evaluation", "selection",
-                                      NULL};
+                                      "requests", NULL};
   ptq_status rc = PTQ_OK;
   const ptq_yaml_node *calibration = NULL, *evaluation = NULL;
   PTQ_TRY(ptq_spec_check_map(src, node, "data", known, err));
@@ -191,6 +173,8 @@ ptq_status ptq_spec_read_data(const ptq_spec_source *src,
     PTQ_TRY(read_text(src, selection, "selection", &out->selection, err));
   else
     PTQ_TRY(default_selection(src, out, err));
+  PTQ_TRY(
+      ptq_spec_read_requests(src, ptq_yaml_get(node, "requests"), out, err));
 done:
   return rc;
 }

@@ -48,6 +48,19 @@ typedef struct ptq_text_spec {
   int line;                  /* in the sweep file */
 } ptq_text_spec;
 
+/** Log-likelihood requests: questions with choices, as lm-eval asks them. */
+typedef struct ptq_request_spec {
+  char *path;         /* owned; resolved; NULL: the sweep has none */
+  int64_t limit;      /* the file's first ones; 0: all */
+  int64_t length;     /* tokens that a model sees; 0: all its positions */
+  int bos;            /* lm-eval's add_bos_token: 1, 0; -1: as the tokenizer */
+  int64_t prefix;     /* token that stands for an empty context; -1: as the
+                         tokenizer says */
+  char delimiter[16]; /* begins choices and does not count in their length */
+  char label[PTQ_LABEL_MAX]; /* "arc.jsonl": base name, what is no default */
+  int line;                  /* in the sweep file */
+} ptq_request_spec;
+
 typedef struct ptq_model_spec {
   char *path;                    /* owned; resolved directory */
   char name[PTQ_MODEL_NAME_MAX]; /* unique in the sweep: base name of the
@@ -88,7 +101,8 @@ typedef struct ptq_spec {
                               first calibration text's length, taken as the
                               LAST non-overlapping windows of that text */
   bool selection_from_end; /* the default above is in use */
-  ptq_dtype *dtypes;       /* owned */
+  ptq_request_spec requests;
+  ptq_dtype *dtypes; /* owned */
   int64_t n_dtypes;
   ptq_method *methods; /* owned */
   int *method_lines;   /* owned; [n_methods] in the sweep file */
