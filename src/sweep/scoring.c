@@ -80,7 +80,7 @@ static ptq_status score_one(scores *s, ptq_scorer *scorer,
   const ptq_model_info *info = r->setup->info;
   const ptq_windows *eval = &r->setup->eval;
   /* The tokens before the last one that is context only are left out. */
-  const int64_t skip = eval->first[window] - 1, n = eval->length - skip;
+  const int64_t skip = eval->first[window] - 1, n = eval->end[window] - skip;
   float *ref = ptq_stream_window(&r->eval, window) + skip * info->d_model;
   ptq_head_norm(info, head, ref, n);
   for (int64_t i = 0; i < s->n_lanes; i++) {

@@ -11,6 +11,7 @@
 enum {
   MAX_WINDOWS = 1 << 24,
   MAX_LENGTH = 1 << 20,
+  MAX_BYTES = 1 << 24,
   DEFAULT_SELECTION_WINDOWS = 16
 };
 
@@ -42,7 +43,7 @@ done:
 static ptq_status read_preset(const ptq_spec_source *src,
                               const ptq_yaml_node *node, ptq_text_spec *t,
                               ptq_err *err) {
-  static const char strided[] = "strided:";
+  static const char strided[] = "strided:", bytes[] = "bytes:";
   ptq_status rc = PTQ_OK;
   PTQ_TRY(ptq_spec_check_scalar(src, node, "preset", err));
   const char *name = node->text;
@@ -65,11 +66,19 @@ static ptq_status read_preset(const ptq_spec_source *src,
     t->scoring.stride = n;
     t->scoring.context = t->length - n;
     t->scoring.first_whole = true;
+  } else if (strncmp(name, bytes, sizeof bytes - 1) == 0 && !t->random) {
+    const long long n = strtoll(name + sizeof bytes - 1, &end, 10);
+    if (*end != '\0' || n < 1 || n > MAX_BYTES)
+      PTQ_TRY(PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
+                            "preset '%s': the bytes of a window must be 1 to "
+                            "%d",
+                            name, MAX_BYTES));
+    t->scoring.bytes = n;
   } else {
     PTQ_TRY(PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
                           "preset '%s' is not gptq, llama.cpp (of windows of "
-                          "4 tokens or more), lm-eval or strided:N (both "
-                          "without a seed)",
+                          "4 tokens or more), lm-eval, strided:N or bytes:N "
+                          "(these without a seed)",
                           name));
   }
   if (!ptq_text_copy(t->scoring.preset, sizeof t->scoring.preset, name))

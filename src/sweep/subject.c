@@ -100,7 +100,7 @@ static ptq_status score(subject_run *r, int64_t subject, ptq_model_row *row,
   PTQ_TRY(ptq_model_load_head(r->setup.model, &r->head, err));
   row->tokens = row->bytes = 0;
   for (int64_t i = 0; i < eval->n; i++) {
-    const int64_t skip = eval->first[i] - 1, n = eval->length - skip;
+    const int64_t skip = eval->first[i] - 1, n = eval->end[i] - skip;
     const int64_t scored = ptq_windows_scored(eval, i);
     float *h = ptq_stream_window(&r->eval, i) + skip * r->eval.d;
     ptq_head_norm(r->setup.info, &r->head, h, n);
@@ -123,8 +123,9 @@ static ptq_status score(subject_run *r, int64_t subject, ptq_model_row *row,
   row->nll_se = ptq_window_se(r->x, r->w, eval->n);
   row->calib_tokens = r->setup.calib.n * r->setup.calib.length;
   PTQ_TRY(ptq_unigram_nll(r->setup.calib_tokens.ids, r->setup.calib_tokens.n,
-                          eval->ids, eval->first, eval->n, eval->length,
-                          r->setup.info->vocab, &row->nll_unigram, err));
+                          eval->ids, eval->first, eval->end, eval->n,
+                          eval->length, r->setup.info->vocab, &row->nll_unigram,
+                          err));
 done:
   return rc;
 }

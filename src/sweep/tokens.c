@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "byte_windows.h"
 #include "ptq/base/file.h"
 #include "ptq/base/hash.h"
 #include "ptq/base/mem.h"
@@ -149,7 +150,21 @@ static void place(const ptq_text_spec *text, bool from_end, int64_t n_tokens,
 }
 
 int64_t ptq_windows_scored(const ptq_windows *w, int64_t i) {
-  return w->length - w->first[i];
+  return w->end[i] - w->first[i];
+}
+
+ptq_status ptq_windows_reserve(ptq_windows *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t n = out->n;
+  PTQ_TRY(
+      ptq_alloc(&out->ids, n * out->length, sizeof *out->ids, "windows", err));
+  PTQ_TRY(ptq_alloc(&out->start, n, sizeof *out->start, "windows", err));
+  PTQ_TRY(ptq_alloc(&out->first, n, sizeof *out->first, "windows", err));
+  PTQ_TRY(ptq_alloc(&out->end, n, sizeof *out->end, "windows", err));
+  PTQ_TRY(ptq_alloc(&out->bytes, n, sizeof *out->bytes, "windows", err));
+  for (int64_t i = 0; i < n; i++) out->end[i] = out->length;
+done:
+  return rc;
 }
 
 /* Does the tokenizer begin a text with a token of its own? It has no bytes. */
@@ -164,6 +179,10 @@ ptq_status ptq_windows_cut(const ptq_text_spec *text, bool from_end,
   const int64_t n = text->windows, length = text->length;
   const int64_t need = text->random ? length : span(text);
   const ptq_scoring *scoring = &text->scoring;
+  if (scoring->bytes > 0) {
+    rc = ptq_byte_windows_cut(text, tokens, out, err);
+    goto done;
+  }
   *out = (ptq_windows){.n = n, .length = length};
   if (tokens->n < need)
     PTQ_TRY(PTQ_FAIL(
@@ -171,15 +190,12 @@ ptq_status ptq_windows_cut(const ptq_text_spec *text, bool from_end,
         "'%s' has %" PRId64 " tokens, but %" PRId64 " windows of %" PRId64
         " take %" PRId64 "; lower 'windows' or 'length', or give a longer text",
         text->path, tokens->n, text->random ? 1 : n, length, need));
-  PTQ_TRY(ptq_alloc(&out->ids, n * length, sizeof *out->ids, "windows", err));
-  PTQ_TRY(ptq_alloc(&out->start, n, sizeof *out->start, "windows", err));
+  PTQ_TRY(ptq_windows_reserve(out, err));
   if (scoring->needs_bos && !has_bos(tokens))
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
                      "'%s': preset '%s' begins with a beginning-of-text token, "
                      "which this model's tokenizer does not add",
                      text->path, scoring->preset));
-  PTQ_TRY(ptq_alloc(&out->first, n, sizeof *out->first, "windows", err));
-  PTQ_TRY(ptq_alloc(&out->bytes, n, sizeof *out->bytes, "windows", err));
   place(text, from_end, tokens->n, out);
   for (int64_t i = 0; i < n; i++) {
     const int64_t at = out->start[i], last = at + length - 1;
@@ -202,6 +218,7 @@ void ptq_windows_release(ptq_windows *w) {
   ptq_free(w->ids);
   ptq_free(w->start);
   ptq_free(w->first);
+  ptq_free(w->end);
   ptq_free(w->bytes);
   *w = (ptq_windows){0};
 }

@@ -24,13 +24,15 @@ enum { PTQ_PRESET_MAX = 24 };
  * context. All zero: windows without overlap, scored from their second token
  * on (the preset gptq). */
 typedef struct ptq_scoring {
-  char preset[PTQ_PRESET_MAX]; /* "llama.cpp", "strided:128", "lm-eval"; empty:
-                                  gptq */
+  char preset[PTQ_PRESET_MAX]; /* "llama.cpp", "strided:128", "lm-eval",
+                                  "bytes:2000"; empty: gptq */
   int64_t stride;   /* from a window's begin to the next one's; 0: length */
   int64_t context;  /* tokens at a window's begin that are not scored; 0: 1 */
   bool first_whole; /* of the first window, only its first token is not */
   bool bos_each;  /* where the tokenizer begins a text with a token of its own,
                      that replaces the first token of each window */
+  int64_t bytes;  /* a window scores so many, by ends of words; 0: as many as
+                     its tokens have */
   bool needs_bos; /* refused where it does not */
 } ptq_scoring;
 
