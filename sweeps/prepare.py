@@ -22,7 +22,8 @@ request_tokens.py), likewise
                            of the choice, 1 for the right one
 
 where S is the hash of the model's tokenizer.json, tokenizer_config.json and
-special_tokens_map.json, and O that of `delimiter`, `bos` and `prefix`.
+special_tokens_map.json, and O that of `delimiter`, `bos` and `prefix`. For
+the preset lm-eval, <S>.special.npy has the tokens that begin and end a text.
 
 The text is tokenized as one string, with beginning- and
 end-of-text tokens only where the tokenizer itself adds them; such a token
@@ -311,6 +312,23 @@ def check_bos(spec, one, settings):
                   "save_pretrained(DIR), or say data.requests.bos")
 
 
+def prepare_special(spec, tokenizers, cache, say):
+    """<S>.special.npy for each tokenizer: beginning and end of text."""
+    import numpy as np
+    import request_tokens as rt
+    for one in tokenizers:
+        digest, settings = read_settings(spec, one)
+        stem = os.path.join(cache, digest)
+        if sound(stem + ".special.npy", "<i8", 2):
+            continue
+        ids = [one.tokenizer.token_to_id(text) if text else None
+               for text in (rt.special_token(settings, name)
+                            for name in ("bos_token", "eos_token"))]
+        write_all(stem, {"special": np.array(
+            [-1 if i is None else i for i in ids], "<i8")})
+        say(f"{one.directory}: begins with token {ids[0]}, ends with {ids[1]}")
+
+
 def prepare_requests(spec, asked, tokenizers, cache, say):
     import request_tokens as rt
     import xxhash
@@ -361,6 +379,8 @@ def prepare(spec, cache, say):
         once.setdefault(one.key, one)
     for node, path in spec.texts():
         prepare_text(spec, node, path, once.values(), cache, say)
+    if spec.has_preset("lm-eval"):
+        prepare_special(spec, every, cache, say)
     asked = spec.requests()
     if asked is not None:
         prepare_requests(spec, asked, every, cache, say)

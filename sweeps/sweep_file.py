@@ -136,6 +136,13 @@ class Spec:
             self.fail(data, "data: names no text")
         return list(found.values())
 
+    def has_preset(self, name):
+        """Does an evaluation text have this preset?"""
+        value = self.get(self.get(self.root, "data"), "evaluation")
+        entries = [] if value is None else self.entries(value)
+        presets = [self.get(entry, "preset") for entry in entries]
+        return any(p is not None and p.value == name for p in presets)
+
     def requests(self):
         """{file, node, delimiter, bos, prefix} of data.requests, or None."""
         data = self.member(self.root, "data", "a sweep file")

@@ -12,65 +12,9 @@
 #include "ptq/base/text.h"
 #include "ptq/sweep/tokens.h"
 #include "request_layout.h"
+#include "tokenizer.h"
 
 enum { MAX_FILE = 1 << 30, COLUMNS = 6 };
-
-/* Files that stand beside tokenizer.json, in the order of their hashes. */
-static const char *const settings_files[] = {"special_tokens_map.json",
-                                             "tokenizer_config.json"};
-
-/* The hash of a file as text, "" where there is none. */
-static ptq_status hash_beside(const char *dir, const char *name,
-                              char hex[PTQ_HASH_HEX], ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  char *path = NULL;
-  hex[0] = '\0';
-  PTQ_TRY(ptq_path_join(dir, name, &path, err));
-  if (ptq_path_exists(path)) PTQ_TRY(ptq_hash_file(path, hex, err));
-done:
-  ptq_free(path);
-  return rc;
-}
-
-static ptq_status add_settings(const char *dir, ptq_hash *h, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  char hex[PTQ_HASH_HEX];
-  for (size_t i = 0; i < sizeof settings_files / sizeof settings_files[0];
-       i++) {
-    PTQ_TRY(hash_beside(dir, settings_files[i], hex, err));
-    ptq_hash_text(h, hex);
-  }
-done:
-  return rc;
-}
-
-ptq_status ptq_requests_settings(const char *model_dir, char hex[PTQ_HASH_HEX],
-                                 ptq_err *err) {
-  ptq_hash *h = NULL;
-  ptq_status rc = ptq_hash_create(&h, err);
-  if (rc == PTQ_OK) rc = add_settings(model_dir, h, err);
-  if (rc == PTQ_OK) ptq_hash_hex(h, hex);
-  ptq_hash_free(h);
-  return rc;
-}
-
-/* What prepare.py calls S: tokenizer.json and what stands beside it. */
-static ptq_status hash_tokenizer(const char *dir, char hex[PTQ_HASH_HEX],
-                                 ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  ptq_hash *h = NULL;
-  char *path = NULL, own[PTQ_HASH_HEX];
-  PTQ_TRY(ptq_path_join(dir, "tokenizer.json", &path, err));
-  PTQ_TRY(ptq_hash_file(path, own, err));
-  PTQ_TRY(ptq_hash_create(&h, err));
-  ptq_hash_text(h, own);
-  PTQ_TRY(add_settings(dir, h, err));
-  ptq_hash_hex(h, hex);
-done:
-  ptq_hash_free(h);
-  ptq_free(path);
-  return rc;
-}
 
 /* What prepare.py calls O: the options that decide over tokens. */
 static ptq_status hash_options(const ptq_request_spec *r,
@@ -132,7 +76,7 @@ static ptq_status cache_stem(const ptq_spec *spec, const char *model_dir,
   PTQ_TRY(ptq_tokens_dir(spec->path, &dir, err));
   rc = ptq_hash_file(spec->requests.path, t, &why);
   PTQ_TRY(at_line(spec, rc, &why, err));
-  PTQ_TRY(hash_tokenizer(model_dir, s, err));
+  PTQ_TRY(ptq_tokenizer_hash(model_dir, s, err));
   PTQ_TRY(hash_options(&spec->requests, o, err));
   ptq_text_addf(stem, "%s/%s-%s-%s", dir, t, s, o);
   if (stem->rc != PTQ_OK) PTQ_TRY(PTQ_FAIL(err, PTQ_E_NOMEM, "a path"));

@@ -55,7 +55,7 @@ static ptq_status read_preset(const ptq_spec_source *src,
     t->scoring.bos_each = true;
   } else if (strcmp(name, "lm-eval") == 0 && !t->random) {
     t->scoring.stride = t->length - 1;
-    t->scoring.needs_bos = true;
+    t->scoring.prefixed = true;
   } else if (strncmp(name, strided, sizeof strided - 1) == 0 && !t->random) {
     const long long n = strtoll(name + sizeof strided - 1, &end, 10);
     if (*end != '\0' || n < 1 || n >= t->length)

@@ -55,8 +55,8 @@ ptq_status ptq_grid_measure(ptq_grid *g, ptq_err *err);
 
 /** Texts of the sweep: calibrations, evaluations, selection, in this order. */
 int64_t ptq_grid_texts(const ptq_grid *g);
-/** Texts, and where the sweep has requests their file and each model's
- * settings of its tokenizer. */
+/** Texts, and where the sweep has requests or the preset lm-eval, the requests'
+ * file and each model's settings of its tokenizer. */
 int64_t ptq_grid_inputs(const ptq_grid *g);
 /** Fingerprints of the models' files (checkpoint and tokenizer.json) and of
  * the texts' bytes: reads them all once. `models` is [n_models] in spec order,

@@ -74,10 +74,4 @@ ptq_status ptq_requests_load(const ptq_spec *spec, const char *model_dir,
                              ptq_err *err);
 void ptq_requests_release(ptq_requests *r);
 
-/** Hash of what decides over a model's request tokens beside tokenizer.json:
- * tokenizer_config.json and special_tokens_map.json (absent ones count as
- * such), for keys. */
-ptq_status ptq_requests_settings(const char *model_dir, char hex[PTQ_HASH_HEX],
-                                 ptq_err *err);
-
 #endif /* PTQ_SWEEP_REQUESTS_H */

@@ -29,11 +29,12 @@ typedef struct ptq_scoring {
   int64_t stride;   /* from a window's begin to the next one's; 0: length */
   int64_t context;  /* tokens at a window's begin that are not scored; 0: 1 */
   bool first_whole; /* of the first window, only its first token is not */
-  bool bos_each;  /* where the tokenizer begins a text with a token of its own,
-                     that replaces the first token of each window */
-  int64_t bytes;  /* a window scores so many, by ends of words; 0: as many as
-                     its tokens have */
-  bool needs_bos; /* refused where it does not */
+  bool bos_each; /* where the tokenizer begins a text with a token of its own,
+                    that replaces the first token of each window */
+  int64_t bytes; /* a window scores so many, by ends of words; 0: as many as
+                    its tokens have */
+  bool prefixed; /* the text begins with the tokenizer's beginning- or else
+                    its end-of-text token, whether or not it adds one */
 } ptq_scoring;
 
 /** A text and how windows are cut from it. */

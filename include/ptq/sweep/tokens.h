@@ -34,7 +34,8 @@ typedef struct ptq_windows {
  * freed with ptq_free. */
 ptq_status ptq_tokens_dir(const char *spec_path, char **out, ptq_err *err);
 
-/** Load the cached tokens. Absent: PTQ_E_IO and the command that makes them.
+/** Load the cached tokens, with a prefix where the text's scoring wants one.
+ * Absent: PTQ_E_IO and the command that makes them.
  * A token >= vocab: PTQ_E_FORMAT with its position. */
 ptq_status ptq_tokens_load(const char *spec_path, const ptq_text_spec *text,
                            const char *model_dir, int64_t vocab,

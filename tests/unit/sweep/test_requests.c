@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "sweep_files.h"
+#include "tokenizer.h"
 
 enum { COLUMNS = 6, N_CHOICES = 4, N_IDS = 14 };
 
@@ -189,12 +190,12 @@ static void what_is_not_tokenized_says_how(void **state) {
 static void settings_of_the_tokenizer_have_a_hash(void **state) {
   (void)state;
   char before[PTQ_HASH_HEX], after[PTQ_HASH_HEX];
-  assert_int_equal(ptq_requests_settings(model_dir, before, NULL), PTQ_OK);
+  assert_int_equal(ptq_tokenizer_settings(model_dir, before, NULL), PTQ_OK);
   scratch_text(&files, "model/tokenizer_config.json", "{\"a\": 2}");
-  assert_int_equal(ptq_requests_settings(model_dir, after, NULL), PTQ_OK);
+  assert_int_equal(ptq_tokenizer_settings(model_dir, after, NULL), PTQ_OK);
   assert_string_not_equal(before, after);
   scratch_text(&files, "model/tokenizer_config.json", "{\"a\": 1}");
-  assert_int_equal(ptq_requests_settings(model_dir, after, NULL), PTQ_OK);
+  assert_int_equal(ptq_tokenizer_settings(model_dir, after, NULL), PTQ_OK);
   assert_string_equal(before, after);
 }
 
