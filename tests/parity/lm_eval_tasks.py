@@ -211,15 +211,16 @@ class Ours:
         most = max(len(s["pairs"]) for s in samples)
         found = {Path(m).name: [[] for _ in samples] for m in models}
         path = self.directory / "rotated.jsonl"
-        for turn in range(most):
-            with open(path, "w", encoding="utf-8") as file:
+        with open(path, "w", encoding="utf-8") as file:
+            for turn in range(most):
                 for s in samples:
                     contexts, choices = zip(*s["pairs"])
                     file.write(json.dumps({
                         "contexts": contexts, "choices": choices,
                         "answer": min(turn, len(choices) - 1)}) + "\n")
-            for row in self.ask(models, path, **how)[2]:
-                at = found[row["model"]][row["request"]]
-                if turn < len(samples[row["request"]]["pairs"]):
-                    at.append(row["logp_reference" if reference else "logp"])
+        for row in self.ask(models, path, **how)[2]:
+            turn, at = divmod(row["request"], len(samples))
+            if turn < len(samples[at]["pairs"]):
+                found[row["model"]][at].append(
+                    row["logp_reference" if reference else "logp"])
         return found
