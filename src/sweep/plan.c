@@ -45,7 +45,8 @@ static ptq_status too_large(const packer *p, int64_t subject, int64_t bytes,
   return PTQ_FAIL(err, PTQ_E_ARG,
                   "%s of model '%s' takes %s (%" PRId64
                   " bytes), more than the %s that a rank may use; raise "
-                  "--memory, or take fewer or shorter windows",
+                  "--memory, or take fewer or shorter windows, or fewer "
+                  "requests (limit)",
                   what, spec->models[p->g->subjects[subject].model].name, need,
                   bytes, have);
 }
