@@ -25,7 +25,8 @@ ptq_status ptq_file_open(const char *path, ptq_file **out, ptq_err *err) {
   PTQ_TRY(ptq_alloc(&f, 1, sizeof *f, "a file handle", err));
   f->fd = -1;
   PTQ_TRY(ptq_strdup(&f->path, path, err));
-  f->fd = open(path, O_RDONLY | O_CLOEXEC);
+  /* A pipe would wait for its writer, and no signal end that. */
+  f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (f->fd < 0 || ptq_fault() || fstat(f->fd, &st) != 0)
     PTQ_TRY(
         PTQ_FAIL(err, PTQ_E_IO, "cannot open '%s': %s", path, strerror(errno)));

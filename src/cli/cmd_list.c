@@ -151,7 +151,7 @@ static void list_metrics(listing *l) {
   for (int id = 0; id < PTQ_TABLE_COUNT; id++) {
     const ptq_table *t = ptq_table_get((ptq_table_id)id);
     for (size_t i = 0; i < t->n_fields; i++) {
-      const cell row[] = {{"table", t->name, 8},
+      const cell row[] = {{"table", t->name, 16},
                           {"column", t->fields[i].name, 20},
                           {"unit", t->fields[i].unit, 4},
                           {"text", t->fields[i].text, 0}};

@@ -106,6 +106,7 @@ static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   PTQ_TRY(ptq_spec_read(ptq_args_at(args, 0), sets, n_sets, &p->spec, err));
   PTQ_TRY(check_texts(&p->spec, err));
   PTQ_TRY(ptq_grid_build(&p->spec, &p->grid, err));
+  PTQ_TRY(ptq_grid_measure(&p->grid, err));
   p->grid.scratch = p->scratch;
   const int64_t n = p->grid.n_points + p->grid.n_subjects;
   PTQ_TRY(ptq_alloc(&todo, n, 1, "what is to do", err));
@@ -316,7 +317,8 @@ const ptq_command ptq_cmd_plan = {
         "of\n"
         "its format (what a method keeps beside it not counted) and predicted\n"
         "seconds, the batches they are packed into, the memory of a rank and\n"
-        "the makespan. Needs neither tokens nor MPI and writes nothing.\n"
+        "the makespan. Needs no MPI, no tokens but those of data.requests,\n"
+        "and writes nothing.\n"
         "Seconds are for this machine, whose speed is measured first, or for\n"
         "one of --gflops; a run corrects them by what it measures.\n\n"
         "  ptqsweep plan sweeps/quick.yaml --ranks 2 --set grid.group=[32]\n",

@@ -164,8 +164,9 @@ static void say_todo(const sweep_run *r) {
 static ptq_status make_plan(sweep_run *r, const ptq_args *args, int64_t memory,
                             ptq_dist_options *options, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const ptq_grid *g = &r->study.grid;
+  ptq_grid *g = &r->study.grid;
   const ptq_rates rates = ptq_speed_rates();
+  PTQ_TRY(ptq_grid_measure(g, err));
   PTQ_TRY(ptq_todo_find(r->store, g->n_points, g->n_subjects,
                         options->max_attempts,
                         ptq_args_has(args, "retry-failed"), &r->todo, err));

@@ -15,7 +15,8 @@ typedef struct stored {
   const ptq_point_row *row;
   const ptq_layer_row *layers;
   const ptq_window_row *windows;
-  int64_t n_layers, n_windows;
+  const ptq_answer_row *answers;
+  int64_t n_layers, n_windows, n_answers;
   bool differs;
 } stored;
 
@@ -59,7 +60,7 @@ static ptq_status compare(void *ctx, const ptq_point_result *r, ptq_err *err) {
   stored *s = ctx;
   (void)err;
   if (r->state != PTQ_STATE_DONE || r->n_layers != s->n_layers ||
-      r->n_windows != s->n_windows) {
+      r->n_windows != s->n_windows || r->n_answers != s->n_answers) {
     begin_line(s);
     printf("done in the store, recomputing says: %s\n",
            r->state == PTQ_STATE_FAILED ? r->message : "another shape");
@@ -74,6 +75,10 @@ static ptq_status compare(void *ctx, const ptq_point_result *r, ptq_err *err) {
   for (int64_t i = 0; i < s->n_windows; i++)
     if (!same_row(s, ptq_table_get(PTQ_TABLE_WINDOWS), &s->windows[i],
                   &r->windows[i], i, true))
+      return PTQ_OK;
+  for (int64_t i = 0; i < s->n_answers; i++)
+    if (!same_row(s, ptq_table_get(PTQ_TABLE_ANSWERS), &s->answers[i],
+                  &r->answers[i], i, true))
       return PTQ_OK;
   return PTQ_OK;
 }
@@ -94,7 +99,8 @@ typedef struct tables {
   const ptq_point_row *points;
   const ptq_layer_row *layers;
   const ptq_window_row *windows;
-  const int64_t *subject, *first_layer, *first_window;
+  const ptq_answer_row *answers;
+  const int64_t *subject, *first_layer, *first_window, *first_answer;
   int64_t *finished; /* owned */
   int64_t n_finished;
 } tables;
@@ -110,6 +116,10 @@ static ptq_status load(ptq_view *v, tables *t, ptq_err *err) {
   t->layers = rows;
   PTQ_TRY(ptq_view_table(v, PTQ_TABLE_WINDOWS, &rows, &n, err));
   t->windows = rows;
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_ANSWERS, &rows, &n, err));
+  t->answers = rows;
+  const int64_t *baseline = NULL;
+  ptq_view_answers(v, &t->first_answer, &baseline);
   PTQ_TRY(
       ptq_view_index(v, &t->subject, &t->first_layer, &t->first_window, err));
   PTQ_TRY(
@@ -157,11 +167,14 @@ int64_t ptq_study_find(const ptq_study *s, const char *key) {
 static ptq_status redo(const tables *t, int64_t row, const ptq_study *study,
                        int64_t *n_bad, ptq_err *err) {
   const int64_t *layer = t->first_layer + row, *window = t->first_window + row;
+  const int64_t *answer = t->first_answer + row;
   stored s = {.row = &t->points[row],
               .layers = t->layers + layer[0],
               .n_layers = layer[1] - layer[0],
               .windows = t->windows + window[0],
-              .n_windows = window[1] - window[0]};
+              .n_windows = window[1] - window[0],
+              .answers = t->answers + answer[0],
+              .n_answers = answer[1] - answer[0]};
   const ptq_sink sink = {
       .ctx = &s, .begin = begin, .point = compare, .alive = alive};
   const int64_t point = ptq_study_find(study, s.row->key);

@@ -34,7 +34,7 @@ static ptq_status set_keys(MPI_Comm comm, ptq_study *s, ptq_err *err) {
   int rank = 0;
   MPI_Comm_rank(comm, &rank);
   const int64_t n_models = s->spec.n_models;
-  const int64_t n = n_models + ptq_grid_texts(&s->grid);
+  const int64_t n = n_models + ptq_grid_inputs(&s->grid);
   rc = ptq_alloc(&hashes, n, PTQ_HASH_HEX, "fingerprints", err);
   if (rc == PTQ_OK && rank == 0)
     rc = ptq_grid_hash_inputs(&s->grid, hashes, hashes + n_models, err);
@@ -148,11 +148,14 @@ static ptq_status check_subject(const ptq_study *s, const ptq_subject *sub,
   ptq_status rc = PTQ_OK;
   const ptq_spec *spec = &s->spec;
   ptq_windows calib = {0}, select = {0}, eval = {0};
+  ptq_requests requests = {0};
   PTQ_TRY(
       cut(s, &spec->calibrations[sub->calibration], false, sub, &calib, err));
   PTQ_TRY(
       cut(s, &spec->selection, spec->selection_from_end, sub, &select, err));
   PTQ_TRY(cut(s, &spec->evaluations[sub->evaluation], false, sub, &eval, err));
+  PTQ_TRY(ptq_requests_load(spec, spec->models[sub->model].path, &sub->info,
+                            &requests, err));
   warn_of_few_tokens(s, sub, calib.n * calib.length);
   const int64_t shared = spec->selection_from_end && sub->calibration == 0
                              ? count_overlaps(&select, &calib)
@@ -168,6 +171,7 @@ done:
   ptq_windows_release(&calib);
   ptq_windows_release(&select);
   ptq_windows_release(&eval);
+  ptq_requests_release(&requests);
   return rc;
 }
 
@@ -212,11 +216,13 @@ static void fill_rows(const ptq_study *s, ptq_study_layout *l) {
     l->point_subject[i] = g->points[i].subject;
     l->point_layers[i] = ptq_subject_layers(sub);
     l->point_windows[i] = s->spec.evaluations[sub->evaluation].windows;
+    l->point_answers[i] = g->n_requests;
   }
   for (int64_t i = 0; i < g->n_subjects; i++) {
     ptq_subject_identity(g, i, &l->subjects[i]);
     l->subject_windows[i] =
         s->spec.evaluations[g->subjects[i].evaluation].windows;
+    l->subject_answers[i] = g->n_requests;
   }
 }
 
@@ -257,6 +263,8 @@ ptq_status ptq_study_layout_make(const ptq_study *s,
   PTQ_TRY(ptq_alloc(&out->point_subject, n, sizeof(int64_t), "points", err));
   PTQ_TRY(ptq_alloc(&out->point_layers, n, sizeof(int64_t), "points", err));
   PTQ_TRY(ptq_alloc(&out->point_windows, n, sizeof(int64_t), "points", err));
+  PTQ_TRY(ptq_alloc(&out->point_answers, n, sizeof(int64_t), "points", err));
+  PTQ_TRY(ptq_alloc(&out->subject_answers, m, sizeof(int64_t), "models", err));
   PTQ_TRY(ptq_alloc(&out->subjects, m, sizeof *out->subjects, "models", err));
   PTQ_TRY(ptq_alloc(&out->subject_windows, m, sizeof(int64_t), "models", err));
   PTQ_TRY(ptq_alloc(&out->spectra, n_spectra, sizeof *out->spectra, "spectra",
@@ -271,9 +279,11 @@ ptq_status ptq_study_layout_make(const ptq_study *s,
                                    .point_subject = out->point_subject,
                                    .point_layers = out->point_layers,
                                    .point_windows = out->point_windows,
+                                   .point_answers = out->point_answers,
                                    .n_subjects = m,
                                    .subjects = out->subjects,
                                    .subject_windows = out->subject_windows,
+                                   .subject_answers = out->subject_answers,
                                    .n_spectra = n_spectra,
                                    .spectra = out->spectra};
   PTQ_TRY(fill_attributes(out, more, n_more, err));
@@ -289,8 +299,10 @@ void ptq_study_layout_release(ptq_study_layout *l) {
   ptq_free(l->point_subject);
   ptq_free(l->point_layers);
   ptq_free(l->point_windows);
+  ptq_free(l->point_answers);
   ptq_free(l->subjects);
   ptq_free(l->subject_windows);
+  ptq_free(l->subject_answers);
   ptq_free(l->spectra);
   ptq_free(l->attributes);
   *l = (ptq_study_layout){0};

@@ -42,8 +42,10 @@ typedef struct ptq_study_layout {
   int64_t *point_subject;          /* owned */
   int64_t *point_layers;           /* owned */
   int64_t *point_windows;          /* owned */
+  int64_t *point_answers;          /* owned */
   ptq_model_row *subjects;         /* owned */
   int64_t *subject_windows;        /* owned */
+  int64_t *subject_answers;        /* owned */
   ptq_spectrum_slot *spectra;      /* owned */
   ptq_store_attribute *attributes; /* owned */
 } ptq_study_layout;

@@ -7,21 +7,28 @@ static int64_t tiles_of_head(int64_t n, const ptq_workspace *ws) {
   return (n + ws->query_tile - 1) / ws->query_tile;
 }
 
-int64_t ptq_tile_count(const ptq_model_info *info, int64_t n,
-                       const ptq_workspace *ws) {
-  return info->n_kv_heads * tiles_of_head(n, ws);
+int64_t ptq_branch_row(const ptq_branch *b, int64_t position) {
+  return position < b->shared ? b->trunk + position
+                              : b->start + position - b->shared;
 }
 
-ptq_tile ptq_tile_at(const ptq_model_info *info, unsigned flags, int64_t n,
-                     const ptq_workspace *ws, int64_t i) {
-  const int64_t tiles = tiles_of_head(n, ws);
+int64_t ptq_tile_count(const ptq_model_info *info, const ptq_branch *b,
+                       const ptq_workspace *ws) {
+  return info->n_kv_heads * tiles_of_head(b->n, ws);
+}
+
+ptq_tile ptq_tile_at(const ptq_model_info *info, unsigned flags,
+                     const ptq_branch *b, const ptq_workspace *ws, int64_t i) {
+  const int64_t tiles = tiles_of_head(b->n, ws);
+  const int64_t end = b->shared + b->n;
   ptq_tile t = {.info = info,
-                .turns = ptq_turns_of(info, flags, n, ws),
+                .turns = ptq_turns_of(info, flags, end, ws),
+                .branch = *b,
                 .window = flags & PTQ_BLOCK_WINDOW ? info->window : 0,
                 .kv = i / tiles,
                 .group = info->n_heads / info->n_kv_heads,
-                .t0 = i % tiles * ws->query_tile};
-  const int64_t rest = n - t.t0;
+                .t0 = b->shared + i % tiles * ws->query_tile};
+  const int64_t rest = end - t.t0;
   t.tokens = rest < ws->query_tile ? rest : ws->query_tile;
   t.rows = t.tokens * t.group;
   t.first = t.window > 0 && t.t0 >= t.window ? t.t0 + 1 - t.window : 0;
@@ -45,8 +52,8 @@ void ptq_tile_gather(const ptq_tile *t, const ptq_turns *turns,
                      const ptq_heads *heads, ptq_real *rows) {
   const int64_t d = t->info->d_head;
   for (int64_t i = 0; i < t->tokens; i++) {
-    const int64_t at = t->t0 + i;
-    const ptq_real *from = heads->p + at * heads->row + t->kv * heads->step;
+    const int64_t at = t->t0 + i, row = ptq_branch_row(&t->branch, at);
+    const ptq_real *from = heads->p + row * heads->row + t->kv * heads->step;
     ptq_real *to = rows + i * t->group * d;
     if (turns == NULL) {
       memcpy(to, from, (size_t)(t->group * d) * sizeof *to);
@@ -63,7 +70,8 @@ void ptq_tile_scatter_vjp(const ptq_tile *t, const ptq_real *rows,
   for (int64_t i = 0; i < t->tokens; i++) {
     const int64_t at = t->t0 + i;
     const ptq_real *from = rows + i * t->group * d;
-    ptq_real *to = heads->p + at * heads->row + t->kv * heads->step;
+    ptq_real *to = heads->p + ptq_branch_row(&t->branch, at) * heads->row +
+                   t->kv * heads->step;
     if (t->turns == NULL) {
       memcpy(to, from, (size_t)(t->group * d) * sizeof *to);
       continue;
@@ -79,8 +87,8 @@ ptq_heads ptq_mix_heads(const ptq_model_info *info, ptq_real *mix) {
 }
 
 int64_t ptq_tile_soft(const ptq_tile *t, int64_t row) {
-  return (t->t0 + row / t->group) * t->info->n_heads + t->kv * t->group +
-         row % t->group;
+  return ptq_branch_row(&t->branch, t->t0 + row / t->group) * t->info->n_heads +
+         t->kv * t->group + row % t->group;
 }
 
 const ptq_real *ptq_tile_alibi(const ptq_tile *t, const ptq_workspace *ws,

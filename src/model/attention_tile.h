@@ -13,6 +13,7 @@ typedef struct ptq_tile {
   const ptq_model_info *info; /* borrowed */
   const ptq_turns *turns;     /* borrowed; NULL: queries are not rotated */
   int64_t window;             /* tokens that a token sees; 0: all */
+  ptq_branch branch;          /* the queries' sequence */
   int64_t kv;                 /* key-value head */
   int64_t group;              /* query heads that share it */
   int64_t t0, tokens;         /* the queries' positions */
@@ -20,11 +21,15 @@ typedef struct ptq_tile {
   int64_t rows;               /* tokens * group */
 } ptq_tile;
 
-/** Tiles of a window of n tokens; a walk is for (i = 0; i < count; i++). */
-int64_t ptq_tile_count(const ptq_model_info *info, int64_t n,
+/** The row that holds a position of a sequence. */
+int64_t ptq_branch_row(const ptq_branch *b, int64_t position);
+
+/** Tiles of a sequence's own tokens; a walk is for (i = 0; i < count; i++). A
+ * window of n tokens is the branch {.n = n}. */
+int64_t ptq_tile_count(const ptq_model_info *info, const ptq_branch *b,
                        const ptq_workspace *ws);
-ptq_tile ptq_tile_at(const ptq_model_info *info, unsigned flags, int64_t n,
-                     const ptq_workspace *ws, int64_t i);
+ptq_tile ptq_tile_at(const ptq_model_info *info, unsigned flags,
+                     const ptq_branch *b, const ptq_workspace *ws, int64_t i);
 
 /** What token i of the tile sees of keys k0 .. k0 + width - 1: low .. high - 1,
  * counted from k0. */

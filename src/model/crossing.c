@@ -60,6 +60,7 @@ void ptq_cross_mlp_input(const ptq_crossing *c) {
 void ptq_cross_ready(const ptq_crossing *c) {
   const ptq_model_info *info = c->info;
   const int64_t size = ptq_qkv_size(info, c->n);
+  const ptq_branch whole = {.n = c->n};
   const ptq_turns *turns =
       ptq_turns_of(info, info->block_flags[c->b->index], c->n, c->bs->ws);
   const ptq_qkv raw = ptq_qkv_at(info, c->n, c->bs->lanes[0].at[PTQ_AT_RAW]);
@@ -75,7 +76,7 @@ void ptq_cross_ready(const ptq_crossing *c) {
   }
   for (int64_t j = 0; j <= c->k; j++) {
     const ptq_qkv x = ptq_qkv_at(info, c->n, c->bs->lanes[j].at[PTQ_AT_READY]);
-    ptq_rotate_keys(info, turns, c->n, &x.k);
+    ptq_rotate_keys(info, turns, &whole, &x.k);
   }
 }
 

@@ -236,6 +236,23 @@ ptq_status ptq_block_record(const ptq_model_info *info, const ptq_block *b,
   return walk(&p, h, err);
 }
 
+bool ptq_bundle_may_share(const ptq_model_info *info, int64_t n) {
+  return info->rope_long_from == 0 || n <= info->rope_long_from;
+}
+
+ptq_status ptq_bundle_forward(const ptq_model_info *info, const ptq_block *b,
+                              ptq_real *h, int64_t n,
+                              const ptq_branch *branches, int64_t n_branches,
+                              ptq_workspace *ws, ptq_err *err) {
+  ws->branches = branches;
+  ws->n_branches = n_branches;
+  const ptq_status rc =
+      ptq_block_forward(info, b, h, n, ws, NULL, PTQ_SITE_COUNT, err);
+  ws->branches = NULL;
+  ws->n_branches = 0;
+  return rc;
+}
+
 ptq_status ptq_module_forward(const ptq_model_info *info, const ptq_block *b,
                               ptq_site site, const ptq_real *x, int64_t n,
                               ptq_workspace *ws, const ptq_forward_hook *hook,

@@ -60,14 +60,16 @@ static ptq_status check(ptq_model *m, const char *name, int64_t rows,
                         int64_t cols, kind what, ptq_err *err) {
   ptq_tensor *t = ptq_weights_find(m->weights, name);
   if (t == NULL) return missing(m, name, err);
+  if (t->storage->to_f32 == NULL)
+    return PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
+                    "'%s': tensor '%s' has dtype %s; weights can be %s; of a "
+                    "checkpoint that is quantized already, take the one that "
+                    "it was made of",
+                    ptq_file_path(t->file), name, t->storage->name,
+                    ptq_storage_readable());
   if (t->n_dims != (cols > 0 ? 2 : 1) || t->dims[0] != rows ||
       (cols > 0 && t->dims[1] != cols))
     return bad_shape(m, t, rows, cols, err);
-  if (t->storage->to_f32 == NULL)
-    return PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
-                    "'%s': tensor '%s' has dtype %s; weights can be %s",
-                    ptq_file_path(t->file), name, t->storage->name,
-                    ptq_storage_readable());
   t->used = true;
   m->info.params += t->count;
   if (what != KIND_EMBEDDING) m->info.params_nonembedding += t->count;

@@ -81,9 +81,11 @@ void ptq_rotate(const ptq_model_info *info, const ptq_turns *turns, int64_t at,
                 const ptq_real *x, ptq_real *y);
 void ptq_rotate_vjp(const ptq_model_info *info, const ptq_turns *turns,
                     int64_t at, const ptq_real *dy, ptq_real *dx);
-/** All keys, in place; nothing without turns. */
+/** All keys of a sequence that are its own (those it shares are rotated with
+ * the branch that holds them), in place; nothing without turns. */
 void ptq_rotate_keys(const ptq_model_info *info, const ptq_turns *turns,
-                     int64_t n, const ptq_heads *k);
+                     const ptq_branch *b, const ptq_heads *k);
+/** Those of a window of n tokens. */
 void ptq_rotate_keys_vjp(const ptq_model_info *info, const ptq_turns *turns,
                          int64_t n, const ptq_heads *dk);
 /** Queries, keys and values cut to +-info->qkv_clip, if there is a clip, in
@@ -108,8 +110,9 @@ typedef struct ptq_soft {
   ptq_real *top, *share;
 } ptq_soft;
 
-/** Causal attention of one window: mix[n, n_heads * d_head]; soft is filled
- * where its members are not NULL. `flags` are the block's. */
+/** Causal attention of one window, or of each of ws->branches: mix[n, n_heads *
+ * d_head]; soft is filled where its members are not NULL. `flags` are the
+ * block's. */
 void ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
                    const ptq_qkv *x, ptq_workspace *ws, ptq_real *mix,
                    ptq_soft soft);

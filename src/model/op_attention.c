@@ -59,8 +59,9 @@ static void soften_row(const ptq_tile *t, const ptq_workspace *ws, int64_t row,
 static void meet_keys(const ptq_tile *t, const ptq_qkv *x,
                       const ptq_workspace *ws, int64_t k0, int64_t width) {
   const int64_t d = t->info->d_head;
-  const ptq_real *k = x->k.p + k0 * x->k.row + t->kv * x->k.step;
-  const ptq_real *v = x->v.p + k0 * x->v.row + t->kv * x->v.step;
+  const int64_t row = ptq_branch_row(&t->branch, k0);
+  const ptq_real *k = x->k.p + row * x->k.row + t->kv * x->k.step;
+  const ptq_real *v = x->v.p + row * x->v.row + t->kv * x->v.step;
   PTQ_GEMM(nt, t->rows, width, d, (ptq_real)t->info->attn_scale, ws->tile_q, d,
            k, x->k.row, 0.0F, ws->tile_s, width);
   for (int64_t i = 0; i < t->tokens; i++) {
@@ -78,7 +79,8 @@ static void scatter_result(const ptq_tile *t, const ptq_workspace *ws,
   const int64_t d = t->info->d_head;
   const ptq_heads heads = ptq_mix_heads(t->info, mix);
   for (int64_t r = 0; r < t->rows; r++) {
-    const int64_t at = t->t0 + r / t->group, g = r % t->group;
+    const int64_t at = ptq_branch_row(&t->branch, t->t0 + r / t->group);
+    const int64_t g = r % t->group;
     ptq_real *to = heads.p + at * heads.row + t->kv * heads.step + g * d;
     const ptq_real share = (ptq_real)(1.0 / ws->tile_sum[r]);
     memcpy(to, ws->tile_o + r * d, (size_t)d * sizeof *to);
@@ -92,21 +94,41 @@ static int64_t least(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
-void ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
-                   const ptq_qkv *x, ptq_workspace *ws, ptq_real *mix,
-                   ptq_soft soft) {
-  const int64_t count = ptq_tile_count(info, n, ws);
+static void attend(const ptq_tile *t, const ptq_qkv *x,
+                   const ptq_workspace *ws) {
+  for (int64_t k0 = t->first, width = 0; k0 < t->end; k0 += width) {
+    width = least(t->end - k0, PTQ_KEY_TILE);
+    /* Shared rows are not beside the branch's own. */
+    if (k0 < t->branch.shared) width = least(width, t->branch.shared - k0);
+    meet_keys(t, x, ws, k0, width);
+  }
+}
+
+static void attend_branch(const ptq_model_info *info, unsigned flags,
+                          const ptq_branch *b, const ptq_qkv *x,
+                          const ptq_workspace *ws, ptq_real *mix,
+                          ptq_soft soft) {
+  const int64_t count = ptq_tile_count(info, b, ws);
   for (int64_t i = 0; i < count; i++) {
-    const ptq_tile t = ptq_tile_at(info, flags, n, ws, i);
+    const ptq_tile t = ptq_tile_at(info, flags, b, ws, i);
     ptq_tile_gather(&t, t.turns, &x->q, ws->tile_q);
     for (int64_t r = 0; r < t.rows; r++) {
       ws->tile_max[r] = -INFINITY;
       ws->tile_sum[r] = 0.0;
     }
-    for (int64_t k0 = t.first; k0 < t.end; k0 += PTQ_KEY_TILE)
-      meet_keys(&t, x, ws, k0, least(t.end - k0, PTQ_KEY_TILE));
+    attend(&t, x, ws);
     scatter_result(&t, ws, mix, soft);
   }
+}
+
+void ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
+                   const ptq_qkv *x, ptq_workspace *ws, ptq_real *mix,
+                   ptq_soft soft) {
+  const ptq_branch whole = {.n = n};
+  if (ws->branches == NULL)
+    attend_branch(info, flags, &whole, x, ws, mix, soft);
+  for (int64_t i = 0; i < ws->n_branches; i++)
+    attend_branch(info, flags, &ws->branches[i], x, ws, mix, soft);
 }
 
 /* A tile on its way through derivatives. */
@@ -221,9 +243,11 @@ static void jvp_result(const pass *c, const ptq_lane *lane,
 void ptq_attention_jvp(const ptq_model_info *info, unsigned flags, int64_t n,
                        ptq_backspace *bs, const ptq_attended *a, int64_t k,
                        const ptq_attended *tangents) {
-  const int64_t count = ptq_tile_count(info, n, bs->ws);
+  const ptq_branch whole = {.n = n};
+  const int64_t count = ptq_tile_count(info, &whole, bs->ws);
   for (int64_t i = 0; i < count; i++) {
-    pass c = {.t = ptq_tile_at(info, flags, n, bs->ws, i), .bs = bs, .a = a};
+    pass c = {
+        .t = ptq_tile_at(info, flags, &whole, bs->ws, i), .bs = bs, .a = a};
     const size_t bytes = (size_t)(c.t.rows * info->d_head) * sizeof(ptq_real);
     ptq_tile_gather(&c.t, c.t.turns, &a->x.q, bs->lanes[0].tile_q);
     for (int64_t j = 0; j < k; j++) {
@@ -329,13 +353,15 @@ static void vjp_tile(pass *c, int64_t k, const ptq_attended *tangents) {
 void ptq_attention_vjp(const ptq_model_info *info, unsigned flags, int64_t n,
                        ptq_backspace *bs, const ptq_attended *a, int64_t k,
                        const ptq_attended *tangents) {
-  const int64_t count = ptq_tile_count(info, n, bs->ws);
+  const ptq_branch whole = {.n = n};
+  const int64_t count = ptq_tile_count(info, &whole, bs->ws);
   const ptq_turns *turns = ptq_turns_of(info, flags, n, bs->ws);
   const size_t bytes = (size_t)ptq_qkv_size(info, n) * sizeof(ptq_real);
   memset(a->dx.q.p, 0, bytes);
   for (int64_t j = 0; j < k; j++) memset(tangents[j].dx.q.p, 0, bytes);
   for (int64_t i = 0; i < count; i++) {
-    pass c = {.t = ptq_tile_at(info, flags, n, bs->ws, i), .bs = bs, .a = a};
+    pass c = {
+        .t = ptq_tile_at(info, flags, &whole, bs->ws, i), .bs = bs, .a = a};
     vjp_tile(&c, k, tangents);
   }
   ptq_rotate_keys_vjp(info, turns, n, &a->dx.k);

@@ -39,12 +39,12 @@ void ptq_rotate_vjp(const ptq_model_info *info, const ptq_turns *turns,
 }
 
 void ptq_rotate_keys(const ptq_model_info *info, const ptq_turns *turns,
-                     int64_t n, const ptq_heads *k) {
+                     const ptq_branch *b, const ptq_heads *k) {
   if (turns == NULL) return;
-  for (int64_t t = 0; t < n; t++)
+  for (int64_t t = 0; t < b->n; t++)
     for (int64_t h = 0; h < info->n_kv_heads; h++) {
-      ptq_real *x = k->p + t * k->row + h * k->step;
-      ptq_rotate(info, turns, t, x, x);
+      ptq_real *x = k->p + (b->start + t) * k->row + h * k->step;
+      ptq_rotate(info, turns, b->shared + t, x, x);
     }
 }
 
@@ -75,11 +75,21 @@ void ptq_clip_vjp(const ptq_model_info *info, int64_t n,
     if (clipped[i] >= limit || clipped[i] <= -limit) t[i] = 0.0F;
 }
 
+static void rotate_branch(const ptq_model_info *info, unsigned flags,
+                          const ptq_branch *b, const ptq_workspace *ws,
+                          const ptq_heads *k) {
+  const int64_t end = b->shared + b->n;
+  ptq_rotate_keys(info, ptq_turns_of(info, flags, end, ws), b, k);
+}
+
 void ptq_ready(const ptq_model_info *info, const ptq_block *b, int64_t n,
                const ptq_workspace *ws, const ptq_qkv *x) {
   const unsigned flags = info->block_flags[b->index];
   ptq_norm_heads(info, b, PTQ_NORM_Q, n, &x->q);
   ptq_norm_heads(info, b, PTQ_NORM_K, n, &x->k);
   ptq_clip(info, n, x->q.p);
-  ptq_rotate_keys(info, ptq_turns_of(info, flags, n, ws), n, &x->k);
+  const ptq_branch whole = {.n = n};
+  if (ws->branches == NULL) rotate_branch(info, flags, &whole, ws, &x->k);
+  for (int64_t i = 0; i < ws->n_branches; i++)
+    rotate_branch(info, flags, &ws->branches[i], ws, &x->k);
 }

@@ -6,7 +6,7 @@
 #ifndef PTQ_MODEL_WORKSPACE_H
 #define PTQ_MODEL_WORKSPACE_H
 
-#include "ptq/model/forward.h"
+#include "ptq/model/bundle.h"
 
 /** Keys and values that a query tile meets at once. */
 enum { PTQ_KEY_TILE = 512 };
@@ -62,6 +62,9 @@ struct ptq_workspace {
   ptq_real *tile_o;   /* [rows, d_head] */
   ptq_real *tile_max; /* [rows] largest score so far */
   double *tile_sum;   /* owned; [rows] sum of exp(score - largest) so far */
+  const ptq_branch *branches; /* borrowed; of the bundle at hand, NULL where the
+                                 rows are one sequence */
+  int64_t n_branches;
 };
 
 /** Reals rounded up to whole cache lines. */

@@ -137,6 +137,11 @@ ptq_status ptq_agreement_bits(const ptq_source *a, int64_t row_a,
       PTQ_TRY(compare_part(a, s->first_baseline + row_a, b,
                            t->first_baseline + row_b, PTQ_SET_BASELINE,
                            "subject", how, agree, err));
+    if (*agree)
+      PTQ_TRY(compare_part(a, s->first_baseline_answer + row_a, b,
+                           t->first_baseline_answer + row_b,
+                           PTQ_SET_BASELINE_ANSWERS, "subject", how, agree,
+                           err));
     if (*agree) PTQ_TRY(compare_spectra(a, row_a, b, row_b, how, agree, err));
     goto done;
   }
@@ -148,6 +153,9 @@ ptq_status ptq_agreement_bits(const ptq_source *a, int64_t row_a,
   if (*agree)
     PTQ_TRY(compare_part(a, s->first_window + row_a, b, t->first_window + row_b,
                          PTQ_SET_WINDOWS, "point", how, agree, err));
+  if (*agree)
+    PTQ_TRY(compare_part(a, s->first_answer + row_a, b, t->first_answer + row_b,
+                         PTQ_SET_ANSWERS, "point", how, agree, err));
 done:
   return rc;
 }

@@ -20,7 +20,8 @@
  * of lower schemas are read, and what they lack is empty, NaN or 0.
  *   1  the first
  *   2  attempts: deaths
- *   3  layers: format, size and bits of each, calib_tokens */
+ *   3  layers: format, size and bits of each, calib_tokens; requests: answers,
+ *      baseline_answers, columns of points and models */
 enum { PTQ_H5_SCHEMA = 3 };
 
 /** Stop HDF5 from printing; called before anything else here. */

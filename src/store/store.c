@@ -29,7 +29,8 @@ static ptq_status check_layout(const char *path, const ptq_store_layout *l,
     return PTQ_FAIL(err, PTQ_E_ARG, "store '%s': no grid points", path);
   for (int64_t i = 0; i < l->n_points; i++)
     if (l->point_subject[i] < 0 || l->point_subject[i] >= l->n_subjects ||
-        l->point_layers[i] < 0 || l->point_windows[i] < 0)
+        l->point_layers[i] < 0 || l->point_windows[i] < 0 ||
+        (l->point_answers != NULL && l->point_answers[i] < 0))
       return PTQ_FAIL(err, PTQ_E_ARG, "store '%s': layout of point %lld", path,
                       (long long)i);
   for (int64_t i = 0; i < l->n_spectra; i++)
@@ -57,7 +58,8 @@ static ptq_status same_attribute(const ptq_sets *s, const char *name,
 static ptq_status same_types(const ptq_sets *s, ptq_err *err) {
   for (int i = 0; i < PTQ_SET_COUNT; i++) {
     const hid_t ours = ptq_set_type(ptq_set_get((ptq_set_id)i));
-    const bool same = ours >= 0 && H5Tequal(ours, s->set[i].type) > 0;
+    const bool same =
+        ours >= 0 && s->set[i].type >= 0 && H5Tequal(ours, s->set[i].type) > 0;
     if (ours >= 0) (void)H5Tclose(ours);
     if (!same)
       return PTQ_FAIL(err, PTQ_E_FORMAT,

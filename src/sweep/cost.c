@@ -79,6 +79,21 @@ static double head_flops(const ptq_model_info *info, const ptq_text_spec *t) {
          (2.0 * short_factor(t->length) * (double)info->d_model + LOGIT_FLOPS);
 }
 
+/* The requests through every block and the head, where they predict. */
+static double request_flops(const ptq_grid *g, int64_t subject) {
+  const ptq_model_info *info = &g->subjects[subject].info;
+  const ptq_request_size *r = &g->subjects[subject].requests;
+  const double rows = (double)r->rows;
+  const double heads = (double)(info->n_heads * info->d_head);
+  return rows * (ptq_forward_flops(info, 1, false) +
+                 ELEMENT_FLOPS * (double)info->n_blocks *
+                     (double)(info->d_model + info->d_ff)) +
+         r->pairs * (double)info->n_blocks *
+             (4.0 * heads + ELEMENT_FLOPS * (double)info->n_heads) +
+         (double)r->predicting * (double)info->vocab *
+             (2.0 * (double)info->d_model + LOGIT_FLOPS);
+}
+
 /* Linear layers of a block that take their input at one site of a kind, a
  * token. */
 static double site_flops(const ptq_model_info *info, ptq_site site) {
@@ -201,7 +216,7 @@ double ptq_point_flops(const ptq_grid *g, int64_t point) {
          error_flops(info, &g->spec->selection) +
          calibration_flops(g, p->subject, mode) +
          pass_flops(info, &g->spec->selection) + pass_flops(info, eval) +
-         head_flops(info, eval);
+         head_flops(info, eval) + request_flops(g, p->subject);
 }
 
 double ptq_shared_flops(const ptq_grid *g, int64_t subject) {
@@ -212,6 +227,7 @@ double ptq_shared_flops(const ptq_grid *g, int64_t subject) {
   return BATCH_OVERHEAD + READ_FLOPS * 4.0 * (double)info->params +
          pass_flops(info, calib) + pass_flops(info, select) +
          pass_flops(info, eval) + head_flops(info, eval) +
+         request_flops(g, subject) +
          moment_flops(info, calib, PTQ_SITE_MLP_OUT) +
          moment_flops(info, select, PTQ_SITE_MLP_OUT) +
          error_flops(info, calib) + error_flops(info, select);
@@ -222,7 +238,8 @@ double ptq_subject_flops(const ptq_grid *g, int64_t subject) {
   const ptq_text_spec *calib = calibration(g, subject);
   const ptq_text_spec *eval = evaluation(g, subject);
   double flops = BATCH_OVERHEAD + READ_FLOPS * 4.0 * (double)info->params +
-                 pass_flops(info, eval) + head_flops(info, eval);
+                 pass_flops(info, eval) + head_flops(info, eval) +
+                 request_flops(g, subject);
   if (g->spec->spectra == PTQ_SPECTRA_OFF) return flops;
   flops +=
       pass_flops(info, calib) + moment_flops(info, calib, PTQ_SITE_MLP_OUT);

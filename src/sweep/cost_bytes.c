@@ -32,8 +32,9 @@ static int64_t stream_bytes(const ptq_model_info *info, const ptq_texts *t,
                          text->length * info->d_model);
 }
 
-static int64_t longest(const ptq_texts *t) {
-  return larger(t->calib->length, larger(t->select->length, t->eval->length));
+static int64_t longest(const ptq_subject *sub, const ptq_texts *t) {
+  const int64_t text = larger(t->select->length, t->eval->length);
+  return larger(larger(t->calib->length, text), sub->requests.longest_bundle);
 }
 
 /* What a method takes for a layer of the model. */
@@ -98,6 +99,27 @@ static int64_t factor_bytes(const ptq_model_info *info, const ptq_load *l,
   return DOUBLE * elements;
 }
 
+/* The requests: tokens and targets, */
+static int64_t request_token_bytes(const ptq_subject *sub) {
+  const ptq_request_size *r = &sub->requests;
+  return r->rows * (int64_t)(sizeof(uint32_t) + sizeof(ptq_branch)) +
+         r->targets * (int64_t)(sizeof(ptq_target) + sizeof(ptq_target_score));
+}
+
+/* hidden states of one model, */
+static int64_t request_state_bytes(const ptq_subject *sub) {
+  return FLOAT * sub->requests.rows * sub->info.d_model;
+}
+
+/* logits, answers of reference and point, rows. */
+static int64_t request_scoring_bytes(const ptq_subject *sub) {
+  const ptq_request_size *r = &sub->requests;
+  if (r->n == 0) return 0;
+  return ptq_target_scorer_bytes(&sub->info, r->longest_bundle) +
+         r->n * (int64_t)(2 * sizeof(ptq_answer) +
+                          sizeof(ptq_baseline_answer_row));
+}
+
 /* Rows that are still kept at a kind of site. */
 static int64_t kept_bytes(const ptq_collected_size *s, const ptq_load *l,
                           int kind) {
@@ -154,9 +176,10 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
   const ptq_model_info *info = &sub->info;
   const ptq_texts t = ptq_texts_of(g, subject);
   const int64_t eval = stream_bytes(info, &t, t.eval);
-  const int64_t streams =
-      eval + stream_bytes(info, &t, t.calib) + stream_bytes(info, &t, t.select);
-  const int64_t lanes = l->points * lane_bytes(sub, &t);
+  const int64_t requests = request_state_bytes(sub);
+  const int64_t streams = eval + requests + stream_bytes(info, &t, t.calib) +
+                          stream_bytes(info, &t, t.select);
+  const int64_t lanes = l->points * (lane_bytes(sub, &t) + requests);
   const ptq_reference_size r = ptq_reference_bytes(info, &t, l);
   const ptq_workbench_size b = ptq_workbench_bytes(info, &t, l);
   const int64_t walk =
@@ -164,30 +187,36 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
       r.calib.fixed + r.select.fixed + b.fixed + b.inputs.fixed + streams +
       lanes + l->points * stream_bytes(info, &t, t.select) +
       l->sequential * stream_bytes(info, &t, t.calib) +
-      ptq_workspace_bytes(info, longest(&t));
-  const int64_t score = ptq_model_head_bytes(info) + eval + lanes +
-                        t.eval->windows * (int64_t)sizeof(ptq_window_row) +
-                        ptq_scorer_bytes(info, t.eval->length, l->points);
+      ptq_workspace_bytes(info, longest(sub, &t));
+  const int64_t score =
+      ptq_model_head_bytes(info) + eval + requests + lanes +
+      t.eval->windows * (int64_t)sizeof(ptq_window_row) +
+      larger(ptq_scorer_bytes(info, t.eval->length, l->points),
+             request_scoring_bytes(sub));
   const int64_t start = ptq_model_embedding_bytes(info) + streams;
-  return BASE_BYTES + larger(start, larger(walk, score));
+  return BASE_BYTES + request_token_bytes(sub) +
+         larger(start, larger(walk, score));
 }
 
 int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject) {
   const ptq_subject *sub = &g->subjects[subject];
   const ptq_model_info *info = &sub->info;
   const ptq_texts t = ptq_texts_of(g, subject);
-  int64_t streams = stream_bytes(info, &t, t.eval), spectra = 0;
+  int64_t streams = stream_bytes(info, &t, t.eval) + request_state_bytes(sub);
+  int64_t spectra = 0;
   const int64_t score = ptq_model_head_bytes(info) + streams +
-                        ptq_scorer_bytes(info, t.eval->length, 0);
+                        larger(ptq_scorer_bytes(info, t.eval->length, 0),
+                               request_scoring_bytes(sub));
   if (g->spec->spectra == PTQ_SPECTRA_FULL) {
     streams += stream_bytes(info, &t, t.calib);
     spectra =
         ptq_spectra_bytes(info, t.scratch, t.calib->windows, t.calib->length);
   }
   const int64_t walk = streams + ptq_model_block_bytes(info) +
-                       ptq_workspace_bytes(info, longest(&t)) + spectra;
+                       ptq_workspace_bytes(info, longest(sub, &t)) + spectra;
   const int64_t start = ptq_model_embedding_bytes(info) + streams;
-  return BASE_BYTES + larger(start, larger(walk, score));
+  return BASE_BYTES + request_token_bytes(sub) +
+         larger(start, larger(walk, score));
 }
 
 ptq_status ptq_bytes_parse(const char *text, int64_t *out, ptq_err *err) {

@@ -230,6 +230,7 @@ ptq_status ptq_grid_build(const ptq_spec *spec, ptq_grid *out, ptq_err *err) {
                      "%s: %.0f points are more than the %d that one sweep "
                      "holds; split it",
                      spec->path, most, MAX_POINTS));
+  PTQ_TRY(ptq_requests_count(spec, &out->n_requests, err));
   PTQ_TRY(ptq_alloc(&out->subjects, spec->n_models * texts,
                     sizeof *out->subjects, "the subjects", err));
   PTQ_TRY(ptq_alloc(&out->points, (int64_t)most, sizeof *out->points,
@@ -249,6 +250,24 @@ ptq_status ptq_grid_build(const ptq_spec *spec, ptq_grid *out, ptq_err *err) {
 done:
   ptq_free(used);
   if (rc != PTQ_OK) ptq_grid_release(out);
+  return rc;
+}
+
+ptq_status ptq_grid_measure(ptq_grid *g, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  for (int64_t i = 0; i < g->n_subjects && g->n_requests > 0; i++) {
+    ptq_subject *s = &g->subjects[i];
+    if (i > 0 && s->model == s[-1].model) {
+      s->requests = s[-1].requests;
+      continue;
+    }
+    ptq_requests r;
+    PTQ_TRY(ptq_requests_load(g->spec, g->spec->models[s->model].path, &s->info,
+                              &r, err));
+    s->requests = ptq_requests_size(&r);
+    ptq_requests_release(&r);
+  }
+done:
   return rc;
 }
 

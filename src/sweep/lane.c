@@ -24,6 +24,8 @@ ptq_status ptq_lane_open(ptq_lane *l, const ptq_grid *g, int64_t point,
                     sizeof *l->layers, "layer results", err));
   PTQ_TRY(ptq_stream_copy(&l->select, &r->select, err));
   PTQ_TRY(ptq_stream_copy(&l->eval, &r->eval, err));
+  PTQ_TRY(
+      ptq_request_states_copy(&l->requests, r->setup->info, &r->requests, err));
   if (ptq_method_is_sequential(l->method))
     PTQ_TRY(ptq_stream_copy(&l->calib, &r->calib, err));
 done:
@@ -39,6 +41,7 @@ void ptq_lane_end(ptq_lane *l) {
 void ptq_lane_close(ptq_lane *l) {
   ptq_lane_end(l);
   ptq_stream_release(&l->eval);
+  ptq_request_states_release(&l->requests);
   ptq_free(l->layers);
   *l = (ptq_lane){0};
 }
@@ -177,6 +180,7 @@ static ptq_status advance(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
     if (ptq_layer_present(info, i))
       (row++)->sqnr_output_prop = ptq_decibel(b->signal[i], b->noise[i]);
   PTQ_TRY(ptq_stream_advance(&l->eval, info, &b->block, ws, err));
+  PTQ_TRY(ptq_request_states_advance(&l->requests, info, &b->block, ws, err));
   if (l->calib.n > 0)
     PTQ_TRY(ptq_stream_advance(&l->calib, info, &b->block, ws, err));
 done:

@@ -17,6 +17,7 @@ typedef struct ptq_lane {
   const ptq_method *method; /* borrowed */
   ptq_calibration_mode mode;
   ptq_stream calib, select, eval;     /* owned; calib only where sequential */
+  ptq_request_states requests;        /* owned */
   ptq_layer_row *layers;              /* owned; [all blocks' layers] */
   int64_t n_layers;                   /* filled so far */
   int64_t first_layer;                /* of the block at hand */

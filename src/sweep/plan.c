@@ -65,7 +65,8 @@ static ptq_status too_large(const packer *p, int64_t subject,
       err, PTQ_E_ARG,
       "%s of model '%s' takes %s (%" PRId64
       " bytes), more than the %s that a rank may use; raise "
-      "--memory%s, or take fewer or shorter windows",
+      "--memory%s, or take fewer or shorter windows, or fewer requests "
+      "(limit)",
       load != NULL ? "a point, alone in its batch," : "the baseline",
       spec->models[p->g->subjects[subject].model].name, need, bytes, have,
       scratch);

@@ -93,6 +93,8 @@ static ptq_status embed(ptq_reference *r, ptq_err *err) {
   PTQ_TRY(
       ptq_stream_embed(&r->select, s->scratch, s->info, &e, &s->select, err));
   PTQ_TRY(ptq_stream_embed(&r->eval, s->scratch, s->info, &e, &s->eval, err));
+  PTQ_TRY(
+      ptq_request_states_embed(&r->requests, s->info, &e, &s->requests, err));
 done:
   ptq_embedding_release(&e);
   return rc;
@@ -144,6 +146,7 @@ void ptq_reference_end(ptq_reference *r) {
 void ptq_reference_close(ptq_reference *r) {
   ptq_reference_end(r);
   ptq_stream_release(&r->eval);
+  ptq_request_states_release(&r->requests);
   *r = (ptq_reference){0};
 }
 
@@ -282,6 +285,8 @@ ptq_status ptq_reference_block(ptq_reference *r, int64_t index,
   PTQ_TRY(calibrate(r, ws, err));
   PTQ_TRY(select_pass(r, ws, err));
   PTQ_TRY(ptq_stream_advance(&r->eval, r->setup->info, &r->block, ws, err));
+  PTQ_TRY(ptq_request_states_advance(&r->requests, r->setup->info, &r->block,
+                                     ws, err));
   PTQ_TRY(measure_energies(r, err));
 done:
   return rc;

@@ -9,6 +9,7 @@
 
 #include "collect.h"
 #include "ptq/sweep/cost.h"
+#include "request_states.h"
 #include "setup.h"
 #include "stream.h"
 
@@ -22,6 +23,7 @@ typedef struct ptq_energies {
 typedef struct ptq_reference {
   const ptq_setup *setup;           /* borrowed */
   ptq_stream calib, select, eval;   /* owned; behind the blocks done so far */
+  ptq_request_states requests;      /* owned; likewise */
   ptq_block block;                  /* owned; the block at hand */
   ptq_collected calib_inputs;       /* owned; of the calibration text */
   ptq_collected select_inputs;      /* owned; of the selection text */

@@ -24,6 +24,10 @@ typedef struct scores {
   float *kl;               /* owned; [n_lanes, scored] */
   double *x, *w;           /* owned; [n_windows] scratch of statistics */
   ptq_window_row *rows;    /* owned; [n_windows] scratch */
+  int64_t n_requests;
+  ptq_answer *ref_answers;     /* owned; [n_requests] */
+  ptq_answer *answers;         /* owned; of the lane at hand */
+  ptq_answer_row *answer_rows; /* owned; [n_requests] scratch */
 } scores;
 
 static void scores_release(scores *s) {
@@ -35,6 +39,9 @@ static void scores_release(scores *s) {
   ptq_free(s->x);
   ptq_free(s->w);
   ptq_free(s->rows);
+  ptq_free(s->ref_answers);
+  ptq_free(s->answers);
+  ptq_free(s->answer_rows);
 }
 
 static ptq_status scores_init(scores *s, const ptq_windows *eval,
@@ -73,7 +80,7 @@ static ptq_status score_one(scores *s, ptq_scorer *scorer, ptq_reference *r,
   const ptq_model_info *info = r->setup->info;
   const ptq_windows *eval = &r->setup->eval;
   /* The tokens before the last one that is context only are left out. */
-  const int64_t skip = eval->first[window] - 1, n = eval->length - skip;
+  const int64_t skip = eval->first[window] - 1, n = eval->end[window] - skip;
   ptq_status rc = PTQ_OK;
   float *ref = NULL;
   PTQ_TRY(ptq_stream_window(&r->eval, window, &ref, err));
@@ -191,6 +198,31 @@ static void fill_windows(scores *s, int64_t lane, int64_t point) {
                                   .top1 = (double)score[i].top1};
 }
 
+/* The reference's answers to the requests. */
+static ptq_status answer_reference(scores *s, const ptq_reference *r,
+                                   const ptq_head *head, ptq_err *err) {
+  s->n_requests = r->setup->requests.n;
+  const ptq_status rc = ptq_alloc(&s->answer_rows, s->n_requests,
+                                  sizeof *s->answer_rows, "answers", err);
+  return rc != PTQ_OK ? rc
+                      : ptq_request_states_answer(&r->requests, r->setup->info,
+                                                  head, &s->ref_answers, err);
+}
+
+/* A lane's answers and what follows for its row. */
+static ptq_status answer_lane(scores *s, const ptq_reference *r,
+                              const ptq_head *head, const ptq_lane *l,
+                              ptq_point_row *row, ptq_err *err) {
+  ptq_free(s->answers);
+  s->answers = NULL;
+  const ptq_status rc = ptq_request_states_answer(&l->requests, r->setup->info,
+                                                  head, &s->answers, err);
+  if (rc != PTQ_OK) return rc;
+  ptq_answers_summarize(s->answers, s->ref_answers, s->n_requests, row);
+  ptq_answers_rows(s->answers, s->n_requests, l->point, s->answer_rows);
+  return PTQ_OK;
+}
+
 ptq_status ptq_hand_over_failed(const ptq_grid *g, int64_t point,
                                 const char *why, const ptq_sink *sink,
                                 ptq_err *err) {
@@ -204,9 +236,11 @@ ptq_status ptq_hand_over_failed(const ptq_grid *g, int64_t point,
 
 /* Hand a lane over; `at` is its place among the scored ones. */
 static ptq_status hand_over(const ptq_grid *g, const ptq_reference *r,
-                            scores *s, int64_t at, ptq_lane *l,
-                            double shared_seconds, const char *numerics,
-                            const ptq_sink *sink, ptq_err *err) {
+                            const ptq_head *head, scores *s, int64_t at,
+                            ptq_lane *l, double shared_seconds,
+                            const char *numerics, const ptq_sink *sink,
+                            ptq_err *err) {
+  const double start = ptq_clock();
   if (l->status != PTQ_OK)
     return ptq_hand_over_failed(g, l->point, l->err.msg, sink, err);
   ptq_point_result result = {.point = l->point,
@@ -215,12 +249,17 @@ static ptq_status hand_over(const ptq_grid *g, const ptq_reference *r,
                              .n_layers = l->n_layers,
                              .windows = s->rows,
                              .n_windows = s->n_windows,
-                             .seconds = l->seconds + shared_seconds};
+                             .answers = s->answer_rows,
+                             .n_answers = s->n_requests};
   ptq_point_identity(g, l->point, numerics, &result.row);
   summarize_layers(l, r->setup->info, &result.row);
   summarize_windows(s, at, &r->setup->eval, &result.row);
   fill_windows(s, at, l->point);
-  if (!isfinite(result.row.nll) || !isfinite(result.row.kl))
+  const ptq_status rc = answer_lane(s, r, head, l, &result.row, err);
+  if (rc != PTQ_OK) return rc;
+  result.seconds = l->seconds + shared_seconds + (ptq_clock() - start);
+  if (!isfinite(result.row.nll) || !isfinite(result.row.kl) ||
+      !ptq_answers_finite(s->answers, s->n_requests))
     return ptq_hand_over_failed(
         g, l->point,
         "the quantized model's NLL is not finite: the number format is too "
@@ -241,11 +280,12 @@ ptq_status ptq_score_lanes(const ptq_grid *g, ptq_reference *r, ptq_lane *lanes,
   PTQ_TRY(scores_init(&s, &r->setup->eval, lanes, n, err));
   PTQ_TRY(ptq_model_load_head(r->setup->model, &head, err));
   PTQ_TRY(score_windows(&s, r, &head, err));
+  PTQ_TRY(answer_reference(&s, r, &head, err));
   shared_seconds += ptq_clock() - start;
   int64_t at = 0;
   for (int64_t i = 0; i < n; i++) {
-    PTQ_TRY(hand_over(g, r, &s, at, &lanes[i], shared_seconds / (double)n,
-                      numerics, sink, err));
+    PTQ_TRY(hand_over(g, r, &head, &s, at, &lanes[i],
+                      shared_seconds / (double)n, numerics, sink, err));
     at += lanes[i].status == PTQ_OK;
   }
 done:

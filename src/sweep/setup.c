@@ -39,6 +39,7 @@ ptq_status ptq_setup_open(ptq_setup *s, const ptq_grid *g, int64_t subject,
                      spec->selection_from_end, &s->select, err));
   PTQ_TRY(windows_of(spec, &spec->evaluations[sub->evaluation], dir, vocab,
                      false, &s->eval, err));
+  PTQ_TRY(ptq_requests_load(spec, dir, s->info, &s->requests, err));
 done:
   if (rc != PTQ_OK) ptq_setup_close(s);
   return rc;
@@ -48,6 +49,7 @@ void ptq_setup_close(ptq_setup *s) {
   ptq_windows_release(&s->calib);
   ptq_windows_release(&s->select);
   ptq_windows_release(&s->eval);
+  ptq_requests_release(&s->requests);
   ptq_tokens_release(&s->calib_tokens);
   ptq_model_close(s->model);
   *s = (ptq_setup){0};
@@ -57,5 +59,6 @@ int64_t ptq_setup_max_length(const ptq_setup *s) {
   int64_t n = s->calib.length;
   if (s->select.length > n) n = s->select.length;
   if (s->eval.length > n) n = s->eval.length;
+  if (s->requests.longest_bundle > n) n = s->requests.longest_bundle;
   return n;
 }

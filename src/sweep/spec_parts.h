@@ -23,6 +23,10 @@ ptq_status ptq_spec_read_models(const ptq_spec_source *src,
 ptq_status ptq_spec_read_data(const ptq_spec_source *src,
                               const ptq_yaml_node *node, ptq_spec *out,
                               ptq_err *err);
+/** data.requests, which may be absent. */
+ptq_status ptq_spec_read_requests(const ptq_spec_source *src,
+                                  const ptq_yaml_node *node, ptq_spec *out,
+                                  ptq_err *err);
 ptq_status ptq_spec_read_grid(const ptq_spec_source *src,
                               const ptq_yaml_node *node, ptq_spec *out,
                               ptq_err *err);
@@ -75,6 +79,10 @@ ptq_status ptq_spec_member(const ptq_spec_source *src, const ptq_yaml_node *map,
 ptq_status ptq_spec_check_scalar(const ptq_spec_source *src,
                                  const ptq_yaml_node *node, const char *what,
                                  ptq_err *err);
+/** The member of a map that is a whole number within bounds. */
+ptq_status ptq_spec_count(const ptq_spec_source *src, const ptq_yaml_node *map,
+                          const char *what, const char *key, int64_t least,
+                          int64_t most, int64_t *out, ptq_err *err);
 /** True when `name` is letters, digits, '.', '_', '+' and '-', does not begin
  * with a dot and is shorter than `size`. */
 bool ptq_spec_is_name(const char *name, size_t size);

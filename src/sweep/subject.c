@@ -11,6 +11,7 @@
 #include "ptq/num/moment.h"
 #include "ptq/sweep/batch.h"
 #include "ptq/sweep/identity.h"
+#include "request_states.h"
 #include "setup.h"
 #include "spectra.h"
 #include "stream.h"
@@ -20,18 +21,22 @@ typedef struct subject_run {
   ptq_setup setup;
   ptq_workspace *ws;
   ptq_stream calib, eval;
+  ptq_request_states requests;
   ptq_block block;
   ptq_head head;
   ptq_scorer *scorer;
   ptq_spectra spectra;
   ptq_baseline_row *windows;
   double *x, *w; /* [n_windows] NLL sums and scored positions */
+  ptq_baseline_answer_row *answers;
 } subject_run;
 
 static void run_close(subject_run *r) {
   ptq_free(r->windows);
   ptq_free(r->x);
   ptq_free(r->w);
+  ptq_free(r->answers);
+  ptq_request_states_release(&r->requests);
   ptq_spectra_release(&r->spectra);
   ptq_scorer_free(r->scorer);
   ptq_head_release(&r->head);
@@ -57,6 +62,8 @@ static ptq_status run_open(subject_run *r, const ptq_grid *g, int64_t subject,
   }
   PTQ_TRY(ptq_stream_embed(&r->eval, r->setup.scratch, info, &e, &r->setup.eval,
                            err));
+  PTQ_TRY(ptq_request_states_embed(&r->requests, info, &e, &r->setup.requests,
+                                   err));
   ptq_embedding_release(&e); /* makes room */
   if (spectra)
     PTQ_TRY(ptq_spectra_init(&r->spectra, info, r->setup.scratch, r->calib.n,
@@ -82,6 +89,8 @@ static ptq_status walk(subject_run *r, const ptq_sink *sink, ptq_err *err) {
       PTQ_TRY(ptq_spectra_block(&r->spectra, &r->calib, info, &r->block, r->ws,
                                 err));
     PTQ_TRY(ptq_stream_advance(&r->eval, info, &r->block, r->ws, err));
+    PTQ_TRY(
+        ptq_request_states_advance(&r->requests, info, &r->block, r->ws, err));
     PTQ_TRY(sink->alive(sink->ctx,
                         (double)(i + 1) / (double)(info->n_blocks + 1), err));
   }
@@ -103,7 +112,7 @@ static ptq_status score(subject_run *r, int64_t subject, ptq_model_row *row,
   PTQ_TRY(ptq_model_load_head(r->setup.model, &r->head, err));
   row->tokens = row->bytes = 0;
   for (int64_t i = 0; i < eval->n; i++) {
-    const int64_t skip = eval->first[i] - 1, n = eval->length - skip;
+    const int64_t skip = eval->first[i] - 1, n = eval->end[i] - skip;
     const int64_t scored = ptq_windows_scored(eval, i);
     float *h = NULL;
     PTQ_TRY(ptq_stream_window(&r->eval, i, &h, err));
@@ -128,9 +137,25 @@ static ptq_status score(subject_run *r, int64_t subject, ptq_model_row *row,
   row->nll_se = ptq_window_se(r->x, r->w, eval->n);
   row->calib_tokens = r->setup.calib.n * r->setup.calib.length;
   PTQ_TRY(ptq_unigram_nll(r->setup.calib_tokens.ids, r->setup.calib_tokens.n,
-                          eval->ids, eval->first, eval->n, eval->length,
-                          r->setup.info->vocab, &row->nll_unigram, err));
+                          eval->ids, eval->first, eval->end, eval->n,
+                          eval->length, r->setup.info->vocab, &row->nll_unigram,
+                          err));
 done:
+  return rc;
+}
+
+static ptq_status answer(subject_run *r, int64_t subject, ptq_model_row *row,
+                         ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_requests *asked = &r->setup.requests;
+  ptq_answer *answers = NULL;
+  PTQ_TRY(ptq_request_states_answer(&r->requests, r->setup.info, &r->head,
+                                    &answers, err));
+  PTQ_TRY(ptq_alloc(&r->answers, asked->n, sizeof *r->answers, "answers", err));
+  ptq_answers_summarize_baseline(answers, asked->n, row);
+  ptq_answers_baseline_rows(answers, asked, subject, r->answers);
+done:
+  ptq_free(answers);
   return rc;
 }
 
@@ -144,9 +169,12 @@ ptq_status ptq_subject_run(const ptq_grid *g, int64_t subject,
   ptq_status rc = run_open(&r, g, subject, &why);
   if (rc == PTQ_OK) rc = walk(&r, sink, &why);
   if (rc == PTQ_OK) rc = score(&r, subject, &result.row, &why);
+  if (rc == PTQ_OK) rc = answer(&r, subject, &result.row, &why);
   if (rc == PTQ_OK) {
     result.windows = r.windows;
     result.n_windows = r.eval.n;
+    result.answers = r.answers;
+    result.n_answers = r.setup.requests.n;
     result.spectra = r.spectra.rows;
     result.n_spectra = r.spectra.n_rows;
   } else {

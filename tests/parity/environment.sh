@@ -21,8 +21,8 @@ if [ -z "${PTQ_PARITY_VENV:-}" ] &&
   cp "$top/tests/parity/requirements.txt" "$venv/requirements.txt"
 fi
 
-# The architectures that came later: transformers in an environment of its own
-# that finds PyTorch in the first.
+# The architectures that came later, and lm-evaluation-harness: transformers in
+# an environment of its own that finds PyTorch in the first.
 newer=${PTQ_PARITY_NEWER_VENV:-$cache/parity-newer-venv}
 newer_python=$newer/bin/python
 make_newer() {
@@ -30,12 +30,10 @@ make_newer() {
      ! cmp -s "$top/tests/parity/requirements-newer.txt" \
        "$newer/requirements.txt"; then
     python3 -m venv --clear "$newer"
-    "$newer_python" -m pip install -q --disable-pip-version-check \
-      -r "$top/tests/parity/requirements-newer.txt"
-    "$newer_python" -m pip install -q --disable-pip-version-check --no-deps \
-      lm-eval==0.4.13 # for its windows alone
     "$parity_python" -c 'import site; print(site.getsitepackages()[0])' > \
       "$("$newer_python" -c 'import site; print(site.getsitepackages()[0])')/torch.pth"
+    "$newer_python" -m pip install -q --disable-pip-version-check \
+      -r "$top/tests/parity/requirements-newer.txt"
     cp "$top/tests/parity/requirements-newer.txt" "$newer/requirements.txt"
   fi
 }

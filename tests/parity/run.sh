@@ -49,7 +49,10 @@ echo "curvature, curvlinops"
 PATH=$formats/bin:$PATH "$formats_python" "$top/tests/parity/formats.py" \
   --build "$build" --seed "$seed" "$@" || failed=1
 "$newer_python" "$top/tests/parity/presets.py" --build "$build" || failed=1
-"$newer_python" "$top/tests/parity/materialized.py" --build "$build" ||
+"$newer_python" "$top/tests/parity/requests_reference.py" --build "$build" \
+  --seed "$seed" --prepare "${PTQ_PYTHON:-$newer_python}" || failed=1
+"$newer_python" "$top/tests/parity/materialized.py" --build "$build" \
+  --prepare "${PTQ_PYTHON:-$newer_python}" ||
   failed=1
 "$newer_python" "$top/tests/parity/published.py" --build "$build" \
   --model "$gemma" "${wikitext[@]}" || failed=1

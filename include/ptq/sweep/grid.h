@@ -11,6 +11,7 @@
 #include "ptq/base/hash.h"
 #include "ptq/model/model.h"
 #include "ptq/record/rows.h"
+#include "ptq/sweep/requests.h"
 #include "ptq/sweep/spec.h"
 
 /** One model on one calibration and one evaluation text. */
@@ -20,6 +21,7 @@ typedef struct ptq_subject {
   ptq_model_info info;
   char family[32];
   char fingerprint[PTQ_HASH_HEX]; /* of the checkpoint */
+  ptq_request_size requests;      /* set by ptq_grid_measure */
 } ptq_subject;
 
 typedef struct ptq_point {
@@ -47,6 +49,7 @@ typedef struct ptq_grid {
   int64_t n_duplicates; /* dropped because a group became a row, or because
                            mixtures give a model the same formats */
   int64_t n_excluded;   /* dropped by the sweep file's exclude */
+  int64_t n_requests;   /* asked of every model */
   const char *scratch;  /* borrowed, nullable; directory for hidden states, set
                            by  who runs or plans; changes no result */
   char data_fingerprint[PTQ_HASH_HEX]; /* of all texts; set by keys */
@@ -59,18 +62,27 @@ typedef struct ptq_grid {
 ptq_status ptq_grid_build(const ptq_spec *spec, ptq_grid *out, ptq_err *err);
 void ptq_grid_release(ptq_grid *g);
 
+/** Size of the requests under each model's tokenizer, which a plan counts:
+ * reads their tokens. Does nothing where the sweep has none. PTQ_E_IO: they
+ * are not tokenized yet. */
+ptq_status ptq_grid_measure(ptq_grid *g, ptq_err *err);
+
 /** Texts of the sweep: calibrations, evaluations, selection, in this order. */
 int64_t ptq_grid_texts(const ptq_grid *g);
+/** Texts, and where the sweep has requests or the preset lm-eval, the requests'
+ * file and each model's settings of its tokenizer. */
+int64_t ptq_grid_inputs(const ptq_grid *g);
 /** Fingerprints of the models' files (checkpoint and tokenizer.json) and of
  * the texts' bytes: reads them all once. `models` is [n_models] in spec order,
- * `texts` [ptq_grid_texts(g)]. PTQ_E_IO names what is missing. */
+ * `texts` [ptq_grid_inputs(g)]. PTQ_E_IO names what is missing. */
 ptq_status ptq_grid_hash_inputs(const ptq_grid *g, char (*models)[PTQ_HASH_HEX],
                                 char (*texts)[PTQ_HASH_HEX], ptq_err *err);
 /** Fill every key: hash of model fingerprint, the windows and bytes of the
- * point's own three texts, dtype, method, options, group, numerics. Nothing
- * else enters, so a sweep that grows keeps the keys it had. PTQ_E_ARG when two
- * points are the same (one checkpoint under two names). Neither array is
- * written (C11 has no conversion to pointers to const arrays). */
+ * point's own three texts, the requests if there are any, dtype, method,
+ * options, group, numerics. Nothing else enters, so a sweep that grows keeps
+ * the keys it had. PTQ_E_ARG when two points are the same (one checkpoint under
+ * two names). Neither array is written (C11 has no conversion to pointers to
+ * const arrays). */
 ptq_status ptq_grid_set_keys(ptq_grid *g, char (*models)[PTQ_HASH_HEX],
                              char (*texts)[PTQ_HASH_HEX], const char *numerics,
                              ptq_err *err);

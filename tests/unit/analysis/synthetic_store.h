@@ -11,7 +11,7 @@
 /* The sweep file of the stores that are written. */
 static const char *synthetic_spec = "name: synthetic\n";
 
-enum { SITES = 4, SITE_BLOCKS = 2, LAYERS = 4 };
+enum { SITES = 4, SITE_BLOCKS = 2, LAYERS = 4, ANSWERS = 3 };
 static const char *const synthetic_sites[2 * SITES] = {
     "attn_in",         "attn_out",         "mlp_in",         "mlp_mid",
     "attn_in_nofirst", "attn_out_nofirst", "mlp_in_nofirst", "mlp_mid_nofirst"};
@@ -48,11 +48,17 @@ static inline ptq_status synthetic_subjects(ptq_store *st, const tables *t,
     }
     const ptq_baseline_row windows[2] = {{s, 0, 0, 255, 900, 800.0},
                                          {s, 1, 256, 255, 900, 810.0}};
+    ptq_baseline_answer_row answers[ANSWERS];
+    for (int k = 0; k < ANSWERS; k++)
+      answers[k] = (ptq_baseline_answer_row){s, k, 3, 1,         k % 2,
+                                             0, 1, 2, -1.25 - k, 0.25};
     const ptq_subject_result r = {.subject = s,
                                   .state = PTQ_STATE_DONE,
                                   .row = t->models[s],
                                   .windows = windows,
                                   .n_windows = 2,
+                                  .answers = answers,
+                                  .n_answers = ANSWERS,
                                   .spectra = spectra,
                                   .n_spectra = 2 * SITES,
                                   .seconds = 1.0};
@@ -88,6 +94,9 @@ static inline ptq_status synthetic_points(ptq_store *st, const tables *t,
       layers[k].sqnr_output = r.row.sqnr_output + k;
       layers[k].err_hessian = pow(10.0, -r.row.sqnr_output / 10.0);
     }
+    ptq_answer_row answers[ANSWERS];
+    for (int k = 0; k < ANSWERS; k++)
+      answers[k] = (ptq_answer_row){i, k, k % 3, 0, 1, 2, -1.5 - k, k - 0.5};
     if (r.state == PTQ_STATE_PENDING || r.state == PTQ_STATE_STARTED) continue;
     if (r.state == PTQ_STATE_FAILED) {
       (void)snprintf(r.message, sizeof r.message,
@@ -97,6 +106,8 @@ static inline ptq_status synthetic_points(ptq_store *st, const tables *t,
       r.n_layers = LAYERS;
       r.windows = windows;
       r.n_windows = 2;
+      r.answers = answers;
+      r.n_answers = ANSWERS;
     }
     rc = ptq_store_put_point(st, &r, err);
   }
@@ -108,8 +119,8 @@ static inline ptq_status synthetic_store(const tables *t, const char *path,
                                          ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_store *st = NULL;
-  static int64_t layers[TABLE_MAX], windows[TABLE_MAX];
-  static int64_t subject_windows[TABLE_MODELS];
+  static int64_t layers[TABLE_MAX], windows[TABLE_MAX], answers[TABLE_MAX];
+  static int64_t subject_windows[TABLE_MODELS], subject_answers[TABLE_MODELS];
   static ptq_point_row blank[TABLE_MAX];
   static ptq_model_row models[TABLE_MODELS];
   static ptq_spectrum_slot slots[TABLE_MODELS * 2 * SITES];
@@ -117,6 +128,7 @@ static inline ptq_status synthetic_store(const tables *t, const char *path,
   for (int64_t i = 0; i < t->n_points; i++) {
     layers[i] = LAYERS;
     windows[i] = 2;
+    answers[i] = ANSWERS;
     const ptq_point_row *p = &t->points[i];
     ptq_row_clear(ptq_table_get(PTQ_TABLE_POINTS), &blank[i]);
     memcpy(blank[i].key, p->key, sizeof p->key);
@@ -129,6 +141,7 @@ static inline ptq_status synthetic_store(const tables *t, const char *path,
   }
   for (int64_t s = 0; s < t->n_models; s++) {
     subject_windows[s] = 2;
+    subject_answers[s] = ANSWERS;
     models[s] = t->models[s];
     models[s].nll = models[s].nll_se = models[s].nll_byte =
         models[s].nll_unigram = NAN;
@@ -150,9 +163,11 @@ static inline ptq_status synthetic_store(const tables *t, const char *path,
       .point_subject = t->subject,
       .point_layers = layers,
       .point_windows = windows,
+      .point_answers = answers,
       .n_subjects = t->n_models,
       .subjects = models,
       .subject_windows = subject_windows,
+      .subject_answers = subject_answers,
       .n_spectra = n_slots,
       .spectra = slots};
   PTQ_TRY(ptq_store_open(MPI_COMM_SELF, path, &layout, &st, err));

@@ -40,6 +40,21 @@ static void what_is_written_is_read(void **state) {
   ptq_free(text);
 }
 
+/* Without a writer: opening it for reading would wait for ever. */
+static void a_pipe_is_not_read(void **state) {
+  (void)state;
+  char pipe[] = "read-pipe-XXXXXX";
+  ptq_file *f = NULL;
+  ptq_err err = {0};
+  const int fd = mkstemp(pipe);
+  assert_true(fd >= 0 && close(fd) == 0 && unlink(pipe) == 0);
+  assert_int_equal(mkfifo(pipe, 0600), 0);
+  assert_int_equal(ptq_file_open(pipe, &f, &err), PTQ_E_IO);
+  assert_non_null(strstr(err.msg, "is not a regular file"));
+  assert_null(f);
+  assert_int_equal(unlink(pipe), 0);
+}
+
 static void a_pipe_is_written_into_and_stays(void **state) {
   (void)state;
   struct stat st;
@@ -183,6 +198,7 @@ static void a_wrong_npy_array_is_refused_with_the_reason(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_pipe_is_not_read),
       cmocka_unit_test(a_pipe_is_written_into_and_stays),
       cmocka_unit_test(what_is_written_is_read),
       cmocka_unit_test(a_large_file_is_refused_and_a_missing_one_named),

@@ -303,6 +303,7 @@ static void check_attention(const sizes *a) {
   ptq_backspace *bs = NULL;
   const int64_t n = a->tokens;
   const int64_t size = n * a->heads * a->head;
+  const ptq_branch whole = {.n = n};
   attention_info(a, &info);
   const unsigned flags = info.block_flags[0];
   begin(&s, a->name);
@@ -313,8 +314,8 @@ static void check_attention(const sizes *a) {
   ptq_attended along = attended(&s, &info, n, 1.0);
   own.dmix = draw(&s, size, 1.0, 0.0);
   along.dmix = draw(&s, size, 1.0, 0.0);
-  ptq_rotate_keys(&info, turns, n, &own.x.k);
-  ptq_rotate_keys(&info, turns, n, &along.x.k);
+  ptq_rotate_keys(&info, turns, &whole, &own.x.k);
+  ptq_rotate_keys(&info, turns, &whole, &along.x.k);
   ptq_attention(&info, flags, n, &own.x, bs->ws, own.mix, own.soft);
   ptq_attention_jvp(&info, flags, n, bs, &own, 1, &along);
   ptq_attention_vjp(&info, flags, n, bs, &own, 1, &along);

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 
 #include "ptq/base/rng.h"
 #include "ptq/sweep/cost.h"
@@ -326,6 +327,45 @@ static void what_a_method_asks_for_is_counted(void **state) {
   ptq_spec_release(&s);
 }
 
+/* Ten times the tokens cost ten times as much, and are held by the reference
+ * and by each point. */
+static void requests_are_counted(void **state) {
+  (void)state;
+  ptq_subject *s = &grid.subjects[0];
+  ptq_load load = {0};
+  for (int i = 0; i < 3; i++) ptq_load_add(&load, &grid, i);
+  const double flops = ptq_point_flops(&grid, 0);
+  const double shared = ptq_shared_flops(&grid, 0);
+  const double own = ptq_subject_flops(&grid, 0);
+  const int64_t bytes = ptq_batch_bytes(&grid, 0, &load);
+  const int64_t subject = ptq_subject_bytes(&grid, 0);
+  s->requests = (ptq_request_size){.n = 100,
+                                   .rows = 4000,
+                                   .targets = 2000,
+                                   .predicting = 1500,
+                                   .longest_bundle = 128,
+                                   .pairs = 1e5};
+  const double more = ptq_point_flops(&grid, 0) - flops;
+  /* The linear layers, twice a weight and token, and the head. */
+  const double least = 2.0 * (double)s->info.params_quantizable * 4000.0 +
+                       2.0 * 1500.0 * (double)(s->info.vocab * s->info.d_model);
+  assert_true(more > least && more < 3.0 * least);
+  assert_true(ptq_shared_flops(&grid, 0) - shared > least);
+  assert_true(ptq_subject_flops(&grid, 0) - own > least);
+  const int64_t states = 4000 * s->info.d_model * 4;
+  const int64_t held = ptq_batch_bytes(&grid, 0, &load) - bytes;
+  assert_true(held > 4 * states && held < 4 * states + (8 << 20));
+  assert_true(ptq_subject_bytes(&grid, 0) - subject > states);
+  s->requests = (ptq_request_size){.n = 100,
+                                   .rows = 40000,
+                                   .targets = 20000,
+                                   .predicting = 15000,
+                                   .longest_bundle = 128,
+                                   .pairs = 1e6};
+  assert_true(fabs((ptq_point_flops(&grid, 0) - flops) / more - 10.0) < 1e-6);
+  s->requests = (ptq_request_size){0};
+}
+
 static void the_correction_scales_seconds(void **state) {
   (void)state;
   ptq_rates rates = ptq_rates_default();
@@ -390,6 +430,7 @@ int main(void) {
       cmocka_unit_test(costs_order_methods_and_sizes),
       cmocka_unit_test(bytes_grow_with_points_and_their_hessians),
       cmocka_unit_test(what_a_method_asks_for_is_counted),
+      cmocka_unit_test(requests_are_counted),
       cmocka_unit_test(the_correction_scales_seconds),
       cmocka_unit_test(amounts_of_memory_are_read_and_written),
   };

@@ -269,6 +269,9 @@ static void bad_values_are_named(void **state) {
     {HEAD EVAL("preset: 'strided:x'") GRID, "the stride must be 1 to 7"},
     {HEAD EVAL("preset: 'strided:4', seed: 1") GRID, "without a seed"},
     {HEAD EVAL("preset: lm-eval, seed: 1") GRID, "without a seed"},
+    {HEAD EVAL("preset: 'bytes:0'") GRID, "the bytes of a window must be 1"},
+    {HEAD EVAL("preset: 'bytes:x'") GRID, "the bytes of a window must be 1"},
+    {HEAD EVAL("preset: 'bytes:7', seed: 1") GRID, "without a seed"},
     {HEAD "data:\n"
      "  calibration: {text: c, windows: 3, length: 8, preset: gptq}\n"
      "  evaluation: {}\n" GRID, "s.yaml:3: only evaluation texts are scored"},
