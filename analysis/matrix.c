@@ -151,12 +151,13 @@ static ptq_status number_clusters(ptq_matrix *m, ptq_err *err) {
   PTQ_TRY(ptq_alloc(&families, m->n, sizeof *families, "families", err));
   for (int64_t i = 0; i < m->n; i++) {
     const ptq_point_row *p = m->obs[i]->point;
+    const char *run = m->obs[i]->run;
     int c = 0;
     /* grid order keeps a model's points together: the last one is likely */
-    if (m->n_clusters > 0 && strcmp(models[m->n_clusters - 1], p->model) == 0)
+    if (m->n_clusters > 0 && strcmp(models[m->n_clusters - 1], run) == 0)
       c = m->n_clusters - 1;
-    while (c < m->n_clusters && strcmp(models[c], p->model) != 0) c++;
-    if (c == m->n_clusters) models[m->n_clusters++] = p->model;
+    while (c < m->n_clusters && strcmp(models[c], run) != 0) c++;
+    if (c == m->n_clusters) models[m->n_clusters++] = run;
     m->cluster[i] = c;
     int f = 0;
     while (f < m->n_families && strcmp(families[f], p->family) != 0) f++;

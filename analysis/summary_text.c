@@ -50,6 +50,9 @@ void ptq_frame_account(const ptq_frame *f, ptq_text *out) {
     ptq_text_add(out, ")");
   }
   if (first) ptq_text_add(out, "none");
+  if (f->n_held > 0)
+    ptq_text_addf(out, "; %lld of them of models held out for good",
+                  (long long)f->n_held);
 }
 
 void ptq_fit_equation(const ptq_fit *f, ptq_text *out) {
@@ -205,6 +208,7 @@ static void accuracy_row(const char *what, const ptq_accuracy *a,
 }
 
 static void validation(const ptq_validation *v, ptq_text *out) {
+  if (v->split->held && v->n_groups == 0) return;
   if (v->n_groups < v->split->least) {
     ptq_text_addf(out, "  %s: needs %d, the store has %lld\n", v->split->name,
                   v->split->least, (long long)v->n_groups);

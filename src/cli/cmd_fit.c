@@ -115,8 +115,12 @@ const ptq_command ptq_cmd_fit = {
         "h_tail_nofirst. Factors: method (reference rtn), element, dtype,\n"
         "family, model, lr_state.\n\n"
         "Beside the formula all named laws, the nonlinear laws of the\n"
-        "literature, and forest and boosting are compared under five splits:\n"
-        "a model, a family, the largest size, a dtype or a method held out.\n\n"
+        "literature, and forest and boosting are compared under six splits:\n"
+        "a model, a family, the largest size, a dtype, a method, or the "
+        "models\n"
+        "that the sweep file marks 'holdout: true' held out. Models with the\n"
+        "same 'run:' count as one: they are checkpoints of one training "
+        "run.\n\n"
         "  ptqsweep fit quick.h5 --formula 'log(params) + bits_per_weight +\n"
         "      method + sqnr_output + sqnr_output:method'\n",
     .options = options,

@@ -120,6 +120,7 @@ static json_t *fit_object(const ptq_law_result *r, const ptq_frame *frame) {
                 {"n_pending", frame->count[PTQ_USE_PENDING]},
                 {"n_dequantized", frame->count[PTQ_USE_DEQUANTIZED]},
                 {"n_incomplete", frame->count[PTQ_USE_INCOMPLETE]},
+                {"n_held_out", frame->n_held},
                 {"n_without_value", f->matrix.n_lost},
                 {"n_excluded", f->n_excluded},
                 {"n_unbounded", f->n_unbounded},
