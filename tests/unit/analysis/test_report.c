@@ -2,8 +2,9 @@
 /* mpi-ranks: 1 */
 /*
  * PTQ_STORE_OUT=PATH in the environment makes the program write a finished
- * synthetic store there, and PATH.half, one with pending and failed points
- * and difficult names, for tests in other languages; then it ends.
+ * synthetic store there, PATH.half, one with pending and failed points and
+ * difficult names, and PATH.tokens, whose loss grows with the power 0.4 of the
+ * covariate train_tokens, for tests in other languages; then it ends.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -210,13 +211,31 @@ static void file_in_the_way_of_the_directory_is_named(void **state) {
   ptq_view_close(view);
 }
 
+/* Tokens without order in size; the loss grows with their power 0.4. */
+static void make_tokens(tables *t) {
+  for (int64_t i = 0; i < t->n_models; i++)
+    (void)snprintf(t->models[i].covariates, sizeof t->models[i].covariates,
+                   "train_tokens=%.0f", 1e6 * pow(4.0, (double)(i % 3)));
+  for (int64_t i = 0; i < t->n_points; i++) {
+    ptq_point_row *p = &t->points[i];
+    const double grown =
+        p->dnll * 0.25 * pow(4.0, 0.4 * (double)(t->subject[i] % 3));
+    p->nll += grown - p->dnll;
+    p->dnll = grown;
+  }
+}
+
 /* For tests in other languages. */
 static int write_stores(const char *out) {
   ptq_err err = {0};
-  char half[700];
+  char half[700], tokens[700];
   (void)snprintf(half, sizeof half, "%s.half", out);
+  (void)snprintf(tokens, sizeof tokens, "%s.tokens", out);
   tables_synthetic(&table, &synthetic_default, 8);
   ptq_status rc = synthetic_store(&table, out, &err);
+  make_tokens(&table);
+  if (rc == PTQ_OK) rc = synthetic_store(&table, tokens, &err);
+  tables_synthetic(&table, &synthetic_default, 8);
   make_half(&table);
   if (rc == PTQ_OK) rc = synthetic_store(&table, half, &err);
   if (rc != PTQ_OK) fprintf(stderr, "%s\n", err.msg);
