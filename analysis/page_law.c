@@ -159,6 +159,7 @@ static void accuracy_row(ptq_text *out, const char *css, const char *what,
 
 static void split_rows(ptq_text *out, const ptq_validation *v) {
   char what[128];
+  if (v->split->held && v->n_groups == 0) return;
   if (v->n_groups < v->split->least) {
     ptq_text_addf(out,
                   "<tr class=\"sum\"><th scope=\"row\">%s</th><td "

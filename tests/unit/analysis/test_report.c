@@ -142,6 +142,41 @@ static void report_has_every_plot_and_its_data(void **state) {
   ptq_free(page);
 }
 
+/* The last model: of a family of its own that nothing learns from. */
+static void make_held(tables *t) {
+  static const char family[] = "third";
+  const int64_t last = t->n_models - 1;
+  (void)ptq_text_copy(t->models[last].family, sizeof t->models[last].family,
+                      family);
+  (void)ptq_text_copy(t->models[last].covariates,
+                      sizeof t->models[last].covariates, "holdout=true");
+  for (int64_t i = 0; i < t->n_points; i++)
+    if (t->subject[i] == last)
+      (void)ptq_text_copy(t->points[i].family, sizeof t->points[i].family,
+                          family);
+}
+
+static void report_predicts_what_is_held_out_for_good(void **state) {
+  (void)state;
+  const ptq_summary_options options = {.no_comparison = true};
+  for (int held = 0; held < 2; held++) {
+    tables_synthetic(&table, &synthetic_default, 8);
+    if (held) make_held(&table);
+    write_store();
+    write_report(&options);
+    char *page = read_text("index.html");
+    char *svg = read_text("predicted-measured.svg");
+    char *rows = read_text("predicted-measured.csv");
+    assert_int_equal(strstr(page, "held-out-family (1)") != NULL, held);
+    assert_int_equal(strstr(page, "held out for good") != NULL, held);
+    assert_int_equal(strstr(svg, "held-out-family") != NULL, held);
+    assert_int_equal(strstr(rows, "\nheld-out-family,") != NULL, held);
+    ptq_free(rows);
+    ptq_free(svg);
+    ptq_free(page);
+  }
+}
+
 static void names_cannot_break_out_of_page_or_script(void **state) {
   (void)state;
   const ptq_summary_options options = {.no_comparison = true};
@@ -277,6 +312,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(store_gives_back_the_tables_it_was_made_of),
         cmocka_unit_test(report_has_every_plot_and_its_data),
+        cmocka_unit_test(report_predicts_what_is_held_out_for_good),
         cmocka_unit_test(names_cannot_break_out_of_page_or_script),
         cmocka_unit_test(empty_store_gives_a_page_that_says_so),
         cmocka_unit_test(missing_gnuplot_names_the_package),
