@@ -29,8 +29,12 @@ static void coefficient_table(const ptq_law_result *r, ptq_text *out) {
   const ptq_fit *f = &r->fit;
   ptq_text_add(out, "<div class=\"scroll\"><table><caption>");
   ptq_html_text(out, r->estimator->title);
+  ptq_text_addf(out, ": %lld points of %d models", (long long)f->matrix.n,
+                f->matrix.n_models);
+  if (f->matrix.n_clusters < f->matrix.n_models)
+    ptq_text_addf(out, " from %d training runs", f->matrix.n_clusters);
   ptq_text_addf(out,
-                ": %lld points of %d models in %d families; R² %.3f of "
+                " in %d families; R² %.3f of "
                 "ln(ΔNLL), %.3f of ΔNLL in nats. Intervals and p are from "
                 "the clustered errors.</caption><thead><tr>"
                 "<th class=\"t\">coefficient</th><th>estimate</th>"
@@ -38,7 +42,6 @@ static void coefficient_table(const ptq_law_result *r, ptq_text *out) {
                 "<th>df</th><th>t</th><th>p</th>"
                 "<th colspan=\"2\" scope=\"colgroup\">95 %% interval</th>"
                 "<th>VIF</th></tr></thead><tbody>\n",
-                (long long)f->matrix.n, f->matrix.n_clusters,
                 f->matrix.n_families, f->r2, f->r2_nats);
   coefficient_rows(f, out);
   ptq_text_add(out, "</tbody></table></div>\n");

@@ -261,9 +261,11 @@ static void law_block(const ptq_law_result *r, const ptq_frame *frame,
   }
   const ptq_fit *f = &r->fit;
   ptq_text_addf(out, "  %s\n", r->formula);
-  ptq_text_addf(out, "  n = %lld points of %d models in %d families",
-                (long long)f->matrix.n, f->matrix.n_clusters,
-                f->matrix.n_families);
+  ptq_text_addf(out, "  n = %lld points of %d models", (long long)f->matrix.n,
+                f->matrix.n_models);
+  if (f->matrix.n_clusters < f->matrix.n_models)
+    ptq_text_addf(out, " from %d training runs", f->matrix.n_clusters);
+  ptq_text_addf(out, " in %d families", f->matrix.n_families);
   if (f->power > 0.0)
     ptq_text_addf(out, "; variance = %.4g mean^%g%s\n", f->scale, f->power,
                   f->noise ? " + dnll_se^2" : "");

@@ -111,7 +111,8 @@ static json_t *fit_object(const ptq_law_result *r, const ptq_frame *frame) {
     const char *name;
     int64_t n;
   } counts[] = {{"n", f->matrix.n},
-                {"n_models", f->matrix.n_clusters},
+                {"n_models", f->matrix.n_models},
+                {"n_runs", f->matrix.n_clusters},
                 {"n_families", f->matrix.n_families},
                 {"n_censored", f->n_left},
                 {"n_collapsed", frame->count[PTQ_USE_COLLAPSED]},

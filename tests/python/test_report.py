@@ -244,6 +244,7 @@ class Fit(unittest.TestCase):
                     "n_without_value", "n_excluded", "n_unbounded"))
                 self.assertEqual(fit["n"] + out, 320)
                 self.assertEqual(fit["n_models"], 10)
+                self.assertEqual(fit["n_runs"], 10)
                 for c in fit["coefficients"]:
                     self.assertGreater(c["std_error"], 0)
                     self.assertGreater(c["std_error_cluster"], 0)

@@ -281,6 +281,7 @@ static void models_of_one_run_are_left_out_together(void **state) {
     assert_int_equal(ptq_fit_frame(e, &f, &options, &frame, &fit, NULL),
                      PTQ_OK);
     assert_int_equal(fit.matrix.n_clusters, 9);
+    assert_int_equal(fit.matrix.n_models, 10);
     ptq_fit_release(&fit);
     ptq_frame_release(&frame);
   }
