@@ -4,6 +4,7 @@
 import contextlib
 import importlib.util
 import io
+import itertools
 import json
 import pathlib
 import random
@@ -163,6 +164,20 @@ class Train(unittest.TestCase):
         tok = train.train_tokenizer(text, 300, True)
         odd = "It is a truth;\n\n  \u00e9\u65e5 \U0001f600."
         self.assertEqual(tok.decode(tok.encode(odd).ids), odd)
+
+    def test_the_zoo_has_what_is_not_planned(self):
+        zoo = pathlib.Path(train.__file__).parent
+        here = {p.parent.relative_to(zoo).as_posix()
+                for p in zoo.glob("**/model.safetensors")}
+        runs = models.RUNS.values()
+        self.assertEqual(here, set(models.SHAPES) - set(models.PLANNED) | {
+            f"runs/{models.checkpoint(run, *point)}"
+            for run in runs for point in run.kept})
+        for run in runs:
+            self.assertFalse(set(run.kept) & set(run.planned))
+            self.assertLessEqual(set(run.kept) | set(run.planned),
+                                 set(itertools.product((1, 4, 16),
+                                                       models.STATES)))
 
     def test_all_is_what_is_there_and_planned_the_rest(self):
         here, rest = train.work("all"), train.work("planned")
