@@ -76,20 +76,38 @@ MODEL_NUMBER(n_heads)
 MODEL_NUMBER(n_kv_heads)
 MODEL_NUMBER(calib_tokens)
 
-/* A number among the model's covariates "k=v,...", NaN if it is not there. */
-double ptq_covariate(const ptq_model_row *m, const char *name) {
+/* The value of `name` among the covariates "k=v,...", *len characters; NULL
+ * if it is not there. */
+static const char *find_covariate(const ptq_model_row *m, const char *name,
+                                  size_t *len) {
   const size_t n = strlen(name);
-  for (const char *at = m->covariates; *at != '\0';) {
-    const size_t len = strcspn(at, ",");
-    if (len > n && strncmp(at, name, n) == 0 && at[n] == '=') {
-      char *end = NULL;
-      const double v = strtod(at + n + 1, &end);
-      return end == at + len ? v : (double)NAN;
+  for (const char *at = m->covariates; *at != '\0'; at += *at == ',') {
+    *len = strcspn(at, ",");
+    if (*len > n && strncmp(at, name, n) == 0 && at[n] == '=') {
+      *len -= n + 1;
+      return at + n + 1;
     }
-    at += len;
-    at += *at == ',';
+    at += *len;
   }
-  return (double)NAN;
+  return NULL;
+}
+
+double ptq_covariate(const ptq_model_row *m, const char *name) {
+  size_t len = 0;
+  char *end = NULL;
+  const char *at = find_covariate(m, name, &len);
+  const double v = at != NULL ? strtod(at, &end) : (double)NAN;
+  return at != NULL && end == at + len ? v : (double)NAN;
+}
+
+bool ptq_covariate_text(const ptq_model_row *m, const char *name, char *text,
+                        size_t size) {
+  size_t len = 0;
+  const char *at = find_covariate(m, name, &len);
+  if (at == NULL || len >= size) return false;
+  memcpy(text, at, len);
+  text[len] = '\0';
+  return true;
 }
 
 #define COVARIATE(name)                        \
@@ -277,15 +295,8 @@ static void label_method(const ptq_obs *o, char *text, size_t size) {
 
 /* The covariate's text, "?" where the sweep file says nothing. */
 static void label_lr_state(const ptq_obs *o, char *text, size_t size) {
-  static const char name[] = "lr_state=";
-  const char *at = strstr(o->model->covariates, name);
-  while (at != NULL && at != o->model->covariates && at[-1] != ',')
-    at = strstr(at + 1, name);
-  (void)ptq_text_copy(text, size, "?");
-  if (at == NULL) return;
-  at += sizeof name - 1;
-  const size_t n = strcspn(at, ",");
-  (void)snprintf(text, size, "%.*s", (int)n, at);
+  if (!ptq_covariate_text(o->model, "lr_state", text, size))
+    (void)ptq_text_copy(text, size, "?");
 }
 
 /* The name before options and width: "mxint4:x" is mxint. */

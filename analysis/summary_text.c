@@ -53,6 +53,9 @@ void ptq_frame_account(const ptq_frame *f, ptq_text *out) {
   }
   if (first) ptq_text_add(out, "none");
   ptq_tally_release(&tally);
+  if (f->n_held > 0)
+    ptq_text_addf(out, "; %lld of them of models held out for good",
+                  (long long)f->n_held);
 }
 
 void ptq_fit_equation(const ptq_fit *f, ptq_text *out) {
@@ -208,6 +211,7 @@ static void accuracy_row(const char *what, const ptq_accuracy *a,
 }
 
 static void validation(const ptq_validation *v, ptq_text *out) {
+  if (v->split->held && v->n_groups == 0) return;
   if (v->n_groups < v->split->least) {
     ptq_text_addf(out, "  %s: needs %d, the store has %lld\n", v->split->name,
                   v->split->least, (long long)v->n_groups);
@@ -260,9 +264,11 @@ static void law_block(const ptq_law_result *r, const ptq_frame *frame,
   }
   const ptq_fit *f = &r->fit;
   ptq_text_addf(out, "  %s\n", r->formula);
-  ptq_text_addf(out, "  n = %lld points of %d models in %d families",
-                (long long)f->matrix.n, f->matrix.n_clusters,
-                f->matrix.n_families);
+  ptq_text_addf(out, "  n = %lld points of %d models", (long long)f->matrix.n,
+                f->matrix.n_models);
+  if (f->matrix.n_clusters < f->matrix.n_models)
+    ptq_text_addf(out, " from %d training runs", f->matrix.n_clusters);
+  ptq_text_addf(out, " in %d families", f->matrix.n_families);
   if (f->power > 0.0)
     ptq_text_addf(out, "; variance = %.4g mean^%g%s\n", f->scale, f->power,
                   f->noise ? " + dnll_se^2" : "");

@@ -107,8 +107,12 @@ const ptq_command ptq_cmd_fit = {
         "`ptqsweep list columns` tells the numbers and factors. Of a factor\n"
         "the first level is left out, of method rtn.\n\n"
         "Beside the formula all named laws, the nonlinear laws of the\n"
-        "literature, and forest and boosting are compared under five splits:\n"
-        "a model, a family, the largest size, a dtype or a method held out.\n\n"
+        "literature, and forest and boosting are compared under six splits:\n"
+        "a model, a family, the largest size, a dtype, a method, or the "
+        "models\n"
+        "that the sweep file marks 'holdout: true' held out. Models with the\n"
+        "same 'run:' count as one: they are checkpoints of one training "
+        "run.\n\n"
         "  ptqsweep fit quick.h5 --formula 'log(params) + bits_per_weight +\n"
         "      method + sqnr_output + sqnr_output:method'\n",
     .options = options,

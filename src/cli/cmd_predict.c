@@ -21,9 +21,10 @@ typedef struct request {
   ptq_method method;
   int64_t group;
   bool best, frontier;
-  double bits, bytes; /* of the best; NaN: no bound */
-  double nll;         /* NaN: not given */
-  const char *sweep;  /* file whose points are asked for; NULL: none */
+  double bits, bytes;     /* of the best; NaN: no bound */
+  double nll;             /* NaN: not given */
+  const char *sweep;      /* file whose points are asked for; NULL: none */
+  const char *covariates; /* "k=v,..."; NULL: none */
 } request;
 
 static ptq_status read_group(const char *text, int64_t *out, ptq_err *err) {
@@ -61,6 +62,23 @@ static ptq_status read_method(const char *text, ptq_method *out, ptq_err *err) {
   return ptq_method_parse(copy, parts, n, out, err);
 }
 
+/* "train_tokens=3e12,lr_state=decayed": words without blanks. */
+static ptq_status read_covariates(const char *text, request *r, ptq_err *err) {
+  const char *at = text;
+  r->covariates = text;
+  while (at != NULL && *at != '\0') {
+    const size_t name = strcspn(at, "=,"), all = strcspn(at, ",");
+    if (name == 0 || at[name] != '=' || name + 1 == all ||
+        strlen(text) >= sizeof((ptq_model_row *)0)->covariates)
+      return PTQ_FAIL(err, PTQ_E_ARG,
+                      "--covariates: '%s' is not key=value,..., at most %zu "
+                      "characters; for example train_tokens=3e12",
+                      text, sizeof((ptq_model_row *)0)->covariates - 1);
+    at += all + (at[all] == ',');
+  }
+  return PTQ_OK;
+}
+
 static ptq_status read_request(const ptq_args *args, request *r, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const char *dtype = ptq_args_get(args, "dtype");
@@ -73,6 +91,7 @@ static ptq_status read_request(const ptq_args *args, request *r, ptq_err *err) {
                  .frontier = ptq_args_has(args, "pareto"),
                  .sweep = ptq_args_get(args, "sweep"),
                  .bytes = NAN};
+  PTQ_TRY(read_covariates(ptq_args_get(args, "covariates"), r, err));
   PTQ_TRY(ptq_args_double(args, "bits", (double)NAN, &r->bits, err));
   PTQ_TRY(ptq_args_double(args, "nll", (double)NAN, &r->nll, err));
   if (memory != NULL) {
@@ -127,9 +146,16 @@ static ptq_status find_models(const request *r, const ptq_args *args,
       continue;
     ptq_geometry_of_row(m, unquantized_bits(f, m), &(*out)[(*n)++]);
   }
+  if (*n > 0 && r->covariates != NULL)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
+                     "--covariates are of a model directory; the store has "
+                     "those of its own models"));
   if (*n == 0) {
     PTQ_TRY(ptq_geometry_read(r->model != NULL ? r->model : "", *out, err));
     *n = 1;
+    if (r->covariates != NULL)
+      (void)ptq_text_copy((*out)->row.covariates, sizeof(*out)->row.covariates,
+                          r->covariates);
   }
   for (int64_t i = 0; i < *n; i++) {
     if (isfinite(r->nll)) (*out)[i].row.nll = r->nll;
@@ -247,6 +273,8 @@ static const ptq_option options[] = {
     {"pareto", 0, NULL, "what nothing else beats in size and loss"},
     {"nll", 0, "X", "NLL of the unquantized model, nats a token"},
     {"family", 0, "NAME", "family of a model directory, if not its type"},
+    {"covariates", 0, "K=V,...",
+     "of a model directory, as in a sweep file: train_tokens=3e12"},
     {"law", 0, "NAME",
      "the law to use; default: the best of those that need "
      "no run"},
@@ -263,7 +291,8 @@ const ptq_command ptq_cmd_predict = {
         "format; the one with the least error on held-out models that knows\n"
         "the method is used. MODEL is a name in the store, or a directory\n"
         "with a config.json; without it, every model of the store. A\n"
-        "prediction outside of the range of the data says so. --best and\n"
+        "prediction outside of the range of the data says so. Laws of\n"
+        "training tokens ask a directory's --covariates. --best and\n"
         "--pareto choose among the formats, methods and groups of the store,\n"
         "or among the points of a sweep file that --sweep names, whose models\n"
         "MODEL then picks from.\n\n"

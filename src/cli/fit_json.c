@@ -111,7 +111,8 @@ static json_t *fit_object(const ptq_law_result *r, const ptq_frame *frame) {
     const char *name;
     int64_t n;
   } counts[] = {{"n", f->matrix.n},
-                {"n_models", f->matrix.n_clusters},
+                {"n_models", f->matrix.n_models},
+                {"n_runs", f->matrix.n_clusters},
                 {"n_families", f->matrix.n_families},
                 {"n_censored", f->n_left},
                 {"n_collapsed", frame->count[PTQ_USE_COLLAPSED]},
@@ -120,6 +121,7 @@ static json_t *fit_object(const ptq_law_result *r, const ptq_frame *frame) {
                 {"n_pending", frame->count[PTQ_USE_PENDING]},
                 {"n_dequantized", frame->count[PTQ_USE_DEQUANTIZED]},
                 {"n_incomplete", frame->count[PTQ_USE_INCOMPLETE]},
+                {"n_held_out", frame->n_held},
                 {"n_without_value", f->matrix.n_lost},
                 {"n_excluded", f->n_excluded},
                 {"n_unbounded", f->n_unbounded},

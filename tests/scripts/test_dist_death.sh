@@ -81,7 +81,7 @@ lost() {
   grep -q "lost $1 in" "$dir/log" || complain "not $1 ranks lost"
 }
 
-start killed 5 24 4 4 40
+start killed 5 24 4 4 150
 victim=$((RANDOM % 4 + 1)) other=$((RANDOM % 3 + 1))
 [ $other -ge $victim ] && other=$((other + 1))
 sometime
@@ -93,7 +93,7 @@ all_done
 lost 2
 
 # Two stopped ranks: MPI_Abort alone would end mpirun with one only.
-start stopped 6 24 4 4 40
+start stopped 6 24 4 4 150
 victim=$((RANDOM % 3 + 1))
 sometime
 kill -STOP "$(pid_of $victim)" "$(pid_of 4)"

@@ -43,6 +43,9 @@ const ptq_factor *ptq_factor_find(const char *name);
 /** The number `name` among a model's covariates; NaN if it is not there, or
  * is no number. */
 double ptq_covariate(const ptq_model_row *m, const char *name);
+/** Its text; false, and `text` as it was, if it is not there or has no room. */
+bool ptq_covariate_text(const ptq_model_row *m, const char *name, char *text,
+                        size_t size);
 
 enum { PTQ_LEVEL_MAX = 160 }; /* bytes of a level's name */
 

@@ -341,6 +341,13 @@ static void models_that_cannot_be_told_apart_are_refused(void **state) {
     {"models: {path: zoo/a, tokens: [1]}\n" DATA GRID,
      "tokens must be a single value, got a list"},
     {"models: {path: zoo/a, famly: x}\n" DATA GRID, "did you mean 'family'?"},
+    {"models: {path: zoo/a, holdut: true}\n" DATA GRID,
+     "did you mean 'holdout'?"},
+    {"models: {path: zoo/a, holdout: 1}\n" DATA GRID,
+     "'holdout' of a model is true (predicted, never learned from) or false, "
+     "got '1'"},
+    {"models: {path: zoo/a, run: a/b}\n" DATA GRID,
+     "the training run 'a/b' of a model must be"},
     {"models: [[zoo/a]]\n" DATA GRID, "a model's path must be a single value"},
   };
   /* clang-format on */
