@@ -43,6 +43,7 @@ cmd:python3             python3              python
 py:venv,ensurepip       python3-venv         python
 hdf5                    libhdf5-openmpi-dev  hdf5-parallel
 blas                    libopenblas-dev      openblas
+onednn                  libdnnl-dev          onednn
 pc:gsl                  libgsl-dev           gsl
 xgboost                 libxgboost-dev       xgboost
 pc:yaml-0.1             libyaml-dev          libyaml
@@ -74,6 +75,8 @@ has() {
       [ -n "${HDF5_ROOT:-}" ] ;;
     xgboost) compiles cc "#include <xgboost/c_api.h>" ||
       [ -n "${XGBOOST_ROOT:-}" ] ;;
+    onednn) compiles cc "#include <oneapi/dnnl/dnnl.h>" ||
+      [ -n "${ONEDNN_ROOT:-}" ] ;;
     blas) pkg-config --exists openblas 2>/dev/null || [ -n "${OPENBLAS_ROOT:-}" ] ;;
   esac
 }
@@ -113,7 +116,8 @@ install_missing() {
       has "$test" || printf '  %-22s Debian: %-20s module: %s\n' "$test" "$package" "$module"
     done < <(requirements)
     echo "Install the packages, or load the modules, and run again. Libraries in"
-    echo "unusual places: HDF5_ROOT, OPENBLAS_ROOT, PKG_CONFIG_PATH, CMAKE_PREFIX_PATH."
+    echo "unusual places: HDF5_ROOT, OPENBLAS_ROOT, ONEDNN_ROOT, PKG_CONFIG_PATH,
+CMAKE_PREFIX_PATH."
   } >&2
   exit 1
 }
