@@ -43,6 +43,13 @@ static void rotate_keys(const ptq_model_info *info, const ptq_turns *turns,
     }
 }
 
+/* A head's rows out of a wider matrix, rounded. */
+static void round_head(const ptq_heads *from, int64_t kv, int64_t n, int64_t d,
+                       ptq_bf16 *to) {
+  for (int64_t t = 0; t < n; t++)
+    ptq_vec_to_bf16(from->p + t * from->row + kv * from->step, d, to + t * d);
+}
+
 /* Queries of the tile into tile_q, rotated. Those of one token and group are
  * contiguous in q as well. */
 static void gather_queries(const tile *t) {
@@ -61,6 +68,21 @@ static void gather_queries(const tile *t) {
   }
 }
 
+/* Probabilities 0 of one row outside [low, high): in tile_p16 where products
+ * take bfloat16, else in tile_s. */
+static void clear_outside(const ptq_workspace *ws, int64_t row, int64_t low,
+                          int64_t high, int64_t width) {
+  if (ws->mul != NULL) {
+    ptq_bf16 *p = ws->tile_p16 + row * width;
+    memset(p, 0, (size_t)low * sizeof *p);
+    memset(p + high, 0, (size_t)(width - high) * sizeof *p);
+  } else {
+    float *p = ws->tile_s + row * width;
+    memset(p, 0, (size_t)low * sizeof *p);
+    memset(p + high, 0, (size_t)(width - high) * sizeof *p);
+  }
+}
+
 /* Scores of one row against keys k0 + low .. k0 + high - 1 of a tile of
  * `width` keys become unnormalized probabilities, the others zero; what the
  * row had so far is rescaled to the new maximum. */
@@ -70,8 +92,7 @@ static void soften_row(const tile *t, int64_t row, int64_t k0, int64_t low,
   const int64_t d = t->info->d_head, n = high - low;
   float *s = ws->tile_s + row * width;
   if (n <= 0) low = high = 0;
-  memset(s, 0, (size_t)low * sizeof *s);
-  memset(s + high, 0, (size_t)(width - high) * sizeof *s);
+  clear_outside(ws, row, low, high, width);
   if (n <= 0) return;
   s += low;
   if (t->info->attn_cap > 0.0) ptq_vec_soft_cap((float)t->info->attn_cap, n, s);
@@ -88,22 +109,53 @@ static void soften_row(const tile *t, int64_t row, int64_t k0, int64_t low,
     ws->tile_sum[row] *= (double)shrink;
   }
   ws->tile_max[row] = now;
-  ws->tile_sum[row] += ptq_vec_exp(s, n, now, s);
+  ws->tile_sum[row] +=
+      ws->mul != NULL
+          ? ptq_vec_exp_bf16(s, n, now, ws->tile_p16 + row * width + low)
+          : ptq_vec_exp(s, n, now, s);
 }
 
 static int64_t clamp(int64_t v, int64_t high) {
   return v < 0 ? 0 : v < high ? v : high;
 }
 
-/* Keys k0 .. k0 + width - 1, of which a token sees those up to its own, or
- * the last `window` of them. */
-static void meet_keys(const tile *t, int64_t k0, int64_t width) {
+/* tile_s = scores of the tile's queries and keys k0 .. k0 + width - 1 */
+static ptq_status score(const tile *t, int64_t k0, int64_t width,
+                        ptq_err *err) {
   const ptq_workspace *ws = t->ws;
   const int64_t d = t->info->d_head;
-  const float *k = ws->k.p + k0 * ws->k.row + t->kv * ws->k.step;
-  const float *v = ws->v.p + k0 * ws->v.row + t->kv * ws->v.step;
-  ptq_sgemm_nt(t->rows, width, d, (float)t->info->attn_scale, ws->tile_q, d, k,
-               ws->k.row, 0.0F, ws->tile_s, width);
+  const float scale = (float)t->info->attn_scale;
+  if (ws->mul != NULL)
+    return ptq_bf16_nt(ws->mul, t->rows, width, d, scale, ws->tile_q16,
+                       ws->k16 + k0 * d, ws->tile_s, err);
+  ptq_sgemm_nt(t->rows, width, d, scale, ws->tile_q, d,
+               ws->k.p + k0 * ws->k.row + t->kv * ws->k.step, ws->k.row, 0.0F,
+               ws->tile_s, width);
+  return PTQ_OK;
+}
+
+/* tile_o += probabilities times the values at k0 .. k0 + width - 1 */
+static ptq_status gather_values(const tile *t, int64_t k0, int64_t width,
+                                ptq_err *err) {
+  const ptq_workspace *ws = t->ws;
+  const int64_t d = t->info->d_head;
+  const bool first = k0 == t->first;
+  if (ws->mul != NULL) {
+    return ptq_bf16_nn(ws->mul, t->rows, d, width, ws->tile_p16,
+                       ws->v16 + k0 * d, !first, ws->tile_o, err);
+  }
+  ptq_sgemm_nn(t->rows, d, width, 1.0F, ws->tile_s, width,
+               ws->v.p + k0 * ws->v.row + t->kv * ws->v.step, ws->v.row,
+               first ? 0.0F : 1.0F, ws->tile_o, d);
+  return PTQ_OK;
+}
+
+/* Keys k0 .. k0 + width - 1, of which a token sees those up to its own, or
+ * the last `window` of them. */
+static ptq_status meet_keys(const tile *t, int64_t k0, int64_t width,
+                            ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  PTQ_TRY(score(t, k0, width, err));
   for (int64_t i = 0; i < t->tokens; i++) {
     const int64_t high = clamp(t->t0 + i - k0 + 1, width);
     const int64_t low =
@@ -111,8 +163,9 @@ static void meet_keys(const tile *t, int64_t k0, int64_t width) {
     for (int64_t g = 0; g < t->group; g++)
       soften_row(t, i * t->group + g, k0, low, high, width);
   }
-  ptq_sgemm_nn(t->rows, d, width, 1.0F, ws->tile_s, width, v, ws->v.row,
-               k0 > t->first ? 1.0F : 0.0F, ws->tile_o, d);
+  PTQ_TRY(gather_values(t, k0, width, err));
+done:
+  return rc;
 }
 
 static void scatter_result(const tile *t) {
@@ -139,9 +192,12 @@ static const ptq_turns *pick_turns(const ptq_model_info *info, unsigned flags,
   return &ws->turns[is_long ? PTQ_ROPE_LONG : PTQ_ROPE_MAIN];
 }
 
-static void attend_tile(tile *t) {
+static ptq_status attend_tile(tile *t, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
   const ptq_workspace *ws = t->ws;
   gather_queries(t);
+  if (ws->mul != NULL)
+    ptq_vec_to_bf16(ws->tile_q, t->rows * t->info->d_head, ws->tile_q16);
   for (int64_t r = 0; r < t->rows; r++) {
     ws->tile_max[r] = -INFINITY;
     ws->tile_sum[r] = 0.0;
@@ -149,18 +205,25 @@ static void attend_tile(tile *t) {
   const int64_t end = t->t0 + t->tokens;
   for (int64_t k0 = t->first; k0 < end; k0 += PTQ_KEY_TILE) {
     const int64_t keys = end - k0;
-    meet_keys(t, k0, keys < PTQ_KEY_TILE ? keys : PTQ_KEY_TILE);
+    PTQ_TRY(meet_keys(t, k0, keys < PTQ_KEY_TILE ? keys : PTQ_KEY_TILE, err));
   }
   scatter_result(t);
+done:
+  return rc;
 }
 
-void ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
-                   ptq_workspace *ws) {
+ptq_status ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
+                         ptq_workspace *ws, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
   const int64_t group = info->n_heads / info->n_kv_heads;
   const int64_t window = flags & PTQ_BLOCK_WINDOW ? info->window : 0;
   const ptq_turns *turns = pick_turns(info, flags, n, ws);
   if (turns != NULL) rotate_keys(info, turns, n, ws);
-  for (int64_t kv = 0; kv < info->n_kv_heads; kv++)
+  for (int64_t kv = 0; kv < info->n_kv_heads; kv++) {
+    if (ws->mul != NULL) {
+      round_head(&ws->k, kv, n, info->d_head, ws->k16);
+      round_head(&ws->v, kv, n, info->d_head, ws->v16);
+    }
     for (int64_t t0 = 0; t0 < n; t0 += ws->query_tile) {
       const int64_t rest = n - t0;
       tile t = {.info = info,
@@ -173,6 +236,9 @@ void ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
       t.tokens = rest < ws->query_tile ? rest : ws->query_tile;
       t.rows = t.tokens * group;
       t.first = window > 0 && t0 >= window ? t0 + 1 - window : 0;
-      attend_tile(&t);
+      PTQ_TRY(attend_tile(&t, err));
     }
+  }
+done:
+  return rc;
 }

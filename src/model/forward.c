@@ -13,26 +13,49 @@ static void add_rows(const float *bias, int64_t n, int64_t width, float *y) {
   for (int64_t i = 0; i < n; i++) ptq_vec_add(bias, width, y + i * width);
 }
 
-/* y = x W' + bias, shown to the hook before the bias. */
-static ptq_status apply(const ptq_block *b, ptq_role role, const float *x,
-                        int64_t n, const ptq_forward_hook *hook, float *y,
-                        ptq_err *err) {
-  const ptq_linear *l = &b->linear[role];
+/* y = x W' */
+static ptq_status multiply(const ptq_linear *l, const float *x, int64_t n,
+                           ptq_workspace *ws, float *y, ptq_err *err) {
+  PTQ_ASSERT((l->packed != NULL) == (ws->mul != NULL));
+  if (ws->mul != NULL) return ptq_bf16_apply(ws->mul, n, x, l->packed, y, err);
   ptq_sgemm_nt(n, l->out, l->in, 1.0F, x, l->in, l->weight, l->in, 0.0F, y,
                l->out);
-  if (hook != NULL && hook->output != NULL) {
-    const ptq_status rc = hook->output(hook->ctx, role, y, n, l->out, err);
-    if (rc != PTQ_OK) return rc;
-  }
-  add_rows(l->bias, n, l->out, y);
   return PTQ_OK;
 }
 
+ptq_status ptq_linear_replace(ptq_linear *l, float *weight, ptq_packed *packed,
+                              ptq_workspace *ws, ptq_err *err) {
+  PTQ_ASSERT((packed != NULL) == (ws->mul != NULL));
+  l->weight = weight;
+  l->packed = packed;
+  return packed != NULL ? ptq_packed_set(packed, ws->mul, weight, err) : PTQ_OK;
+}
+
+/* y = x W' + bias, shown to the hook before the bias. */
+static ptq_status apply(const ptq_block *b, ptq_role role, const float *x,
+                        int64_t n, ptq_workspace *ws,
+                        const ptq_forward_hook *hook, float *y, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_linear *l = &b->linear[role];
+  PTQ_TRY(multiply(l, x, n, ws, y, err));
+  if (hook != NULL && hook->output != NULL)
+    PTQ_TRY(hook->output(hook->ctx, role, y, n, l->out, err));
+  add_rows(l->bias, n, l->out, y);
+done:
+  return rc;
+}
+
+/* Shows the hook what the products of a site take. */
 static ptq_status show(const ptq_model_info *info, ptq_site site,
-                       const float *x, int64_t n, const ptq_forward_hook *hook,
-                       ptq_err *err) {
+                       const float *x, int64_t n, ptq_workspace *ws,
+                       const ptq_forward_hook *hook, ptq_err *err) {
   if (hook == NULL || hook->input == NULL) return PTQ_OK;
-  return hook->input(hook->ctx, site, x, n, ptq_site_width(info, site), err);
+  const int64_t width = ptq_site_width(info, site);
+  if (ws->mul != NULL) {
+    ptq_vec_round_bf16(x, n * width, ws->seen);
+    x = ws->seen;
+  }
+  return hook->input(hook->ctx, site, x, n, width, err);
 }
 
 /* norm(h) in ws->x, or h itself where the block has no such norm. */
@@ -91,11 +114,11 @@ static ptq_status project(const ptq_model_info *info, const ptq_block *b,
   ptq_status rc = PTQ_OK;
   ptq_workspace_heads(info, n, ws);
   if (info->qkv == PTQ_QKV_SEPARATE) {
-    PTQ_TRY(apply(b, PTQ_ROLE_Q, x, n, hook, ws->q.p, err));
-    PTQ_TRY(apply(b, PTQ_ROLE_K, x, n, hook, ws->k.p, err));
-    PTQ_TRY(apply(b, PTQ_ROLE_V, x, n, hook, ws->v.p, err));
+    PTQ_TRY(apply(b, PTQ_ROLE_Q, x, n, ws, hook, ws->q.p, err));
+    PTQ_TRY(apply(b, PTQ_ROLE_K, x, n, ws, hook, ws->k.p, err));
+    PTQ_TRY(apply(b, PTQ_ROLE_V, x, n, ws, hook, ws->v.p, err));
   } else {
-    PTQ_TRY(apply(b, PTQ_ROLE_QKV, x, n, hook, ws->qkv, err));
+    PTQ_TRY(apply(b, PTQ_ROLE_QKV, x, n, ws, hook, ws->qkv, err));
   }
   if (info->qkv_clip > 0.0) clip_heads(info, n, ws);
   const int64_t group = info->n_heads / info->n_kv_heads;
@@ -111,13 +134,13 @@ static ptq_status attend(const ptq_model_info *info, const ptq_block *b,
                          const ptq_forward_hook *hook, ptq_site stop,
                          ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  PTQ_TRY(show(info, PTQ_SITE_ATTN_IN, x, n, hook, err));
+  PTQ_TRY(show(info, PTQ_SITE_ATTN_IN, x, n, ws, hook, err));
   if (stop == PTQ_SITE_ATTN_IN) return PTQ_OK;
   PTQ_TRY(project(info, b, x, n, ws, hook, err));
-  ptq_attention(info, info->block_flags[b->index], n, ws);
-  PTQ_TRY(show(info, PTQ_SITE_ATTN_OUT, ws->mix, n, hook, err));
+  PTQ_TRY(ptq_attention(info, info->block_flags[b->index], n, ws, err));
+  PTQ_TRY(show(info, PTQ_SITE_ATTN_OUT, ws->mix, n, ws, hook, err));
   if (stop == PTQ_SITE_ATTN_OUT) return PTQ_OK;
-  PTQ_TRY(apply(b, PTQ_ROLE_O, ws->mix, n, hook, ws->y, err));
+  PTQ_TRY(apply(b, PTQ_ROLE_O, ws->mix, n, ws, hook, ws->y, err));
 done:
   return rc;
 }
@@ -162,7 +185,7 @@ static ptq_status widen(const ptq_model_info *info, const ptq_block *b,
   const int64_t ff = info->d_ff;
   *inner = info->has_gate ? ws->gate : ws->up;
   if (info->fused_gate_up) {
-    PTQ_TRY(apply(b, PTQ_ROLE_GATE_UP, x, n, hook, ws->gate_up, err));
+    PTQ_TRY(apply(b, PTQ_ROLE_GATE_UP, x, n, ws, hook, ws->gate_up, err));
     for (int64_t i = 0; i < n; i++) {
       const float *row = ws->gate_up + i * 2 * ff;
       memcpy(ws->gate + i * ff, row, (size_t)ff * sizeof *row);
@@ -171,8 +194,8 @@ static ptq_status widen(const ptq_model_info *info, const ptq_block *b,
     return PTQ_OK;
   }
   if (info->has_gate)
-    PTQ_TRY(apply(b, PTQ_ROLE_GATE, x, n, hook, ws->gate, err));
-  PTQ_TRY(apply(b, PTQ_ROLE_UP, x, n, hook, ws->up, err));
+    PTQ_TRY(apply(b, PTQ_ROLE_GATE, x, n, ws, hook, ws->gate, err));
+  PTQ_TRY(apply(b, PTQ_ROLE_UP, x, n, ws, hook, ws->up, err));
   if (info->has_gate)
     open_gate(info->act, ws->up, n * ff, ws->gate);
   else
@@ -188,12 +211,12 @@ static ptq_status think(const ptq_model_info *info, const ptq_block *b,
                         ptq_err *err) {
   ptq_status rc = PTQ_OK;
   float *inner = NULL;
-  PTQ_TRY(show(info, PTQ_SITE_MLP_IN, x, n, hook, err));
+  PTQ_TRY(show(info, PTQ_SITE_MLP_IN, x, n, ws, hook, err));
   if (stop == PTQ_SITE_MLP_IN) return PTQ_OK;
   PTQ_TRY(widen(info, b, x, n, ws, hook, &inner, err));
-  PTQ_TRY(show(info, PTQ_SITE_MLP_OUT, inner, n, hook, err));
+  PTQ_TRY(show(info, PTQ_SITE_MLP_OUT, inner, n, ws, hook, err));
   if (stop == PTQ_SITE_MLP_OUT) return PTQ_OK;
-  PTQ_TRY(apply(b, PTQ_ROLE_DOWN, inner, n, hook, ws->y, err));
+  PTQ_TRY(apply(b, PTQ_ROLE_DOWN, inner, n, ws, hook, ws->y, err));
 done:
   return rc;
 }
@@ -242,15 +265,28 @@ void ptq_head_norm(const ptq_model_info *info, const ptq_head *head, float *h,
     ptq_norm_rows(info, &head->norm, h, n, info->d_model, h);
 }
 
-void ptq_head_logits(const ptq_model_info *info, const ptq_head *head,
-                     const float *hn, int64_t n, int64_t v0, int64_t v1,
-                     float *logits) {
+ptq_status ptq_head_logits(const ptq_model_info *info, const ptq_head *head,
+                           ptq_multiplier *mul, const float *hn, int64_t n,
+                           int64_t v0, int64_t v1, float *logits,
+                           ptq_err *err) {
+  ptq_status rc = PTQ_OK;
   const int64_t d = info->d_model;
-  ptq_sgemm_nt(n, v1 - v0, d, 1.0F, hn, d, head->weight + v0 * d, d, 0.0F,
-               logits, v1 - v0);
+  PTQ_ASSERT((head->slices != NULL) == (mul != NULL));
+  if (mul != NULL) {
+    const int64_t end = v0 + PTQ_HEAD_SLICE;
+    PTQ_ASSERT(v0 % PTQ_HEAD_SLICE == 0);
+    PTQ_ASSERT(v1 == (end < info->vocab ? end : info->vocab));
+    PTQ_TRY(ptq_bf16_apply(mul, n, hn, head->slices[v0 / PTQ_HEAD_SLICE],
+                           logits, err));
+  } else {
+    ptq_sgemm_nt(n, v1 - v0, d, 1.0F, hn, d, head->weight + v0 * d, d, 0.0F,
+                 logits, v1 - v0);
+  }
   if (head->bias != NULL) add_rows(head->bias + v0, n, v1 - v0, logits);
   if (info->logit_cap > 0.0)
     ptq_vec_soft_cap((float)info->logit_cap, n * (v1 - v0), logits);
+done:
+  return rc;
 }
 
 /* Pairs of a token and one that it sees: itself and those before it, or the

@@ -213,7 +213,17 @@ void ptq_model_close(ptq_model *m) {
   if (m == NULL) return;
   ptq_config_close(m->config);
   ptq_weights_close(m->weights);
+  ptq_multiplier_free(m->mul);
   ptq_free(m);
+}
+
+ptq_status ptq_model_set_compute(ptq_model *m, ptq_compute compute,
+                                 ptq_err *err) {
+  ptq_multiplier_free(m->mul);
+  m->mul = NULL;
+  m->info.compute = compute;
+  return compute == PTQ_COMPUTE_BF16 ? ptq_multiplier_create(&m->mul, err)
+                                     : PTQ_OK;
 }
 
 const ptq_model_info *ptq_model_get_info(const ptq_model *m) {

@@ -5,6 +5,7 @@
 #include "model_private.h"
 #include "ptq/base/check.h"
 #include "ptq/base/mem.h"
+#include "ptq/model/forward.h"
 #include "ptq/num/blas.h"
 #include "ptq/num/vec.h"
 
@@ -80,6 +81,10 @@ static ptq_status load_linear(const ptq_model *m, int64_t block, ptq_role role,
     PTQ_TRY(read_transposed(m, name, l->out, l->in, l->weight, err));
   else
     PTQ_TRY(read_named(m, name, l->weight, err));
+  if (m->mul != NULL) {
+    PTQ_TRY(ptq_packed_create(m->mul, l->out, l->in, &l->packed, err));
+    PTQ_TRY(ptq_packed_set(l->packed, m->mul, l->weight, err));
+  }
   if (!m->info.has_bias[role]) return PTQ_OK;
   ptq_name_inner(m, block, m->arch->roles[role], PTQ_PART_BIAS, name);
   l->bias = take(l->out, at);
@@ -132,6 +137,7 @@ done:
 }
 
 void ptq_block_release(ptq_block *b) {
+  for (int r = 0; r < PTQ_ROLE_COUNT; r++) ptq_packed_free(b->linear[r].packed);
   ptq_free(b->memory);
   *b = (ptq_block){0};
 }
@@ -213,6 +219,26 @@ void ptq_embedding_release(ptq_embedding *e) {
   *e = (ptq_embedding){0};
 }
 
+/* The head's weights as bf16 products take them, instead of float32. */
+static ptq_status pack_head(const ptq_model *m, ptq_head *h, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t v = m->info.vocab, d = m->info.d_model;
+  const int64_t n = (v + PTQ_HEAD_SLICE - 1) / PTQ_HEAD_SLICE;
+  PTQ_TRY(ptq_alloc(&h->slices, n, sizeof *h->slices, "head", err));
+  h->n_slices = n;
+  for (int64_t i = 0; i < n; i++) {
+    const int64_t from = i * PTQ_HEAD_SLICE, left = v - from;
+    PTQ_TRY(ptq_packed_create(m->mul,
+                              left < PTQ_HEAD_SLICE ? left : PTQ_HEAD_SLICE, d,
+                              &h->slices[i], err));
+    PTQ_TRY(ptq_packed_set(h->slices[i], m->mul, h->weight + from * d, err));
+  }
+  ptq_free(h->weight);
+  h->weight = NULL;
+done:
+  return rc;
+}
+
 ptq_status ptq_model_load_head(ptq_model *m, ptq_head *out, ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
   ptq_status rc = PTQ_OK;
@@ -225,6 +251,7 @@ ptq_status ptq_model_load_head(ptq_model *m, ptq_head *out, ptq_err *err) {
     ptq_name_head(m, PTQ_PART_WEIGHT, name);
   PTQ_TRY(
       load_vocabulary(m, name, m->arch->project_out, true, &out->weight, err));
+  if (m->mul != NULL) PTQ_TRY(pack_head(m, out, err));
   if (!info->head_bias) goto done;
   PTQ_TRY(ptq_alloc(&out->bias, info->vocab, sizeof(float), "head", err));
   ptq_name_head(m, PTQ_PART_BIAS, name);
@@ -237,6 +264,8 @@ done:
 void ptq_head_release(ptq_head *h) {
   ptq_free(h->norm.w);
   ptq_free(h->weight);
+  for (int64_t i = 0; i < h->n_slices; i++) ptq_packed_free(h->slices[i]);
+  ptq_free(h->slices);
   ptq_free(h->bias);
   *h = (ptq_head){0};
 }

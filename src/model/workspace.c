@@ -33,6 +33,28 @@ static float *take(float *base, int64_t *at, int64_t n) {
   return p;
 }
 
+static ptq_bf16 *take16(float *base, int64_t *at, int64_t n) {
+  return (ptq_bf16 *)take(base, at, (n + 1) / 2);
+}
+
+static int64_t widest_site(const ptq_model_info *info) {
+  int64_t width = 0;
+  for (int s = 0; s < PTQ_SITE_COUNT; s++)
+    if (ptq_site_width(info, (ptq_site)s) > width)
+      width = ptq_site_width(info, (ptq_site)s);
+  return width;
+}
+
+static void lay_out_bf16(const ptq_model_info *info, int64_t n, float *base,
+                         int64_t *at, ptq_workspace *ws) {
+  const int64_t rows = tile_rows(info);
+  ws->seen = take(base, at, n * widest_site(info));
+  ws->k16 = take16(base, at, n * info->d_head);
+  ws->v16 = take16(base, at, n * info->d_head);
+  ws->tile_q16 = take16(base, at, rows * info->d_head);
+  ws->tile_p16 = take16(base, at, rows * PTQ_KEY_TILE);
+}
+
 static void lay_out_mlp(const ptq_model_info *info, int64_t n, float *base,
                         int64_t *at, ptq_workspace *ws) {
   if (info->fused_gate_up)
@@ -64,6 +86,7 @@ static int64_t lay_out(const ptq_model_info *info, int64_t n, float *base,
   ws->tile_s = take(base, &at, rows * PTQ_KEY_TILE);
   ws->tile_o = take(base, &at, rows * info->d_head);
   ws->tile_max = take(base, &at, rows);
+  if (info->compute == PTQ_COMPUTE_BF16) lay_out_bf16(info, n, base, &at, ws);
   return at;
 }
 
@@ -150,6 +173,8 @@ ptq_status ptq_workspace_create(const ptq_model_info *info, int64_t max_tokens,
   PTQ_TRY(ptq_alloc(&ws->tile_sum, tile_rows(info), sizeof(double),
                     "attention sums", err));
   (void)lay_out(info, max_tokens, ws->memory, ws);
+  if (info->compute == PTQ_COMPUTE_BF16)
+    PTQ_TRY(ptq_multiplier_create(&ws->mul, err));
   for (int s = 0; s < PTQ_ROPE_SETS; s++)
     if (ws->turns[s].cosines != NULL)
       fill_turns(info, &info->rope[s], max_tokens, &ws->turns[s]);
@@ -165,11 +190,28 @@ void ptq_workspace_free(ptq_workspace *ws) {
   if (ws == NULL) return;
   ptq_free(ws->memory);
   ptq_free(ws->tile_sum);
+  ptq_multiplier_free(ws->mul);
   ptq_free(ws);
+}
+
+/* A multiplier's operands: the rows of a product, or the weights at hand. */
+static int64_t multiplier_bytes(const ptq_model_info *info,
+                                int64_t max_tokens) {
+  int64_t most = max_tokens * widest_site(info);
+  for (int r = 0; r < PTQ_ROLE_COUNT; r++) {
+    const int64_t size = ptq_role_present(info, (ptq_role)r)
+                             ? ptq_role_outputs(info, (ptq_role)r) *
+                                   ptq_role_inputs(info, (ptq_role)r)
+                             : 0;
+    if (size > most) most = size;
+  }
+  return ptq_multiplier_bytes(most);
 }
 
 int64_t ptq_workspace_bytes(const ptq_model_info *info, int64_t max_tokens) {
   ptq_workspace ws;
-  return lay_out(info, max_tokens, NULL, &ws) * (int64_t)sizeof(float) +
-         tile_rows(info) * (int64_t)sizeof(double) + (int64_t)sizeof ws;
+  int64_t bytes = lay_out(info, max_tokens, NULL, &ws) * (int64_t)sizeof(float);
+  if (info->compute == PTQ_COMPUTE_BF16)
+    bytes += multiplier_bytes(info, max_tokens);
+  return bytes + tile_rows(info) * (int64_t)sizeof(double) + (int64_t)sizeof ws;
 }

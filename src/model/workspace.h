@@ -44,6 +44,12 @@ struct ptq_workspace {
   float *tile_o;    /* [rows, d_head] */
   float *tile_max;  /* [rows] largest score so far */
   double *tile_sum; /* owned; [rows] sum of exp(score - largest) so far */
+  /* Where products take bfloat16; else NULL. */
+  ptq_multiplier *mul; /* owned */
+  float *seen;         /* [max_tokens, widest site] what hooks see */
+  ptq_bf16 *k16, *v16; /* [max_tokens, d_head] keys and values of one head */
+  ptq_bf16 *tile_q16;  /* [rows, d_head] */
+  ptq_bf16 *tile_p16;  /* [rows, PTQ_KEY_TILE] probabilities */
 };
 
 /** Where queries, keys and values of a window of n tokens stand in ws->qkv. */
@@ -59,7 +65,7 @@ void ptq_norm_rows(const ptq_model_info *info, const ptq_norm *norm,
  * and ws->v, which are rotated on the way (k in place). `flags` are the
  * block's.
  */
-void ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
-                   ptq_workspace *ws);
+ptq_status ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
+                         ptq_workspace *ws, ptq_err *err);
 
 #endif /* PTQ_MODEL_WORKSPACE_H */

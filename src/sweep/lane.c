@@ -205,16 +205,20 @@ static ptq_status quantize_site(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
                                 ptq_workspace *ws, ptq_site site,
                                 const ptq_collected *c, ptq_factor_cache *cache,
                                 ptq_err *err) {
-  site_work work = {
-      .probe = {.r = r, .ws = ws, .error = b->error, .site = site}};
+  site_work work = {.probe = {.r = r,
+                              .ws = ws,
+                              .error = b->error,
+                              .packed = b->packed,
+                              .site = site}};
   work.loss =
       (ptq_module_loss){.ctx = &work.probe, .eval = ptq_module_probe_eval};
   lay_out(l, r, b, site, c, cache, &work);
-  const ptq_status rc =
+  ptq_status rc =
       ptq_method_quantize_site(l->method, work.in, work.out, work.n, err);
   for (int i = 0; i < work.n && rc == PTQ_OK; i++) {
     const ptq_role role = work.role[i];
-    b->block.linear[role].weight = b->role_weights[role];
+    rc = ptq_linear_replace(&b->block.linear[role], b->role_weights[role],
+                            b->packed[role], ws, err);
     record_layer(l, r, b, role, &work.out[i]);
   }
   return rc;

@@ -34,6 +34,8 @@ typedef struct ptq_workbench {
                       weights point to it or into `weights` */
   float *weights;  /* owned; quantized weights of a block */
   float *role_weights[PTQ_ROLE_COUNT]; /* into weights */
+  ptq_packed *packed[PTQ_ROLE_COUNT];  /* owned; the same as bf16 products take
+                                          them; NULL in float32 */
   float *error;                        /* owned; largest [out, in] */
   int16_t *codes;           /* owned; [out, in] of the largest site's layers */
   ptq_group_params *params; /* owned; [out, groups] of the same */

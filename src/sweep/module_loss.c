@@ -57,7 +57,8 @@ ptq_status ptq_module_probe_eval(void *probe, float *const *w, double *loss,
   for (int role = 0, i = 0; role < PTQ_ROLE_COUNT; role++)
     if (ptq_role_site((ptq_role)role) == p->site &&
         block.linear[role].weight != NULL)
-      block.linear[role].weight = w[i++];
+      PTQ_TRY(ptq_linear_replace(&block.linear[role], w[i++], p->packed[role],
+                                 p->ws, err));
   compared c = {.role =
                     p->site == PTQ_SITE_ATTN_IN ? PTQ_ROLE_O : PTQ_ROLE_DOWN};
   const ptq_forward_hook hook = {.ctx = &c, .output = compare};

@@ -27,6 +27,22 @@ static block_sizes measure(const ptq_model_info *info, int64_t smallest_group) {
   return s;
 }
 
+static ptq_status open_packed(ptq_workbench *b, const ptq_model_info *info,
+                              ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_multiplier *mul = NULL;
+  if (info->compute != PTQ_COMPUTE_BF16) return PTQ_OK;
+  PTQ_TRY(ptq_multiplier_create(&mul, err));
+  for (int role = 0; role < PTQ_ROLE_COUNT; role++)
+    if (ptq_role_present(info, (ptq_role)role))
+      PTQ_TRY(ptq_packed_create(mul, ptq_role_outputs(info, (ptq_role)role),
+                                ptq_role_inputs(info, (ptq_role)role),
+                                &b->packed[role], err));
+done:
+  ptq_multiplier_free(mul);
+  return rc;
+}
+
 ptq_status ptq_workbench_open(ptq_workbench *b, const ptq_setup *setup,
                               int64_t smallest_group, bool sequential,
                               unsigned own_needs, ptq_err *err) {
@@ -55,6 +71,7 @@ ptq_status ptq_workbench_open(ptq_workbench *b, const ptq_setup *setup,
     at += ptq_role_outputs(info, (ptq_role)role) *
           ptq_role_inputs(info, (ptq_role)role);
   }
+  PTQ_TRY(open_packed(b, info, err));
   if (sequential)
     PTQ_TRY(ptq_collected_open(&b->inputs, info, own_needs, setup->calib.length,
                                err));
@@ -73,6 +90,8 @@ void ptq_workbench_close(ptq_workbench *b) {
   ptq_free(b->hidden);
   for (int site = 0; site < PTQ_SITE_COUNT; site++) ptq_free(b->fold[site]);
   ptq_free(b->divisor);
+  for (int role = 0; role < PTQ_ROLE_COUNT; role++)
+    ptq_packed_free(b->packed[role]);
   ptq_collected_close(&b->inputs);
   ptq_factor_cache_free(b->shared);
   ptq_factor_cache_free(b->own);

@@ -16,6 +16,7 @@
 
 #include "ptq/base/hash.h"
 #include "ptq/base/status.h"
+#include "ptq/num/bf16.h"
 
 /** A linear layer's place in its block: a layer is what one tensor of the
  * checkpoint holds, so families that fuse projections have fewer, larger
@@ -157,6 +158,8 @@ typedef struct ptq_model_info {
   int64_t params_quantizable;          /* weights of the blocks' linears */
   double bits_unquantized; /* storage of everything else, as stored */
   bool dequantized;        /* config says provenance "dequantized" */
+  ptq_compute compute;     /* of the products; not the checkpoint's:
+                              ptq_model_set_compute */
 } ptq_model_info;
 
 /** Row i of the architecture table: config.json's model_type and the
@@ -175,6 +178,11 @@ typedef struct ptq_model ptq_model;
  */
 ptq_status ptq_model_open(const char *dir, ptq_model **out, ptq_err *err);
 void ptq_model_close(ptq_model *m);
+/** The arithmetic of the forward pass's products, float32 unless set: before
+ * blocks or head are loaded, which hold their weights as products take them,
+ * and after ptq_bf16_init where it is bf16. */
+ptq_status ptq_model_set_compute(ptq_model *m, ptq_compute compute,
+                                 ptq_err *err);
 const ptq_model_info *ptq_model_get_info(const ptq_model *m); /* borrowed */
 
 /** XXH3-128 over config.json and every weight file's contents (reads them
@@ -200,6 +208,8 @@ int64_t ptq_norm_width(const ptq_model_info *info, ptq_norm_place place);
 typedef struct ptq_linear {
   float *weight; /* owned by the block; [out, in] row-major; NULL if absent */
   float *bias;   /* owned by the block; [out]; NULL if none */
+  ptq_packed *packed; /* owned by the block; weight as bf16 products take it;
+                         NULL in float32 */
   int64_t out, in;
 } ptq_linear;
 
@@ -244,8 +254,10 @@ ptq_status ptq_embed(const ptq_model_info *info, const ptq_embedding *e,
 typedef struct ptq_head {
   ptq_norm norm; /* owned; PTQ_NORM_FINAL */
   float *weight; /* owned; [vocab, d_model] (a copy when tied), projected where
-                    d_embed differs */
-  float *bias;   /* owned; [vocab] or NULL */
+                    d_embed differs; NULL in bf16 */
+  ptq_packed **slices; /* owned; of PTQ_HEAD_SLICE rows; NULL in float32 */
+  int64_t n_slices;
+  float *bias; /* owned; [vocab] or NULL */
 } ptq_head;
 ptq_status ptq_model_load_head(ptq_model *m, ptq_head *out, ptq_err *err);
 void ptq_head_release(ptq_head *h);

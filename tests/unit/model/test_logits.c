@@ -64,7 +64,7 @@ static float *forward(ptq_model *m, const uint32_t *ids, int64_t n) {
   float *part = block(n * slice, sizeof *part);
   for (int64_t v = 0; v < info->vocab; v += slice) {
     const int64_t w = info->vocab - v < slice ? info->vocab - v : slice;
-    ptq_head_logits(info, &head, h, n, v, v + w, part);
+    MUST(ptq_head_logits(info, &head, NULL, h, n, v, v + w, part, &e_));
     for (int64_t i = 0; i < n; i++)
       memcpy(logits + i * info->vocab + v, part + i * w,
              (size_t)w * sizeof *part);
