@@ -255,9 +255,9 @@ static ptq_status prepare(sweep_run *r, const ptq_args *args,
   r->usage = rc == PTQ_E_ARG;
   PTQ_TRY(ptq_agree(r->comm, rc, err));
   PTQ_TRY(open_study(r, args, err));
-  PTQ_TRY(ptq_agree(r->comm, ptq_selfcheck(err), err));
+  PTQ_TRY(ptq_agree(r->comm, ptq_selfcheck(r->study.spec.compute, err), err));
   PTQ_TRY(ptq_provenance_collect(r->comm, args, r->study.spec.path,
-                                 &r->provenance, err));
+                                 r->study.numerics, &r->provenance, err));
   rc = ptq_journal_open(ptq_args_get(args, "log"), r->rank, &r->journal, err);
   ptq_journal_text(&r->journal, "start", "command",
                    ptq_text_str(&r->provenance.command_line));

@@ -17,10 +17,12 @@
 #include "ptq/record/rows.h"
 
 /** What this program writes. Grows when a column or dataset is added; stores
- * of lower schemas are read, and what they lack is empty, NaN or 0.
+ * of lower schemas are read, and what they lack is empty, NaN or 0, or what
+ * the list says.
  *   1  the first
- *   2  attempts: deaths */
-enum { PTQ_H5_SCHEMA = 2 };
+ *   2  attempts: deaths
+ *   3  points, models: compute (which was f32) */
+enum { PTQ_H5_SCHEMA = 3 };
 
 /** Stop HDF5 from printing; called before anything else here. */
 void ptq_h5_quiet(void);

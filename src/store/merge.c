@@ -44,6 +44,7 @@ static void model_config(const ptq_model_row *m, ptq_hash *h) {
   ptq_hash_text(h, m->calibration);
   ptq_hash_text(h, m->selection);
   ptq_hash_text(h, m->evaluation);
+  ptq_hash_text(h, m->compute);
 }
 
 static void point_config(const ptq_source *s, int64_t i, ptq_hash *h) {

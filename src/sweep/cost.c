@@ -15,6 +15,7 @@
 #define POINT_OVERHEAD 5e8    /* 10 ms: bootstrap, writing the rows */
 #define BATCH_OVERHEAD 2.5e9  /* 50 ms: opening files, cutting windows */
 #define EIGEN_FLOPS    8.0    /* times d^3: dsyevr, eigenvalues only */
+#define BF16_FLOPS     0.5    /* a FLOP of bfloat16, where the CPU has it */
 /* clang-format on */
 
 ptq_rates ptq_rates_default(void) {
@@ -40,15 +41,22 @@ static double element_flops(const ptq_model_info *info, double n) {
   return ELEMENT_FLOPS * n * (double)info->n_blocks * (widths + attention);
 }
 
+/* What a FLOP of the forward pass's products counts. */
+static double product_flops(const ptq_model_info *info) {
+  return info->compute == PTQ_COMPUTE_BF16 && ptq_bf16_is_fast() ? BF16_FLOPS
+                                                                 : 1.0;
+}
+
 /* Every window of a text through every block. */
 static double pass_flops(const ptq_model_info *info, const ptq_text_spec *t) {
-  return (double)t->windows * (ptq_forward_flops(info, t->length, false) +
-                               element_flops(info, (double)t->length));
+  return (double)t->windows *
+         (ptq_forward_flops(info, t->length, false) * product_flops(info) +
+          element_flops(info, (double)t->length));
 }
 
 static double head_flops(const ptq_model_info *info, const ptq_text_spec *t) {
   return tokens(t) * (double)info->vocab *
-         (2.0 * (double)info->d_model + LOGIT_FLOPS);
+         (2.0 * (double)info->d_model * product_flops(info) + LOGIT_FLOPS);
 }
 
 /* Linear layers of a block that take their input at a site. */
@@ -80,7 +88,8 @@ static double collect_flops(const ptq_model_info *info, const ptq_text_spec *t,
   double left_out = 0.0;
   for (int s = (int)last; s < PTQ_SITE_COUNT; s++)
     left_out += site_flops(info, (ptq_site)s);
-  const double skipped = tokens(t) * (double)info->n_blocks * left_out;
+  const double skipped =
+      tokens(t) * (double)info->n_blocks * left_out * product_flops(info);
   return pass_flops(info, t) - skipped + moment_flops(info, t, last);
 }
 

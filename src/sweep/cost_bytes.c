@@ -21,12 +21,13 @@ enum {
 
 /* Sizes of a model that several terms share, in elements. */
 typedef struct sizes {
-  int64_t weights;             /* linear layers of a block */
-  int64_t largest;             /* largest of them */
-  int64_t site;                /* those of the largest site together */
-  int64_t outputs;             /* of a block's linear layers, a token */
-  int64_t squares;             /* sum over sites of width^2 */
-  int64_t widest_square;       /* largest width^2 */
+  int64_t weights;       /* linear layers of a block */
+  int64_t packed;        /* bytes of the same as bf16 products take them */
+  int64_t largest;       /* largest of them */
+  int64_t site;          /* those of the largest site together */
+  int64_t outputs;       /* of a block's linear layers, a token */
+  int64_t squares;       /* sum over sites of width^2 */
+  int64_t widest_square; /* largest width^2 */
   int64_t calib, select, eval; /* hidden states of the texts */
   int64_t select_tokens, eval_tokens, longest;
 } sizes;
@@ -48,6 +49,8 @@ static sizes measure(const ptq_grid *g, int64_t subject) {
     const int64_t out = ptq_role_outputs(info, (ptq_role)role);
     const int64_t n = out * ptq_role_inputs(info, (ptq_role)role);
     s.weights += n;
+    if (info->compute == PTQ_COMPUTE_BF16)
+      s.packed += ptq_packed_bytes(out, ptq_role_inputs(info, (ptq_role)role));
     s.largest = larger(s.largest, n);
     s.outputs += out;
     int64_t *site = &at_site[ptq_role_site((ptq_role)role)];
@@ -71,7 +74,13 @@ static sizes measure(const ptq_grid *g, int64_t subject) {
 /* Embedding while the streams start, head while they are scored: never both,
  * and positions count with the embedding. */
 static int64_t vocabulary_bytes(const ptq_model_info *info) {
-  return FLOAT * info->d_model * (info->vocab + ptq_position_rows(info));
+  const int64_t embedding =
+      FLOAT * info->d_model * (info->vocab + ptq_position_rows(info));
+  if (info->compute == PTQ_COMPUTE_F32) return embedding;
+  /* The head while it is packed. */
+  const int64_t head = FLOAT * info->d_model * info->vocab +
+                       ptq_packed_bytes(info->vocab, info->d_model);
+  return larger(embedding, head);
 }
 
 void ptq_load_add(ptq_load *l, const ptq_grid *g, int64_t point) {
@@ -136,7 +145,7 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
                             FLOAT * (s.calib + s.select + s.eval) +
                             s.squares * (DOUBLE + FLOAT + FLOAT + FLOAT) +
                             FLOAT * s.select_tokens * s.outputs +
-                            FLOAT * s.largest;
+                            FLOAT * s.largest + s.packed;
   /* The workbench: quantized weights, error, codes, parameters (at most one
    * pair of floats a weight), hidden states, and inside a method a copy of the
    * weights in double and their feedback, H in the making, and factors. */
@@ -144,7 +153,7 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
       FLOAT * (s.weights + s.largest) + 2 * s.site + 8 * s.site +
       (DOUBLE + FLOAT) * s.largest + FLOAT * s.longest * info->d_model +
       FLOAT * (3 * info->d_model + 4 * info->d_ff) + DOUBLE * s.widest_square +
-      factor_sets(l) * DOUBLE * s.squares + (int64_t)l->method_bytes;
+      factor_sets(l) * DOUBLE * s.squares + (int64_t)l->method_bytes + s.packed;
   /* A point: streams, layer rows, scores a window, KL a position. */
   const int64_t point =
       FLOAT * (s.select + s.eval) +
@@ -164,8 +173,9 @@ int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject) {
   const ptq_model_info *info = &sub->info;
   const sizes s = measure(g, subject);
   int64_t bytes =
-      BASE_BYTES + FLOAT * (s.weights + 4 * info->d_model) + FLOAT * s.eval +
-      ptq_workspace_bytes(info, s.longest) + vocabulary_bytes(info) +
+      BASE_BYTES + FLOAT * (s.weights + 4 * info->d_model) + s.packed +
+      FLOAT * s.eval + ptq_workspace_bytes(info, s.longest) +
+      vocabulary_bytes(info) +
       ptq_scorer_bytes(info, g->spec->evaluations[sub->evaluation].length, 0);
   /* Two moments a site; H and the eigenvalue solver's copy. */
   if (g->spec->spectra == PTQ_SPECTRA_FULL)

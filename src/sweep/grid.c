@@ -74,6 +74,7 @@ static ptq_status add_subjects(ptq_grid *g, int64_t model, ptq_err *err) {
       ptq_subject *s = &g->subjects[g->n_subjects++];
       *s = (ptq_subject){
           .model = model, .calibration = c, .evaluation = e, .info = *info};
+      s->info.compute = spec->compute;
       (void)ptq_text_copy(s->family, sizeof s->family,
                           m->family[0] != '\0' ? m->family : info->arch);
     }

@@ -124,11 +124,25 @@ static ptq_status read_measure(const ptq_spec_source *src,
                        "spectra must be 'full' or 'off', got '%s'", text);
 }
 
+static ptq_status read_compute(const ptq_spec_source *src,
+                               const ptq_yaml_node *node, ptq_spec *out,
+                               ptq_err *err) {
+  out->compute = PTQ_COMPUTE_F32;
+  if (node == NULL || (node->kind == PTQ_YAML_SCALAR &&
+                       ptq_compute_parse(node->text, &out->compute)))
+    return PTQ_OK;
+  return PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
+                       "compute must be 'f32' or 'bf16', got '%s'",
+                       node->kind == PTQ_YAML_SCALAR ? node->text
+                       : node->kind == PTQ_YAML_LIST ? "a list"
+                                                     : "a mapping");
+}
+
 static ptq_status read_root(const ptq_spec_source *src,
                             const ptq_yaml_node *root, ptq_spec *out,
                             ptq_err *err) {
-  static const char *const known[] = {"name",    "models",  "data", "grid",
-                                      "exclude", "measure", NULL};
+  static const char *const known[] = {"name",    "models",  "data",    "grid",
+                                      "exclude", "measure", "compute", NULL};
   ptq_status rc = PTQ_OK;
   PTQ_TRY(ptq_spec_check_map(src, root, "a sweep file", known, err));
   const ptq_yaml_node *models = NULL, *data = NULL, *grid = NULL;
@@ -141,6 +155,7 @@ static ptq_status read_root(const ptq_spec_source *src,
   PTQ_TRY(ptq_spec_read_grid(src, grid, out, err));
   PTQ_TRY(ptq_spec_read_excludes(src, ptq_yaml_get(root, "exclude"), out, err));
   PTQ_TRY(read_measure(src, ptq_yaml_get(root, "measure"), out, err));
+  PTQ_TRY(read_compute(src, ptq_yaml_get(root, "compute"), out, err));
 done:
   return rc;
 }

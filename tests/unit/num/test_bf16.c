@@ -10,12 +10,14 @@
 #include <dirent.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ptq/base/mem.h"
 #include "ptq/base/rng.h"
 #include "ptq/num/bf16.h"
 #include "ptq/num/blas.h"
+#include "ptq/num/numerics.h"
 #include "ptq/num/vec.h"
 
 static ptq_err e_;
@@ -206,6 +208,21 @@ static void a_product_runs_in_its_thread_alone(void **state) {
   release(&p);
 }
 
+static void numerics_tell_what_multiplies(void **state) {
+  (void)state;
+  char f32[PTQ_NUMERICS_MAX], bf16[PTQ_NUMERICS_MAX];
+  ptq_numerics_text(PTQ_COMPUTE_F32, f32);
+  ptq_numerics_text(PTQ_COMPUTE_BF16, bf16);
+  assert_null(strstr(f32, "bf16"));
+  assert_memory_equal(f32, bf16, strlen(f32));
+  assert_non_null(strstr(bf16, ptq_bf16_name()));
+  const char *isa = getenv("ONEDNN_MAX_CPU_ISA");
+  if (isa != NULL && strcmp(isa, "AVX512_CORE") == 0) {
+    assert_false(ptq_bf16_is_fast());
+    assert_string_equal(ptq_bf16_name(), "openblas");
+  }
+}
+
 static void names_and_arithmetics_belong_together(void **state) {
   (void)state;
   for (int c = 0; c < PTQ_COMPUTE_COUNT; c++) {
@@ -240,6 +257,7 @@ int main(void) {
       cmocka_unit_test(shapes_may_be_many),
       cmocka_unit_test(bits_depend_on_nothing_else),
       cmocka_unit_test(a_product_runs_in_its_thread_alone),
+      cmocka_unit_test(numerics_tell_what_multiplies),
       cmocka_unit_test(names_and_arithmetics_belong_together),
   };
   return cmocka_run_group_tests_name("num/bf16", tests, open_multiplier,
