@@ -16,7 +16,8 @@ usage: ./run.sh [COMMAND]
   sweep SPEC [OPTIONS]   prepare tokens, run SPEC under mpirun on all cores;
                          OPTIONS go to `ptqsweep run`
   test [--all] [FILTER]  build and run the tests (--all: the long ones too)
-  bench                  measure speed as ratios in one run
+  bench [engine]         measure speed as ratios in one run; or the sweep
+                         engine alone: scheduling, store, predictions
   parity [--wikitext D] [--gptq D] [--microxcaling D]
                          compare live with transformers and the references
   clean                  remove what was built and cached
@@ -282,7 +283,9 @@ case ${1:-} in
   build) do_build; say "built $program" ;;
   sweep) shift; do_build; do_sweep "$@" ;;
   test) shift; do_test "$@" ;;
-  bench) shift; do_build; exec bash "$top/tests/bench/run.sh" "$build" "$@" ;;
+  bench) shift; do_build; do_python
+    export PTQ_PYTHON="$venv/bin/python"  # for tokens
+    exec bash "$top/tests/bench/run.sh" "$build" "$@" ;;
   parity) shift; do_build; do_python
     export PTQ_PYTHON="$venv/bin/python"  # for tokens
     exec bash "$top/tests/parity/run.sh" "$build" "$@" ;;

@@ -42,10 +42,9 @@ static int64_t draw(const ptq_fit *fit, const ptq_frame *frame, ptq_rng *rng,
     const int c = (int)ptq_rng_below(rng, (uint64_t)m->n_clusters);
     const char *name = NULL; /* of the cluster drawn */
     for (int64_t i = 0; i < m->n && name == NULL; i++)
-      if (m->cluster[i] == c) name = m->obs[i]->point->model;
+      if (m->cluster[i] == c) name = m->obs[i]->run;
     for (int64_t i = 0; i < frame->n; i++)
-      if (strcmp(frame->obs[i].point->model, name) == 0)
-        out[n++] = &frame->obs[i];
+      if (strcmp(frame->obs[i].run, name) == 0) out[n++] = &frame->obs[i];
   }
   return n;
 }

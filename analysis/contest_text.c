@@ -23,6 +23,7 @@ static void table(const ptq_contest *c, int s, ptq_text *out) {
   bool outside = false;
   for (int i = 0; i < c->n; i++)
     if (s < c->entry[i].n_splits) n_groups = c->entry[i].splits[s].n_groups;
+  if (split->held && n_groups == 0) return;
   ptq_text_addf(out, "  %s", split->name);
   if (n_groups < split->least) {
     ptq_text_addf(out, ": needs %d, the store has %lld\n", split->least,

@@ -111,7 +111,7 @@ static ptq_status read_points(problem *s, const ptq_obs *const *obs, int64_t n,
   PTQ_TRY(ptq_alloc(&s->c, n, sizeof *s->c, "censoring", err));
   PTQ_TRY(ptq_alloc(&s->cluster, n, sizeof *s->cluster, "clusters", err));
   for (int64_t i = 0; i < n; i++) {
-    if (obs[i]->use != PTQ_USE_OK && obs[i]->use != PTQ_USE_COLLAPSED) continue;
+    if (!ptq_obs_learned(obs[i])) continue;
     double *x = s->x + s->n * PTQ_CURVE_COVARIATES;
     bool whole = response(s->curve, obs[i], &s->y[s->n], &s->c[s->n]);
     for (int j = 0; j < n_features; j++) {
@@ -124,7 +124,7 @@ static ptq_status read_points(problem *s, const ptq_obs *const *obs, int64_t n,
     }
     out->n_left += s->c[s->n] == PTQ_CENSORED_LEFT;
     out->n_right += s->c[s->n] == PTQ_CENSORED_RIGHT;
-    PTQ_TRY(number_model(s, obs[i]->point->model, s->n, err));
+    PTQ_TRY(number_model(s, obs[i]->run, s->n, err));
     s->n++;
   }
   out->n = s->n;

@@ -18,15 +18,17 @@ const char *ptq_tier_name(ptq_tier tier) {
   return names[tier];
 }
 
+/* Of a mixture the mean over its weights; 0: not known. */
+static double name_bits(const ptq_obs *o) {
+  const double storage = o->point->bits_per_weight;
+  if (!ptq_obs_is_mixed(o))
+    return ptq_name_bits(o->point->dtype,
+                         isfinite(storage) ? rint(storage) : 0);
+  return isfinite(o->layers.bits) ? o->layers.bits : ptq_name_bits("", storage);
+}
+
 int ptq_nominal_bits(const ptq_obs *o) {
-  for (const char *c = o->point->dtype; *c != '\0' && *c != ':'; c++)
-    if (*c >= '0' && *c <= '9') {
-      const long bits = strtol(c, NULL, 10);
-      if (bits >= 1 && bits <= 16) return (int)bits;
-      break;
-    }
-  const double b = o->point->bits_per_weight;
-  return b >= 0.5 && b < 16.5 ? (int)lround(b) : 0;
+  return (int)lround(name_bits(o));
 }
 
 static double row_width(const ptq_model_row *m) {
@@ -39,6 +41,11 @@ static double row_width(const ptq_model_row *m) {
 }
 
 double ptq_effective_group(const ptq_obs *o) {
+  if (ptq_obs_is_mixed(o) && isfinite(o->layers.row_share)) {
+    const double rows = o->layers.row_share;
+    return exp((1.0 - rows) * o->layers.log_group +
+               (rows > 0.0 ? rows * log(row_width(o->model)) : 0.0));
+  }
   if (o->point->group > 0) return (double)o->point->group;
   if (o->point->group < 0) return row_width(o->model);
   return o->n_layers > 0
@@ -69,20 +76,38 @@ MODEL_NUMBER(n_heads)
 MODEL_NUMBER(n_kv_heads)
 MODEL_NUMBER(calib_tokens)
 
-/* A number among the model's covariates "k=v,...", NaN if it is not there. */
-double ptq_covariate(const ptq_model_row *m, const char *name) {
+/* The value of `name` among the covariates "k=v,...", *len characters; NULL
+ * if it is not there. */
+static const char *find_covariate(const ptq_model_row *m, const char *name,
+                                  size_t *len) {
   const size_t n = strlen(name);
-  for (const char *at = m->covariates; *at != '\0';) {
-    const size_t len = strcspn(at, ",");
-    if (len > n && strncmp(at, name, n) == 0 && at[n] == '=') {
-      char *end = NULL;
-      const double v = strtod(at + n + 1, &end);
-      return end == at + len ? v : (double)NAN;
+  for (const char *at = m->covariates; *at != '\0'; at += *at == ',') {
+    *len = strcspn(at, ",");
+    if (*len > n && strncmp(at, name, n) == 0 && at[n] == '=') {
+      *len -= n + 1;
+      return at + n + 1;
     }
-    at += len;
-    at += *at == ',';
+    at += *len;
   }
-  return (double)NAN;
+  return NULL;
+}
+
+double ptq_covariate(const ptq_model_row *m, const char *name) {
+  size_t len = 0;
+  char *end = NULL;
+  const char *at = find_covariate(m, name, &len);
+  const double v = at != NULL ? strtod(at, &end) : (double)NAN;
+  return at != NULL && end == at + len ? v : (double)NAN;
+}
+
+bool ptq_covariate_text(const ptq_model_row *m, const char *name, char *text,
+                        size_t size) {
+  size_t len = 0;
+  const char *at = find_covariate(m, name, &len);
+  if (at == NULL || len >= size) return false;
+  memcpy(text, at, len);
+  text[len] = '\0';
+  return true;
 }
 
 #define COVARIATE(name)                        \
@@ -159,7 +184,7 @@ static double get_nll_model(const ptq_obs *o) {
   return o->model->nll;
 }
 static double get_bits(const ptq_obs *o) {
-  return (double)ptq_nominal_bits(o);
+  return name_bits(o);
 }
 static double get_err_hessian(const ptq_obs *o) {
   return exp(o->log_err_hessian);
@@ -178,8 +203,8 @@ static const ptq_feature features[] = {
   {"d_model", "", "width of the residual stream", PTQ_TIER_CONFIG,
    get_d_model},
   {"vocab", "", "tokens of the vocabulary", PTQ_TIER_CONFIG, get_vocab},
-  {"bits", "bit", "width of the element as its name says", PTQ_TIER_CONFIG,
-   get_bits},
+  {"bits", "bit", "width of the element as its name says; of mixtures the mean",
+   PTQ_TIER_CONFIG, get_bits},
   {"bits_per_weight", "bit", "storage of the quantized weights over their number",
    PTQ_TIER_CONFIG, get_bits_per_weight},
   {"bits_model", "bit", "storage of the whole checkpoint", PTQ_TIER_CONFIG,
@@ -270,15 +295,8 @@ static void label_method(const ptq_obs *o, char *text, size_t size) {
 
 /* The covariate's text, "?" where the sweep file says nothing. */
 static void label_lr_state(const ptq_obs *o, char *text, size_t size) {
-  static const char name[] = "lr_state=";
-  const char *at = strstr(o->model->covariates, name);
-  while (at != NULL && at != o->model->covariates && at[-1] != ',')
-    at = strstr(at + 1, name);
-  (void)ptq_text_copy(text, size, "?");
-  if (at == NULL) return;
-  at += sizeof name - 1;
-  const size_t n = strcspn(at, ",");
-  (void)snprintf(text, size, "%.*s", (int)n, at);
+  if (!ptq_covariate_text(o->model, "lr_state", text, size))
+    (void)ptq_text_copy(text, size, "?");
 }
 
 /* The name before options and width: "mxint4:x" is mxint. */

@@ -68,7 +68,7 @@ static ptq_status choose_points(const ptq_obs *const *obs, int64_t n,
                                 ptq_fit *fit, const ptq_obs **chosen,
                                 int64_t *n_chosen, ptq_err *err) {
   for (int64_t i = 0; i < n; i++) {
-    if (obs[i]->use != PTQ_USE_OK && obs[i]->use != PTQ_USE_COLLAPSED) continue;
+    if (!ptq_obs_learned(obs[i])) continue;
     double log_dnll = NAN;
     const ptq_censoring c = ptq_obs_censoring(obs[i], &log_dnll);
     if (!fit->estimator->takes(c)) {

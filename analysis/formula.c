@@ -85,10 +85,10 @@ static ptq_status unknown(const char *word, ptq_err *err) {
   if (word[0] == '\0')
     return PTQ_FAIL(err, PTQ_E_ARG, "formula: ends where a term should be");
   return PTQ_FAIL(err, PTQ_E_ARG,
-                  "formula: unknown column '%s'%s%s%s; 'ptqsweep fit --help' "
-                  "lists the columns",
-                  word, near != NULL ? "; did you mean '" : "",
-                  near != NULL ? near : "", near != NULL ? "'" : "");
+                  "formula: unknown column '%s'%s%s%s; 'ptqsweep list "
+                  "columns' tells them",
+                  word, near != NULL ? ", did you mean '" : "",
+                  near != NULL ? near : "", near != NULL ? "'?" : "");
 }
 
 static ptq_status parse_call(lexer *lx, ptq_transform tf, ptq_part *part,

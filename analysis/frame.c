@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ptq/analysis/feature.h"
 #include "ptq/base/check.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/rng.h"
@@ -29,6 +30,11 @@ const char *ptq_use_text(ptq_use use) {
   return uses[use].text;
 }
 
+bool ptq_obs_is_mixed(const ptq_obs *o) {
+  static const char prefix[] = "mixed:";
+  return strncmp(o->point->dtype, prefix, sizeof prefix - 1) == 0;
+}
+
 /* Collapse needs the unigram model's NLL, so a point whose model's own item
  * is not finished waits as incomplete instead of entering unjudged. */
 static ptq_use classify(const ptq_obs *o, int state) {
@@ -41,6 +47,10 @@ static ptq_use classify(const ptq_obs *o, int state) {
     return PTQ_USE_INCOMPLETE;
   if (!(o->point->nll < o->model->nll_unigram)) return PTQ_USE_COLLAPSED;
   return PTQ_USE_OK;
+}
+
+bool ptq_obs_learned(const ptq_obs *o) {
+  return !o->held && (o->use == PTQ_USE_OK || o->use == PTQ_USE_COLLAPSED);
 }
 
 static int compare_twins(const void *a, const void *b) {
@@ -88,6 +98,13 @@ ptq_status ptq_frame_build(const ptq_frame_source *source, ptq_frame *out,
     ptq_model_traits_of(source->spectra, source->n_spectra, out->traits,
                         source->n_models);
   }
+  PTQ_TRY(ptq_alloc(&out->runs, source->n_models, sizeof *out->runs,
+                    "runs of models", err));
+  for (int64_t i = 0; i < source->n_models; i++)
+    if (!ptq_covariate_text(&source->models[i], "run", out->runs[i],
+                            sizeof *out->runs))
+      (void)ptq_text_copy(out->runs[i], sizeof *out->runs,
+                          source->models[i].model);
   for (int64_t i = 0; i < out->n; i++) {
     const int64_t s = source->subject[i];
     if (s < 0 || s >= source->n_models) {
@@ -102,6 +119,7 @@ ptq_status ptq_frame_build(const ptq_frame_source *source, ptq_frame *out,
                    .subject = s,
                    .layers = ptq_layer_traits_of(NULL, 0),
                    .traits = out->traits != NULL ? &out->traits[s] : NULL,
+                   .run = out->runs[s],
                    .sqnr_rtn = NAN,
                    .log_err_hessian = NAN};
     if (source->layers != NULL) {
@@ -110,8 +128,12 @@ ptq_status ptq_frame_build(const ptq_frame_source *source, ptq_frame *out,
       o->layers = ptq_layer_traits_of(source->layers + first, o->n_layers);
       o->log_err_hessian = o->layers.log_err_mean;
     }
+    char held[8];
+    o->held = ptq_covariate_text(o->model, "holdout", held, sizeof held) &&
+              strcmp(held, "true") == 0;
     o->use = classify(o, source->states[i]);
     out->count[o->use]++;
+    out->n_held += o->held;
   }
   PTQ_TRY(find_twins(out, err));
 done:
@@ -163,6 +185,7 @@ ptq_status ptq_frame_sample(const ptq_frame *f, int64_t most, uint64_t seed,
       continue;
     out->obs[out->n++] = f->obs[i];
     out->count[f->obs[i].use]++;
+    out->n_held += f->obs[i].held;
   }
   return rc;
 }
@@ -170,5 +193,6 @@ ptq_status ptq_frame_sample(const ptq_frame *f, int64_t most, uint64_t seed,
 void ptq_frame_release(ptq_frame *f) {
   ptq_free(f->obs);
   ptq_free(f->traits);
+  ptq_free(f->runs);
   *f = (ptq_frame){0};
 }

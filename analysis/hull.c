@@ -28,7 +28,7 @@ ptq_hull ptq_hull_of(const ptq_recipe *recipe, const ptq_obs *const *obs,
   if (recipe->trees != NULL) watch_names(&h, recipe->trees->features);
   if (recipe->choose) watch_names(&h, usual);
   for (int64_t i = 0; i < n; i++) {
-    if (obs[i]->use != PTQ_USE_OK && obs[i]->use != PTQ_USE_COLLAPSED) continue;
+    if (!ptq_obs_learned(obs[i])) continue;
     for (int f = 0; f < h.n; f++) {
       const double v = h.feature[f]->get(obs[i]);
       if (!isfinite(v)) continue;

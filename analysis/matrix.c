@@ -145,24 +145,31 @@ done:
 /* Numbers for the texts of a label, in order of first appearance. */
 static ptq_status number_clusters(ptq_matrix *m, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const char **models = NULL, **families = NULL;
+  const char **runs = NULL, **families = NULL;
+  const ptq_model_row **models = NULL;
   PTQ_TRY(ptq_alloc(&m->cluster, m->n, sizeof *m->cluster, "clusters", err));
+  PTQ_TRY(ptq_alloc(&runs, m->n, sizeof *runs, "runs", err));
   PTQ_TRY(ptq_alloc(&models, m->n, sizeof *models, "models", err));
   PTQ_TRY(ptq_alloc(&families, m->n, sizeof *families, "families", err));
   for (int64_t i = 0; i < m->n; i++) {
     const ptq_point_row *p = m->obs[i]->point;
+    const char *run = m->obs[i]->run;
     int c = 0;
     /* grid order keeps a model's points together: the last one is likely */
-    if (m->n_clusters > 0 && strcmp(models[m->n_clusters - 1], p->model) == 0)
+    if (m->n_clusters > 0 && strcmp(runs[m->n_clusters - 1], run) == 0)
       c = m->n_clusters - 1;
-    while (c < m->n_clusters && strcmp(models[c], p->model) != 0) c++;
-    if (c == m->n_clusters) models[m->n_clusters++] = p->model;
+    while (c < m->n_clusters && strcmp(runs[c], run) != 0) c++;
+    if (c == m->n_clusters) runs[m->n_clusters++] = run;
     m->cluster[i] = c;
+    int k = m->n_models - 1; /* likely the last one again */
+    while (k >= 0 && models[k] != m->obs[i]->model) k--;
+    if (k < 0) models[m->n_models++] = m->obs[i]->model;
     int f = 0;
     while (f < m->n_families && strcmp(families[f], p->family) != 0) f++;
     if (f == m->n_families) families[m->n_families++] = p->family;
   }
 done:
+  ptq_free(runs);
   ptq_free(models);
   ptq_free(families);
   return rc;

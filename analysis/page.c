@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "plot.h"
@@ -33,13 +34,26 @@ void ptq_html_cell(ptq_text *out, double v, int digits) {
     return;
   }
   if (isinf(v)) {
-    ptq_text_add(out, v > 0.0 ? "<td>∞</td>" : "<td>−∞</td>");
+    ptq_text_add(out, v > 0.0 ? "<td data-v=\"1e308\">∞</td>"
+                              : "<td data-v=\"-1e308\">−∞</td>");
     return;
   }
-  (void)snprintf(text, sizeof text, "%.*g", digits, v);
-  const bool negative = text[0] == '-';
-  ptq_text_addf(out, "<td>%s%s</td>", negative ? "−" : "",
-                text + (negative ? 1 : 0));
+  (void)snprintf(text, sizeof text, "%.*e", digits - 1, v);
+  const int exponent = (int)strtol(strchr(text, 'e') + 1, NULL, 10);
+  const char *sign = v < 0.0 ? "−" : "";
+  const double size = fabs(v);
+  if (v == 0.0) {
+    ptq_text_add(out, "<td>0</td>");
+  } else if (exponent >= -4 && exponent < 6) {
+    const int decimals = digits - 1 - exponent;
+    ptq_text_addf(out, "<td>%s%.*f</td>", sign, decimals > 0 ? decimals : 0,
+                  size);
+  } else {
+    *strchr(text, 'e') = '\0';
+    ptq_text_addf(out, "<td data-v=\"%.6g\">%s%s × 10<sup>%s%d</sup></td>", v,
+                  sign, text + (v < 0.0 ? 1 : 0), exponent < 0 ? "−" : "",
+                  exponent < 0 ? -exponent : exponent);
+  }
 }
 
 void ptq_html_count(ptq_text *out, int64_t n) {
@@ -61,20 +75,13 @@ static void tile(ptq_text *out, const char *value, const char *what) {
   ptq_text_add(out, "</span></li>\n");
 }
 
-static int count_dtypes(const ptq_frame *f) {
-  ptq_labels seen = {.n = 0};
-  int more = 0;
-  for (int64_t i = 0; i < f->n; i++) {
-    if (seen.n == PTQ_LABELS_MAX) {
-      more = 1;
-      break;
-    }
-    (void)ptq_label(&seen, f->obs[i].point->dtype);
-  }
-  return more ? -1 : seen.n;
+static bool any_mixed(const ptq_tally *t) {
+  for (int64_t i = 0; i < t->n; i++)
+    if (strcmp(t->row[i].format, "mixed") == 0) return true;
+  return false;
 }
 
-void ptq_page_numbers(const ptq_report *r, ptq_text *out) {
+void ptq_page_numbers(const ptq_report *r, const ptq_tally *t, ptq_text *out) {
   const ptq_frame *f = r->frame;
   char value[64];
   const int64_t done = f->count[PTQ_USE_OK] + f->count[PTQ_USE_COLLAPSED] +
@@ -92,10 +99,9 @@ void ptq_page_numbers(const ptq_report *r, ptq_text *out) {
   (void)snprintf(what, sizeof what, "models in %d %s", families.n,
                  families.n == 1 ? "family" : "families");
   tile(out, value, what);
-  const int dtypes = count_dtypes(f);
-  (void)snprintf(value, sizeof value, dtypes < 0 ? "> %d" : "%d",
-                 dtypes < 0 ? PTQ_LABELS_MAX - 1 : dtypes);
-  tile(out, value, "number formats");
+  (void)snprintf(value, sizeof value, "%lld", (long long)t->n);
+  tile(out, value,
+       any_mixed(t) ? "number formats, mixtures as one" : "number formats");
   (void)snprintf(value, sizeof value, "%lld",
                  (long long)f->count[PTQ_USE_COLLAPSED]);
   tile(out, value, "collapsed: no better than word frequencies");
@@ -112,18 +118,12 @@ void ptq_page_numbers(const ptq_report *r, ptq_text *out) {
   ptq_text_add(out, "</ul>\n");
 }
 
-static void left_out_row(ptq_text *out, const ptq_frame *f, const char *dtype) {
-  int64_t n[PTQ_USE_COUNT] = {0}, all = 0;
-  for (int64_t i = 0; i < f->n; i++)
-    if (strcmp(f->obs[i].point->dtype, dtype) == 0) {
-      n[f->obs[i].use]++;
-      all++;
-    }
+static void left_out_row(const ptq_tally_row *r, ptq_text *out) {
   ptq_text_add(out, "<tr><th scope=\"row\">");
-  ptq_html_text(out, dtype);
-  ptq_text_addf(out, "</th><td>%lld</td>", (long long)all);
+  ptq_html_text(out, r->format);
+  ptq_text_addf(out, "</th><td>%lld</td>", (long long)r->all);
   for (int u = 0; u < PTQ_USE_COUNT; u++)
-    ptq_text_addf(out, "<td>%lld</td>", (long long)n[u]);
+    ptq_text_addf(out, "<td>%lld</td>", (long long)r->count[u]);
   ptq_text_add(out, "</tr>\n");
 }
 
@@ -155,32 +155,27 @@ static void failures(const ptq_report *r, ptq_text *out) {
                   (long long)(r->frame->count[PTQ_USE_FAILED] - shown));
 }
 
-void ptq_page_left_out(const ptq_report *r, ptq_text *out) {
+void ptq_page_left_out(const ptq_report *r, const ptq_tally *t, ptq_text *out) {
   const ptq_frame *f = r->frame;
   ptq_text_add(out,
                "<h2 id=\"left-out\">What takes part</h2>\n"
                "<p>Every configuration of the sweep, by number format. Only "
                "used ones enter the law as measured; what happens to the "
                "others is said here and in the law's account, never decided "
-               "in silence.</p>\n<div class=\"scroll\"><table><thead><tr>"
+               "in silence.</p>\n<div class=\"scroll\"><table "
+               "class=\"sortable\"><thead><tr>"
                "<th class=\"t\">format</th><th>all</th>");
   for (int u = 0; u < PTQ_USE_COUNT; u++)
     ptq_text_addf(out, "<th>%s</th>", ptq_use_name((ptq_use)u));
   ptq_text_add(out, "</tr></thead><tbody>\n");
-  for (int64_t i = 0; i < f->n; i++) {
-    int64_t j = i - 1;
-    while (j >= 0 &&
-           strcmp(f->obs[j].point->dtype, f->obs[i].point->dtype) != 0)
-      j--;
-    if (j < 0) left_out_row(out, f, f->obs[i].point->dtype);
-  }
+  for (int64_t i = 0; i < t->n; i++) left_out_row(&t->row[i], out);
   ptq_text_addf(out,
-                "<tr class=\"sum\"><th scope=\"row\">all</th>"
+                "</tbody><tfoot><tr class=\"sum\"><th scope=\"row\">all</th>"
                 "<td>%lld</td>",
                 (long long)f->n);
   for (int u = 0; u < PTQ_USE_COUNT; u++)
     ptq_text_addf(out, "<td>%lld</td>", (long long)f->count[u]);
-  ptq_text_add(out, "</tr></tbody></table></div>\n<dl>\n");
+  ptq_text_add(out, "</tr></tfoot></table></div>\n<dl>\n");
   for (int u = 1; u < PTQ_USE_COUNT; u++)
     if (f->count[u] > 0)
       ptq_text_addf(out, "<dt>%s</dt><dd>%s</dd>\n", ptq_use_name((ptq_use)u),

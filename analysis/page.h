@@ -3,11 +3,14 @@
 #ifndef PTQ_ANALYSIS_PAGE_H
 #define PTQ_ANALYSIS_PAGE_H
 
+#include "ptq/analysis/mixed.h"
 #include "ptq/analysis/report.h"
+#include "ptq/analysis/tally.h"
 
 /** Escaped for HTML text and attributes; control characters become spaces. */
 void ptq_html_text(ptq_text *out, const char *text);
-/** A number in a table cell: `digits` significant ones, or a dash. */
+/** A number in a table cell: `digits` significant ones, zeros too, or a dash.
+ */
 void ptq_html_cell(ptq_text *out, double v, int digits);
 /** A count with thin spaces between thousands. */
 void ptq_html_count(ptq_text *out, int64_t n);
@@ -17,14 +20,18 @@ extern const char ptq_page_style[];
 /** Sorts tables of class sortable by a click on a column's head. */
 extern const char ptq_page_script[];
 
-void ptq_page_numbers(const ptq_report *r, ptq_text *out);
+void ptq_page_numbers(const ptq_report *r, const ptq_tally *t, ptq_text *out);
 void ptq_page_law(const ptq_report *r, ptq_text *out);
 void ptq_page_validation(const ptq_report *r, ptq_text *out);
 /** What the paper states, and whether the points show it. */
 void ptq_page_statements(const ptq_statements *s, ptq_text *out);
+/** Spread between seeds of calibration; nothing if they are no axis. */
+void ptq_page_seeds(const ptq_seeds *s, ptq_text *out);
+/** Points of mixed precision; nothing without them. */
+void ptq_page_mixed(const ptq_mixed *m, ptq_text *out);
 /** Tables of all laws under each split. */
 void ptq_page_contest(const ptq_contest *c, ptq_text *out);
-void ptq_page_left_out(const ptq_report *r, ptq_text *out);
+void ptq_page_left_out(const ptq_report *r, const ptq_tally *t, ptq_text *out);
 ptq_status ptq_page_models(const ptq_report *r, ptq_text *out, ptq_err *err);
 void ptq_page_words(ptq_text *out);
 

@@ -22,8 +22,12 @@ static void row(const ptq_entry *e, const ptq_validation *v, ptq_text *out) {
 static void table(const ptq_contest *c, int s, ptq_text *out) {
   const ptq_split *split = ptq_split_at((size_t)s);
   int shown = 0;
-  for (int i = 0; i < c->n; i++)
+  int64_t n_groups = 0;
+  for (int i = 0; i < c->n; i++) {
     shown += c->entry[i].learned && c->entry[i].splits[s].all.n > 0;
+    if (s < c->entry[i].n_splits) n_groups = c->entry[i].splits[s].n_groups;
+  }
+  if (split->held && n_groups == 0) return;
   ptq_text_addf(out, "<h4>%s</h4>\n", split->name);
   if (shown == 0) {
     ptq_text_add(out, "<p class=\"note\">Nothing to compare: too few groups, "

@@ -27,19 +27,23 @@ static void coefficient_rows(const ptq_fit *f, ptq_text *out) {
 
 static void coefficient_table(const ptq_law_result *r, ptq_text *out) {
   const ptq_fit *f = &r->fit;
-  ptq_text_add(out, "<div class=\"scroll\"><table><caption>");
+  ptq_text_add(out, "<p class=\"note\">");
   ptq_html_text(out, r->estimator->title);
-  ptq_text_addf(out,
-                ": %lld points of %d models in %d families; R² %.3f of "
-                "ln(ΔNLL), %.3f of ΔNLL in nats. Intervals and p are from "
-                "the clustered errors.</caption><thead><tr>"
-                "<th class=\"t\">coefficient</th><th>estimate</th>"
-                "<th>standard<br>error</th><th>clustered<br>error</th>"
-                "<th>df</th><th>t</th><th>p</th>"
-                "<th colspan=\"2\" scope=\"colgroup\">95 %% interval</th>"
-                "<th>VIF</th></tr></thead><tbody>\n",
-                (long long)f->matrix.n, f->matrix.n_clusters,
-                f->matrix.n_families, f->r2, f->r2_nats);
+  ptq_text_addf(out, ": %lld points of %d models", (long long)f->matrix.n,
+                f->matrix.n_models);
+  if (f->matrix.n_clusters < f->matrix.n_models)
+    ptq_text_addf(out, " from %d training runs", f->matrix.n_clusters);
+  ptq_text_addf(
+      out,
+      " in %d families; R² %.3f of "
+      "ln(ΔNLL), %.3f of ΔNLL in nats. Intervals and p are from "
+      "the clustered errors.</p><div class=\"scroll\"><table "
+      "class=\"sortable\"><thead><tr>"
+      "<th class=\"t\">coefficient</th><th>estimate</th>"
+      "<th>standard<br>error</th><th>clustered<br>error</th>"
+      "<th>df</th><th>t</th><th>p</th>"
+      "<th>from</th><th>to (95 %%)</th><th>VIF</th></tr></thead><tbody>\n",
+      f->matrix.n_families, f->r2, f->r2_nats);
   coefficient_rows(f, out);
   ptq_text_add(out, "</tbody></table></div>\n");
 }
@@ -159,6 +163,7 @@ static void accuracy_row(ptq_text *out, const char *css, const char *what,
 
 static void split_rows(ptq_text *out, const ptq_validation *v) {
   char what[128];
+  if (v->split->held && v->n_groups == 0) return;
   if (v->n_groups < v->split->least) {
     ptq_text_addf(out,
                   "<tr class=\"sum\"><th scope=\"row\">%s</th><td "
@@ -209,4 +214,5 @@ void ptq_page_validation(const ptq_report *r, ptq_text *out) {
   ptq_text_add(out, "</tbody></table></div>\n");
   ptq_page_contest(&r->summary->contest, out);
   ptq_page_statements(&r->summary->statements, out);
+  ptq_page_seeds(&r->summary->seeds, out);
 }

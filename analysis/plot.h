@@ -7,6 +7,7 @@
 #ifndef PTQ_ANALYSIS_PLOT_H
 #define PTQ_ANALYSIS_PLOT_H
 
+#include "ptq/analysis/mixed.h"
 #include "ptq/analysis/summary.h"
 #include "ptq/store/view.h"
 
@@ -27,7 +28,8 @@ typedef struct ptq_plot_data {
   const ptq_view_spectrum *spectra;
   int64_t n_spectra;
   const ptq_layer_row *layers; /* NULL: none */
-  const int64_t *first_layer;  /* [frame->n + 1] */
+  const int64_t *first_layer;  /* [whole->n + 1] */
+  const ptq_mixed *mixed;      /* of the whole frame */
   ptq_labels families, methods;
   double size_low, size_high; /* non-embedding parameters, widened if equal */
   double bits_low, bits_high; /* bits a weight of finished points */
@@ -45,11 +47,14 @@ typedef struct ptq_picture {
 typedef struct ptq_plot {
   const char *id, *title, *link; /* `link` is the title in two words */
   ptq_status (*draw)(const ptq_plot_data *d, ptq_picture *p, ptq_err *err);
+  /** Has the page a section of it? NULL: always, if only to say that there is
+   * nothing to show yet. */
+  bool (*applies)(const ptq_plot_data *d);
 } ptq_plot;
 
 extern const ptq_plot ptq_plot_nll, ptq_plot_dnll, ptq_plot_gain, ptq_plot_sqnr,
     ptq_plot_holdout, ptq_plot_residuals, ptq_plot_spectra, ptq_plot_importance,
-    ptq_plot_pareto, ptq_plot_layers;
+    ptq_plot_pareto, ptq_plot_layers, ptq_plot_mixed, ptq_plot_mixed_layers;
 
 /** Labels and ranges of the frame. */
 void ptq_plot_data_init(ptq_plot_data *d, const ptq_frame *frame,
@@ -86,6 +91,21 @@ void ptq_plot_key(ptq_text *script, double x);
 void ptq_plot_method_keys(const ptq_plot_data *d, ptq_text *script);
 /** A title that is a name, not markup. */
 void ptq_plot_title(ptq_text *script, const char *name);
+
+/** A number of every layer as a map of block by kind of layer, a panel a
+ * point. Data first, a cell a layer between "$l<panel> << EOD" and "EOD"; then
+ * begin, then the panels. */
+typedef struct ptq_heat {
+  const char *label; /* of the colours */
+  ptq_labels kinds;
+  double low, high; /* of the cells so far */
+  bool any;
+} ptq_heat;
+void ptq_heat_cell(ptq_heat *h, const char *layer, double value,
+                   ptq_text *script);
+void ptq_heat_begin(ptq_heat *h, int n_panels, ptq_text *script);
+void ptq_heat_panel(const ptq_heat *h, int panel, int n_panels,
+                    const char *title, ptq_text *script);
 
 /** One CSV cell, quoted where it must be; then a comma or newline. */
 void ptq_csv_text(ptq_text *csv, const char *text, char end);

@@ -130,16 +130,39 @@ done:
   return rc;
 }
 
+static const double linear_below = 0.005; /* nats */
+
+/* Of the axis of nats: all pairs, with room at both ends. */
+static void nats_range(const pair *pairs, int64_t n, ptq_text *s) {
+  double low = 0.0, high = 0.0;
+  for (int64_t i = 0; i < n; i++) {
+    if (pairs[i].other->use != PTQ_USE_OK || pairs[i].rtn->use != PTQ_USE_OK ||
+        !isfinite(pairs[i].nats))
+      continue;
+    low = fmin(low, pairs[i].nats);
+    high = fmax(high, pairs[i].nats);
+  }
+  low = linear_below * sinh(asinh(low / linear_below) - 0.3);
+  high = linear_below * sinh(asinh(high / linear_below) + 0.3);
+  ptq_text_addf(s, "nats_low = %.6g\nnats_high = %.6g\n", low, high);
+}
+
 static void panel(const ptq_plot_data *d, int m, bool db, const bool *has_bits,
                   bool last, ptq_picture *p) {
   ptq_text *s = &p->script;
   ptq_plot_title(s, d->methods.text[m]);
-  ptq_text_add(s, db ? "unset nonlinear y\nset ytics auto\nset format y "
-                       "'%g'\nset ylabel 'output SQNR gained, dB'\n"
-                     : "set nonlinear y via asinh(y/0.005) inverse "
-                       "0.005*sinh(y)\nset ytics (-3,-1,-0.3,-0.1,-0.03,-0.01,"
-                       "0,0.01,0.03,0.1,0.3,1,3)\nset ylabel 'ΔNLL avoided, "
-                       "nats a token'\n");
+  if (db)
+    ptq_text_add(s, "unset nonlinear y\nset yrange [*:*]\nset ytics auto\n"
+                    "set format y '%g'\n"
+                    "set ylabel 'output SQNR gained, dB' offset -1,0\n");
+  else
+    ptq_text_addf(s,
+                  "set nonlinear y via asinh(y/%g) inverse %g*sinh(y)\n"
+                  "set yrange [nats_low:nats_high]\n"
+                  "set ytics (-3,-1,-0.3,-0.1,-0.03,-0.01,0,0.01,0.03,0.1,"
+                  "0.3,1,3)\n"
+                  "set ylabel 'ΔNLL avoided, nats a token' offset 0,0\n",
+                  linear_below, linear_below);
   if (last) ptq_plot_key(s, 0.88);
   ptq_text_add(s, "plot 0 with lines lw 1 lc rgb '#98A2B3' notitle");
   int color = 0;
@@ -241,6 +264,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
                 d->size_low / 1.3, d->size_high * 1.3);
   PTQ_TRY(write_data(d, pairs, n, has_bits, true, p, err));
   PTQ_TRY(write_data(d, pairs, n, has_bits, false, p, err));
+  nats_range(pairs, n, &p->script);
   ptq_plot_panels(&p->script, rows, 2, 0.09, 0.13);
   for (int m = 0; m < d->methods.n; m++) {
     if (!has_method[m]) continue;
@@ -257,4 +281,4 @@ done:
 }
 
 const ptq_plot ptq_plot_gain = {"gptq-gain", "Gain over round-to-nearest",
-                                "GPTQ gain", draw};
+                                "GPTQ gain", draw, NULL};

@@ -10,18 +10,20 @@ static bool drawable(const ptq_holdout *h) {
   return h->obs->point->dnll > 0.0 && h->law.dnll > 0.0;
 }
 
-/* Models and families; the tables have the other splits. */
-static int shown(const ptq_law_result *r) {
-  return r->n_splits < 2 ? r->n_splits : 2;
+/* Models and families, and what is held out for good if there is any; the
+ * tables have the other splits. */
+static bool shown(const ptq_law_result *r, int s) {
+  const ptq_validation *v = &r->splits[s];
+  return s < 2 || (v->split->held && v->n_groups > 0);
 }
 
 static void range(const ptq_law_result *r, double *low, double *high) {
   *low = INFINITY;
   *high = 0.0;
-  for (int s = 0; s < shown(r); s++)
+  for (int s = 0; s < r->n_splits; s++)
     for (int64_t i = 0; i < r->splits[s].n_points; i++) {
       const ptq_holdout *h = &r->splits[s].points[i];
-      if (!drawable(h)) continue;
+      if (!shown(r, s) || !drawable(h)) continue;
       *low = fmin(*low, fmin(h->obs->point->dnll, h->law.dnll));
       *high = fmax(*high, fmax(h->obs->point->dnll, h->law.dnll));
     }
@@ -62,7 +64,7 @@ static void panel(const ptq_plot_data *d, const ptq_validation *v, int split,
                   "set label 'baseline: %.2f' at graph 0.04,0.89 left tc rgb "
                   "'#667085' font ',12'\n",
                   exp(v->all.median), exp(v->all.median_base));
-  if (last) ptq_plot_key(s, 0.88);
+  if (last) ptq_plot_key(s, 0.865);
   if (split > 0) ptq_text_add(s, "set format y ''\nunset ylabel\n");
   ptq_text_add(s,
                "plot x with lines lw 1.2 lc rgb '#344054' notitle, 2*x with "
@@ -120,10 +122,17 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
     return PTQ_OK;
   }
   const ptq_law_result *r = &d->summary->law;
-  p->width = 960;
+  int panels = 0, last = 0;
+  for (int s = 0; s < r->n_splits; s++)
+    if (shown(r, s)) {
+      panels++;
+      last = s;
+    }
+  p->width = panels > 2 ? 1300 : 960;
   p->height = 470;
   ptq_plot_style(&p->script);
-  for (int s = 0; s < shown(r); s++) write_data(d, &r->splits[s], s, p);
+  for (int s = 0; s < r->n_splits; s++)
+    if (shown(r, s)) write_data(d, &r->splits[s], s, p);
   ptq_text_addf(&p->script,
                 "set logscale xy\nset xrange [%.6g:%.6g]\n"
                 "set yrange [%.6g:%.6g]\n"
@@ -131,18 +140,22 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
                 "set xlabel 'measured ΔNLL, nats a token'\n"
                 "set ylabel 'predicted ΔNLL, nats a token'\n",
                 low, high, low, high);
-  ptq_plot_panels(&p->script, 1, shown(r), 0.03, 0.14);
-  for (int s = 0; s < shown(r); s++)
-    panel(d, &r->splits[s], s, s + 1 == shown(r), p);
+  ptq_plot_panels(&p->script, 1, panels, 0.03, 0.14);
+  for (int s = 0; s < r->n_splits; s++)
+    if (shown(r, s)) panel(d, &r->splits[s], s, s == last, p);
   ptq_text_add(&p->script, "unset multiplot\n");
   ptq_text_addf(&p->caption,
                 "Every configuration predicted by a law fitted without its "
-                "model (left) or without its whole family (right). Upright "
+                "%s. Upright "
                 "bars are 90&nbsp;%% prediction intervals, level bars two "
                 "standard errors of the measurement. The median factor "
                 "counts points with %g &lt; ΔNLL &lt; %g; the baseline "
                 "predicts the median of the same format over the other "
                 "models.",
+                panels > 2 ? "model (left), without its whole family (middle) "
+                             "or, of models held out for good, without them "
+                             "(right)"
+                           : "model (left) or without its whole family (right)",
                 PTQ_BAND_LOW, PTQ_BAND_HIGH);
   write_csv(r, p);
   return PTQ_OK;
@@ -150,4 +163,4 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
 
 const ptq_plot ptq_plot_holdout = {
     "predicted-measured", "Predicted against measured, on held-out models",
-    "Prediction", draw};
+    "Prediction", draw, NULL};

@@ -72,4 +72,4 @@ done:
 }
 
 const ptq_plot ptq_plot_importance = {"importance", "What the forest leans on",
-                                      "Importance", draw};
+                                      "Importance", draw, NULL};

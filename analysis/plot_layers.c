@@ -1,34 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Layer by layer: output SQNR of the largest model, a panel a method. */
-#include <ctype.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "gnuplot.h"
 #include "page.h"
 #include "plot.h"
 
 enum { PANELS = 2 };
-
-/* "model.layers.3.self_attn.q_proj.weight": block 3, kind "q_proj". */
-static bool place(const char *name, int64_t *block, char *kind, size_t size) {
-  const char *at = name;
-  while (*at != '\0' &&
-         !(isdigit((unsigned char)*at) && (at == name || at[-1] == '.')))
-    at++;
-  if (*at == '\0') return false;
-  *block = strtoll(at, NULL, 10);
-  const char *end = strrchr(name, '.');
-  if (end == NULL || strcmp(end, ".weight") != 0) end = name + strlen(name);
-  const char *start = end;
-  while (start > name && start[-1] != '.') start--;
-  const size_t n = (size_t)(end - start);
-  if (n == 0 || n >= size) return false;
-  memcpy(kind, start, n);
-  kind[n] = '\0';
-  return true;
-}
 
 /* Points of the model with the most parameters at the width nearest to four
  * bits: the one that rounds, and the first other method's of its dtype and
@@ -63,15 +41,11 @@ static int choose(const ptq_plot_data *d, int64_t out[PANELS]) {
 }
 
 static void write_panel(const ptq_plot_data *d, int64_t point, int panel,
-                        ptq_labels *kinds, ptq_picture *p) {
+                        ptq_heat *heat, ptq_picture *p) {
   ptq_text_addf(&p->script, "$l%d << EOD\n", panel);
   for (int64_t i = d->first_layer[point]; i < d->first_layer[point + 1]; i++) {
     const ptq_layer_row *l = &d->layers[i];
-    char kind[64];
-    int64_t block = 0;
-    if (!place(l->layer, &block, kind, sizeof kind)) continue;
-    ptq_text_addf(&p->script, "%lld %d %.6g\n", (long long)block,
-                  ptq_label(kinds, kind), l->sqnr_output);
+    ptq_heat_cell(heat, l->layer, l->sqnr_output, &p->script);
     ptq_csv_point(&p->csv, &d->whole->obs[point]);
     ptq_csv_text(&p->csv, l->layer, ',');
     ptq_csv_number(&p->csv, l->sqnr_weight, ',');
@@ -84,8 +58,7 @@ static void write_panel(const ptq_plot_data *d, int64_t point, int panel,
 static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
   (void)err;
   int64_t point[PANELS];
-  ptq_labels kinds = {.n = 0};
-  ptq_text *s = &p->script;
+  ptq_heat heat = {.label = "output SQNR, dB", .kinds = {.n = 0}};
   const int n = d->layers != NULL ? choose(d, point) : 0;
   p->width = 960;
   p->height = 380;
@@ -94,49 +67,15 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
     ptq_text_add(&p->caption, "No finished point that rounds has layers yet.");
     return PTQ_OK;
   }
-  ptq_plot_style(s);
+  ptq_plot_style(&p->script);
   ptq_text_add(&p->csv,
                PTQ_CSV_POINT "layer,sqnr_weight,sqnr_output,err_hessian\n");
-  for (int k = 0; k < n; k++) write_panel(d, point[k], k, &kinds, p);
-  ptq_text_addf(s,
-                "set palette defined (0 '#440154', 1 '#3B528B', 2 '#21918C', "
-                "3 '#5EC962', 4 '#FDE725')\nunset grid\n"
-                "set yrange [%d.5:-0.5] noextend\nset xrange [-0.5:*] "
-                "noextend\n"
-                "set xlabel 'block'\nset cblabel 'output SQNR, dB' tc rgb "
-                "'#344054'\nset xtics 1\nset ytics (",
-                kinds.n - 1);
-  for (int k = 0; k < kinds.n; k++) {
-    if (k > 0) ptq_text_add(s, ", ");
-    ptq_gnuplot_quote(s, kinds.text[k]);
-    ptq_text_addf(s, " %d", k);
-  }
-  ptq_text_add(s, ") noenhanced\n");
-  /* one scale of colours for all panels */
-  double low = INFINITY, high = -INFINITY;
+  for (int k = 0; k < n; k++) write_panel(d, point[k], k, &heat, p);
+  ptq_heat_begin(&heat, n, &p->script);
   for (int k = 0; k < n; k++)
-    for (int64_t i = d->first_layer[point[k]]; i < d->first_layer[point[k] + 1];
-         i++) {
-      low = fmin(low, d->layers[i].sqnr_output);
-      high = fmax(high, d->layers[i].sqnr_output);
-    }
-  if (!(high > low)) high = low + 1.0;
-  ptq_text_addf(s, "set cbrange [%.6g:%.6g]\n", low, high);
-  ptq_plot_panels(s, 1, n, 0.08, 0.12);
-  for (int k = 0; k < n; k++) {
-    ptq_plot_title(s, d->whole->obs[point[k]].point->method);
-    if (k + 1 < n)
-      ptq_text_add(s, "unset colorbox\n");
-    else
-      ptq_text_add(s, "set colorbox vertical user origin screen 0.9,0.2 size "
-                      "screen 0.015,0.6\n");
-    ptq_text_addf(
-        s,
-        "plot $l%d using 1:2:(0.48):(0.46):3 with boxxyerror fs solid "
-        "1.0 noborder lc palette notitle\n",
-        k);
-  }
-  ptq_text_add(s, "unset multiplot\n");
+    ptq_heat_panel(&heat, k, n, d->whole->obs[point[k]].point->method,
+                   &p->script);
+  ptq_text_add(&p->script, "unset multiplot\n");
   char name[256];
   ptq_obs_name(&d->whole->obs[point[0]], name, sizeof name);
   ptq_text_add(&p->caption, "Output SQNR of every linear layer of ");
@@ -149,4 +88,5 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
   return PTQ_OK;
 }
 
-const ptq_plot ptq_plot_layers = {"layers", "Layer by layer", "Layers", draw};
+const ptq_plot ptq_plot_layers = {"layers", "Layer by layer", "Layers", draw,
+                                  NULL};

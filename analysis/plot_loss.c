@@ -243,7 +243,7 @@ static ptq_status draw_dnll(const ptq_plot_data *d, ptq_picture *p,
 }
 
 const ptq_plot ptq_plot_nll = {"nll-bits", "Loss against bits a weight", "Loss",
-                               draw_nll};
+                               draw_nll, NULL};
 const ptq_plot ptq_plot_dnll = {
     "dnll-bits", "Loss added by quantization against bits a weight",
-    "Added loss", draw_dnll};
+    "Added loss", draw_dnll, NULL};

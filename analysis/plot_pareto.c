@@ -103,4 +103,5 @@ done:
   return rc;
 }
 
-const ptq_plot ptq_plot_pareto = {"pareto", "What size buys", "Pareto", draw};
+const ptq_plot ptq_plot_pareto = {"pareto", "What size buys", "Pareto", draw,
+                                  NULL};

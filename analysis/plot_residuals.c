@@ -175,4 +175,4 @@ done:
 }
 
 const ptq_plot ptq_plot_residuals = {"residuals", "Residuals of the law",
-                                     "Residuals", draw};
+                                     "Residuals", draw, NULL};

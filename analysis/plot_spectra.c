@@ -108,6 +108,14 @@ static void panel(const ptq_plot_data *d, const char *site, int family,
   ptq_text_add(s, "\n");
 }
 
+/* Decades, but none at a panel's right end, where the next one begins. */
+static void rank_tics(int64_t widest, ptq_text *s) {
+  ptq_text_add(s, "set xtics (");
+  for (double r = 1.0; r < 0.5 * (double)widest || r < 2.0; r *= 10.0)
+    ptq_text_addf(s, "%s'%.0f' %.0f", r > 1.0 ? "," : "", r, r);
+  ptq_text_add(s, ")\n");
+}
+
 static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_labels sites = {.n = 0};
@@ -141,6 +149,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
                 "set title font ',13'\nset xtics font ',11'\n"
                 "set ytics font ',11'\n",
                 (long long)widest, pow(10.0, floor(log10(fmax(least, 1e-9)))));
+  rank_tics(widest, &p->script);
   ptq_plot_panels(&p->script, d->families.n, sites.n, 0.02, 0.15);
   for (int f = 0; f < d->families.n; f++)
     for (int k = 0; k < sites.n; k++) {
@@ -164,4 +173,4 @@ done:
 }
 
 const ptq_plot ptq_plot_spectra = {"spectra", "Spectra of layer inputs",
-                                   "Spectra", draw};
+                                   "Spectra", draw, NULL};

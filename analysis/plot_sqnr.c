@@ -92,4 +92,4 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
 }
 
 const ptq_plot ptq_plot_sqnr = {"sqnr-dnll", "Quantization noise against loss",
-                                "Noise", draw};
+                                "Noise", draw, NULL};

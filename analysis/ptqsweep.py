@@ -23,6 +23,8 @@ class Store:
     """points   one row a grid point, its model's row joined as model_*
     layers   one row a (point, linear layer) of finished points
     windows  one row a (point, window), the unquantized model's beside it
+    answers  one row a (point, request), with the right choice and the
+             unquantized model's; empty without requests
     spectra  one row an eigenvalue, with model, site, block and rank
     models   one row a model
     attributes  of the file: uuid, created, spec_text, ...
@@ -31,6 +33,7 @@ class Store:
     points: pd.DataFrame
     layers: pd.DataFrame
     windows: pd.DataFrame
+    answers: pd.DataFrame
     spectra: pd.DataFrame
     models: pd.DataFrame
     attributes: dict
@@ -74,6 +77,17 @@ def _spectra(file):
         columns=["model", "site", "block", "rank", "eigenvalue"])
 
 
+def _beside(points, rows, baseline, key, columns):
+    """Rows of finished points with `columns` of the unquantized model's."""
+    done = points.index[points.state == "done"]
+    rows = rows[rows.point.isin(done)].copy()
+    rows["subject"] = points.subject.iloc[rows.point.to_numpy()].to_numpy()
+    rows = rows.merge(baseline[["subject", key, *columns]],
+                      on=["subject", key], how="left",
+                      suffixes=("", "_reference"))
+    return _repeat(points, rows)
+
+
 def read(path):
     """Every table of the store at `path`; see Store."""
     with h5py.File(path, "r") as file:
@@ -84,6 +98,10 @@ def read(path):
         layers = _frame(file["layers"])
         windows = _frame(file["windows"])
         baseline = _frame(file["baseline"])
+        answers = base = None
+        if "answers" in file:  # stores of schema 3 and later
+            answers = _frame(file["answers"])
+            base = _frame(file["baseline_answers"])
         spectra = _spectra(file)
         attributes = {k: v.decode("utf-8") if isinstance(v, bytes) else v
                       for k, v in file.attrs.items()}
@@ -92,11 +110,11 @@ def read(path):
     points = points.join(joined, on="subject")
     done = points.index[points.state == "done"]
     layers = _repeat(points, layers[layers.point.isin(done)])
-    windows = windows[windows.point.isin(done)].copy()
-    owner = points.subject.iloc[windows.point.to_numpy()]
-    windows["subject"] = owner.to_numpy()
-    windows = windows.merge(
-        baseline[["subject", "window", "tokens", "bytes", "nll"]],
-        on=["subject", "window"], how="left", suffixes=("", "_reference"))
-    return Store(points, layers, _repeat(points, windows), spectra, models,
-                 attributes)
+    windows = _beside(points, windows, baseline, "window",
+                      ["tokens", "bytes", "nll"])
+    if answers is None:
+        answers = pd.DataFrame(columns=["key", "model", "point", "request"])
+    else:
+        answers = _beside(points, answers, base, "request",
+                          [c for c in base if c not in ("subject", "request")])
+    return Store(points, layers, windows, answers, spectra, models, attributes)

@@ -13,10 +13,10 @@
 #include "ptq/base/mem.h"
 
 static const ptq_plot *const plots[] = {
-    &ptq_plot_nll,       &ptq_plot_dnll,    &ptq_plot_holdout,
-    &ptq_plot_gain,      &ptq_plot_sqnr,    &ptq_plot_pareto,
-    &ptq_plot_layers,    &ptq_plot_spectra, &ptq_plot_residuals,
-    &ptq_plot_importance};
+    &ptq_plot_nll,        &ptq_plot_dnll,    &ptq_plot_holdout,
+    &ptq_plot_gain,       &ptq_plot_sqnr,    &ptq_plot_pareto,
+    &ptq_plot_layers,     &ptq_plot_spectra, &ptq_plot_residuals,
+    &ptq_plot_importance, &ptq_plot_mixed,   &ptq_plot_mixed_layers};
 enum { N_PLOTS = sizeof plots / sizeof plots[0] };
 /* More points make files that no browser likes. */
 enum { DRAWN_MAX = 4000 };
@@ -105,7 +105,12 @@ done:
   return rc;
 }
 
-static void head(const ptq_report *r, const char *name, ptq_text *page) {
+static bool has_section(const ptq_plot *plot, const ptq_plot_data *data) {
+  return plot->applies == NULL || plot->applies(data);
+}
+
+static void head(const ptq_report *r, const ptq_plot_data *data,
+                 const ptq_tally *tally, const char *name, ptq_text *page) {
   ptq_text_add(page,
                "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n"
                "<meta charset=\"utf-8\">\n<meta name=\"viewport\" "
@@ -122,12 +127,15 @@ static void head(const ptq_report *r, const char *name, ptq_text *page) {
                "their weights are quantized, and can that be told before "
                "trying?</p>\n<nav><a href=\"#law\">The law</a>"
                "<a href=\"#validation\">Validation</a>");
+  if (data->mixed->n > 0) ptq_text_add(page, "<a href=\"#mixed\">Mixtures</a>");
   for (int i = 0; i < N_PLOTS; i++)
-    ptq_text_addf(page, "<a href=\"#%s\">%s</a>", plots[i]->id, plots[i]->link);
+    if (has_section(plots[i], data))
+      ptq_text_addf(page, "<a href=\"#%s\">%s</a>", plots[i]->id,
+                    plots[i]->link);
   ptq_text_add(page, "<a href=\"#left-out\">What takes part</a>"
                      "<a href=\"#models\">Models</a>"
                      "<a href=\"#words\">Words</a></nav>\n");
-  ptq_page_numbers(r, page);
+  ptq_page_numbers(r, tally, page);
   ptq_text_add(page, "</header>\n<main>\n");
 }
 
@@ -172,33 +180,47 @@ ptq_status ptq_report_write(const ptq_report *report, const char *dir,
   const ptq_view_spectrum *spectra = NULL;
   int64_t n_spectra = 0;
   ptq_plot_data data;
+  ptq_mixed mixed = {0};
+  ptq_tally tally = {0};
   ptq_frame drawn = {0};
   PTQ_TRY(make_dir(dir, err));
   PTQ_TRY(ptq_path_base(ptq_view_path(report->view), &name, err));
   PTQ_TRY(ptq_view_spectra(report->view, &spectra, &n_spectra, err));
   PTQ_TRY(ptq_frame_sample(report->frame, DRAWN_MAX, 1, &drawn, err));
+  PTQ_TRY(ptq_tally_formats(report->frame, &tally, err));
+  PTQ_TRY(ptq_mixed_compare(report->view, report->frame, &mixed, err));
   ptq_plot_data_init(&data, &drawn, report->summary, spectra, n_spectra);
   data.whole = report->frame;
+  data.mixed = &mixed;
   PTQ_TRY(read_layers(report->view, &data, err));
   const size_t stem = strlen(name);
   if (stem > 3 && strcmp(name + stem - 3, ".h5") == 0) name[stem - 3] = '\0';
-  head(report, name, &page);
+  head(report, &data, &tally, name, &page);
   ptq_page_law(report, &page);
   ptq_page_validation(report, &page);
+  ptq_page_mixed(&mixed, &page);
   if (drawn.n < report->frame->n)
     ptq_text_addf(&page,
                   "<p class=\"note\">The pictures and their data show %lld of "
                   "%lld points, drawn at random (seed 1).</p>\n",
                   (long long)drawn.n, (long long)report->frame->n);
-  for (int i = 0; i < N_PLOTS; i++)
-    PTQ_TRY(add_plot(plots[i], &data, dir, &page, err));
-  ptq_page_left_out(report, &page);
+  for (int i = 0; i < N_PLOTS; i++) {
+    if (has_section(plots[i], &data)) {
+      PTQ_TRY(add_plot(plots[i], &data, dir, &page, err));
+      continue;
+    }
+    PTQ_TRY(remove_file(dir, plots[i]->id, ".svg", err));
+    PTQ_TRY(remove_file(dir, plots[i]->id, ".csv", err));
+  }
+  ptq_page_left_out(report, &tally, &page);
   PTQ_TRY(ptq_page_models(report, &page, err));
   ptq_page_words(&page);
   foot(report, &page);
   PTQ_TRY(write_file(dir, "index", ".html", &page, err));
 done:
   ptq_frame_release(&drawn);
+  ptq_mixed_release(&mixed);
+  ptq_tally_release(&tally);
   ptq_text_release(&page);
   ptq_free(name);
   return rc;

@@ -6,10 +6,11 @@
 #include "ptq/analysis/validate.h"
 #include "ptq/base/text.h"
 
+/* Models of one training run are left out together. */
 static bool by_model(const ptq_frame *f, const ptq_obs *o, char *text,
                      size_t size) {
   (void)f;
-  (void)ptq_text_copy(text, size, o->point->model);
+  (void)ptq_text_copy(text, size, o->run);
   return true;
 }
 
@@ -56,16 +57,19 @@ static bool by_method(const ptq_frame *f, const ptq_obs *o, char *text,
 }
 
 static const ptq_split splits[] = {
-    {"leave-one-model-out", "models", "model", 2, 20, true, by_model},
-    {"leave-one-family-out", "families", "family", 2, 20, true, by_family},
-    {"largest-size-out", "largest", "size", 1, 20, true, largest},
-    {"leave-one-dtype-out", "dtypes", "dtype", 2, 20, false, by_dtype},
-    {"leave-one-method-out", "methods", "method", 2, 20, false, by_method},
+    {"leave-one-model-out", "models", "model", 2, 20, true, false, by_model},
+    {"leave-one-family-out", "families", "family", 2, 20, true, false,
+     by_family},
+    {"largest-size-out", "largest", "size", 1, 20, true, false, largest},
+    {"leave-one-dtype-out", "dtypes", "dtype", 2, 20, false, false, by_dtype},
+    {"leave-one-method-out", "methods", "method", 2, 20, false, false,
+     by_method},
+    {"held-out-family", "held out", "family", 1, 20, true, true, by_family},
 };
 
 /* For choices inside of the training points: few folds, they are many. */
 static const ptq_split inner = {
-    "three-folds-of-models", "models", "model", 2, 3, true, by_model};
+    "three-folds-of-models", "models", "model", 2, 3, true, false, by_model};
 
 const ptq_split *ptq_split_at(size_t i) {
   return i < sizeof splits / sizeof splits[0] ? &splits[i] : NULL;

@@ -47,7 +47,8 @@ static const claim claims[] = {
      "log_params + square(log_params) + sqnr_rtn + method + "
      "log_params:method + square(log_params):method",
      "square(log_params):method[gptq]", NULL, 0},
-    {"gptq-sqnr", "GPTQ raises the SQNR of outputs (the digest says by 1.8 dB)",
+    {"gptq-sqnr",
+     "GPTQ raises the SQNR of outputs (a summary of it says: by 1.8 dB)",
      "mean difference to rounding, dB", NULL, NULL, gain_db, 1},
 };
 enum { N_CLAIMS = sizeof claims / sizeof claims[0] };
@@ -119,7 +120,14 @@ static const ptq_obs *twin(const ptq_frame *f, int64_t i) {
   return NULL;
 }
 
-/* Mean over models of the mean over pairs of one model, and its t test. */
+/* The first subject of the same training run. */
+static int64_t first_of_run(const ptq_frame *f, int64_t subject) {
+  int64_t i = 0;
+  while (strcmp(f->runs[i], f->runs[subject]) != 0) i++;
+  return i;
+}
+
+/* Mean over runs of the mean over pairs of one run's models, and its t test. */
 static ptq_status test_pairs(const claim *c, const ptq_frame *frame,
                              ptq_statement *s, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -128,13 +136,15 @@ static ptq_status test_pairs(const claim *c, const ptq_frame *frame,
   PTQ_TRY(ptq_alloc(&n, frame->n_models, sizeof *n, "pairs", err));
   for (int64_t i = 0; i < frame->n; i++) {
     const ptq_obs *o = &frame->obs[i];
-    if (strcmp(o->point->method, "gptq") != 0 || o->point->options[0] != '\0')
+    if (o->held || strcmp(o->point->method, "gptq") != 0 ||
+        o->point->options[0] != '\0')
       continue;
     const ptq_obs *rtn = twin(frame, i);
     const double gain = rtn != NULL ? c->gain(rtn, o) : (double)NAN;
     if (!isfinite(gain)) continue;
-    sum[o->subject] += gain;
-    n[o->subject] += 1.0;
+    const int64_t run = first_of_run(frame, o->subject);
+    sum[run] += gain;
+    n[run] += 1.0;
     s->n++;
   }
   double mean = 0.0, square = 0.0, m = 0.0;

@@ -95,6 +95,7 @@ ptq_status ptq_summary_build(const ptq_frame *frame,
   }
   if (options->resamples > 0) PTQ_TRY(resample(out, formula, options, err));
   PTQ_TRY(ptq_statements_test(frame, &out->statements, err));
+  PTQ_TRY(ptq_seeds_measure(frame, &out->seeds, err));
   const ptq_contest_options contest = {.estimator = estimator,
                                        .fit = options->fit,
                                        .formula = options->formula,
@@ -110,6 +111,7 @@ void ptq_summary_release(ptq_summary *s) {
   release_law(&s->law);
   release_law(&s->beside);
   for (int i = 0; i < s->n_also; i++) release_law(&s->also[i]);
+  ptq_seeds_release(&s->seeds);
   ptq_contest_release(&s->contest);
   ptq_frame_release(&s->sample);
   ptq_free(s->resampled);

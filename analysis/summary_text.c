@@ -4,39 +4,41 @@
 #include <string.h>
 
 #include "ptq/analysis/summary.h"
+#include "ptq/analysis/tally.h"
+
+void ptq_group_text(int64_t group, char text[24]) {
+  if (group > 0)
+    (void)snprintf(text, 24, "%lld", (long long)group);
+  else
+    (void)snprintf(text, 24, "%s", group < 0 ? "row" : "tensor");
+}
 
 void ptq_obs_name(const ptq_obs *o, char *text, size_t size) {
   const ptq_point_row *p = o->point;
   char group[24];
-  if (p->group > 0)
-    (void)snprintf(group, sizeof group, "%lld", (long long)p->group);
-  else
-    (void)snprintf(group, sizeof group, "%s", p->group < 0 ? "row" : "tensor");
+  ptq_group_text(p->group, group);
   (void)snprintf(text, size, "%s %s %s%s%s %s", p->model, p->dtype, p->method,
                  p->options[0] != '\0' ? " " : "", p->options, group);
 }
 
-/* "2 mxint2, 1 int3": points of one use by dtype. */
-static void account_dtypes(const ptq_frame *f, ptq_use use, ptq_text *out) {
+/* "2 mxint2, 1 int3": points of one use by format. */
+static void account_formats(const ptq_tally *t, ptq_use use, ptq_text *out) {
   bool first = true;
-  for (int64_t i = 0; i < f->n; i++) {
-    const char *dtype = f->obs[i].point->dtype;
-    if (f->obs[i].use != use) continue;
-    int64_t n = 0;
-    bool earlier = false;
-    for (int64_t j = 0; j < f->n; j++) {
-      const ptq_obs *o = &f->obs[j];
-      if (o->use != use || strcmp(o->point->dtype, dtype) != 0) continue;
-      earlier = earlier || j < i;
-      n++;
-    }
-    if (earlier) continue;
-    ptq_text_addf(out, "%s%lld %s", first ? "" : ", ", (long long)n, dtype);
+  for (int64_t i = 0; i < t->n; i++) {
+    if (t->row[i].count[use] == 0) continue;
+    ptq_text_addf(out, "%s%lld %s", first ? "" : ", ",
+                  (long long)t->row[i].count[use], t->row[i].format);
     first = false;
   }
 }
 
 void ptq_frame_account(const ptq_frame *f, ptq_text *out) {
+  ptq_tally tally;
+  const ptq_status rc = ptq_tally_formats(f, &tally, NULL);
+  if (rc != PTQ_OK) {
+    out->rc = rc;
+    return;
+  }
   ptq_text_addf(out, "%lld points: ", (long long)f->n);
   bool first = true;
   for (int u = 0; u < PTQ_USE_COUNT; u++) {
@@ -46,10 +48,14 @@ void ptq_frame_account(const ptq_frame *f, ptq_text *out) {
     first = false;
     if (u != PTQ_USE_COLLAPSED && u != PTQ_USE_FAILED) continue;
     ptq_text_add(out, " (");
-    account_dtypes(f, (ptq_use)u, out);
+    account_formats(&tally, (ptq_use)u, out);
     ptq_text_add(out, ")");
   }
   if (first) ptq_text_add(out, "none");
+  ptq_tally_release(&tally);
+  if (f->n_held > 0)
+    ptq_text_addf(out, "; %lld of them of models held out for good",
+                  (long long)f->n_held);
 }
 
 void ptq_fit_equation(const ptq_fit *f, ptq_text *out) {
@@ -205,6 +211,7 @@ static void accuracy_row(const char *what, const ptq_accuracy *a,
 }
 
 static void validation(const ptq_validation *v, ptq_text *out) {
+  if (v->split->held && v->n_groups == 0) return;
   if (v->n_groups < v->split->least) {
     ptq_text_addf(out, "  %s: needs %d, the store has %lld\n", v->split->name,
                   v->split->least, (long long)v->n_groups);
@@ -257,9 +264,11 @@ static void law_block(const ptq_law_result *r, const ptq_frame *frame,
   }
   const ptq_fit *f = &r->fit;
   ptq_text_addf(out, "  %s\n", r->formula);
-  ptq_text_addf(out, "  n = %lld points of %d models in %d families",
-                (long long)f->matrix.n, f->matrix.n_clusters,
-                f->matrix.n_families);
+  ptq_text_addf(out, "  n = %lld points of %d models", (long long)f->matrix.n,
+                f->matrix.n_models);
+  if (f->matrix.n_clusters < f->matrix.n_models)
+    ptq_text_addf(out, " from %d training runs", f->matrix.n_clusters);
+  ptq_text_addf(out, " in %d families", f->matrix.n_families);
   if (f->power > 0.0)
     ptq_text_addf(out, "; variance = %.4g mean^%g%s\n", f->scale, f->power,
                   f->noise ? " + dnll_se^2" : "");
@@ -352,6 +361,7 @@ void ptq_summary_text(const ptq_summary *s, const char *store, ptq_text *out) {
   if (s->resampled != NULL) resampled(s, out);
   estimators(s, out);
   statements(&s->statements, out);
+  ptq_seeds_text(&s->seeds, out);
   if (s->sample.n < s->frame->n)
     ptq_text_addf(out,
                   "validation and comparison use %lld of %lld points, drawn "

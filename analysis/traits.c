@@ -2,6 +2,7 @@
 #include "ptq/analysis/traits.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const ptq_spectrum_traits unknown = {
@@ -101,17 +102,57 @@ static double deviation(const moments *m) {
   return sqrt(fmax(0.0, m->square / m->n - mean * mean));
 }
 
+double ptq_name_bits(const char *dtype, double storage) {
+  for (const char *c = dtype; *c != '\0' && *c != ':'; c++)
+    if (*c >= '0' && *c <= '9') {
+      const long bits = strtol(c, NULL, 10);
+      if (bits >= 1 && bits <= 16) return (double)bits;
+      break;
+    }
+  return storage >= 0.5 && storage < 16.5 ? storage : 0.0;
+}
+
+/* Formats of the layers, by weight. */
+static void formats_of(const ptq_layer_row *layers, int64_t n,
+                       ptq_layer_traits *t) {
+  double weights = 0.0, bits = 0.0, log_group = 0.0, rows = 0.0;
+  for (int64_t i = 0; i < n; i++) {
+    const double w = (double)layers[i].weights;
+    weights += w;
+    bits +=
+        w * ptq_name_bits(layers[i].layer_dtype, rint(layers[i].layer_bits));
+    if (layers[i].layer_group < 0)
+      rows += w;
+    else
+      log_group +=
+          w *
+          log(layers[i].layer_group > 0 ? (double)layers[i].layer_group : w);
+  }
+  if (!(weights > 0.0)) return;
+  t->bits = bits / weights;
+  t->row_share = rows / weights;
+  t->log_group = rows < weights ? log_group / (weights - rows) : 0.0;
+}
+
 ptq_layer_traits ptq_layer_traits_of(const ptq_layer_row *layers, int64_t n) {
   const double none = (double)NAN;
   moments err = {0}, weight = {0}, output = {0};
+  ptq_layer_traits t = {none, none, none, none, none, none,
+                        none, none, none, none, none};
   for (int64_t i = 0; i < n; i++) {
     take(&err, log(layers[i].err_hessian));
     take(&weight, layers[i].sqnr_weight);
     take(&output, layers[i].sqnr_output);
   }
-  if (n == 0)
-    return (ptq_layer_traits){none, none, none, none, none, none, none, none};
-  return (ptq_layer_traits){
-      err.sum / err.n,    err.max,    weight.min, weight.max,
-      deviation(&weight), output.min, output.max, deviation(&output)};
+  if (n == 0) return t;
+  t.log_err_mean = err.sum / err.n;
+  t.log_err_max = err.max;
+  t.weight_min = weight.min;
+  t.weight_max = weight.max;
+  t.weight_sd = deviation(&weight);
+  t.output_min = output.min;
+  t.output_max = output.max;
+  t.output_sd = deviation(&output);
+  formats_of(layers, n, &t);
+  return t;
 }

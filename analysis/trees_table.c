@@ -27,6 +27,7 @@ static ptq_status push_levels(ptq_tree_table *t, const ptq_factor *f,
   const int64_t first = t->k;
   for (int64_t i = 0; i < n; i++) {
     ptq_tree_column c = {.factor = f, .group = t->n_groups};
+    if (!ptq_obs_learned(obs[i])) continue;
     f->get(obs[i], c.level, sizeof c.level);
     int64_t at = first;
     while (at < t->k && strcmp(t->column[at].level, c.level) != 0) at++;
@@ -91,16 +92,16 @@ ptq_status ptq_tree_table_fill(ptq_tree_table *t, const ptq_obs *const *obs,
   PTQ_TRY(ptq_alloc(&t->cluster, n, sizeof *t->cluster, "trees", err));
   PTQ_TRY(ptq_alloc(&model, n, sizeof *model, "models", err));
   for (int64_t i = 0; i < n; i++) {
-    if (obs[i]->use != PTQ_USE_OK && obs[i]->use != PTQ_USE_COLLAPSED) continue;
+    if (!ptq_obs_learned(obs[i])) continue;
     double y = NAN;
     (void)ptq_obs_censoring(obs[i], &y);
     if (wants_response && !isfinite(y)) continue;
     (void)row_of(t, obs[i], t->x + t->n * t->k);
     int g = t->n_clusters - 1;
-    while (g >= 0 && strcmp(model[g], obs[i]->point->model) != 0) g--;
+    while (g >= 0 && strcmp(model[g], obs[i]->run) != 0) g--;
     if (g < 0) {
       g = t->n_clusters;
-      model[t->n_clusters++] = obs[i]->point->model;
+      model[t->n_clusters++] = obs[i]->run;
     }
     t->cluster[t->n] = g;
     t->y[t->n++] = y;

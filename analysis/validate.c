@@ -160,6 +160,11 @@ static ptq_status record(task *t, const ptq_learned *learned, int64_t n_train,
   return rc;
 }
 
+/* Can the point be held out under the split? */
+static bool may_be_held(const ptq_split *split, const ptq_obs *o) {
+  return split->held ? o->held && o->use == PTQ_USE_OK : ptq_obs_learned(o);
+}
+
 static ptq_status hold_out(task *t, int fold, ptq_validation *v, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_learned learned = {0};
@@ -167,11 +172,11 @@ static ptq_status hold_out(task *t, int fold, ptq_validation *v, ptq_err *err) {
   int64_t n_train = 0, n_held = 0;
   for (int64_t i = 0; i < t->frame->n; i++) {
     const ptq_obs *o = &t->frame->obs[i];
-    if (o->use != PTQ_USE_OK && o->use != PTQ_USE_COLLAPSED) continue;
-    if (t->fold[i] != fold)
+    if (t->fold[i] == fold) {
+      if (o->use == PTQ_USE_OK) t->held[n_held++] = o;
+    } else if (ptq_obs_learned(o)) {
       t->train[n_train++] = o;
-    else if (o->use == PTQ_USE_OK)
-      t->held[n_held++] = o;
+    }
   }
   if (n_held == 0) goto done;
   const ptq_status fitted =
@@ -206,7 +211,7 @@ static ptq_status number_groups(task *t, const ptq_split *split,
   for (int64_t i = 0; i < t->frame->n; i++) {
     const ptq_obs *o = &t->frame->obs[i];
     t->fold[i] = -1;
-    if (o->use != PTQ_USE_OK && o->use != PTQ_USE_COLLAPSED) continue;
+    if (!may_be_held(split, o)) continue;
     if (split->of_model && o->model == last) {
       t->fold[i] = last_fold;
       continue;

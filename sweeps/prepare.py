@@ -13,7 +13,19 @@ of the sweep file SPEC, writes to the cache directory
 where T and K are the XXH3-128 (32 hexadecimal digits) of the bytes of the
 text and of the model's tokenizer.json: models that share a tokenizer share
 the files, and a changed text is tokenized anew. What is there and sound is
-left alone. The text is tokenized as one string, with beginning- and
+left alone. For the log-likelihood requests of data.requests (what they are:
+request_tokens.py), likewise
+
+  <T>-<S>-<O>.ids.npy      uint32 [n], context and choice of every choice
+  <T>-<S>-<O>.choices.npy  int64 [choices, 6]: the number of its request, the
+                           tokens of context and choice, characters and bytes
+                           of the choice, 1 for the right one
+
+where S is the hash of the model's tokenizer.json, tokenizer_config.json and
+special_tokens_map.json, and O that of `delimiter`, `bos` and `prefix`. For
+the preset lm-eval, <S>.special.npy has the tokens that begin and end a text.
+
+The text is tokenized as one string, with beginning- and
 end-of-text tokens only where the tokenizer itself adds them; such a token
 ends where the one before it ends.
 
@@ -24,173 +36,18 @@ Needs the packages of requirements.txt. Example:
   prepare.py sweeps/quick.yaml --set data.evaluation.text=other.txt
 """
 import argparse
-import difflib
-import glob
 import json
 import os
 import re
 import sys
 import tempfile
 
+from sweep_file import PrepareError, Spec, read_bytes
+
 PIECE = 1 << 20  # characters tokenized at a time, where pieces are exact
 CUT = re.compile(r"(?<=[!-~])[ \n]")
-SECTIONS = ("calibration", "evaluation", "selection")
-
-
-class PrepareError(Exception):
-    """A failure with a message for the user."""
-
-
-class Spec:
-    """The sweep file as a YAML tree whose nodes know their line."""
-
-    def __init__(self, path, overrides=()):
-        import yaml
-        self.yaml, self.path = yaml, path
-        self.folder = os.path.dirname(os.path.abspath(path))
-        try:
-            with open(path, encoding="utf-8") as file:
-                self.root = yaml.compose(file, Loader=yaml.SafeLoader)
-        except OSError as error:
-            raise PrepareError(f"'{path}': {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise PrepareError(f"'{path}': byte {error.start} is not "
-                               "UTF-8") from error
-        except yaml.YAMLError as error:
-            raise PrepareError(self.parse_failure(error)) from error
-        if not isinstance(self.root, yaml.MappingNode):
-            raise PrepareError(f"{path}:1: not a sweep file: expected keys "
-                               "such as models: and data:")
-        for override in overrides:
-            self.override(override)
-
-    def parse_failure(self, error):
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        problem = getattr(error, "problem", None) or str(error)
-        return f"{self.path}:{line}: not YAML: {problem}"
-
-    def fail(self, node, message):
-        """Raise with the place of `node` in front."""
-        if node.start_mark.name == "--set":
-            place = f"{self.path} (--set)"
-        else:
-            place = f"{self.path}:{node.start_mark.line + 1}"
-        raise PrepareError(f"{place}: {message}")
-
-    def override(self, text):
-        """Replace or add the value at the dotted key of 'key=value'."""
-        key, equals, value = text.partition("=")
-        if not equals or not all(key.split(".")):
-            raise PrepareError(f"--set '{text}': expected key=value, as in "
-                               "data.evaluation.text=other.txt")
-        loader = self.yaml.SafeLoader(value)
-        loader.name = "--set"
-        try:
-            new = loader.get_single_node()
-        except self.yaml.YAMLError as error:
-            raise PrepareError(f"--set '{text}': value is not "
-                               f"YAML: {error}") from error
-        finally:
-            loader.dispose()
-        if new is None:
-            raise PrepareError(f"--set '{text}': no value")
-        node, steps = self.root, key.split(".")
-        for step in steps[:-1]:
-            inner = self.get(node, step)
-            if inner is None:
-                inner = self.yaml.MappingNode(
-                    "tag:yaml.org,2002:map", [], new.start_mark, new.end_mark)
-                self.put(node, step, inner)
-            if not isinstance(inner, self.yaml.MappingNode):
-                raise PrepareError(f"--set '{text}': '{step}' holds no keys "
-                                   f"in {self.path}; set it as a whole")
-            node = inner
-        self.put(node, steps[-1], new)
-
-    def put(self, node, key, value):
-        name = self.yaml.ScalarNode("tag:yaml.org,2002:str", key,
-                                    value.start_mark, value.end_mark)
-        node.value = [pair for pair in node.value if pair[0].value != key]
-        node.value.append((name, value))
-
-    def get(self, node, key):
-        """Member `key` of a mapping node, or None."""
-        for name, value in node.value:
-            if name.value == key:
-                return value
-        return None
-
-    def entries(self, node):
-        """The elements of a list; a node that is no list is its own."""
-        if isinstance(node, self.yaml.SequenceNode):
-            return node.value
-        return [node]
-
-    def path_of(self, node, what):
-        """A scalar's text as a path relative to the sweep file."""
-        if not isinstance(node, self.yaml.ScalarNode) or not node.value:
-            self.fail(node, f"{what} must be a path")
-        return os.path.join(self.folder, node.value)
-
-    def member(self, node, key, what):
-        """The member `key` that mapping `node` must have."""
-        if not isinstance(node, self.yaml.MappingNode):
-            self.fail(node, f"{what} must have the form {{{key}: ...}}")
-        value = self.get(node, key)
-        if value is None:
-            self.fail(node, f"{what} has no '{key}:'")
-        return value
-
-    def texts(self):
-        """[(node, path)] of the texts, each path once."""
-        data = self.member(self.root, "data", "a sweep file")
-        if not isinstance(data, self.yaml.MappingNode):
-            self.fail(data, "data: must hold calibration: and evaluation:")
-        found = {}
-        for name, value in data.value:
-            if name.value not in SECTIONS:
-                near = difflib.get_close_matches(name.value, SECTIONS, 1)
-                hint = (f"did you mean '{near[0]}'?" if near
-                        else f"known are {', '.join(SECTIONS)}")
-                self.fail(name, f"unknown key 'data.{name.value}'; {hint}")
-            what = f"data.{name.value}"
-            for entry in self.entries(value):
-                node = self.member(entry, "text", what)
-                path = self.path_of(node, what + ".text")
-                found.setdefault(os.path.realpath(path), (node, path))
-        if not found:
-            self.fail(data, "data: names no text")
-        return list(found.values())
-
-    def models(self):
-        """[(node, directory)] of the models, globs expanded."""
-        listed = self.member(self.root, "models", "a sweep file")
-        found = []
-        for entry in self.entries(listed):
-            node = entry
-            if isinstance(entry, self.yaml.MappingNode):
-                node = self.member(entry, "path", "a model")
-            pattern = self.path_of(node, "a model")
-            if not glob.has_magic(node.value):
-                found.append((node, pattern))
-                continue
-            matches = [p for p in sorted(glob.glob(pattern))
-                       if os.path.isdir(p)]
-            if not matches:
-                self.fail(node, f"no directory matches '{node.value}'")
-            found += [(node, path) for path in matches]
-        if not found:
-            self.fail(listed, "models: names no model")
-        return found
-
-
-def read_bytes(spec, node, path, remedy):
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        return spec.fail(node, f"'{path}': {error.strerror}; {remedy}")
+# What decides over tokens beside tokenizer.json.
+SETTINGS = ("special_tokens_map.json", "tokenizer_config.json")
 
 
 def read_text(spec, node, path):
@@ -220,6 +77,7 @@ class TextTokenizer:
     def __init__(self, spec, node, directory):
         import xxhash
         from tokenizers import Tokenizer
+        self.node, self.directory = node, directory
         self.path = os.path.join(directory, "tokenizer.json")
         raw = read_bytes(
             spec, node, self.path, "a model is a Hugging Face directory; make "
@@ -345,14 +203,15 @@ def pieces_of(text):
         start = end
 
 
-def sound(path, dtype, length=None):
-    """Length of the cached vector at `path`; None if absent or damaged."""
+def sound(path, dtype, length=None, columns=None):
+    """Length of the cached array at `path`; None if absent or damaged."""
     import numpy as np
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    if array.dtype != dtype or array.ndim != 1 or len(array) == 0:
+    shape = array.shape[1:] == (() if columns is None else (columns,))
+    if array.dtype != dtype or not shape or len(array) == 0:
         return None
     return len(array) if length in (None, len(array)) else None
 
@@ -380,6 +239,132 @@ def write(path, array):
         raise
 
 
+def write_all(stem, arrays):
+    """Write {suffix: array} under `stem`, the last one last."""
+    try:
+        for suffix, array in arrays.items():
+            write(f"{stem}.{suffix}.npy", array)
+    except OSError as error:
+        raise PrepareError(f"'{stem}': {error.strerror}; free space or choose "
+                           "another directory with --cache") from error
+
+
+def prepare_text(spec, node, path, tokenizers, cache, say):
+    digest, text = read_text(spec, node, path)
+    for one in tokenizers:
+        stem = os.path.join(cache, f"{digest}-{one.key}")
+        n = cached(stem)
+        if n is not None:
+            say(f"{path}: {n} tokens of {one.path} are there")
+            continue
+        ids, ends = one.encode(text)
+        if len(ids) == 0:
+            spec.fail(node, f"'{path}': '{one.path}' makes no token of it")
+        write_all(stem, {"ends": ends.astype("<u8", copy=False),
+                         "ids": ids.astype("<u4", copy=False)})
+        say(f"{path}: {len(ids)} tokens of {one.path}")
+
+
+def digest_of(*texts):
+    """XXH3-128 of texts, each ended by a NUL."""
+    import xxhash
+    joined = b"".join(text.encode("utf-8") + b"\0" for text in texts)
+    return xxhash.xxh3_128_hexdigest(joined)
+
+
+def read_settings(spec, one):
+    """(digest, {key: value}) of what stands beside a tokenizer.json."""
+    import xxhash
+    digests, settings = [one.key], {}
+    for name in SETTINGS:
+        path = os.path.join(one.directory, name)
+        if not os.path.exists(path):
+            digests.append("")
+            continue
+        raw = read_bytes(spec, one.node, path, "correct its permissions")
+        digests.append(xxhash.xxh3_128_hexdigest(raw))
+        try:
+            found = json.loads(raw.decode("utf-8"))
+        except ValueError as error:
+            spec.fail(one.node, f"'{path}': not JSON: {error}")
+        if not isinstance(found, dict):
+            spec.fail(one.node, f"'{path}': not a JSON object")
+        settings.update({k: v for k, v in found.items() if v is not None})
+    return digest_of(*digests), settings
+
+
+def check_bos(spec, one, settings):
+    """Refuse a directory whose two files disagree on the first token.
+
+    transformers' classes of these names go by tokenizer_config.json, whatever
+    tokenizer.json says; texts are tokenized by the latter.
+    """
+    says = settings.get("add_bos_token")
+    kind = str(settings.get("tokenizer_class", ""))
+    if says is None or not kind.startswith(("Llama", "CodeLlama", "Gemma")):
+        return
+    frame = one.frame()
+    if frame is not None and bool(says) != (len(frame[0]) > 0):
+        does = "adds one" if frame[0] else "adds none"
+        spec.fail(one.node, f"'{one.directory}': tokenizer_config.json says "
+                  f"add_bos_token {says}, tokenizer.json {does}; save them "
+                  "again with AutoTokenizer.from_pretrained(DIR)."
+                  "save_pretrained(DIR), or say data.requests.bos")
+
+
+def prepare_special(spec, tokenizers, cache, say):
+    """<S>.special.npy for each tokenizer: beginning and end of text."""
+    import numpy as np
+    import request_tokens as rt
+    for one in tokenizers:
+        digest, settings = read_settings(spec, one)
+        stem = os.path.join(cache, digest)
+        if sound(stem + ".special.npy", "<i8", 2):
+            continue
+        ids = [one.tokenizer.token_to_id(text) if text else None
+               for text in (rt.special_token(settings, name)
+                            for name in ("bos_token", "eos_token"))]
+        write_all(stem, {"special": np.array(
+            [-1 if i is None else i for i in ids], "<i8")})
+        say(f"{one.directory}: begins with token {ids[0]}, ends with {ids[1]}")
+
+
+def prepare_requests(spec, asked, tokenizers, cache, say):
+    import request_tokens as rt
+    import xxhash
+    node, path = asked["node"], asked["path"]
+    raw = read_bytes(spec, node, path, "correct the path in the sweep file")
+    options = digest_of(asked["delimiter"], *(
+        "" if asked[k] is None else str(int(asked[k]))
+        for k in ("bos", "prefix")))
+    requests, done = None, set()
+    for one in tokenizers:
+        settings_digest, settings = read_settings(spec, one)
+        stem = os.path.join(cache, f"{xxhash.xxh3_128_hexdigest(raw)}-"
+                                   f"{settings_digest}-{options}")
+        if stem in done:
+            continue
+        done.add(stem)
+        n = sound(stem + ".choices.npy", "<i8", None, len(rt.COLUMNS))
+        if n and sound(stem + ".ids.npy", "<u4"):
+            say(f"{path}: {n} choices under {one.path} are there")
+            continue
+        if asked["bos"] is None:
+            check_bos(spec, one, settings)
+        try:
+            requests = requests or rt.read_requests(path, raw)
+            encoder = rt.Encoder(one.tokenizer, settings, asked["bos"],
+                                 asked["prefix"])
+            ids, choices = rt.tokenize(path, requests, encoder,
+                                       asked["delimiter"])
+        except rt.RequestError as error:
+            raise PrepareError(str(error)) from error
+        write_all(stem, {"ids": ids.astype("<u4", copy=False),
+                         "choices": choices.astype("<i8", copy=False)})
+        say(f"{path}: {len(choices)} choices of {len(requests)} requests, "
+            f"{len(ids)} tokens of {one.path}")
+
+
 def prepare(spec, cache, say):
     """Fill `cache` for the sweep; `say` is called with a line a pair."""
     try:
@@ -387,30 +372,18 @@ def prepare(spec, cache, say):
     except OSError as error:
         raise PrepareError(f"'{cache}': {error.strerror}; choose another "
                            "directory with --cache") from error
-    tokenizers = {}
-    for node, directory in spec.models():
-        one = TextTokenizer(spec, node, directory)
-        tokenizers.setdefault(one.key, one)
+    every = [TextTokenizer(spec, node, directory)
+             for node, directory in spec.models()]
+    once = {}
+    for one in every:
+        once.setdefault(one.key, one)
     for node, path in spec.texts():
-        digest, text = read_text(spec, node, path)
-        for one in tokenizers.values():
-            stem = os.path.join(cache, f"{digest}-{one.key}")
-            n = cached(stem)
-            if n is not None:
-                say(f"{path}: {n} tokens of {one.path} are there")
-                continue
-            ids, ends = one.encode(text)
-            if len(ids) == 0:
-                spec.fail(node, f"'{path}': '{one.path}' makes no token of "
-                          "it")
-            try:
-                write(stem + ".ends.npy", ends.astype("<u8", copy=False))
-                write(stem + ".ids.npy", ids.astype("<u4", copy=False))
-            except OSError as error:
-                raise PrepareError(
-                    f"'{stem}': {error.strerror}; free space or choose "
-                    "another directory with --cache") from error
-            say(f"{path}: {len(ids)} tokens of {one.path}")
+        prepare_text(spec, node, path, once.values(), cache, say)
+    if spec.has_preset("lm-eval"):
+        prepare_special(spec, every, cache, say)
+    asked = spec.requests()
+    if asked is not None:
+        prepare_requests(spec, asked, every, cache, say)
 
 
 def main(argv=None):

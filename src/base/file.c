@@ -25,7 +25,8 @@ ptq_status ptq_file_open(const char *path, ptq_file **out, ptq_err *err) {
   PTQ_TRY(ptq_alloc(&f, 1, sizeof *f, "a file handle", err));
   f->fd = -1;
   PTQ_TRY(ptq_strdup(&f->path, path, err));
-  f->fd = open(path, O_RDONLY | O_CLOEXEC);
+  /* A pipe would wait for its writer, and no signal end that. */
+  f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (f->fd < 0 || ptq_fault() || fstat(f->fd, &st) != 0)
     PTQ_TRY(
         PTQ_FAIL(err, PTQ_E_IO, "cannot open '%s': %s", path, strerror(errno)));
@@ -107,6 +108,12 @@ bool ptq_path_exists(const char *path) {
 bool ptq_path_is_dir(const char *path) {
   struct stat st;
   return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+bool ptq_path_same(const char *a, const char *b) {
+  struct stat x, y;
+  return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+         x.st_ino == y.st_ino;
 }
 
 /* Hands a built text over to the caller. */

@@ -15,14 +15,14 @@ static ptq_status check_table(const char *table, ptq_err *err) {
   size_t n = 0;
   if (table == NULL)
     return PTQ_FAIL(err, PTQ_E_ARG,
-                    "which table? --table points, layers, windows, spectra "
-                    "or models");
+                    "which table? --table points, layers, windows, spectra, "
+                    "models or answers");
   for (; ptq_export_tables[n] != NULL; n++)
     if (strcmp(ptq_export_tables[n], table) == 0) return PTQ_OK;
   const char *near = ptq_text_nearest(table, ptq_export_tables, n);
   return PTQ_FAIL(err, PTQ_E_ARG,
                   "unknown table '%s'%s%s%s; one of points, layers, windows, "
-                  "spectra, models",
+                  "spectra, models, answers",
                   table, near != NULL ? "; did you mean '" : "",
                   near != NULL ? near : "", near != NULL ? "'" : "");
 }
@@ -124,7 +124,8 @@ done:
 }
 
 static const ptq_option options[] = {
-    {"table", 't', "TABLE", "points, layers, windows, spectra or models"},
+    {"table", 't', "TABLE",
+     "points, layers, windows, spectra, models or answers"},
     {"format", 'f', "FORMAT", "csv (default), jsonl or netcdf"},
     {"output", 'o', "FILE", "write FILE instead of standard output"},
     {"stable", 0, NULL,
@@ -137,14 +138,13 @@ const ptq_command ptq_cmd_export = {
     .summary = "write a table of a store as CSV, JSON lines or netCDF",
     .details =
         "Columns have the names they have in the store. Points come one a row "
-        "in the\norder of the grid, with their state and attempts; layers and "
-        "windows repeat the\nkey, model, dtype, method and group of their "
-        "point. What is not finished is an\nempty field (CSV) or null "
-        "(JSON), NaN in netCDF-4 (HDF5 with dimension scales, text as "
-        "strings,\n"
-        "units as attributes). With --stable two runs of one sweep can "
-        "be\ncompared with "
-        "cmp. Works while a run is writing.\n\n"
+        "in the\norder of the grid, with their state and attempts; layers, "
+        "windows and answers\nrepeat the key, model, dtype, method and group "
+        "of their point; answers have the\nunquantized model's beside them, "
+        "and the right one. What is not finished is an\nempty field (CSV) or "
+        "null (JSON), NaN in netCDF-4 (HDF5 with dimension scales,\ntext as "
+        "strings, units as attributes). With --stable two runs of one sweep "
+        "can be\ncompared with cmp. Works while a run is writing.\n\n"
         "  ptqsweep export quick.h5 --table points -o points.csv\n",
     .options = options,
     .min_args = 1,

@@ -42,6 +42,7 @@ static ptq_status fit(const ptq_args *args, int *exit_code, ptq_err *err) {
   ptq_frame frame = {0};
   ptq_summary *summary = NULL;
   ptq_text text = {0};
+  ptq_mixed mixed = {0};
   const char *store = ptq_args_at(args, 0);
   ptq_summary_options options;
   rc = read_options(args, &options, err);
@@ -56,10 +57,12 @@ static ptq_status fit(const ptq_args *args, int *exit_code, ptq_err *err) {
   PTQ_TRY(ptq_view_open(store, &view, err));
   PTQ_TRY(ptq_frame_from_view(view, &frame, err));
   PTQ_TRY(ptq_summary_build(&frame, &options, summary, err));
+  PTQ_TRY(ptq_mixed_compare(view, &frame, &mixed, err));
   if (ptq_args_has(args, "json")) {
-    PTQ_TRY(ptq_fit_print_json(summary, store, err));
+    PTQ_TRY(ptq_fit_print_json(summary, &mixed, store, err));
     goto done;
   }
+  ptq_mixed_text(&mixed, &text);
   ptq_summary_text(summary, store, &text);
   if (text.rc != PTQ_OK)
     rc = PTQ_FAIL(err, text.rc, "printing the fits of '%s'", store);
@@ -67,6 +70,7 @@ static ptq_status fit(const ptq_args *args, int *exit_code, ptq_err *err) {
     (void)fputs(ptq_text_str(&text), stdout); /* as above */
 done:
   ptq_text_release(&text);
+  ptq_mixed_release(&mixed);
   if (summary != NULL) ptq_summary_release(summary);
   free(summary);
   ptq_frame_release(&frame);
@@ -100,23 +104,15 @@ const ptq_command ptq_cmd_fit = {
         "is fitted with what is done.\n\n"
         "A formula joins columns by +, interactions by a:b or a*b; log, log2,\n"
         "log10, log1p, sqrt, square, exp and inverse transform numbers.\n"
-        "Numbers: params, params_nonembedding, log_params (its logarithm),\n"
-        "params_quantizable, n_blocks,\n"
-        "d_model, d_ff, n_heads, n_kv_heads, aspect, vocab, share_quantized,\n"
-        "bits, bits_per_weight, bits_model, group, calib_tokens; covariates "
-        "of\n"
-        "the sweep file: train_tokens, tokens_per_param, train_seed; of the\n"
-        "quantized weights: sqnr_rtn, sqnr_weight, sqnr_weight_min,\n"
-        "sqnr_weight_max, sqnr_weight_sd; of a forward pass: sqnr_output,\n"
-        "sqnr_output_min, sqnr_output_max, sqnr_output_sd, err_hessian,\n"
-        "err_hessian_max, nll_model, nll_byte_model, headroom; of spectra:\n"
-        "h_trace, h_top, h_rank, h_cond, h_tail, and without first positions\n"
-        "h_trace_nofirst, h_top_nofirst, h_rank_nofirst, h_cond_nofirst,\n"
-        "h_tail_nofirst. Factors: method (reference rtn), element, dtype,\n"
-        "family, model, lr_state.\n\n"
+        "`ptqsweep list columns` tells the numbers and factors. Of a factor\n"
+        "the first level is left out, of method rtn.\n\n"
         "Beside the formula all named laws, the nonlinear laws of the\n"
-        "literature, and forest and boosting are compared under five splits:\n"
-        "a model, a family, the largest size, a dtype or a method held out.\n\n"
+        "literature, and forest and boosting are compared under six splits:\n"
+        "a model, a family, the largest size, a dtype, a method, or the "
+        "models\n"
+        "that the sweep file marks 'holdout: true' held out. Models with the\n"
+        "same 'run:' count as one: they are checkpoints of one training "
+        "run.\n\n"
         "  ptqsweep fit quick.h5 --formula 'log(params) + bits_per_weight +\n"
         "      method + sqnr_output + sqnr_output:method'\n",
     .options = options,

@@ -114,15 +114,19 @@ done:
 
 static void print_layers(const inspection *x) {
   printf("\nquantized in each of %" PRId64 " blocks:\n", x->info->n_blocks);
-  for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
+  for (int role = 0; role < PTQ_ROLE_COUNT; role++) { /* of expert 0 */
     char name[PTQ_TENSOR_NAME_MAX];
     if (!ptq_role_present(x->info, (ptq_role)role)) continue;
-    ptq_role_tensor_name(x->model, 0, (ptq_role)role, name);
+    ptq_layer_tensor_name(x->model, 0, role, name);
     printf("  %-7s %6" PRId64 " x %-6" PRId64 " at %-9s %s\n", role_names[role],
            ptq_role_outputs(x->info, (ptq_role)role),
            ptq_role_inputs(x->info, (ptq_role)role),
            ptq_site_name(ptq_role_site((ptq_role)role)), name);
   }
+  if (x->info->n_experts > 0)
+    printf("  gate, up and down of each of %" PRId64 " experts; not the "
+           "router\n",
+           x->info->n_experts);
 }
 
 static void print_text(const inspection *x, const char *dir) {
@@ -137,6 +141,9 @@ static void print_text(const inspection *x, const char *dir) {
          "%s, %s\n",
          i->n_blocks, i->d_model, i->d_ff, i->has_gate ? " gated" : "",
          ptq_act_name(i->act));
+  if (i->n_experts > 0)
+    printf("experts       %" PRId64 ", %" PRId64 " a token\n", i->n_experts,
+           i->experts_used);
   printf("attention     %" PRId64 " heads of %" PRId64 ", %" PRId64
          " for keys and values, %s positions, at most %" PRId64 "\n",
          i->n_heads, i->d_head, i->n_kv_heads, position_names[i->positions],
@@ -165,17 +172,20 @@ static void print_text(const inspection *x, const char *dir) {
 
 static json_t *layers_json(const inspection *x) {
   json_t *layers = json_array();
-  for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
+  for (int layer = 0; layer < ptq_layer_count(x->info); layer++) {
+    const ptq_role role = ptq_layer_role(layer);
     char name[PTQ_TENSOR_NAME_MAX];
-    if (!ptq_role_present(x->info, (ptq_role)role)) continue;
-    ptq_role_tensor_name(x->model, 0, (ptq_role)role, name);
-    (void)json_array_append_new(
-        layers,
+    if (!ptq_role_present(x->info, role)) continue;
+    ptq_layer_tensor_name(x->model, 0, layer, name);
+    json_t *row =
         json_pack("{s:s, s:I, s:I, s:s, s:s}", "role", role_names[role], "out",
-                  (json_int_t)ptq_role_outputs(x->info, (ptq_role)role), "in",
-                  (json_int_t)ptq_role_inputs(x->info, (ptq_role)role), "site",
-                  ptq_site_name(ptq_role_site((ptq_role)role)), "tensor",
-                  name));
+                  (json_int_t)ptq_role_outputs(x->info, role), "in",
+                  (json_int_t)ptq_role_inputs(x->info, role), "site",
+                  ptq_site_name(ptq_role_site(role)), "tensor", name);
+    if (x->info->n_experts > 0 && role >= PTQ_ROLE_GATE)
+      (void)json_object_set_new(row, "expert",
+                                json_integer(ptq_layer_expert(layer)));
+    (void)json_array_append_new(layers, row);
   }
   return layers;
 }
@@ -183,16 +193,18 @@ static json_t *layers_json(const inspection *x) {
 static ptq_status print_json(const inspection *x, ptq_err *err) {
   const ptq_model_info *i = x->info;
   json_t *root = json_pack(
-      "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, "
-      "s:b, s:f, s:f, s:f, s:I, s:o}",
+      "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+      "s:b, s:s, s:b, s:f, s:f, s:f, s:I, s:o}",
       "architecture", i->arch, "compute", ptq_compute_name(i->compute),
       "params", (json_int_t)i->params, "params_nonembedding",
       (json_int_t)i->params_nonembedding, "params_quantizable",
       (json_int_t)i->params_quantizable, "n_blocks", (json_int_t)i->n_blocks,
-      "d_model", (json_int_t)i->d_model, "d_ff", (json_int_t)i->d_ff, "n_heads",
-      (json_int_t)i->n_heads, "n_kv_heads", (json_int_t)i->n_kv_heads, "vocab",
-      (json_int_t)i->vocab, "max_positions", (json_int_t)i->max_positions,
-      "tied_head", (int)i->tied_head, "provenance",
+      "d_model", (json_int_t)i->d_model, "d_ff", (json_int_t)i->d_ff,
+      "n_experts", (json_int_t)i->n_experts, "experts_used",
+      (json_int_t)i->experts_used, "n_heads", (json_int_t)i->n_heads,
+      "n_kv_heads", (json_int_t)i->n_kv_heads, "vocab", (json_int_t)i->vocab,
+      "max_positions", (json_int_t)i->max_positions, "tied_head",
+      (int)i->tied_head, "provenance",
       i->dequantized ? "dequantized" : "native", "tokenizer",
       (int)x->has_tokenizer, "rtn_seconds", x->rtn_s, "gptq_seconds", x->gptq_s,
       "shared_seconds", x->shared_s, "memory", (json_int_t)x->memory_bytes,

@@ -151,12 +151,33 @@ static void list_metrics(listing *l) {
   for (int id = 0; id < PTQ_TABLE_COUNT; id++) {
     const ptq_table *t = ptq_table_get((ptq_table_id)id);
     for (size_t i = 0; i < t->n_fields; i++) {
-      const cell row[] = {{"table", t->name, 8},
+      const cell row[] = {{"table", t->name, 16},
                           {"column", t->fields[i].name, 20},
                           {"unit", t->fields[i].unit, 4},
                           {"text", t->fields[i].text, 0}};
       add_row(l, row, 4);
     }
+  }
+}
+
+static void list_columns(listing *l) {
+  const ptq_feature *number = NULL;
+  const ptq_factor *factor = NULL;
+  for (size_t i = 0; (number = ptq_feature_at(i)) != NULL; i++) {
+    const cell row[] = {{"column", number->name, 19},
+                        {"kind", "number", 6},
+                        {"unit", number->unit, 4},
+                        {"tier", ptq_tier_name(number->tier), 11},
+                        {"text", number->text, 0}};
+    add_row(l, row, sizeof row / sizeof row[0]);
+  }
+  for (size_t i = 0; (factor = ptq_factor_at(i)) != NULL; i++) {
+    const cell row[] = {{"column", factor->name, 19},
+                        {"kind", "factor", 6},
+                        {"unit", "", 4},
+                        {"tier", ptq_tier_name(PTQ_TIER_CONFIG), 11},
+                        {"text", factor->text, 0}};
+    add_row(l, row, sizeof row / sizeof row[0]);
   }
 }
 
@@ -200,6 +221,7 @@ static const struct { const char *name; void (*list)(listing *l); } lists[] = {
   {"architectures", list_architectures},
   {"compute", list_compute},
   {"metrics", list_metrics},
+  {"columns", list_columns},
   {"laws", list_laws},
 };
 /* clang-format on */
@@ -217,7 +239,7 @@ static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
     *exit_code = PTQ_EXIT_USAGE;
     return PTQ_FAIL(err, PTQ_E_ARG,
                     "there is no list of '%s'%s%s%s; known: dtypes, methods, "
-                    "architectures, compute, metrics, laws",
+                    "architectures, compute, metrics, columns, laws",
                     what, near != NULL ? ", did you mean '" : "",
                     near != NULL ? near : "", near != NULL ? "'?" : "");
   }
@@ -240,14 +262,18 @@ static const ptq_option options[] = {
 
 const ptq_command ptq_cmd_list = {
     .name = "list",
-    .args = "dtypes|methods|architectures|compute|metrics|laws [options]",
-    .summary = "list number formats, methods, architectures, columns or laws",
+    .args =
+        "dtypes|methods|architectures|compute|metrics|columns|laws [options]",
+    .summary =
+        "list number formats, methods, architectures, metrics, columns of "
+        "formulas or laws",
     .details =
         "Prints a table of what this program knows: number formats and\n"
         "methods as they are spelled in a sweep file, architectures as\n"
         "config.json names them, what `compute:` of a sweep file takes, and\n"
-        "every column of the store's tables with its unit and meaning; and\n"
-        "the laws that `fit` compares.\n"
+        "every column of the store's tables with its unit and meaning\n"
+        "(metrics); the columns that a formula of `fit` can name, with what\n"
+        "they cost to know; and the laws that `fit` compares.\n"
         "\n"
         "Of dtypes: bits of a code, distinct codes, bits of a group's\n"
         "parameters (before keep= and dq=) and of what a matrix shares; all\n"

@@ -23,10 +23,13 @@ typedef struct planned {
   ptq_rates rates;
   int ranks;
   int64_t memory;
-  double makespan; /* seconds */
+  const char *scratch; /* borrowed, nullable */
+  double makespan;     /* seconds */
+  double *bits;        /* owned; [n_points] a weight */
 } planned;
 
 static void planned_release(planned *p) {
+  ptq_free(p->bits);
   ptq_plan_release(&p->plan);
   ptq_grid_release(&p->grid);
   ptq_spec_release(&p->spec);
@@ -54,6 +57,7 @@ static ptq_status read_options(planned *p, const ptq_args *args, ptq_err *err) {
   p->ranks = (int)ranks;
   if (ptq_args_has(args, "memory"))
     PTQ_TRY(ptq_bytes_parse(ptq_args_get(args, "memory"), &p->memory, err));
+  p->scratch = ptq_args_get(args, "scratch");
   p->rates = ptq_rates_default();
   PTQ_TRY(read_gflops(args, &p->rates, err));
   PTQ_TRY(ptq_args_check_sets(args, err));
@@ -102,6 +106,8 @@ static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   PTQ_TRY(ptq_spec_read(ptq_args_at(args, 0), sets, n_sets, &p->spec, err));
   PTQ_TRY(check_texts(&p->spec, err));
   PTQ_TRY(ptq_grid_build(&p->spec, &p->grid, err));
+  PTQ_TRY(ptq_grid_measure(&p->grid, err));
+  p->grid.scratch = p->scratch;
   const int64_t n = p->grid.n_points + p->grid.n_subjects;
   PTQ_TRY(ptq_alloc(&todo, n, 1, "what is to do", err));
   memset(todo, 1, (size_t)n);
@@ -112,6 +118,9 @@ static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   PTQ_TRY(ptq_plan_build(&p->grid, todo, todo + p->grid.n_points, p->ranks,
                          p->memory, &p->rates, &p->plan, err));
   p->makespan = ptq_plan_makespan(&p->plan, p->ranks);
+  PTQ_TRY(ptq_alloc(&p->bits, p->grid.n_points, sizeof *p->bits, "bits", err));
+  for (int64_t i = 0; i < p->grid.n_points; i++)
+    PTQ_TRY(ptq_point_bits(&p->grid, i, &p->bits[i], err));
 done:
   ptq_free(todo);
   return rc;
@@ -120,6 +129,14 @@ done:
 static double point_seconds(const planned *p, int64_t point) {
   return ptq_point_flops(&p->grid, point) / p->rates.flops_per_s *
          p->rates.correction;
+}
+
+static int64_t item_bytes(const planned *p, const ptq_item *item) {
+  ptq_load load = {0};
+  if (item->n == 0) return ptq_subject_bytes(&p->grid, item->subject);
+  for (int64_t j = 0; j < item->n; j++)
+    ptq_load_add(&load, &p->grid, p->plan.order[item->first + j]);
+  return ptq_batch_bytes(&p->grid, item->subject, &load);
 }
 
 /* What a subject sums up to in the plan. */
@@ -133,15 +150,11 @@ static subject_total total_of(const planned *p, int64_t subject) {
   for (int64_t i = 0; i < p->plan.n_items; i++) {
     const ptq_item *item = &p->plan.items[i];
     if (item->subject != subject) continue;
-    ptq_load load = {0};
-    for (int64_t j = 0; j < item->n; j++)
-      ptq_load_add(&load, &p->grid, p->plan.order[item->first + j]);
     t.seconds += item->seconds;
     t.batches += item->n > 0;
     t.points += item->n;
     if (item->n > t.widest) t.widest = item->n;
-    const int64_t bytes =
-        item->n > 0 ? ptq_batch_bytes(&p->grid, subject, &load) : 0;
+    const int64_t bytes = item_bytes(p, item);
     if (bytes > t.bytes) t.bytes = bytes;
   }
   return t;
@@ -161,8 +174,13 @@ static const char *time_text(double seconds, char text[32]) {
 }
 
 static void print_points(const planned *p) {
-  printf("%-6s %-20s %-14s %-28s %7s %9s\n", "point", "model", "dtype",
-         "method", "group", "seconds");
+  int width = 14; /* of the longest dtype */
+  for (int64_t i = 0; i < p->spec.n_dtypes; i++) {
+    const int n = (int)strlen(p->spec.dtypes[i].name);
+    if (n > width) width = n;
+  }
+  printf("%-6s %-20s %-*s %-28s %7s %7s %9s\n", "point", "model", width,
+         "dtype", "method", "group", "bits/w", "seconds");
   for (int64_t i = 0; i < p->grid.n_points; i++) {
     const ptq_point *point = &p->grid.points[i];
     const ptq_method *m = &p->spec.methods[point->method];
@@ -171,9 +189,9 @@ static void print_points(const planned *p) {
     ptq_group_name(point->group, group);
     snprintf(method, sizeof method, "%s%s%s", m->name,
              m->options[0] != '\0' ? " " : "", m->options);
-    printf("%-6" PRId64 " %-20s %-14s %-28s %7s %9.2f\n", i,
-           p->spec.models[model].name, p->spec.dtypes[point->dtype].name,
-           method, group, point_seconds(p, i));
+    printf("%-6" PRId64 " %-20s %-*s %-28s %7s %7.3f %9.2f\n", i,
+           p->spec.models[model].name, width, p->spec.dtypes[point->dtype].name,
+           method, group, p->bits[i], point_seconds(p, i));
   }
 }
 
@@ -225,13 +243,13 @@ static json_t *point_json(const planned *p, int64_t i) {
   const ptq_point *point = &p->grid.points[i];
   const ptq_subject *s = &p->grid.subjects[point->subject];
   const ptq_method *m = &p->spec.methods[point->method];
-  return json_pack("{s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:f}", "model",
-                   p->spec.models[s->model].name, "dtype",
-                   p->spec.dtypes[point->dtype].name, "method", m->name,
-                   "options", m->options, "group", (json_int_t)point->group,
-                   "calibration", p->spec.calibrations[s->calibration].label,
-                   "evaluation", p->spec.evaluations[s->evaluation].label,
-                   "seconds", point_seconds(p, i));
+  return json_pack(
+      "{s:s, s:s, s:s, s:s, s:I, s:f, s:s, s:s, s:f}", "model",
+      p->spec.models[s->model].name, "dtype", p->spec.dtypes[point->dtype].name,
+      "method", m->name, "options", m->options, "group",
+      (json_int_t)point->group, "bits", p->bits[i], "calibration",
+      p->spec.calibrations[s->calibration].label, "evaluation",
+      p->spec.evaluations[s->evaluation].label, "seconds", point_seconds(p, i));
 }
 
 static json_t *item_json(const planned *p, int64_t i) {
@@ -241,8 +259,9 @@ static json_t *item_json(const planned *p, int64_t i) {
     (void)json_array_append_new(points,
                                 json_integer(p->plan.order[item->first + j]));
   const int64_t model = p->grid.subjects[item->subject].model;
-  return json_pack("{s:s, s:o, s:f}", "model", p->spec.models[model].name,
-                   "points", points, "seconds", item->seconds);
+  return json_pack("{s:s, s:o, s:f, s:I}", "model", p->spec.models[model].name,
+                   "points", points, "seconds", item->seconds, "memory",
+                   (json_int_t)item_bytes(p, item));
 }
 
 static ptq_status print_json(const planned *p, ptq_err *err) {
@@ -285,6 +304,7 @@ done:
 static const ptq_option options[] = {
     {"ranks", 0, "N", "ranks that work (default 1)"},
     {"memory", 0, "SIZE", "memory a rank may use, such as 4GB"},
+    {"scratch", 0, "DIR", "as of run: hidden states in files"},
     {"set", 0, "KEY=VALUE", "override a value of the sweep file; repeatable"},
     {"gflops", 0, "N",
      "GFLOP/s of a rank, for another machine (default:\n"
@@ -298,9 +318,12 @@ const ptq_command ptq_cmd_plan = {
     .summary = "list the points of a sweep, their cost, memory and makespan",
     .details =
         "Checks the sweep file SPEC, its models and that its texts are there,\n"
-        "and prints what a run would do: every point with its predicted\n"
+        "and prints what a run would do: every point with the bits a weight "
+        "of\n"
+        "its format (what a method keeps beside it not counted) and predicted\n"
         "seconds, the batches they are packed into, the memory of a rank and\n"
-        "the makespan. Needs neither tokens nor MPI and writes nothing.\n"
+        "the makespan. Needs no MPI, no tokens but those of data.requests,\n"
+        "and writes nothing.\n"
         "Seconds are for this machine, whose speed is measured first, or for\n"
         "one of --gflops; a run corrects them by what it measures.\n\n"
         "  ptqsweep plan sweeps/quick.yaml --ranks 2 --set grid.group=[32]\n",

@@ -138,16 +138,12 @@ done:
   return rc;
 }
 
-/* Memory of this host that one of its ranks may use: four fifths, shared. */
-static int64_t default_memory(MPI_Comm comm) {
-  MPI_Comm host = MPI_COMM_NULL;
-  int n = 1;
-  MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host);
-  MPI_Comm_size(host, &n);
-  MPI_Comm_free(&host);
+/* Memory of this host that one of its `n` ranks may use: four fifths,
+ * shared. */
+static int64_t default_memory(int n) {
   const double bytes =
       (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-  return (int64_t)(0.8 * bytes / n);
+  return (int64_t)(0.8 * bytes / (n > 0 ? n : 1));
 }
 
 static void say_todo(const sweep_run *r) {
@@ -168,8 +164,9 @@ static void say_todo(const sweep_run *r) {
 static ptq_status make_plan(sweep_run *r, const ptq_args *args, int64_t memory,
                             ptq_dist_options *options, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const ptq_grid *g = &r->study.grid;
+  ptq_grid *g = &r->study.grid;
   const ptq_rates rates = ptq_speed_rates();
+  PTQ_TRY(ptq_grid_measure(g, err));
   PTQ_TRY(ptq_todo_find(r->store, g->n_points, g->n_subjects,
                         options->max_attempts,
                         ptq_args_has(args, "retry-failed"), &r->todo, err));
@@ -213,10 +210,15 @@ static ptq_status read_time_limit(int rank, const ptq_args *args,
 static ptq_status read_options(int rank, const ptq_args *args,
                                ptq_dist_options *o, ptq_err *err) {
   ptq_status rc = PTQ_OK;
+  double silence = PTQ_SILENCE_S;
   long attempts = 0;
-  *o = (ptq_dist_options){.heartbeat_s = 5.0,
+  PTQ_TRY(ptq_args_double(args, "silence", silence, &silence, err));
+  if (!(silence >= 1.0 && silence <= 86400.0))
+    PTQ_TRY(
+        PTQ_FAIL(err, PTQ_E_ARG, "--silence: 1 to 86400 s, got %g", silence));
+  *o = (ptq_dist_options){.heartbeat_s = fmin(5.0, silence / 10.0),
                           .silence_factor = 10.0,
-                          .silence_min_s = 120.0,
+                          .silence_min_s = silence,
                           .grace_s = 60.0,
                           .progress = !ptq_args_has(args, "quiet")};
   PTQ_TRY(read_time_limit(rank, args, o, err));
@@ -235,6 +237,12 @@ static ptq_status read_memory(const ptq_args *args, int64_t *memory,
   return text == NULL ? PTQ_OK : ptq_bytes_parse(text, memory, err);
 }
 
+static ptq_status read_scratch(const ptq_args *args, ptq_err *err) {
+  const char *dir = ptq_args_get(args, "scratch");
+  if (dir == NULL || ptq_path_is_dir(dir)) return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_ARG, "--scratch '%s' is not a directory", dir);
+}
+
 /* The store's attributes are of its first run; later ones are in its log. */
 static void note_start(const sweep_run *r) {
   char line[400];
@@ -248,17 +256,21 @@ static void note_start(const sweep_run *r) {
 static ptq_status prepare(sweep_run *r, const ptq_args *args,
                           ptq_dist_options *options, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  int64_t memory = default_memory(r->comm);
+  int64_t memory = 0;
   rc = read_options(r->rank, args, options, err);
   if (rc == PTQ_OK) rc = read_memory(args, &memory, err);
+  if (rc == PTQ_OK) rc = read_scratch(args, err);
   if (rc == PTQ_OK) rc = ptq_args_check_sets(args, err);
   r->usage = rc == PTQ_E_ARG;
   PTQ_TRY(ptq_agree(r->comm, rc, err));
   PTQ_TRY(open_study(r, args, err));
+  r->study.grid.scratch = ptq_args_get(args, "scratch");
   PTQ_TRY(ptq_agree(r->comm, ptq_selfcheck(r->study.spec.compute, err), err));
-  PTQ_TRY(ptq_provenance_collect(r->comm, args, r->study.spec.path,
-                                 r->study.numerics, &r->provenance, err));
-  rc = ptq_journal_open(ptq_args_get(args, "log"), r->rank, &r->journal, err);
+  rc = ptq_provenance_collect(r->comm, args, r->study.spec.path,
+                              r->study.numerics, &r->provenance, err);
+  if (memory == 0) memory = default_memory(r->provenance.n_here);
+  if (rc == PTQ_OK)
+    rc = ptq_journal_open(ptq_args_get(args, "log"), r->rank, &r->journal, err);
   ptq_journal_text(&r->journal, "start", "command",
                    ptq_text_str(&r->provenance.command_line));
   if (rc == PTQ_OK) rc = store_path(args, &r->path, err);
@@ -373,12 +385,18 @@ static const ptq_option options[] = {
     {"output", 'o', "STORE", "HDF5 file; default: SPEC's name with .h5, here"},
     {"set", 0, "KEY=VALUE", "override a value of the sweep file; repeatable"},
     {"memory", 0, "SIZE", "memory a rank may use, such as 4GB"},
+    {"scratch", 0, "DIR",
+     "keep hidden states in files there, not in memory;\n"
+     "                               changes no result"},
     {"time-limit", 0, "TIME",
      "start nothing that cannot end by then: seconds,\n"
      "                               H:MM:SS, none (default: what Slurm gives "
      "the job)"},
     {"max-attempts", 0, "N", "deaths held against a single point (2)"},
     {"retry-failed", 0, NULL, "try failed points again"},
+    {"silence", 0, "SECONDS",
+     "a rank silent or stopped for that long is given up\n"
+     "                               (120; more where its work takes longer)"},
     {"log", 0, "DIR", "write DIR/rank-<r>.jsonl: a line of JSON an event"},
     {"durable", 0, NULL,
      "write results through to the disk: they outlive a\n"

@@ -16,6 +16,9 @@ enum {
   PTQ_EXIT_STOPPED = 75
 };
 
+/** Default of --silence: seconds that a rank may be silent or stopped. */
+#define PTQ_SILENCE_S 120.0
+
 /** One long option of a command. */
 typedef struct ptq_option {
   const char *name;  /* "output", without dashes */

@@ -327,6 +327,70 @@ done:
   return rc;
 }
 
+/* Beside a point's answer: the right one, and the unquantized model's. */
+typedef struct given_row {
+  double choices, right, choice_reference, choice_norm_reference,
+      choice_byte_reference, choice_token_reference, logp_reference,
+      margin_reference; /* NaN when that is not finished */
+} given_row;
+#define GIVEN_FIELD(name, unit, text) \
+  { #name, PTQ_KIND_F64, offsetof(given_row, name), sizeof(double), unit, text }
+static const ptq_field given_fields[] = {
+    GIVEN_FIELD(choices, "", "choices that the request offers"),
+    GIVEN_FIELD(right, "", "the right one, from 0"),
+    GIVEN_FIELD(choice_reference, "", "choice of the unquantized model"),
+    GIVEN_FIELD(choice_norm_reference, "", "its choice_norm"),
+    GIVEN_FIELD(choice_byte_reference, "", "its choice_byte"),
+    GIVEN_FIELD(choice_token_reference, "", "its choice_token"),
+    GIVEN_FIELD(logp_reference, "nat", "its logp"),
+    GIVEN_FIELD(margin_reference, "nat", "its margin"),
+};
+
+static given_row given_by(const ptq_baseline_answer_row *b) {
+  return (given_row){.choices = (double)b->choices,
+                     .right = (double)b->right,
+                     .choice_reference = (double)b->choice,
+                     .choice_norm_reference = (double)b->choice_norm,
+                     .choice_byte_reference = (double)b->choice_byte,
+                     .choice_token_reference = (double)b->choice_token,
+                     .logp_reference = b->logp,
+                     .margin_reference = b->margin};
+}
+
+static ptq_status export_answers(ptq_view *v, const source *s, writer *w,
+                                 bool stable, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const void *rows = NULL, *base = NULL;
+  const int64_t *first = NULL, *first_base = NULL;
+  const double nothing = (double)NAN;
+  int64_t n = 0;
+  (void)stable;
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_ANSWERS, &rows, &n, err));
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_BASELINE_ANSWERS, &base, &n, err));
+  ptq_view_answers(v, &first, &first_base);
+  const ptq_answer_row *answers = rows;
+  const ptq_baseline_answer_row *baseline = base;
+  add_point_columns(w);
+  add_table(w, 1, PTQ_TABLE_ANSWERS, NULL);
+  add(w, 2, given_fields, sizeof given_fields / sizeof given_fields[0], NULL);
+  write_header(w);
+  for (int64_t p = 0; p < s->n_points; p++) {
+    const int64_t m = s->subject[p];
+    const bool known = s->model_state[m] == PTQ_STATE_DONE;
+    if (s->point_state[p] != PTQ_STATE_DONE) continue;
+    for (int64_t i = first[p]; i < first[p + 1]; i++) {
+      const int64_t b = first_base[m] + (i - first[p]);
+      given_row given = {nothing, nothing, nothing, nothing,
+                         nothing, nothing, nothing, nothing};
+      if (known && b < first_base[m + 1]) given = given_by(&baseline[b]);
+      const void *parts[MAX_PARTS] = {&s->points[p], &answers[i], &given};
+      write_row(w, parts);
+    }
+  }
+done:
+  return rc;
+}
+
 /* One row an eigenvalue. */
 typedef struct eigen_row {
   int64_t subject, block, index, n_tokens;
@@ -376,11 +440,11 @@ static ptq_status export_spectra(ptq_view *v, const source *s, writer *w,
 typedef ptq_status (*exporter)(ptq_view *, const source *, writer *, bool,
                                ptq_err *);
 
-const char *const ptq_export_tables[] = {"points",  "layers", "windows",
-                                         "spectra", "models", NULL};
-static const exporter exporters[] = {export_points, export_layers,
+const char *const ptq_export_tables[] = {
+    "points", "layers", "windows", "spectra", "models", "answers", NULL};
+static const exporter exporters[] = {export_points,  export_layers,
                                      export_windows, export_spectra,
-                                     export_models};
+                                     export_models,  export_answers};
 _Static_assert(sizeof exporters / sizeof exporters[0] + 1 ==
                    sizeof ptq_export_tables / sizeof ptq_export_tables[0],
                "one exporter per table");
@@ -395,7 +459,7 @@ static ptq_status export_rows(ptq_view *v, const char *table, bool stable,
   if (ptq_export_tables[i] == NULL)
     return PTQ_FAIL(err, PTQ_E_ARG,
                     "unknown table '%s'; one of points, layers, windows, "
-                    "spectra, models",
+                    "spectra, models, answers",
                     table);
   ptq_status rc = read_source(v, &s, err);
   if (rc == PTQ_OK) rc = exporters[i](v, &s, w, stable, err);

@@ -111,7 +111,8 @@ static json_t *fit_object(const ptq_law_result *r, const ptq_frame *frame) {
     const char *name;
     int64_t n;
   } counts[] = {{"n", f->matrix.n},
-                {"n_models", f->matrix.n_clusters},
+                {"n_models", f->matrix.n_models},
+                {"n_runs", f->matrix.n_clusters},
                 {"n_families", f->matrix.n_families},
                 {"n_censored", f->n_left},
                 {"n_collapsed", frame->count[PTQ_USE_COLLAPSED]},
@@ -120,6 +121,7 @@ static json_t *fit_object(const ptq_law_result *r, const ptq_frame *frame) {
                 {"n_pending", frame->count[PTQ_USE_PENDING]},
                 {"n_dequantized", frame->count[PTQ_USE_DEQUANTIZED]},
                 {"n_incomplete", frame->count[PTQ_USE_INCOMPLETE]},
+                {"n_held_out", frame->n_held},
                 {"n_without_value", f->matrix.n_lost},
                 {"n_excluded", f->n_excluded},
                 {"n_unbounded", f->n_unbounded},
@@ -268,8 +270,70 @@ static json_t *statements(const ptq_statements *all) {
   return rows;
 }
 
-ptq_status ptq_fit_print_json(const ptq_summary *s, const char *store,
-                              ptq_err *err) {
+static json_t *seeds(const ptq_seeds *s) {
+  json_t *rows = json_array();
+  for (int64_t i = 0; i < s->n; i++) {
+    const ptq_seed_spread *r = &s->row[i];
+    json_array_append_new(
+        rows,
+        json_pack("{s:s,s:s,s:o,s:I,s:I,s:o,s:o,s:o,s:I,s:I,s:o,s:o}", "method",
+                  r->method, "options", r->options, "bits",
+                  r->bits > 0.0 ? number(r->bits) : json_null(), "n_sets",
+                  (json_int_t)r->n_sets, "n_points", (json_int_t)r->n_points,
+                  "sd_ln_dnll", number(r->sd_log), "ci_low", number(r->low),
+                  "ci_high", number(r->high), "n_sets_ln",
+                  (json_int_t)r->n_log_sets, "df", (json_int_t)r->df, "sd_dnll",
+                  number(r->sd_nats), "rms_dnll_se", number(r->rms_se)));
+  }
+  return rows;
+}
+
+static json_t *mixed_row(const ptq_mixed_row *r) {
+  const ptq_point_row *p = r->obs->point;
+  const ptq_point_row *u = r->uniform != NULL ? r->uniform->point : NULL;
+  const struct {
+    const char *name;
+    double value;
+  } numbers[] = {{"bits_per_weight", p->bits_per_weight},
+                 {"dnll", p->dnll},
+                 {"dnll_se", p->dnll_se},
+                 {"predicted", r->predicted.dnll},
+                 {"predicted_low", r->predicted.low},
+                 {"predicted_high", r->predicted.high},
+                 {"uniform_bits", u != NULL ? u->bits_per_weight : (double)NAN},
+                 {"uniform_dnll", u != NULL ? u->dnll : (double)NAN},
+                 {"difference", r->difference},
+                 {"difference_se", r->difference_se},
+                 {"uniform_at_equal_bits", r->equal_bits}};
+  json_t *o =
+      json_pack("{s:s,s:s,s:s,s:s,s:s,s:b,s:o}", "key", p->key, "model",
+                p->model, "dtype", p->dtype, "method", p->method, "options",
+                p->options, "predicted_ahead", (int)r->ahead, "uniform_key",
+                u != NULL ? json_string(u->key) : json_null());
+  for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+    json_object_set_new(o, numbers[i].name, number(numbers[i].value));
+  return o;
+}
+
+static json_t *mixed_json(const ptq_mixed *m) {
+  json_t *rows = json_array();
+  if (m->n == 0) {
+    json_decref(rows);
+    return json_null();
+  }
+  for (int64_t i = 0; i < m->n; i++)
+    json_array_append_new(rows, mixed_row(&m->row[i]));
+  return json_pack("{s:o,s:o,s:o,s:I,s:i,s:I,s:I,s:o,s:I,s:o}", "ratio",
+                   number(m->ratio), "ratio_low", number(m->low), "ratio_high",
+                   number(m->high), "n_pairs", (json_int_t)m->n_pairs,
+                   "n_models", m->n_models, "n_better", (json_int_t)m->n_better,
+                   "n_worse", (json_int_t)m->n_worse, "median_abs_ln_predicted",
+                   number(m->median_error), "n_predicted",
+                   (json_int_t)m->n_predicted, "points", rows);
+}
+
+ptq_status ptq_fit_print_json(const ptq_summary *s, const ptq_mixed *mixed,
+                              const char *store, ptq_err *err) {
   json_t *fits = json_array(), *others = json_array();
   json_array_append_new(fits, fit_object(&s->law, s->frame));
   json_array_append_new(fits, fit_object(&s->beside, s->frame));
@@ -280,11 +344,12 @@ ptq_status ptq_fit_print_json(const ptq_summary *s, const char *store,
   ptq_text equation = {0};
   ptq_fit_equation(&s->law.fit, &equation);
   json_t *root = json_pack(
-      "{s:s,s:I,s:I,s:s,s:o,s:o,s:o,s:o,s:o}", "store", store, "n_points",
-      (json_int_t)s->frame->n, "n_validated", (json_int_t)s->sample.n,
-      "equation", ptq_text_str(&equation), "fits", fits, "laws", others,
-      "comparison", comparison(&s->contest), "statements",
-      statements(&s->statements), "bootstrap", bootstrap(s));
+      "{s:s,s:I,s:I,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "store", store,
+      "n_points", (json_int_t)s->frame->n, "n_validated",
+      (json_int_t)s->sample.n, "equation", ptq_text_str(&equation), "fits",
+      fits, "laws", others, "comparison", comparison(&s->contest), "statements",
+      statements(&s->statements), "bootstrap", bootstrap(s), "mixed",
+      mixed_json(mixed), "calibration_seeds", seeds(&s->seeds));
   char *text = root != NULL
                    ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12))
                    : NULL;

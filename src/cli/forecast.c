@@ -9,7 +9,7 @@
 
 #include "ptq/base/mem.h"
 #include "ptq/sweep/cost.h"
-#include "ptq/sweep/grid.h"
+#include "ptq/sweep/identity.h"
 
 void ptq_guesses_release(ptq_guesses *g) {
   ptq_free(g->row);
@@ -31,20 +31,19 @@ static const ptq_obs *find_measured(const ptq_frame *frame,
   return NULL;
 }
 
-ptq_status ptq_guess_add(ptq_guesses *g, const ptq_oracle *oracle,
-                         const ptq_frame *frame, const ptq_geometry *model,
-                         const ptq_dtype *dtype, const ptq_method *method,
-                         int64_t group, ptq_err *err) {
+/* One configuration with its identity and bits. */
+static ptq_status add(ptq_guesses *g, const ptq_oracle *oracle,
+                      const ptq_frame *frame, const ptq_geometry *model,
+                      const ptq_point_row *point,
+                      const ptq_layer_traits *layers, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  ptq_point_row point;
-  ptq_geometry_point(model, dtype, method, group, &point);
   for (int64_t i = 0; i < g->n; i++) /* two groups that are both a row */
-    if (same_point(&g->row[i].point, &point)) return PTQ_OK;
+    if (same_point(&g->row[i].point, point)) return PTQ_OK;
   PTQ_TRY(
       ptq_grow(&g->row, g->n, g->n + 1, sizeof *g->row, "predictions", err));
   ptq_guess *guess = &g->row[g->n];
-  *guess = (ptq_guess){.model = model, .point = point, .measured = NAN};
-  const ptq_obs *measured = find_measured(frame, &point);
+  *guess = (ptq_guess){.model = model, .point = *point, .measured = NAN};
+  const ptq_obs *measured = find_measured(frame, point);
   if (measured != NULL) {
     guess->measured = measured->point->dnll;
     guess->point.bits_per_weight = measured->point->bits_per_weight;
@@ -54,11 +53,48 @@ ptq_status ptq_guess_add(ptq_guesses *g, const ptq_oracle *oracle,
                        .model = &model->row,
                        .n_layers = ptq_geometry_layers(model),
                        .log_err_hessian = NAN,
-                       .layers = ptq_layer_traits_of(NULL, 0),
+                       .layers = *layers,
                        .sqnr_rtn = NAN};
   PTQ_TRY(ptq_oracle_ask(oracle, &obs, &guess->forecast, err));
   g->n++;
 done:
+  return rc;
+}
+
+ptq_status ptq_guess_add(ptq_guesses *g, const ptq_oracle *oracle,
+                         const ptq_frame *frame, const ptq_geometry *model,
+                         const ptq_dtype *dtype, const ptq_method *method,
+                         int64_t group, ptq_err *err) {
+  ptq_point_row point;
+  const ptq_layer_traits none = ptq_layer_traits_of(NULL, 0);
+  ptq_geometry_point(model, dtype, method, group, &point);
+  return add(g, oracle, frame, model, &point, &none, err);
+}
+
+ptq_status ptq_guess_sweep(ptq_guesses *g, const ptq_oracle *oracle,
+                           const ptq_frame *frame, const ptq_grid *grid,
+                           const ptq_geometry *models, const char *model,
+                           ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_layer_row *layers = NULL;
+  for (int64_t i = 0; i < grid->n_points; i++) {
+    const int64_t s = grid->points[i].subject;
+    const int64_t n = ptq_subject_layers(&grid->subjects[s]);
+    ptq_point_row point;
+    if (model != NULL && strcmp(models[s].row.model, model) != 0) continue;
+    ptq_free(layers);
+    PTQ_TRY(ptq_alloc(&layers, n, sizeof *layers, "layers", err));
+    ptq_point_layers(grid, i, layers);
+    const ptq_layer_traits traits = ptq_layer_traits_of(layers, n);
+    ptq_point_identity(grid, i, "", &point);
+    PTQ_TRY(ptq_point_bits(grid, i, &point.bits_per_weight, err));
+    point.bits_model =
+        point.bits_per_weight * (double)models[s].row.params_quantizable +
+        models[s].bits_unquantized;
+    PTQ_TRY(add(g, oracle, frame, &models[s], &point, &traits, err));
+  }
+done:
+  ptq_free(layers);
   return rc;
 }
 
@@ -92,6 +128,7 @@ ptq_status ptq_guess_all(ptq_guesses *g, const ptq_oracle *oracle,
   for (int64_t i = 0; i < frame->n; i++) {
     const ptq_point_row *p = frame->obs[i].point;
     int64_t at = 0;
+    if (ptq_obs_is_mixed(&frame->obs[i])) continue; /* of one model only */
     for (; at < n; at++)
       if (seen[at]->group == p->group &&
           strcmp(seen[at]->dtype, p->dtype) == 0 &&
@@ -166,15 +203,16 @@ void ptq_guess_frontier(ptq_guesses *g) {
   g->n = kept;
 }
 
-static void print_row(const ptq_guess *x) {
+static void print_row(const ptq_guess *x, int width) {
   const ptq_prediction *p = &x->forecast.dnll;
   const double base = x->model->row.nll;
   char group[24], method[160];
   ptq_group_name(x->point.group, group);
   (void)snprintf(method, sizeof method, "%s%s%s", x->point.method,
                  x->point.options[0] != '\0' ? ":" : "", x->point.options);
-  printf("%-16s %-10s %-12s %6s %8.3f %12.0f", x->point.model, x->point.dtype,
-         method, group, x->point.bits_per_weight, x->point.bits_model / 8.0);
+  printf("%-16s %-*s %-12s %6s %8.3f %12.0f", x->point.model, width,
+         x->point.dtype, method, group, x->point.bits_per_weight,
+         x->point.bits_model / 8.0);
   if (isnan(p->dnll)) {
     printf("  no law knows this %s\n",
            p->why != NULL && strcmp(p->why, "level") == 0 ? "method or format"
@@ -193,6 +231,7 @@ static void print_row(const ptq_guess *x) {
 
 void ptq_guess_print(const ptq_guesses *g, const ptq_oracle *oracle) {
   const ptq_oracle_law *law = &oracle->law[0];
+  int width = 10; /* of the longest dtype */
   for (int64_t i = 0; i < g->n; i++)
     if (g->row[i].forecast.law != NULL) {
       law = g->row[i].forecast.law;
@@ -201,10 +240,14 @@ void ptq_guess_print(const ptq_guesses *g, const ptq_oracle *oracle) {
   printf("law '%s', off by a factor of %.2f (median) on models it has not "
          "seen: %s\n\n",
          law->recipe.name, exp(law->accuracy.median), law->recipe.text);
-  printf("%-16s %-10s %-12s %6s %8s %12s  %9s %s\n", "model", "dtype", "method",
-         "group", "bits/w", "bytes", "dnll",
+  for (int64_t i = 0; i < g->n; i++) {
+    const int n = (int)strlen(g->row[i].point.dtype);
+    if (n > width) width = n;
+  }
+  printf("%-16s %-*s %-12s %6s %8s %12s  %9s %s\n", "model", width, "dtype",
+         "method", "group", "bits/w", "bytes", "dnll",
          "with its 90 % interval, nats; nll where the baseline is known");
-  for (int64_t i = 0; i < g->n; i++) print_row(&g->row[i]);
+  for (int64_t i = 0; i < g->n; i++) print_row(&g->row[i], width);
 }
 
 static json_t *number(double v) {

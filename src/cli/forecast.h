@@ -6,6 +6,7 @@
 
 #include "geometry.h"
 #include "ptq/analysis/oracle.h"
+#include "ptq/sweep/grid.h"
 
 /** One configuration of one model. */
 typedef struct ptq_guess {
@@ -27,7 +28,14 @@ ptq_status ptq_guess_add(ptq_guesses *g, const ptq_oracle *oracle,
                          const ptq_frame *frame, const ptq_geometry *model,
                          const ptq_dtype *dtype, const ptq_method *method,
                          int64_t group, ptq_err *err);
-/** Every dtype, method and group that the store's points have, on `model`. */
+/** Every point of a sweep whose model is called `model` (NULL: any), mixtures
+ * too; `models` [grid->n_subjects] outlive the guesses. */
+ptq_status ptq_guess_sweep(ptq_guesses *g, const ptq_oracle *oracle,
+                           const ptq_frame *frame, const ptq_grid *grid,
+                           const ptq_geometry *models, const char *model,
+                           ptq_err *err);
+/** Every dtype, method and group that the store's uniform points have, on
+ * `model`. */
 ptq_status ptq_guess_all(ptq_guesses *g, const ptq_oracle *oracle,
                          const ptq_frame *frame, const ptq_geometry *model,
                          ptq_err *err);

@@ -53,8 +53,10 @@ static ptq_status read_config(const json_t *c, const char *path,
                                       "n_heads", NULL};
   static const char *const kv[] = {"num_key_value_heads", NULL};
   static const char *const head[] = {"head_dim", NULL};
-  static const char *const ff[] = {"intermediate_size", "ffn_dim", "n_inner",
-                                   NULL};
+  static const char *const ff[] = {"moe_intermediate_size", "intermediate_size",
+                                   "ffn_dim", "n_inner", NULL};
+  static const char *const experts[] = {"num_experts", "num_local_experts",
+                                        NULL};
   static const char *const vocab[] = {"vocab_size", NULL};
   static const char *const positions[] = {"max_position_embeddings", NULL};
   ptq_status rc = PTQ_OK;
@@ -66,6 +68,7 @@ static ptq_status read_config(const json_t *c, const char *path,
   PTQ_TRY(size_of(c, path, kv, m->n_heads, &m->n_kv_heads, err));
   PTQ_TRY(size_of(c, path, head, m->d_model / m->n_heads, &d_head, err));
   PTQ_TRY(size_of(c, path, ff, 4 * m->d_model, &m->d_ff, err));
+  PTQ_TRY(size_of(c, path, experts, 1, &g->mlps, err));
   PTQ_TRY(size_of(c, path, vocab, -1, &m->vocab, err));
   PTQ_TRY(size_of(c, path, positions, 0, &n_positions, err));
   const char *type = text_of(c, "model_type", "llama");
@@ -74,12 +77,14 @@ static ptq_status read_config(const json_t *c, const char *path,
   g->heads_width = m->n_heads * d_head;
   g->kv_width = m->n_kv_heads * d_head;
   g->mlp_layers = gated(type) ? 3 : 2;
-  m->params_quantizable =
-      m->n_blocks * m->d_model *
-      (2 * g->heads_width + 2 * g->kv_width + g->mlp_layers * m->d_ff);
+  m->params_quantizable = m->n_blocks * m->d_model *
+                          (2 * g->heads_width + 2 * g->kv_width +
+                           g->mlps * g->mlp_layers * m->d_ff);
   /* two norms a block and a last one; biases are few */
   m->params_nonembedding =
       m->params_quantizable + (2 * m->n_blocks + 1) * m->d_model;
+  if (g->mlps > 1) /* routers */
+    m->params_nonembedding += m->n_blocks * g->mlps * m->d_model;
   const bool tied = !json_is_false(json_object_get(c, "tie_word_embeddings"));
   m->params = m->params_nonembedding + (tied ? 1 : 2) * m->vocab * m->d_model;
   if (strcmp(type, "opt") == 0 || strcmp(type, "gpt2") == 0)
@@ -103,6 +108,7 @@ static void count_weights(const char *dir, ptq_geometry *g) {
   g->row.params_quantizable = i->params_quantizable;
   g->bits_unquantized = i->bits_unquantized;
   g->mlp_layers = i->has_gate ? 3 : 2;
+  g->mlps = i->n_experts > 0 ? i->n_experts : 1;
   ptq_model_close(model);
 }
 
@@ -111,7 +117,7 @@ ptq_status ptq_geometry_read(const char *dir, ptq_geometry *out, ptq_err *err) {
   char *path = NULL, *base = NULL;
   json_error_t why;
   json_t *config = NULL;
-  *out = (ptq_geometry){.mlp_layers = 3};
+  *out = (ptq_geometry){.mlp_layers = 3, .mlps = 1};
   ptq_row_clear(ptq_table_get(PTQ_TABLE_MODELS), &out->row);
   PTQ_TRY(ptq_path_join(dir, "config.json", &path, err));
   PTQ_TRY(ptq_path_base(dir, &base, err));
@@ -141,16 +147,18 @@ void ptq_geometry_of_row(const ptq_model_row *m, double bits_unquantized,
                         .heads_width = m->n_heads * d_head,
                         .kv_width = m->n_kv_heads * d_head,
                         .mlp_layers = 2,
+                        .mlps = 1,
                         .bits_unquantized = bits_unquantized};
   const int64_t attention =
       m->n_blocks * m->d_model * 2 * (out->heads_width + out->kv_width);
   const int64_t mlp = m->n_blocks * m->d_model * m->d_ff;
-  if (mlp > 0 && m->params_quantizable - attention > 2 * mlp + mlp / 2)
-    out->mlp_layers = 3;
+  const int64_t rest = m->params_quantizable - attention;
+  if (mlp > 0 && rest > 2 * mlp + mlp / 2) out->mlp_layers = 3;
+  if (mlp > 0 && rest >= 6 * mlp) out->mlps = rest / (3 * mlp); /* experts */
 }
 
 int64_t ptq_geometry_layers(const ptq_geometry *g) {
-  return g->row.n_blocks * (4 + g->mlp_layers);
+  return g->row.n_blocks * (4 + g->mlps * g->mlp_layers);
 }
 
 void ptq_geometry_point(const ptq_geometry *g, const ptq_dtype *dtype,
@@ -161,18 +169,19 @@ void ptq_geometry_point(const ptq_geometry *g, const ptq_dtype *dtype,
   if (group >= widest) group = PTQ_GROUP_ROW;
   const struct {
     int64_t rows, cols;
-    int n;
+    int64_t n;
   } layers[] = {{g->heads_width, m->d_model, 1},
                 {g->kv_width, m->d_model, 2},
                 {m->d_model, g->heads_width, 1},
-                {m->d_ff, m->d_model, g->mlp_layers - 1},
-                {m->d_model, m->d_ff, 1}};
+                {m->d_ff, m->d_model, g->mlps * (g->mlp_layers - 1)},
+                {m->d_model, m->d_ff, g->mlps}};
   double bits = 0.0, weights = 0.0;
   for (size_t i = 0; i < sizeof layers / sizeof layers[0]; i++) {
     const int64_t own = group >= layers[i].cols ? PTQ_GROUP_ROW : group;
-    bits += layers[i].n *
+    bits += (double)layers[i].n *
             ptq_dtype_storage_bits(dtype, layers[i].rows, layers[i].cols, own);
-    weights += layers[i].n * (double)layers[i].rows * (double)layers[i].cols;
+    weights +=
+        (double)layers[i].n * (double)layers[i].rows * (double)layers[i].cols;
   }
   ptq_row_clear(ptq_table_get(PTQ_TABLE_POINTS), out);
   (void)ptq_text_copy(out->model, sizeof out->model, m->model);

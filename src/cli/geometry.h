@@ -13,7 +13,8 @@ typedef struct ptq_geometry {
   ptq_model_row row;       /* sizes, name, family; nll where it is known */
   int64_t heads_width;     /* n_heads d_head */
   int64_t kv_width;        /* n_kv_heads d_head */
-  int mlp_layers;          /* 3 with a gate, else 2 */
+  int mlp_layers;          /* of an MLP: 3 with a gate, else 2 */
+  int64_t mlps;            /* of a block: experts, or 1 */
   double bits_unquantized; /* of the checkpoint beside the linear layers */
 } ptq_geometry;
 

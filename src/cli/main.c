@@ -72,13 +72,21 @@ int ptq_command_failed(const char *name, ptq_status rc, const ptq_err *err) {
   return rc == PTQ_E_STOPPED ? PTQ_EXIT_STOPPED : PTQ_EXIT_FAILED;
 }
 
+/* How long a rank may be silent or stopped; the command tells what is wrong
+ * with it. */
+static double silence_of(const ptq_args *args) {
+  double seconds = PTQ_SILENCE_S;
+  (void)ptq_args_double(args, "silence", seconds, &seconds, NULL);
+  return seconds >= 1.0 ? seconds : PTQ_SILENCE_S;
+}
+
 static int run_command(const ptq_command *c, const ptq_args *args) {
   ptq_err err = {0};
   int exit_code = PTQ_EXIT_DONE, finalized = 0;
   /* A stop that comes while MPI starts is a stop all the same. */
   if (c->needs_mpi) {
     ptq_dist_catch_signals();
-    ptq_startup_begin();
+    ptq_startup_begin(silence_of(args));
   }
   if (c->needs_mpi && MPI_Init(NULL, NULL) != MPI_SUCCESS) {
     fprintf(stderr, "ptqsweep %s: MPI_Init failed\n", c->name);

@@ -10,6 +10,7 @@
 
 #include "ptq/base/mem.h"
 #include "ptq/comm/agree.h"
+#include "ptq/comm/meet.h"
 
 enum { HOST_BYTES = 64 };
 
@@ -46,19 +47,21 @@ static void add_libraries(ptq_text *t, const char *numerics) {
   ptq_text_addf(t, "%s; %s; %s", numerics, hdf5, mpi);
 }
 
-/* "node1 x 64, node2 x 64", in the order of ranks. */
-static ptq_status add_hosts(MPI_Comm comm, ptq_text *t, ptq_err *err) {
+/* "node1 x 64, node2 x 64", in the order of ranks; how many are of this. */
+static ptq_status add_hosts(MPI_Comm comm, ptq_text *t, int *n_here,
+                            ptq_err *err) {
   char mine[HOST_BYTES] = "unknown", *all = NULL;
   int rank = 0, size = 1;
   MPI_Comm_rank(comm, &rank);
   MPI_Comm_size(comm, &size);
   if (gethostname(mine, sizeof mine - 1) != 0)
     (void)ptq_text_copy(mine, sizeof mine, "unknown");
-  ptq_status rc =
-      ptq_alloc(&all, rank == 0 ? size : 1, HOST_BYTES, "host names", err);
+  ptq_status rc = ptq_alloc(&all, size, HOST_BYTES, "host names", err);
   rc = ptq_agree(comm, rc, err);
   if (rc == PTQ_OK)
-    MPI_Gather(mine, HOST_BYTES, MPI_CHAR, all, HOST_BYTES, MPI_CHAR, 0, comm);
+    rc = ptq_meet_allgather(comm, mine, HOST_BYTES, all, "host names", err);
+  for (int i = 0; rc == PTQ_OK && i < size; i++)
+    *n_here += strcmp(mine, all + (size_t)i * HOST_BYTES) == 0;
   for (int i = 0, n; rc == PTQ_OK && rank == 0 && i < size; i += n) {
     const char *host = all + (size_t)i * HOST_BYTES;
     for (n = 1;
@@ -84,7 +87,7 @@ ptq_status ptq_provenance_collect(MPI_Comm comm, const ptq_args *args,
     add_word(&p->command_line, args->argv[i]);
   ptq_text_addf(&p->build, "ptqsweep %s, %s", PTQ_VERSION, PTQ_BUILD);
   add_libraries(&p->libraries, numerics);
-  const ptq_status rc = add_hosts(comm, &p->hosts, err);
+  const ptq_status rc = add_hosts(comm, &p->hosts, &p->n_here, err);
   if (rc != PTQ_OK) return rc;
   const ptq_store_attribute attributes[] = {
       {"command_line", ptq_text_str(&p->command_line)},

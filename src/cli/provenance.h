@@ -18,9 +18,11 @@ typedef struct ptq_provenance {
   ptq_text command_line, spec_path, build, libraries, hosts; /* owned */
   ptq_store_attribute attributes[PTQ_PROVENANCE_MAX]; /* borrow the texts */
   int64_t n;
+  int n_here; /* ranks of this host */
 } ptq_provenance;
 
-/** Collective: every rank tells its host. Texts are complete on rank 0. */
+/** Collective: every rank tells its host. Texts are complete on rank 0. A
+ * failure may be of this rank only. */
 ptq_status ptq_provenance_collect(MPI_Comm comm, const ptq_args *args,
                                   const char *spec_path, const char *numerics,
                                   ptq_provenance *out, ptq_err *err);

@@ -10,14 +10,13 @@
 #include "ptq/base/text.h"
 #include "ptq/sweep/batch.h"
 
-enum { MAX_SETS = 64 };
-
 /* The stored rows of the point that is being done again. */
 typedef struct stored {
   const ptq_point_row *row;
   const ptq_layer_row *layers;
   const ptq_window_row *windows;
-  int64_t n_layers, n_windows;
+  const ptq_answer_row *answers;
+  int64_t n_layers, n_windows, n_answers;
   bool differs;
 } stored;
 
@@ -44,8 +43,7 @@ static bool same_row(stored *s, const ptq_table *t, const void *ours,
   for (size_t i = 0; i < t->n_fields; i++) {
     const ptq_field *f = &t->fields[i];
     if ((!all && f->kind != PTQ_KIND_F64) || strcmp(f->name, "point") == 0 ||
-        memcmp((const char *)ours + f->offset, (const char *)theirs + f->offset,
-               f->size) == 0)
+        ptq_field_same(f, ours, theirs))
       continue;
     begin_line(s);
     if (at >= 0) printf("row %lld of its %s: ", (long long)at, t->name);
@@ -62,7 +60,7 @@ static ptq_status compare(void *ctx, const ptq_point_result *r, ptq_err *err) {
   stored *s = ctx;
   (void)err;
   if (r->state != PTQ_STATE_DONE || r->n_layers != s->n_layers ||
-      r->n_windows != s->n_windows) {
+      r->n_windows != s->n_windows || r->n_answers != s->n_answers) {
     begin_line(s);
     printf("done in the store, recomputing says: %s\n",
            r->state == PTQ_STATE_FAILED ? r->message : "another shape");
@@ -77,6 +75,10 @@ static ptq_status compare(void *ctx, const ptq_point_result *r, ptq_err *err) {
   for (int64_t i = 0; i < s->n_windows; i++)
     if (!same_row(s, ptq_table_get(PTQ_TABLE_WINDOWS), &s->windows[i],
                   &r->windows[i], i, true))
+      return PTQ_OK;
+  for (int64_t i = 0; i < s->n_answers; i++)
+    if (!same_row(s, ptq_table_get(PTQ_TABLE_ANSWERS), &s->answers[i],
+                  &r->answers[i], i, true))
       return PTQ_OK;
   return PTQ_OK;
 }
@@ -97,7 +99,8 @@ typedef struct tables {
   const ptq_point_row *points;
   const ptq_layer_row *layers;
   const ptq_window_row *windows;
-  const int64_t *subject, *first_layer, *first_window;
+  const ptq_answer_row *answers;
+  const int64_t *subject, *first_layer, *first_window, *first_answer;
   int64_t *finished; /* owned */
   int64_t n_finished;
 } tables;
@@ -113,6 +116,10 @@ static ptq_status load(ptq_view *v, tables *t, ptq_err *err) {
   t->layers = rows;
   PTQ_TRY(ptq_view_table(v, PTQ_TABLE_WINDOWS, &rows, &n, err));
   t->windows = rows;
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_ANSWERS, &rows, &n, err));
+  t->answers = rows;
+  const int64_t *baseline = NULL;
+  ptq_view_answers(v, &t->first_answer, &baseline);
   PTQ_TRY(
       ptq_view_index(v, &t->subject, &t->first_layer, &t->first_window, err));
   PTQ_TRY(
@@ -125,31 +132,10 @@ done:
   return rc;
 }
 
-/* The overrides that stand as comments at the end of the sweep file's text;
- * they point into `text`, which is cut. */
-static int64_t find_sets(char *text, const char *sets[MAX_SETS]) {
-  static const char mark[] = "# --set ";
-  int64_t n = 0;
-  for (char *end = text + strlen(text); n < MAX_SETS && end > text;) {
-    if (end[-1] == '\n') *--end = '\0';
-    char *line = end;
-    while (line > text && line[-1] != '\n') line--;
-    if (strncmp(line, mark, sizeof mark - 1) != 0) break;
-    sets[n++] = line + sizeof mark - 1;
-    end = line;
-  }
-  for (int64_t i = 0; i < n / 2; i++) {
-    const char *swap = sets[i];
-    sets[i] = sets[n - 1 - i];
-    sets[n - 1 - i] = swap;
-  }
-  return n;
-}
-
 ptq_status ptq_study_reopen(ptq_view *v, const char *given, ptq_study *study,
                             ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const char *sets[MAX_SETS];
+  const char *sets[PTQ_SETS_MAX];
   char *text = NULL;
   const char *path = given != NULL ? given : ptq_view_attribute(v, "spec_path");
   if (path[0] == '\0')
@@ -158,7 +144,7 @@ ptq_status ptq_study_reopen(ptq_view *v, const char *given, ptq_study *study,
                      "it with --spec",
                      ptq_view_path(v)));
   PTQ_TRY(ptq_strdup(&text, ptq_view_attribute(v, "spec_text"), err));
-  const int64_t n = find_sets(text, sets);
+  const int64_t n = ptq_study_sets(text, sets);
   PTQ_TRY(ptq_study_open(MPI_COMM_SELF, path, sets, n, study, err));
   if (strcmp(study->numerics, ptq_view_attribute(v, "numerics")) != 0)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
@@ -182,11 +168,14 @@ int64_t ptq_study_find(const ptq_study *s, const char *key) {
 static ptq_status redo(const tables *t, int64_t row, const ptq_study *study,
                        int64_t *n_bad, ptq_err *err) {
   const int64_t *layer = t->first_layer + row, *window = t->first_window + row;
+  const int64_t *answer = t->first_answer + row;
   stored s = {.row = &t->points[row],
               .layers = t->layers + layer[0],
               .n_layers = layer[1] - layer[0],
               .windows = t->windows + window[0],
-              .n_windows = window[1] - window[0]};
+              .n_windows = window[1] - window[0],
+              .answers = t->answers + answer[0],
+              .n_answers = answer[1] - answer[0]};
   const ptq_sink sink = {
       .ctx = &s, .begin = begin, .point = compare, .alive = alive};
   const int64_t point = ptq_study_find(study, s.row->key);

@@ -6,7 +6,7 @@
 #include "ptq/sweep/cost.h"
 
 /** FLOP/s of sgemm on one core, in the time this process had it (others on the
- * machine do not count); 0 where it cannot be measured. Some 50 ms. */
+ * machine do not count); 0 where it cannot be measured. Some 150 ms. */
 double ptq_speed_sgemm(void);
 
 /** Rates for the cost model from the measured sgemm. Call after

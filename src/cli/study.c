@@ -9,6 +9,7 @@
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "ptq/comm/agree.h"
+#include "ptq/comm/meet.h"
 #include "ptq/num/blas.h"
 #include "ptq/sweep/identity.h"
 #include "ptq/sweep/sites.h"
@@ -34,12 +35,13 @@ static ptq_status set_keys(MPI_Comm comm, ptq_study *s, ptq_err *err) {
   int rank = 0;
   MPI_Comm_rank(comm, &rank);
   const int64_t n_models = s->spec.n_models;
-  const int64_t n = n_models + ptq_grid_texts(&s->grid);
+  const int64_t n = n_models + ptq_grid_inputs(&s->grid);
   rc = ptq_alloc(&hashes, n, PTQ_HASH_HEX, "fingerprints", err);
   if (rc == PTQ_OK && rank == 0)
     rc = ptq_grid_hash_inputs(&s->grid, hashes, hashes + n_models, err);
   PTQ_TRY(ptq_agree(comm, rc, err));
-  MPI_Bcast(hashes, ptq_int(n * PTQ_HASH_HEX), MPI_CHAR, 0, comm);
+  PTQ_TRY(ptq_meet_bcast(comm, hashes, n * PTQ_HASH_HEX, MPI_CHAR, 0,
+                         "fingerprints", err));
   PTQ_TRY(ptq_agree(
       comm,
       ptq_grid_set_keys(&s->grid, hashes, hashes + n_models, s->numerics, err),
@@ -64,6 +66,25 @@ ptq_status ptq_study_open(MPI_Comm comm, const char *path,
 done:
   if (rc != PTQ_OK) ptq_study_close(out);
   return rc;
+}
+
+int64_t ptq_study_sets(char *text, const char *sets[PTQ_SETS_MAX]) {
+  static const char mark[] = "# --set ";
+  int64_t n = 0;
+  for (char *end = text + strlen(text); n < PTQ_SETS_MAX && end > text;) {
+    if (end[-1] == '\n') *--end = '\0';
+    char *line = end;
+    while (line > text && line[-1] != '\n') line--;
+    if (strncmp(line, mark, sizeof mark - 1) != 0) break;
+    sets[n++] = line + sizeof mark - 1;
+    end = line;
+  }
+  for (int64_t i = 0; i < n / 2; i++) {
+    const char *swap = sets[i];
+    sets[i] = sets[n - 1 - i];
+    sets[n - 1 - i] = swap;
+  }
+  return n;
 }
 
 void ptq_study_close(ptq_study *s) {
@@ -99,20 +120,28 @@ static int64_t count_overlaps(const ptq_windows *a, const ptq_windows *b) {
 }
 
 /* Second moments of few tokens are noisy: fewer than ten a dimension is worth
- * a word. */
+ * a word. An expert gets its share of the tokens, on average. */
 static void warn_of_few_tokens(const ptq_study *s, const ptq_subject *sub,
                                int64_t n_tokens) {
-  int64_t widest = 0;
+  const ptq_model_info *info = &sub->info;
+  int64_t least = n_tokens, width = 0;
   for (int i = 0; i < PTQ_SITE_COUNT; i++) {
-    const int64_t d = ptq_site_width(&sub->info, (ptq_site)i);
-    if (d > widest) widest = d;
+    const bool shared = info->n_experts > 0 && i >= PTQ_SITE_MLP_IN;
+    const int64_t d = ptq_site_width(info, i);
+    const int64_t n =
+        shared ? n_tokens * info->experts_used / info->n_experts : n_tokens;
+    if (width > 0 && (double)n / (double)d >= (double)least / (double)width)
+      continue;
+    least = n;
+    width = d;
   }
-  if (n_tokens < 10 * widest)
-    ptq_log(PTQ_LOG_WARN,
-            "model '%s': %lld calibration tokens for inputs %lld wide; second "
-            "moments want at least ten a dimension",
-            s->spec.models[sub->model].name, (long long)n_tokens,
-            (long long)widest);
+  if (least < 10 * width)
+    ptq_log(
+        PTQ_LOG_WARN,
+        "model '%s': %lld calibration tokens%s for inputs %lld wide; second "
+        "moments want at least ten a dimension",
+        s->spec.models[sub->model].name, (long long)least,
+        least < n_tokens ? " an expert" : "", (long long)width);
 }
 
 static ptq_status check_subject(const ptq_study *s, const ptq_subject *sub,
@@ -120,11 +149,14 @@ static ptq_status check_subject(const ptq_study *s, const ptq_subject *sub,
   ptq_status rc = PTQ_OK;
   const ptq_spec *spec = &s->spec;
   ptq_windows calib = {0}, select = {0}, eval = {0};
+  ptq_requests requests = {0};
   PTQ_TRY(
       cut(s, &spec->calibrations[sub->calibration], false, sub, &calib, err));
   PTQ_TRY(
       cut(s, &spec->selection, spec->selection_from_end, sub, &select, err));
   PTQ_TRY(cut(s, &spec->evaluations[sub->evaluation], false, sub, &eval, err));
+  PTQ_TRY(ptq_requests_load(spec, spec->models[sub->model].path, &sub->info,
+                            &requests, err));
   warn_of_few_tokens(s, sub, calib.n * calib.length);
   const int64_t shared = spec->selection_from_end && sub->calibration == 0
                              ? count_overlaps(&select, &calib)
@@ -140,6 +172,7 @@ done:
   ptq_windows_release(&calib);
   ptq_windows_release(&select);
   ptq_windows_release(&eval);
+  ptq_requests_release(&requests);
   return rc;
 }
 
@@ -166,10 +199,10 @@ static void fill_spectra(const ptq_study *s, ptq_spectrum_slot *slots) {
   for (int64_t i = 0; i < s->grid.n_subjects; i++) {
     const ptq_model_info *info = &s->grid.subjects[i].info;
     for (int j = 0; j < PTQ_SPECTRA_ROWS; j++, slots++) {
-      *slots =
-          (ptq_spectrum_slot){.subject = i,
-                              .n_blocks = info->n_blocks,
-                              .d = ptq_site_width(info, ptq_spectra_site(j))};
+      *slots = (ptq_spectrum_slot){
+          .subject = i,
+          .n_blocks = info->n_blocks,
+          .d = ptq_site_width(info, (int)ptq_spectra_site(j))};
       spectra_group(s, i, slots->group, sizeof slots->group);
       (void)ptq_text_copy(slots->site, sizeof slots->site, ptq_spectra_name(j));
     }
@@ -184,11 +217,13 @@ static void fill_rows(const ptq_study *s, ptq_study_layout *l) {
     l->point_subject[i] = g->points[i].subject;
     l->point_layers[i] = ptq_subject_layers(sub);
     l->point_windows[i] = s->spec.evaluations[sub->evaluation].windows;
+    l->point_answers[i] = g->n_requests;
   }
   for (int64_t i = 0; i < g->n_subjects; i++) {
     ptq_subject_identity(g, i, &l->subjects[i]);
     l->subject_windows[i] =
         s->spec.evaluations[g->subjects[i].evaluation].windows;
+    l->subject_answers[i] = g->n_requests;
   }
 }
 
@@ -229,6 +264,8 @@ ptq_status ptq_study_layout_make(const ptq_study *s,
   PTQ_TRY(ptq_alloc(&out->point_subject, n, sizeof(int64_t), "points", err));
   PTQ_TRY(ptq_alloc(&out->point_layers, n, sizeof(int64_t), "points", err));
   PTQ_TRY(ptq_alloc(&out->point_windows, n, sizeof(int64_t), "points", err));
+  PTQ_TRY(ptq_alloc(&out->point_answers, n, sizeof(int64_t), "points", err));
+  PTQ_TRY(ptq_alloc(&out->subject_answers, m, sizeof(int64_t), "models", err));
   PTQ_TRY(ptq_alloc(&out->subjects, m, sizeof *out->subjects, "models", err));
   PTQ_TRY(ptq_alloc(&out->subject_windows, m, sizeof(int64_t), "models", err));
   PTQ_TRY(ptq_alloc(&out->spectra, n_spectra, sizeof *out->spectra, "spectra",
@@ -243,9 +280,11 @@ ptq_status ptq_study_layout_make(const ptq_study *s,
                                    .point_subject = out->point_subject,
                                    .point_layers = out->point_layers,
                                    .point_windows = out->point_windows,
+                                   .point_answers = out->point_answers,
                                    .n_subjects = m,
                                    .subjects = out->subjects,
                                    .subject_windows = out->subject_windows,
+                                   .subject_answers = out->subject_answers,
                                    .n_spectra = n_spectra,
                                    .spectra = out->spectra};
   PTQ_TRY(fill_attributes(out, more, n_more, err));
@@ -261,8 +300,10 @@ void ptq_study_layout_release(ptq_study_layout *l) {
   ptq_free(l->point_subject);
   ptq_free(l->point_layers);
   ptq_free(l->point_windows);
+  ptq_free(l->point_answers);
   ptq_free(l->subjects);
   ptq_free(l->subject_windows);
+  ptq_free(l->subject_answers);
   ptq_free(l->spectra);
   ptq_free(l->attributes);
   *l = (ptq_study_layout){0};

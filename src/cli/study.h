@@ -26,6 +26,11 @@ ptq_status ptq_study_open(MPI_Comm comm, const char *path,
                           ptq_study *out, ptq_err *err);
 void ptq_study_close(ptq_study *s);
 
+enum { PTQ_SETS_MAX = 64 };
+/** The overrides that stand as comments at the end of a store's sweep text;
+ * they point into `text`, which is cut. Their number. */
+int64_t ptq_study_sets(char *text, const char *sets[PTQ_SETS_MAX]);
+
 /** Are the tokens of every subject there, long enough and within the
  * vocabulary? Rank-local. */
 ptq_status ptq_study_check_tokens(const ptq_study *s, ptq_err *err);
@@ -37,8 +42,10 @@ typedef struct ptq_study_layout {
   int64_t *point_subject;          /* owned */
   int64_t *point_layers;           /* owned */
   int64_t *point_windows;          /* owned */
+  int64_t *point_answers;          /* owned */
   ptq_model_row *subjects;         /* owned */
   int64_t *subject_windows;        /* owned */
+  int64_t *subject_answers;        /* owned */
   ptq_spectrum_slot *spectra;      /* owned */
   ptq_store_attribute *attributes; /* owned */
 } ptq_study_layout;

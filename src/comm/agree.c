@@ -6,28 +6,23 @@
 
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
+#include "ptq/comm/meet.h"
 
-static ptq_status mpi_failed(int code, const char *what, ptq_err *err) {
-  char text[MPI_MAX_ERROR_STRING] = "unknown MPI error";
-  int length = 0;
-  if (MPI_Error_string(code, text, &length) != MPI_SUCCESS)
-    (void)ptq_text_copy(text, sizeof text, "unknown MPI error");
-  return PTQ_FAIL(err, PTQ_E_PEER, "%s: %s", what, text);
-}
+static const char agreement[] = "agreement of ranks";
 
 /* The lowest rank whose `bad` is set, -1 if none. */
 static ptq_status first_bad(MPI_Comm comm, bool bad, int *rank_out,
                             ptq_err *err) {
-  int rank = 0, size = 0, mine = 0, first = 0;
+  int rank = 0, size = 0;
   *rank_out = -1;
   int code = MPI_Comm_rank(comm, &rank);
   if (code == MPI_SUCCESS) code = MPI_Comm_size(comm, &size);
-  mine = bad ? rank : size;
-  if (code == MPI_SUCCESS)
-    code = MPI_Allreduce(&mine, &first, 1, MPI_INT, MPI_MIN, comm);
-  if (code != MPI_SUCCESS) return mpi_failed(code, "agreement of ranks", err);
-  if (first < size) *rank_out = first;
-  return PTQ_OK;
+  if (code != MPI_SUCCESS) return ptq_meet_failed(code, agreement, err);
+  int first = bad ? rank : size;
+  const ptq_status rc =
+      ptq_meet_allreduce(comm, &first, 1, MPI_INT, MPI_MIN, agreement, err);
+  if (rc == PTQ_OK && first < size) *rank_out = first;
+  return rc;
 }
 
 ptq_status ptq_agree(MPI_Comm comm, ptq_status mine, ptq_err *err) {
@@ -44,9 +39,11 @@ ptq_status ptq_agree(MPI_Comm comm, ptq_status mine, ptq_err *err) {
   if (rank == first)
     (void)ptq_text_copy(cause, sizeof cause,
                         err != NULL ? err->msg : ptq_status_str(mine));
-  const int code = MPI_Bcast(cause, (int)sizeof cause, MPI_CHAR, first, comm);
+  const ptq_status told =
+      ptq_meet_bcast(comm, cause, (int64_t)sizeof cause, MPI_CHAR, first,
+                     agreement, mine != PTQ_OK ? &ignored : err);
   if (mine != PTQ_OK) return mine;
-  if (code != MPI_SUCCESS) return mpi_failed(code, "agreement of ranks", err);
+  if (told != PTQ_OK) return told;
   return PTQ_FAIL(err, PTQ_E_PEER, "rank %d: %s", first, cause);
 }
 
@@ -55,23 +52,20 @@ ptq_status ptq_agree_text(MPI_Comm comm, const char *text, const char *what,
   ptq_status rc = PTQ_OK;
   char *theirs = NULL;
   int rank = 0, first = -1;
-  int code = MPI_Comm_rank(comm, &rank);
   long long length = (long long)strlen(text);
-  if (code == MPI_SUCCESS) code = MPI_Bcast(&length, 1, MPI_LONG_LONG, 0, comm);
-  if (code != MPI_SUCCESS) return mpi_failed(code, what, err);
-
+  PTQ_TRY(ptq_meet_failed(MPI_Comm_rank(comm, &rank), what, err));
+  PTQ_TRY(ptq_meet_bcast(comm, &length, 1, MPI_LONG_LONG, 0, what, err));
   rc = ptq_alloc(&theirs, length + 1, 1, what, err);
   PTQ_TRY(ptq_agree(comm, rc, err));
   if (rank == 0) memcpy(theirs, text, (size_t)length);
-  code = MPI_Bcast(theirs, (int)length, MPI_CHAR, 0, comm);
-  if (code != MPI_SUCCESS) PTQ_TRY(mpi_failed(code, what, err));
+  PTQ_TRY(ptq_meet_bcast(comm, theirs, length, MPI_CHAR, 0, what, err));
   PTQ_TRY(first_bad(comm, strcmp(theirs, text) != 0, &first, err));
   if (first < 0) goto done;
 
   char other[160] = "";
   if (rank == first) (void)ptq_text_copy(other, sizeof other, text);
-  code = MPI_Bcast(other, (int)sizeof other, MPI_CHAR, first, comm);
-  if (code != MPI_SUCCESS) PTQ_TRY(mpi_failed(code, what, err));
+  PTQ_TRY(ptq_meet_bcast(comm, other, (int64_t)sizeof other, MPI_CHAR, first,
+                         what, err));
   rc = PTQ_FAIL(err, PTQ_E_ARG,
                 "ranks differ in %s: rank 0 has '%.160s', rank %d has '%s'",
                 what, theirs, first, other);

@@ -28,6 +28,27 @@ int ptq_peers_find(pid_t parent, bool all, pid_t *out, int max) {
   return n;
 }
 
+bool ptq_peers_is_rank(pid_t pid) {
+  struct stat mine, theirs;
+  char path[64];
+  (void)snprintf(path, sizeof path, "/proc/%ld/exe", (long)pid);
+  return stat("/proc/self/exe", &mine) == 0 && stat(path, &theirs) == 0 &&
+         theirs.st_ino == mine.st_ino && theirs.st_dev == mine.st_dev;
+}
+
+bool ptq_peers_is_stopped(pid_t pid) {
+  char path[64], text[512];
+  (void)snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
+  FILE *f = fopen(path, "r");
+  if (f == NULL) return false;
+  const size_t n = fread(text, 1, sizeof text - 1, f);
+  (void)fclose(f);
+  text[n] = '\0';
+  /* The name before it may be anything, parentheses too. */
+  const char *state = strrchr(text, ')');
+  return state != NULL && strncmp(state, ") T", 3) == 0;
+}
+
 bool ptq_peers_is_launcher(pid_t parent) {
   static const char *const names[] = {"mpirun",  "mpiexec", "orterun", "orted",
                                       "prterun", "prte",    "prted"};

@@ -15,6 +15,12 @@
  * max 0, or -1 where /proc does not tell. */
 int ptq_peers_find(pid_t parent, bool all, pid_t *out, int max);
 
+/** Does the process run this program? */
+bool ptq_peers_is_rank(pid_t pid);
+
+/** Is the process stopped by a signal (not held by a debugger)? */
+bool ptq_peers_is_stopped(pid_t pid);
+
 /** Is `parent` Open MPI's launcher itself, so that every rank of this host is
  * its child? Not where a script stands in between. */
 bool ptq_peers_is_launcher(pid_t parent);

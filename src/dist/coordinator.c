@@ -7,13 +7,13 @@
 #include <unistd.h>
 
 #include "board.h"
-#include "nap.h"
 #include "progress.h"
 #include "roster.h"
 #include "signals.h"
 
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
+#include "ptq/comm/nap.h"
 
 /* How often things that need no message are looked at. */
 static const double tick_s = 0.02, watch_s = 0.25;
@@ -335,8 +335,10 @@ static void send_stop(coordinator *c, const ptq_dist_summary *out,
                             .stopped = out->stopped,
                             .status = (int32_t)fatal->code};
   ptq_text_copy(e->stop.text, sizeof e->stop.text, fatal->msg);
+  const ptq_rank unheard = {.state = PTQ_RANK_NEW};
   for (int i = 1; i < e->size; i++) {
-    const ptq_rank *from = &c->roster.ranks[i];
+    const ptq_rank *from =
+        c->roster.ranks != NULL ? &c->roster.ranks[i] : &unheard;
     ptq_ending_rank *to = &e->ranks[i];
     *to = (ptq_ending_rank){.lost = from->state == PTQ_RANK_LOST,
                             .gone = from->gone,
@@ -368,11 +370,9 @@ ptq_status ptq_coordinator_run(MPI_Comm comm, const ptq_plan *plan,
                    .last_tick_s = now,
                    .next_watch_s = now,
                    .launcher = getppid()};
-  PTQ_TRY(ptq_alloc(&ending->ranks, ending->size, sizeof *ending->ranks,
-                    "ranks", err));
-  PTQ_TRY(ptq_roster_init(&c.roster, comm, options, now, err));
   ptq_progress_init(&c.progress, options->progress, now);
-  rc = ptq_board_init(&c.board, plan, ops, options, err);
+  rc = ptq_roster_init(&c.roster, comm, options, now, err);
+  if (rc == PTQ_OK) rc = ptq_board_init(&c.board, plan, ops, options, err);
   if (rc != PTQ_OK) { /* the workers must hear of it */
     (void)ptq_board_init(&c.board, &nothing, ops, options, NULL);
     ptq_board_fail(&c.board, rc, err->msg);
@@ -386,7 +386,6 @@ ptq_status ptq_coordinator_run(MPI_Comm comm, const ptq_plan *plan,
   send_stop(&c, out, ending);
   rc = c.board.fatal.code;
   if (rc != PTQ_OK) (void)PTQ_FAIL(err, rc, "%s", c.board.fatal.msg);
-done:
   ptq_board_release(&c.board);
   ptq_roster_release(&c.roster);
   return rc;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "ending.h"
+#include "leftover.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -8,11 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "nap.h"
-
 #include "ptq/base/file.h"
 #include "ptq/base/log.h"
 #include "ptq/base/mem.h"
+#include "ptq/comm/finish.h"
+#include "ptq/comm/guard.h"
+#include "ptq/comm/nap.h"
 
 /* For a small message to leave, and for processes to end. */
 static const double moment_s = 2.0;
@@ -48,19 +50,23 @@ static _Noreturn void leave(int exit_code) {
   _exit(exit_code);
 }
 
+/* What is heard at the end. */
+typedef union word {
+  ptq_wire_head head;
+  ptq_wire_report report; /* to rank 0 */
+  ptq_wire_leave leave;   /* of rank 0 */
+  ptq_wire_stop stop;
+} word;
+
 /** Take one message; true if there was one. */
-static bool hear(const ptq_dist_ending *e, ptq_wire_stop *stop,
-                 ptq_wire_report *report, int *source) {
+static bool hear(const ptq_dist_ending *e, word *out, int *source) {
   int size;
-  const int from = e->rank == 0 ? MPI_ANY_SOURCE : 0;
-  const int room = e->rank == 0 ? (int)sizeof *report : (int)sizeof *stop;
-  void *into = e->rank == 0 ? (void *)report : (void *)stop;
-  if (ptq_wire_probe(e->comm, from, source, &size, NULL) != PTQ_OK ||
-      *source < 0 || size > room)
-    return false;
-  memset(into, 0, (size_t)room);
-  return ptq_wire_receive(e->comm, *source, into, size, moment_s, NULL) ==
-         PTQ_OK;
+  ptq_wire_probe_any(e->comm, 0, source, &size);
+  if (*source < 0 || size > (int)sizeof *out) return false;
+  memset(out, 0, sizeof *out);
+  return ptq_wire_receive(e->comm, *source, out, size, moment_s, NULL) ==
+             PTQ_OK &&
+         ptq_wire_check(&out->head, size, *source, NULL) == PTQ_OK;
 }
 
 static bool all_said_goodbye(ptq_dist_ending *e) {
@@ -82,10 +88,10 @@ static void await_goodbyes(ptq_dist_ending *e) {
   const double start = ptq_nap_clock();
   ptq_nap nap = {0};
   while (!all_said_goodbye(e)) {
-    ptq_wire_report report;
+    word heard;
     int source;
-    if (hear(e, NULL, &report, &source)) {
-      if (source > 0 && report.head.kind == PTQ_WIRE_BYE)
+    if (hear(e, &heard, &source)) {
+      if (source > 0 && heard.head.kind == PTQ_WIRE_BYE)
         e->ranks[source].bye = true;
       ptq_nap_reset(&nap);
       continue;
@@ -120,11 +126,20 @@ static bool await_sent(ptq_dist_ending *e) {
   }
 }
 
-/** Do lost ranks live that would keep mpirun waiting? */
-static bool someone_may_live(const ptq_dist_ending *e) {
-  for (int i = 1; i < e->size; i++)
-    if (e->ranks[i].lost && !e->ranks[i].gone) return true;
-  return false;
+/** Write down who was given up and may be left. Returns whether somebody may
+ * be of whom no process is known, or more than can be told. */
+static bool list_left(const ptq_dist_ending *e, ptq_wire_leave *out) {
+  bool unknown = false;
+  for (int i = 1; i < e->size; i++) {
+    const ptq_ending_rank *it = &e->ranks[i];
+    if (!it->lost || it->gone) continue;
+    const uint64_t host = ptq_peer_place(&it->peer);
+    if (host == 0 || it->peer.pid <= 0 || out->n_left == PTQ_WIRE_LEFT_MAX)
+      unknown = true;
+    else
+      out->left[out->n_left++] = (ptq_wire_place){it->peer.pid, host};
+  }
+  return unknown;
 }
 
 static void finalize_coordinator(MPI_Comm comm, ptq_dist_ending *e,
@@ -132,52 +147,81 @@ static void finalize_coordinator(MPI_Comm comm, ptq_dist_ending *e,
   bool lost = false;
   await_goodbyes(e);
   (void)await_sent(e);
+  e->leave = (ptq_wire_leave){.head = ptq_wire_make_head(PTQ_WIRE_LEAVE, 0)};
+  const bool left = list_left(e, &e->leave) || e->leave.n_left > 0;
   for (int i = 1; i < e->size; i++) lost = lost || e->ranks[i].lost;
-  e->leave = (ptq_wire_stop){.head = ptq_wire_make_head(PTQ_WIRE_LEAVE, 0),
-                             .leave_by_exit = lost};
+  e->leave.by_exit = lost;
   for (int i = 1; i < e->size; i++)
     if (!e->ranks[i].lost)
       (void)ptq_wire_post(e->comm, i, &e->leave, (int)sizeof e->leave,
                           &e->ranks[i].request, NULL);
   (void)await_sent(e);
   if (!lost) return;
-  if (someone_may_live(e)) {
+  if (left) {
     ptq_log(PTQ_LOG_WARN,
-            "ending the job by MPI_Abort with status %d: a rank that was "
-            "given up may still be there",
-            exit_code);
+            "ranks that were given up may still be there, and are killed");
     fflush(NULL);
-    MPI_Abort(comm, exit_code);
+    ptq_leftover_end(&e->leave, true);
+    if (!ptq_leftover_recovers()) MPI_Abort(comm, exit_code);
   }
   leave(exit_code);
 }
 
-static void finalize_worker(MPI_Comm comm, const ptq_dist_ending *e,
-                            int exit_code) {
+/** Rank 0's process has ended: those who do not see it shall know. */
+static void tell_orphans(ptq_dist_ending *e) {
+  const ptq_wire_head orphan = ptq_wire_make_head(PTQ_WIRE_ORPHAN, 0);
+  ptq_err ignored = {0};
+  if (ptq_alloc(&e->ranks, e->size, sizeof *e->ranks, "ranks", &ignored) !=
+      PTQ_OK)
+    return;
+  for (int i = 1; i < e->size; i++) {
+    e->ranks[i].request = MPI_REQUEST_NULL;
+    if (i != e->rank)
+      (void)ptq_wire_post(e->comm, i, &orphan, (int)sizeof orphan,
+                          &e->ranks[i].request, NULL);
+  }
+  (void)await_sent(e);
+}
+
+/** Rank 0 is not there to see to those that are stopped. */
+static _Noreturn void leave_orphaned(int exit_code) {
+  ptq_guard_end_stopped(getppid());
+  leave(exit_code);
+}
+
+static void finalize_worker(MPI_Comm comm, ptq_dist_ending *e, int exit_code) {
   ptq_wire_report bye = {.head = ptq_wire_make_head(PTQ_WIRE_BYE, 0)};
   const int failed = exit_code != 0 ? exit_code : 1;
   if (e->coordinator_silent) {
+    ptq_guard_end_stopped(getppid());
     fflush(NULL);
     MPI_Abort(comm, failed); /* a stopped rank 0 would keep mpirun waiting */
   }
+  if (e->coordinator_gone) tell_orphans(e);
   if (e->coordinator_lost ||
       ptq_wire_send(e->comm, 0, &bye, ptq_wire_report_size(&bye), e->patience_s,
                     NULL) != PTQ_OK)
-    leave(failed);
+    leave_orphaned(failed);
   /* Rank 0 hears all the others before it answers. */
   const double start = ptq_nap_clock();
   ptq_nap nap = {0};
   while (ptq_nap_clock() - start < 2.0 * e->patience_s) {
-    ptq_wire_stop order;
+    word heard;
     int source;
-    if (hear(e, &order, NULL, &source) && order.head.kind == PTQ_WIRE_LEAVE) {
-      if (order.leave_by_exit) leave(0); /* rank 0 gives the status */
-      return;
+    const bool any = hear(e, &heard, &source);
+    if (any && source == 0 && heard.head.kind == PTQ_WIRE_LEAVE) {
+      if (!heard.leave.by_exit) return;
+      ptq_leftover_end(&heard.leave, false);
+      leave(0); /* rank 0 gives the status */
     }
-    if (e->coordinator_watchable && ptq_peer_gone(&e->coordinator)) break;
+    if (any && heard.head.kind == PTQ_WIRE_ORPHAN) break;
+    if (e->coordinator_watchable && ptq_peer_gone(&e->coordinator)) {
+      tell_orphans(e);
+      break;
+    }
     ptq_nap_take(&nap);
   }
-  leave(failed);
+  leave_orphaned(failed);
 }
 
 void ptq_ending_free(ptq_dist_ending *e) {
@@ -189,15 +233,21 @@ void ptq_ending_free(ptq_dist_ending *e) {
 
 int ptq_dist_finalize(MPI_Comm comm, ptq_dist_summary *summary, int exit_code) {
   ptq_dist_ending *e = summary->ending;
+  double silence_s = PTQ_DIST_SILENCE_S;
+  int size = 1;
   summary->ending = NULL;
   write_exit_file(comm, exit_code);
   if (e != NULL) {
+    silence_s = e->patience_s;
     if (e->rank == 0 && e->ranks != NULL)
       finalize_coordinator(comm, e, exit_code);
     else
       finalize_worker(comm, e, exit_code);
-    ptq_ending_free(e);
   }
+  (void)MPI_Comm_size(comm, &size);
+  if (size > 1) ptq_finish_begin(silence_s, exit_code);
+  ptq_ending_free(e);
   MPI_Finalize();
+  ptq_finish_end();
   return exit_code;
 }

@@ -25,10 +25,11 @@ struct ptq_dist_ending {
   double patience_s;      /* for a goodbye */
   ptq_ending_rank *ranks; /* owned; [size], rank 0 only */
   ptq_wire_stop stop;     /* rank 0: bytes of the messages under way */
-  ptq_wire_stop leave;
+  ptq_wire_leave leave;
   ptq_peer coordinator; /* workers: where rank 0 is */
   bool coordinator_watchable, coordinator_lost;
   bool coordinator_silent; /* lost, but may still live */
+  bool coordinator_gone;   /* lost: its process has ended */
 };
 
 /** Free what an ending holds, but for what may still be on its way. */

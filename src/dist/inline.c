@@ -4,10 +4,11 @@
 #include <math.h>
 
 #include "board.h"
-#include "nap.h"
 #include "progress.h"
 #include "signals.h"
 #include "task.h"
+
+#include "ptq/comm/nap.h"
 
 typedef struct inline_run {
   ptq_board board;

@@ -25,6 +25,13 @@ bool ptq_peer_watchable(const ptq_peer *self, const ptq_peer *other) {
          other->pid > 0 && !ptq_peer_gone(other);
 }
 
+uint64_t ptq_peer_place(const ptq_peer *peer) {
+  uint64_t hash = 14695981039346656037U; /* FNV-1a */
+  for (const char *c = peer->host; *c != '\0'; c++)
+    hash = (hash ^ (unsigned char)*c) * 1099511628211U;
+  return peer->host[0] != '\0' ? hash : 0;
+}
+
 bool ptq_peer_gone(const ptq_peer *other) {
   return kill((pid_t)other->pid, 0) != 0 && errno == ESRCH;
 }

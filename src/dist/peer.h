@@ -22,6 +22,8 @@ typedef struct ptq_peer {
 void ptq_peer_self(ptq_peer *self);
 /** Can `self` watch `other`? Asked while `other` is known to live. */
 bool ptq_peer_watchable(const ptq_peer *self, const ptq_peer *other);
+/** Hash of its host; 0 where that is not known. */
+uint64_t ptq_peer_place(const ptq_peer *peer);
 /** A watchable process has ended. */
 bool ptq_peer_gone(const ptq_peer *other);
 

@@ -4,17 +4,17 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "nap.h"
-
 #include "ptq/base/mem.h"
+#include "ptq/comm/nap.h"
 
 /* Grows with every change of a message's meaning. */
-enum { WIRE_VERSION = 2 };
+enum { WIRE_VERSION = 3 };
 
 static uint32_t version_word(void) {
   const uint32_t sizes =
       (uint32_t)(sizeof(ptq_wire_report) * 31 + sizeof(ptq_wire_work) * 7 +
-                 sizeof(ptq_wire_pong) * 3 + sizeof(ptq_wire_stop));
+                 sizeof(ptq_wire_pong) * 3 + sizeof(ptq_wire_stop) +
+                 sizeof(ptq_wire_leave));
   return 0x51000000U + (uint32_t)WIRE_VERSION * 0x10000U + (sizes & 0xffffU);
 }
 
@@ -36,12 +36,14 @@ static int least_size(uint32_t kind) {
     case PTQ_WIRE_WORK:
       return (int)sizeof(ptq_wire_work);
     case PTQ_WIRE_CANCEL:
+    case PTQ_WIRE_ORPHAN:
       return (int)sizeof(ptq_wire_head);
     case PTQ_WIRE_PONG:
       return (int)sizeof(ptq_wire_pong);
     case PTQ_WIRE_STOP:
-    case PTQ_WIRE_LEAVE:
       return (int)sizeof(ptq_wire_stop);
+    case PTQ_WIRE_LEAVE:
+      return (int)sizeof(ptq_wire_leave);
     default:
       return -1;
   }
@@ -97,6 +99,16 @@ ptq_status ptq_wire_probe(MPI_Comm comm, int rank, int *source, int *size,
   return ptq_wire_mpi(MPI_Get_count(&status, MPI_BYTE, size), "probing", err);
 }
 
+void ptq_wire_probe_any(MPI_Comm comm, int first, int *source, int *size) {
+  int n = 0;
+  if (ptq_wire_probe(comm, MPI_ANY_SOURCE, source, size, NULL) == PTQ_OK)
+    return;
+  *source = -1;
+  (void)MPI_Comm_size(comm, &n);
+  for (int rank = first; rank < n && *source < 0; rank++)
+    if (ptq_wire_probe(comm, rank, source, size, NULL) != PTQ_OK) *source = -1;
+}
+
 /** Wait for a request; PTQ_E_PEER after `limit_s`. The request then stays:
  * its peer is as good as dead, and what is half sent cannot be cancelled. */
 static ptq_status await(MPI_Request *request, double limit_s, const char *what,
@@ -115,6 +127,13 @@ static ptq_status await(MPI_Request *request, double limit_s, const char *what,
                       what, rank);
     ptq_nap_take(&nap);
   }
+}
+
+ptq_status ptq_wire_is_sent(MPI_Request *request, bool *sent, ptq_err *err) {
+  int done = 0;
+  const int code = MPI_Test(request, &done, MPI_STATUS_IGNORE);
+  *sent = done != 0;
+  return ptq_wire_mpi(code, "sending a message", err);
 }
 
 ptq_status ptq_wire_send(MPI_Comm comm, int rank, const void *data, int size,

@@ -13,7 +13,9 @@
  *                 CANCEL                drop the task at the next block
  *                 PONG                  answer to HELLO and BEAT (host, pid)
  *                 STOP summary          the run is over
- *                 LEAVE                 answer to BYE: how to end MPI
+ *                 LEAVE                 answer to BYE: how to end MPI, and
+ *                                       who may be left behind
+ *   worker -> worker  ORPHAN            rank 0's process has ended
  *
  * Every message carries the number of the task it speaks of (`task_id`,
  * unique in the run, 0: none), so that late words of a rank that was given up
@@ -45,7 +47,8 @@ typedef enum ptq_wire_kind {
   PTQ_WIRE_CANCEL,
   PTQ_WIRE_PONG,
   PTQ_WIRE_STOP,
-  PTQ_WIRE_LEAVE
+  PTQ_WIRE_LEAVE,
+  PTQ_WIRE_ORPHAN
 } ptq_wire_kind;
 
 typedef struct ptq_wire_head {
@@ -82,16 +85,30 @@ typedef struct ptq_wire_pong {
   ptq_peer peer; /* rank 0 */
 } ptq_wire_pong;
 
-/** STOP and LEAVE. CANCEL is a head only. */
+/** STOP. CANCEL and ORPHAN are heads only. */
 typedef struct ptq_wire_stop {
   ptq_wire_head head;
   int64_t points_done, points_failed, items_done, ranks_lost, subjects_failed;
   double seconds;
   int32_t stopped;
-  int32_t status;        /* of the run */
-  int32_t leave_by_exit; /* LEAVE: do not call MPI_Finalize */
+  int32_t status; /* of the run */
   char text[PTQ_WIRE_TEXT_MAX];
 } ptq_wire_stop;
+
+/** A process, with a hash of its host. */
+typedef struct ptq_wire_place {
+  int64_t pid;
+  uint64_t host;
+} ptq_wire_place;
+
+enum { PTQ_WIRE_LEFT_MAX = 64 };
+
+typedef struct ptq_wire_leave {
+  ptq_wire_head head;
+  int32_t by_exit; /* do not call MPI_Finalize */
+  int32_t n_left;
+  ptq_wire_place left[PTQ_WIRE_LEFT_MAX]; /* were given up, may live */
+} ptq_wire_leave;
 
 ptq_wire_head ptq_wire_make_head(ptq_wire_kind kind, int64_t task_id);
 /** Is it a whole message of a known kind from an equal build? `size` bytes
@@ -108,6 +125,8 @@ ptq_status ptq_wire_mpi(int code, const char *what, ptq_err *err);
 /** Start to send bytes that stay put until *request completes. */
 ptq_status ptq_wire_post(MPI_Comm comm, int rank, const void *data, int size,
                          MPI_Request *request, ptq_err *err);
+/** Has a posted message left its bytes? */
+ptq_status ptq_wire_is_sent(MPI_Request *request, bool *sent, ptq_err *err);
 /** Send, and wait until the bytes may change again: at most `limit_s`, then
  * PTQ_E_PEER and the bytes must stay. */
 ptq_status ptq_wire_send(MPI_Comm comm, int rank, const void *data, int size,
@@ -116,6 +135,10 @@ ptq_status ptq_wire_send(MPI_Comm comm, int rank, const void *data, int size,
  * not. */
 ptq_status ptq_wire_probe(MPI_Comm comm, int rank, int *source, int *size,
                           ptq_err *err);
+/** The same of anyone. A transport that knows of a dead rank refuses to look
+ * for messages of anyone (ULFM): then each is asked in turn, from rank
+ * `first` on. */
+void ptq_wire_probe_any(MPI_Comm comm, int first, int *source, int *size);
 /** Receive a probed message. Waits, for at most `limit_s`, for a sender that
  * may die within a long message. */
 ptq_status ptq_wire_receive(MPI_Comm comm, int source, void *data, int size,

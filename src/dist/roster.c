@@ -19,6 +19,7 @@ ptq_status ptq_roster_init(ptq_roster *r, MPI_Comm comm,
                     .silence_min_s = options->silence_min_s,
                     .gap_share = 1.0};
   MPI_Comm_size(comm, &r->size);
+  r->n_live = r->size - 1;
   r->pong.head = ptq_wire_make_head(PTQ_WIRE_PONG, 0);
   ptq_peer_self(&r->pong.peer);
   PTQ_TRY(ptq_alloc(&r->ranks, r->size, sizeof *r->ranks, "ranks", err));
@@ -28,7 +29,6 @@ ptq_status ptq_roster_init(ptq_roster *r, MPI_Comm comm,
                              .work_request = MPI_REQUEST_NULL,
                              .cancel_request = MPI_REQUEST_NULL,
                              .pong_request = MPI_REQUEST_NULL};
-  r->n_live = r->size - 1;
 done:
   return rc;
 }

@@ -7,13 +7,15 @@
 #include "worker.h"
 
 #include "ptq/base/mem.h"
+#include "ptq/comm/agree.h"
+#include "ptq/comm/meet.h"
 #include "ptq/comm/startup.h"
 
 static ptq_dist_options with_defaults(const ptq_dist_options *asked) {
   ptq_dist_options o = *asked;
   if (!(o.heartbeat_s > 0.0)) o.heartbeat_s = 5.0;
   if (!(o.silence_factor > 0.0)) o.silence_factor = 10.0;
-  if (!(o.silence_min_s > 0.0)) o.silence_min_s = 60.0;
+  if (!(o.silence_min_s > 0.0)) o.silence_min_s = PTQ_DIST_SILENCE_S;
   if (o.max_attempts < 1) o.max_attempts = 2;
   return o;
 }
@@ -25,23 +27,24 @@ ptq_status ptq_dist_run(MPI_Comm comm, const ptq_plan *plan,
   ptq_status rc = PTQ_OK;
   const ptq_dist_options o = with_defaults(options);
   ptq_dist_ending *e = NULL;
-  int size = 1;
+  int size = 1, rank = 0;
   *out = (ptq_dist_summary){0};
   ptq_signals_install();
   PTQ_TRY(ptq_wire_mpi(MPI_Comm_size(comm, &size), "size of the communicator",
                        err));
   if (size == 1) return ptq_inline_run(plan, ops, &o, out, err);
-  PTQ_TRY(ptq_alloc(&e, 1, sizeof *e, "ending", err));
+  MPI_Comm_rank(comm, &rank);
+  rc = ptq_alloc(&e, 1, sizeof *e, "ending", err);
+  if (rc == PTQ_OK && rank == 0)
+    rc = ptq_alloc(&e->ranks, size, sizeof *e->ranks, "ranks", err);
+  PTQ_TRY(ptq_agree(comm, rc, err));
   e->size = size;
+  e->rank = rank;
   e->patience_s = o.silence_min_s;
   e->comm = MPI_COMM_NULL;
-  PTQ_TRY(ptq_wire_mpi(MPI_Comm_dup(comm, &e->comm),
-                       "duplicating the "
-                       "communicator",
-                       err));
+  PTQ_TRY(ptq_meet_dup(comm, &e->comm, err));
   ptq_startup_end(); /* from here on a dead rank is noticed by rank 0 */
   MPI_Comm_set_errhandler(e->comm, MPI_ERRORS_RETURN);
-  MPI_Comm_rank(e->comm, &e->rank);
   out->ending = e;
   if (e->rank == 0)
     rc = ptq_coordinator_run(e->comm, plan, ops, &o, out, e, err);
@@ -49,6 +52,7 @@ ptq_status ptq_dist_run(MPI_Comm comm, const ptq_plan *plan,
     rc = ptq_worker_run(e->comm, ops, &o, out, e, err);
   e = NULL;
 done:
+  if (e != NULL) ptq_free(e->ranks);
   ptq_free(e);
   return rc;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "task.h"
 
-#include "nap.h"
+#include "ptq/comm/nap.h"
 
 /** The sink that work() sees: the user's, then the listener. */
 typedef struct relay {

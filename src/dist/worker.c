@@ -2,15 +2,16 @@
 #include "worker.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "nap.h"
 #include "signals.h"
 #include "task.h"
 
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
+#include "ptq/comm/nap.h"
 
 /* How often a waiting worker looks whether rank 0 is there. */
 static const double watch_s = 0.25;
@@ -33,6 +34,7 @@ typedef struct worker {
   int64_t *inbox;                  /* owned; the last message */
   int64_t inbox_cap;               /* in int64_t */
   ptq_wire_report report;          /* the message being sent */
+  MPI_Request request;             /* of it */
   order now;                       /* what runs */
   order next;                      /* what was ordered since */
   int64_t cancelled_id;            /* tasks up to this one are dropped */
@@ -51,12 +53,31 @@ static double patience_s(const worker *w) {
   return fmax(w->options->silence_min_s, 3.0 * w->options->heartbeat_s);
 }
 
+static ptq_status watch_rank_0(worker *w, double now, ptq_err *err);
+
+/** Waits until the message has left, but not for a rank 0 that is not there. */
 static ptq_status send_report(worker *w, ptq_wire_kind kind, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_nap nap = {0};
+  bool sent = false;
   w->report.head = ptq_wire_make_head(kind, w->now.id);
-  const ptq_status rc =
-      ptq_wire_send(w->comm, 0, &w->report, ptq_wire_report_size(&w->report),
-                    patience_s(w), err);
-  if (rc != PTQ_OK) w->lost = true;
+  PTQ_TRY(ptq_wire_post(w->comm, 0, &w->report,
+                        ptq_wire_report_size(&w->report), &w->request, err));
+  const double start = ptq_nap_clock();
+  for (;;) {
+    PTQ_TRY(ptq_wire_is_sent(&w->request, &sent, err));
+    if (sent) return PTQ_OK;
+    const double now = ptq_nap_clock();
+    PTQ_TRY(watch_rank_0(w, now, err));
+    if (now - start > patience_s(w))
+      PTQ_TRY(PTQ_FAIL(err, PTQ_E_PEER,
+                       "rank 0 took no message for %.0f s; the same command "
+                       "goes on with the run",
+                       now - start));
+    ptq_nap_take(&nap);
+  }
+done:
+  w->lost = true;
   return rc;
 }
 
@@ -107,7 +128,30 @@ static void take_pong(worker *w) {
   w->ending->coordinator_watchable = ptq_peer_watchable(&self, &pong.peer);
 }
 
-/** Take one message of rank 0; *there says whether there was one. */
+static ptq_status give_up_rank_0(worker *w, const char *how, ptq_err *err) {
+  w->lost = true;
+  return PTQ_FAIL(err, PTQ_E_PEER,
+                  "rank 0 %s; the same command goes on with the run", how);
+}
+
+/** A word of another worker can only be that rank 0 has gone. Where a dead
+ * rank keeps MPI from looking for anyone's, it tells of rank 0 itself. */
+static ptq_status hear_others(worker *w, ptq_err *err) {
+  ptq_wire_head head = {0};
+  int source, size;
+  char how[64];
+  if (ptq_wire_probe(w->comm, MPI_ANY_SOURCE, &source, &size, NULL) != PTQ_OK ||
+      source <= 0 || size != (int)sizeof head ||
+      ptq_wire_receive(w->comm, source, &head, size, patience_s(w), NULL) !=
+          PTQ_OK ||
+      ptq_wire_check(&head, size, source, NULL) != PTQ_OK ||
+      head.kind != PTQ_WIRE_ORPHAN)
+    return PTQ_OK;
+  (void)snprintf(how, sizeof how, "died, says rank %d", source);
+  return give_up_rank_0(w, how, err);
+}
+
+/** Take one message; *there says whether there was one. */
 static ptq_status hear(worker *w, bool *there, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_wire_head head;
@@ -153,13 +197,7 @@ static ptq_status hear_all(worker *w, bool *any, ptq_err *err) {
     if (rc != PTQ_OK) return rc;
     if (there) *any = true;
   }
-  return PTQ_OK;
-}
-
-static ptq_status give_up_rank_0(worker *w, const char *how, ptq_err *err) {
-  w->lost = true;
-  return PTQ_FAIL(err, PTQ_E_PEER,
-                  "rank 0 %s; the same command goes on with the run", how);
+  return w->stopped ? PTQ_OK : hear_others(w, err);
 }
 
 /** Is rank 0 still there? */
@@ -167,8 +205,10 @@ static ptq_status watch_rank_0(worker *w, double now, ptq_err *err) {
   if (now < w->next_watch_s) return PTQ_OK;
   w->next_watch_s = now + watch_s;
   if (w->ending->coordinator_watchable &&
-      ptq_peer_gone(&w->ending->coordinator))
+      ptq_peer_gone(&w->ending->coordinator)) {
+    w->ending->coordinator_gone = true;
     return give_up_rank_0(w, "died", err);
+  }
   if (getppid() != w->launcher)
     return give_up_rank_0(w, "may live, but mpirun is gone", err);
   if (w->unanswered_s == 0.0 || now - w->unanswered_s < patience_s(w))
@@ -311,6 +351,7 @@ ptq_status ptq_worker_run(MPI_Comm comm, const ptq_dist_ops *ops,
               .ops = ops,
               .options = options,
               .ending = ending,
+              .request = MPI_REQUEST_NULL,
               .launcher = getppid()};
   ptq_status rc = loop(&w, err);
   if (w.stopped) {

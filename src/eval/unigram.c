@@ -17,8 +17,9 @@ static ptq_status check_ids(const uint32_t *ids, int64_t n, int64_t vocab,
 
 ptq_status ptq_unigram_nll(const uint32_t *calib, int64_t n_calib,
                            const uint32_t *windows, const int64_t *first,
-                           int64_t n_windows, int64_t length, int64_t vocab,
-                           double *nll, ptq_err *err) {
+                           const int64_t *end, int64_t n_windows,
+                           int64_t length, int64_t vocab, double *nll,
+                           ptq_err *err) {
   ptq_status rc = PTQ_OK;
   int64_t *counts = NULL;
   *nll = NAN;
@@ -35,7 +36,9 @@ ptq_status ptq_unigram_nll(const uint32_t *calib, int64_t n_calib,
   double sum_ln = 0.0;
   int64_t scored = 0;
   for (int64_t w = 0; w < n_windows; w++)
-    for (int64_t i = first != NULL ? first[w] : 1; i < length; i++, scored++)
+    for (int64_t i = first != NULL ? first[w] : 1,
+                 stop = end != NULL ? end[w] : length;
+         i < stop; i++, scored++)
       sum_ln += log((double)(counts[windows[w * length + i]] + 1));
   *nll = log((double)(n_calib + vocab)) - sum_ln / (double)scored;
 done:

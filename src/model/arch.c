@@ -14,22 +14,26 @@ extern const ptq_arch ptq_arch_gpt2;
 extern const ptq_arch ptq_arch_gpt_neox;
 extern const ptq_arch ptq_arch_llama;
 extern const ptq_arch ptq_arch_mistral;
+extern const ptq_arch ptq_arch_mixtral;
 extern const ptq_arch ptq_arch_olmo;
 extern const ptq_arch ptq_arch_olmo2;
+extern const ptq_arch ptq_arch_olmoe;
 extern const ptq_arch ptq_arch_opt;
 extern const ptq_arch ptq_arch_phi;
 extern const ptq_arch ptq_arch_phi3;
 extern const ptq_arch ptq_arch_qwen2;
 extern const ptq_arch ptq_arch_qwen3;
+extern const ptq_arch ptq_arch_qwen3_moe;
 extern const ptq_arch ptq_arch_smollm3;
 
 static const ptq_arch *const archs[] = {
-    &ptq_arch_bloom,    &ptq_arch_falcon,  &ptq_arch_gemma,
-    &ptq_arch_gemma2,   &ptq_arch_gemma3,  &ptq_arch_gpt2,
-    &ptq_arch_gpt_neox, &ptq_arch_llama,   &ptq_arch_mistral,
-    &ptq_arch_olmo,     &ptq_arch_olmo2,   &ptq_arch_opt,
-    &ptq_arch_phi,      &ptq_arch_phi3,    &ptq_arch_qwen2,
-    &ptq_arch_qwen3,    &ptq_arch_smollm3, NULL,
+    &ptq_arch_bloom,     &ptq_arch_falcon,  &ptq_arch_gemma,
+    &ptq_arch_gemma2,    &ptq_arch_gemma3,  &ptq_arch_gpt2,
+    &ptq_arch_gpt_neox,  &ptq_arch_llama,   &ptq_arch_mistral,
+    &ptq_arch_mixtral,   &ptq_arch_olmo,    &ptq_arch_olmo2,
+    &ptq_arch_olmoe,     &ptq_arch_opt,     &ptq_arch_phi,
+    &ptq_arch_phi3,      &ptq_arch_qwen2,   &ptq_arch_qwen3,
+    &ptq_arch_qwen3_moe, &ptq_arch_smollm3, NULL,
 };
 
 const ptq_arch *const *ptq_archs(void) {

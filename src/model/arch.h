@@ -41,7 +41,10 @@ typedef struct ptq_arch {
    * the norm is plain. */
   const char *norms[PTQ_NORM_PLACES];
   const char *alt_norms[PTQ_NORM_PLACES]; /* instead, where info->alt_norms */
-  const char *roles[PTQ_ROLE_COUNT]; /* within a block, without ".weight" */
+  const char *roles[PTQ_ROLE_COUNT];      /* within a block, without ".weight";
+                                             an expert's own within the expert */
+  const char *experts; /* "mlp.experts": expert e is mlp.experts.<e>. */
+  const char *router;  /* within a block, without ".weight" */
   /** Ends of tensor names that carry no weights; NULL-terminated. */
   const char *const *ignored_tensors;
   ptq_size_keys sizes;
@@ -117,6 +120,11 @@ ptq_status ptq_read_late_windows(const ptq_config *c, ptq_model_info *info,
   "layer_types", "max_window_layers", "sliding_window", "use_sliding_window"
 /** Positions without a limit of their own: any window that fits memory. */
 enum { PTQ_ALIBI_POSITIONS = 1 << 20 };
+/** A mixture of experts from keys for how many there are and how many a token
+ * goes to, which the config must have. */
+ptq_status ptq_read_experts(const ptq_config *c, const char *count_key,
+                            const char *used_key, ptq_model_info *info,
+                            ptq_err *err);
 /** The readers of rms_norm_eps (default `eps`), hidden_act and rope, biases of
  * attention_bias and mlp_bias, a gate, tie_word_embeddings (default `tied`):
  * what LLaMA's descendants have in common. Keys: PTQ_LLAMA_KEYS. */
@@ -138,6 +146,13 @@ ptq_status ptq_read_llama_like(const ptq_config *c, double eps, double theta,
 #define PTQ_LLAMA_MLP                                               \
   [PTQ_ROLE_GATE] = "mlp.gate_proj", [PTQ_ROLE_UP] = "mlp.up_proj", \
   [PTQ_ROLE_DOWN] = "mlp.down_proj"
+/* The same within an expert. */
+#define PTQ_LLAMA_EXPERT                                    \
+  [PTQ_ROLE_GATE] = "gate_proj", [PTQ_ROLE_UP] = "up_proj", \
+  [PTQ_ROLE_DOWN] = "down_proj"
+/* How a router was trained. */
+#define PTQ_ROUTER_KEYS \
+  "output_router_logits", "router_aux_loss_coef", "router_jitter_noise"
 extern const char *const ptq_llama_prefixes[]; /* "model." or none */
 extern const char *const ptq_llama_ignored[];  /* rotary buffers */
 

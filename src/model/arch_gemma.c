@@ -35,7 +35,7 @@ static ptq_status read_common(const ptq_config *c, double theta,
   PTQ_TRY(ptq_read_only(c, "mlp_bias", false, err));
   PTQ_TRY(read_gemma_act(c, info, err));
   info->norm_offset = 1.0;
-  info->embed_scale = (double)(float)sqrt((double)info->d_model);
+  info->embed_scale = sqrt((double)info->d_model);
   PTQ_TRY(ptq_read_only(c, "use_bidirectional_attention", false, err));
 done:
   return rc;

@@ -235,6 +235,26 @@ done:
   return rc;
 }
 
+ptq_status ptq_read_experts(const ptq_config *c, const char *count_key,
+                            const char *used_key, ptq_model_info *info,
+                            ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  PTQ_TRY(ptq_config_need_int(c, count_key, 1, &info->n_experts, err));
+  PTQ_TRY(ptq_config_need_int(c, used_key, 1, &info->experts_used, err));
+  if (info->n_experts > PTQ_EXPERTS_MAX)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
+                     "'%s': '%s' is %lld; at most %d are supported",
+                     ptq_config_path(c), count_key, (long long)info->n_experts,
+                     PTQ_EXPERTS_MAX));
+  if (info->experts_used > info->n_experts)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_FORMAT, "'%s': %s %lld is more than %s %lld",
+                     ptq_config_path(c), used_key,
+                     (long long)info->experts_used, count_key,
+                     (long long)info->n_experts));
+done:
+  return rc;
+}
+
 ptq_status ptq_read_llama_like(const ptq_config *c, double eps, double theta,
                                bool tied, ptq_model_info *info, ptq_err *err) {
   ptq_status rc = PTQ_OK;

@@ -130,17 +130,6 @@ done:
   return rc;
 }
 
-static bool is_linear(const ptq_model *m, const char *tensor) {
-  char name[PTQ_TENSOR_NAME_MAX];
-  for (int64_t b = 0; b < m->info.n_blocks; b++)
-    for (int r = 0; r < PTQ_ROLE_COUNT; r++) {
-      if (!ptq_role_present(&m->info, (ptq_role)r)) continue;
-      ptq_role_tensor_name(m, b, (ptq_role)r, name);
-      if (strcmp(name, tensor) == 0) return true;
-    }
-  return false;
-}
-
 /* Every tensor but the linear layers' weights. */
 static ptq_status copy_others(ptq_export *e, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -148,7 +137,7 @@ static ptq_status copy_others(ptq_export *e, ptq_err *err) {
   ptq_tensor *const *all = ptq_weights_all(e->model->weights, &n);
   float *x = NULL;
   for (int64_t i = 0; i < n; i++) {
-    if (!all[i]->used || is_linear(e->model, all[i]->name)) continue;
+    if (!all[i]->used || all[i]->linear) continue;
     PTQ_TRY(ptq_alloc(&x, all[i]->count, sizeof *x, "a tensor", err));
     PTQ_TRY(ptq_tensor_read(all[i], x, err));
     PTQ_TRY(write_floats(e, x, all[i]->count, e->data + e->offset[i], err));
@@ -263,10 +252,10 @@ done:
 ptq_status ptq_export_block(ptq_export *e, const ptq_block *b, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   char name[PTQ_TENSOR_NAME_MAX];
-  for (int r = 0; r < PTQ_ROLE_COUNT; r++) {
-    if (!ptq_role_present(&e->model->info, (ptq_role)r)) continue;
-    ptq_role_tensor_name(e->model, b->index, (ptq_role)r, name);
-    PTQ_TRY(write_linear(e, &b->linear[r], name, err));
+  for (int l = 0; l < ptq_layer_count(&e->model->info); l++) {
+    if (!ptq_layer_present(&e->model->info, l)) continue;
+    ptq_layer_tensor_name(e->model, b->index, l, name);
+    PTQ_TRY(write_linear(e, &b->linear[l], name, err));
   }
   e->blocks_done++;
 done:

@@ -20,18 +20,63 @@ ptq_site ptq_role_site(ptq_role role) {
   return sites[role];
 }
 
-const char *ptq_site_name(ptq_site site) {
+int ptq_layer_of(ptq_role role, int expert) {
+  PTQ_ASSERT(expert == 0 || role >= PTQ_ROLE_GATE);
+  return (int)role + PTQ_EXPERT_LAYERS * expert;
+}
+
+int ptq_layer_expert(int layer) {
+  if (layer < PTQ_ROLE_GATE) return 0;
+  return (layer - PTQ_ROLE_GATE) / PTQ_EXPERT_LAYERS;
+}
+
+ptq_role ptq_layer_role(int layer) {
+  return (ptq_role)(layer - PTQ_EXPERT_LAYERS * ptq_layer_expert(layer));
+}
+
+int ptq_layer_site(int layer) {
+  return ptq_site_of(ptq_role_site(ptq_layer_role(layer)),
+                     ptq_layer_expert(layer));
+}
+
+int ptq_site_of(ptq_site kind, int expert) {
+  PTQ_ASSERT(expert == 0 || kind >= PTQ_SITE_MLP_IN);
+  return (int)kind + PTQ_EXPERT_SITES * expert;
+}
+
+int ptq_site_expert(int site) {
+  if (site < PTQ_SITE_MLP_IN) return 0;
+  return (site - PTQ_SITE_MLP_IN) / PTQ_EXPERT_SITES;
+}
+
+ptq_site ptq_site_kind(int site) {
+  return (ptq_site)(site - PTQ_EXPERT_SITES * ptq_site_expert(site));
+}
+
+int ptq_mlp_count(const ptq_model_info *info) {
+  return info->n_experts > 0 ? (int)info->n_experts : 1;
+}
+
+int ptq_layer_count(const ptq_model_info *info) {
+  return PTQ_ROLE_GATE + PTQ_EXPERT_LAYERS * ptq_mlp_count(info);
+}
+
+int ptq_site_count(const ptq_model_info *info) {
+  return PTQ_SITE_MLP_IN + PTQ_EXPERT_SITES * ptq_mlp_count(info);
+}
+
+const char *ptq_site_name(ptq_site kind) {
   static const char *const names[PTQ_SITE_COUNT] = {
       [PTQ_SITE_ATTN_IN] = "attn_in",
       [PTQ_SITE_ATTN_OUT] = "attn_out",
       [PTQ_SITE_MLP_IN] = "mlp_in",
       [PTQ_SITE_MLP_OUT] = "mlp_out"};
-  PTQ_ASSERT((unsigned)site < PTQ_SITE_COUNT);
-  return names[site];
+  PTQ_ASSERT((unsigned)kind < PTQ_SITE_COUNT);
+  return names[kind];
 }
 
-int64_t ptq_site_width(const ptq_model_info *info, ptq_site site) {
-  switch (site) {
+int64_t ptq_site_width(const ptq_model_info *info, int site) {
+  switch (ptq_site_kind(site)) {
     case PTQ_SITE_ATTN_IN:
     case PTQ_SITE_MLP_IN:
       return info->d_model;
@@ -41,7 +86,6 @@ int64_t ptq_site_width(const ptq_model_info *info, ptq_site site) {
     case PTQ_SITE_COUNT:
       break;
   }
-  PTQ_ASSERT(site == PTQ_SITE_MLP_OUT);
   return info->d_ff;
 }
 
@@ -53,6 +97,10 @@ const char *ptq_act_name(ptq_act_kind act) {
       [PTQ_ACT_GELU_TANH] = "GELU (tanh)"};
   PTQ_ASSERT((unsigned)act < PTQ_ACT_COUNT);
   return names[act];
+}
+
+bool ptq_layer_present(const ptq_model_info *info, int layer) {
+  return ptq_role_present(info, ptq_layer_role(layer));
 }
 
 bool ptq_role_present(const ptq_model_info *info, ptq_role role) {
@@ -113,17 +161,18 @@ int64_t ptq_norm_width(const ptq_model_info *info, ptq_norm_place place) {
 }
 
 const ptq_norm *ptq_site_norm(const ptq_model_info *info, const ptq_block *b,
-                              ptq_site site) {
+                              int site) {
   ptq_norm_place place = PTQ_NORM_ATTN_IN;
-  if (site == PTQ_SITE_MLP_IN &&
+  const ptq_site kind = ptq_site_kind(site);
+  if (kind == PTQ_SITE_MLP_IN &&
       (info->has_norm[PTQ_NORM_MLP_IN] || !info->parallel))
     place = PTQ_NORM_MLP_IN;
-  const bool fed = site == PTQ_SITE_ATTN_IN || site == PTQ_SITE_MLP_IN;
+  const bool fed = kind == PTQ_SITE_ATTN_IN || kind == PTQ_SITE_MLP_IN;
   return fed && info->has_norm[place] ? &b->norm[place] : NULL;
 }
 
 int64_t ptq_role_inputs(const ptq_model_info *info, ptq_role role) {
-  return ptq_site_width(info, ptq_role_site(role));
+  return ptq_site_width(info, (int)ptq_role_site(role));
 }
 
 static const char *const part_ends[] = {
@@ -162,10 +211,23 @@ int ptq_norm_parts(const ptq_model_info *info) {
   return info->norm == PTQ_NORM_LAYER ? 2 : 1;
 }
 
-void ptq_role_tensor_name(const ptq_model *m, int64_t block, ptq_role role,
-                          char name[PTQ_TENSOR_NAME_MAX]) {
+void ptq_name_layer(const ptq_model *m, int64_t block, int layer, ptq_part part,
+                    char name[PTQ_TENSOR_NAME_MAX]) {
+  char tail[PTQ_TENSOR_NAME_MAX / 2];
+  const ptq_role role = ptq_layer_role(layer);
+  const char *of_role = m->arch->roles[role];
   PTQ_ASSERT(ptq_role_present(&m->info, role));
-  ptq_name_inner(m, block, m->arch->roles[role], PTQ_PART_WEIGHT, name);
+  if (m->info.n_experts > 0 && role >= PTQ_ROLE_GATE)
+    snprintf(tail, sizeof tail, "%s.%d.%s", m->arch->experts,
+             ptq_layer_expert(layer), of_role);
+  else
+    snprintf(tail, sizeof tail, "%s", of_role);
+  ptq_name_inner(m, block, tail, part, name);
+}
+
+void ptq_layer_tensor_name(const ptq_model *m, int64_t block, int layer,
+                           char name[PTQ_TENSOR_NAME_MAX]) {
+  ptq_name_layer(m, block, layer, PTQ_PART_WEIGHT, name);
 }
 
 /* The prefix under which the token embedding is. */
@@ -219,6 +281,11 @@ void ptq_model_close(ptq_model *m) {
 
 ptq_status ptq_model_set_compute(ptq_model *m, ptq_compute compute,
                                  ptq_err *err) {
+#ifdef PTQ_REAL64
+  if (compute != PTQ_COMPUTE_F32)
+    return PTQ_FAIL(err, PTQ_E_UNSUPPORTED, "no products of %s in float64",
+                    ptq_compute_name(compute));
+#endif
   ptq_multiplier_free(m->mul);
   m->mul = NULL;
   m->info.compute = compute;

@@ -60,18 +60,21 @@ static ptq_status check(ptq_model *m, const char *name, int64_t rows,
                         int64_t cols, kind what, ptq_err *err) {
   ptq_tensor *t = ptq_weights_find(m->weights, name);
   if (t == NULL) return missing(m, name, err);
+  if (t->storage->to_f32 == NULL)
+    return PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
+                    "'%s': tensor '%s' has dtype %s; weights can be %s; of a "
+                    "checkpoint that is quantized already, take the one that "
+                    "it was made of",
+                    ptq_file_path(t->file), name, t->storage->name,
+                    ptq_storage_readable());
   if (t->n_dims != (cols > 0 ? 2 : 1) || t->dims[0] != rows ||
       (cols > 0 && t->dims[1] != cols))
     return bad_shape(m, t, rows, cols, err);
-  if (t->storage->to_f32 == NULL)
-    return PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
-                    "'%s': tensor '%s' has dtype %s; weights can be %s",
-                    ptq_file_path(t->file), name, t->storage->name,
-                    ptq_storage_readable());
   t->used = true;
   m->info.params += t->count;
   if (what != KIND_EMBEDDING) m->info.params_nonembedding += t->count;
-  if (what == KIND_LINEAR)
+  t->linear = what == KIND_LINEAR;
+  if (t->linear)
     m->info.params_quantizable += t->count;
   else
     m->info.bits_unquantized += 8.0 * (double)t->bytes;
@@ -92,30 +95,39 @@ done:
   return rc;
 }
 
-static ptq_status check_linear(ptq_model *m, int64_t block, ptq_role role,
+static ptq_status check_linear(ptq_model *m, int64_t block, int layer,
                                ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
   const ptq_model_info *info = &m->info;
+  const ptq_role role = ptq_layer_role(layer);
   ptq_status rc = PTQ_OK;
   if (!ptq_role_present(info, role)) return PTQ_OK;
   const int64_t out = ptq_role_outputs(info, role);
   const int64_t in = ptq_role_inputs(info, role);
-  ptq_role_tensor_name(m, block, role, name);
+  ptq_layer_tensor_name(m, block, layer, name);
   PTQ_TRY(check(m, name, info->transposed ? in : out,
                 info->transposed ? out : in, KIND_LINEAR, err));
   if (!info->has_bias[role]) return PTQ_OK;
-  ptq_name_inner(m, block, m->arch->roles[role], PTQ_PART_BIAS, name);
+  ptq_name_layer(m, block, layer, PTQ_PART_BIAS, name);
   PTQ_TRY(check(m, name, out, 0, KIND_OTHER, err));
 done:
   return rc;
+}
+
+static ptq_status check_router(ptq_model *m, int64_t block, ptq_err *err) {
+  char name[PTQ_TENSOR_NAME_MAX];
+  if (m->info.n_experts == 0) return PTQ_OK;
+  ptq_name_inner(m, block, m->arch->router, PTQ_PART_WEIGHT, name);
+  return check(m, name, m->info.n_experts, m->info.d_model, KIND_OTHER, err);
 }
 
 static ptq_status check_block(ptq_model *m, int64_t block, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   for (int p = 0; p < PTQ_NORM_INNER; p++)
     PTQ_TRY(check_norm(m, block, (ptq_norm_place)p, err));
-  for (int r = 0; r < PTQ_ROLE_COUNT; r++)
-    PTQ_TRY(check_linear(m, block, (ptq_role)r, err));
+  PTQ_TRY(check_router(m, block, err));
+  for (int l = 0; l < ptq_layer_count(&m->info); l++)
+    PTQ_TRY(check_linear(m, block, l, err));
 done:
   return rc;
 }

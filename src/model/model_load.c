@@ -3,21 +3,32 @@
 #include <string.h>
 
 #include "model_private.h"
+#include "op_bf16.h"
 #include "ptq/base/check.h"
 #include "ptq/base/mem.h"
-#include "ptq/model/forward.h"
-#include "ptq/num/blas.h"
-#include "ptq/num/vec.h"
+#include "ptq/num/kernels.h"
 
-static ptq_status read_named(const ptq_model *m, const char *name, float *out,
-                             ptq_err *err) {
+static ptq_status read_named(const ptq_model *m, const char *name,
+                             ptq_real *out, ptq_err *err) {
   const ptq_tensor *t = ptq_weights_find(m->weights, name);
   PTQ_ASSERT(t != NULL); /* ptq_model_check_tensors saw it */
+#ifdef PTQ_REAL64
+  float *narrow = NULL;
+  ptq_status rc = PTQ_OK;
+  PTQ_TRY(ptq_alloc(&narrow, t->count, sizeof *narrow, "a tensor", err));
+  PTQ_TRY(ptq_tensor_read(t, narrow, err));
+  for (int64_t i = 0; i < t->count; i++) out[i] = narrow[i];
+done:
+  ptq_free(narrow);
+  return rc;
+#else
   return ptq_tensor_read(t, out, err);
+#endif
 }
 
 /* out[rows, cols] = in[cols, rows]', in squares that stay in cache. */
-static void transpose(const float *in, int64_t rows, int64_t cols, float *out) {
+static void transpose(const ptq_real *in, int64_t rows, int64_t cols,
+                      ptq_real *out) {
   enum { SIDE = 32 };
   for (int64_t i0 = 0; i0 < rows; i0 += SIDE)
     for (int64_t j0 = 0; j0 < cols; j0 += SIDE)
@@ -28,10 +39,10 @@ static void transpose(const float *in, int64_t rows, int64_t cols, float *out) {
 
 /* A tensor stored as [cols, rows] into out[rows, cols]. */
 static ptq_status read_transposed(const ptq_model *m, const char *name,
-                                  int64_t rows, int64_t cols, float *out,
+                                  int64_t rows, int64_t cols, ptq_real *out,
                                   ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  float *stored = NULL;
+  ptq_real *stored = NULL;
   PTQ_TRY(ptq_alloc(&stored, rows * cols, sizeof *stored, "a tensor", err));
   PTQ_TRY(read_named(m, name, stored, err));
   transpose(stored, rows, cols, out);
@@ -53,48 +64,61 @@ static int64_t block_floats(const ptq_model_info *info) {
   int64_t n = 0;
   for (int p = 0; p < PTQ_NORM_INNER; p++)
     n += norm_floats(info, (ptq_norm_place)p);
-  for (int r = 0; r < PTQ_ROLE_COUNT; r++) {
-    if (!ptq_role_present(info, (ptq_role)r)) continue;
-    const int64_t out = ptq_role_outputs(info, (ptq_role)r);
-    n += padded(out * ptq_role_inputs(info, (ptq_role)r)) + padded(out);
+  for (int l = 0; l < ptq_layer_count(info); l++) {
+    if (!ptq_layer_present(info, l)) continue;
+    const ptq_role role = ptq_layer_role(l);
+    const int64_t out = ptq_role_outputs(info, role);
+    n += padded(out * ptq_role_inputs(info, role)) + padded(out);
   }
-  return n;
+  return n + padded(info->n_experts * info->d_model);
 }
 
 /* `n` floats of the memory at *at. */
-static float *take(int64_t n, float **at) {
-  float *p = *at;
+static ptq_real *take(int64_t n, ptq_real **at) {
+  ptq_real *p = *at;
   *at += padded(n);
   return p;
 }
 
-static ptq_status load_linear(const ptq_model *m, int64_t block, ptq_role role,
-                              float **at, ptq_linear *l, ptq_err *err) {
+static ptq_status load_linear(const ptq_model *m, int64_t block, int layer,
+                              ptq_real **at, ptq_linear *l, ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
+  const ptq_role role = ptq_layer_role(layer);
   ptq_status rc = PTQ_OK;
   *l = (ptq_linear){.out = ptq_role_outputs(&m->info, role),
                     .in = ptq_role_inputs(&m->info, role)};
   if (!ptq_role_present(&m->info, role)) return PTQ_OK;
-  ptq_role_tensor_name(m, block, role, name);
+  ptq_layer_tensor_name(m, block, layer, name);
   l->weight = take(l->out * l->in, at);
   if (m->info.transposed)
     PTQ_TRY(read_transposed(m, name, l->out, l->in, l->weight, err));
   else
     PTQ_TRY(read_named(m, name, l->weight, err));
-  if (m->mul != NULL) {
-    PTQ_TRY(ptq_packed_create(m->mul, l->out, l->in, &l->packed, err));
-    PTQ_TRY(ptq_packed_set(l->packed, m->mul, l->weight, err));
-  }
+  if (PTQ_BF16(m->mul != NULL)) PTQ_TRY(ptq_bf16_pack(l, m->mul, err));
   if (!m->info.has_bias[role]) return PTQ_OK;
-  ptq_name_inner(m, block, m->arch->roles[role], PTQ_PART_BIAS, name);
+  ptq_name_layer(m, block, layer, PTQ_PART_BIAS, name);
   l->bias = take(l->out, at);
   PTQ_TRY(read_named(m, name, l->bias, err));
 done:
   return rc;
 }
 
+static ptq_status load_router(const ptq_model *m, int64_t block, ptq_real **at,
+                              ptq_linear *l, ptq_err *err) {
+  char name[PTQ_TENSOR_NAME_MAX];
+  ptq_status rc = PTQ_OK;
+  if (m->info.n_experts == 0) return PTQ_OK;
+  *l = (ptq_linear){.out = m->info.n_experts, .in = m->info.d_model};
+  l->weight = take(l->out * l->in, at);
+  ptq_name_inner(m, block, m->arch->router, PTQ_PART_WEIGHT, name);
+  PTQ_TRY(read_named(m, name, l->weight, err));
+  if (PTQ_BF16(m->mul != NULL)) PTQ_TRY(ptq_bf16_pack(l, m->mul, err));
+done:
+  return rc;
+}
+
 static ptq_status load_norm(const ptq_model *m, int64_t block,
-                            ptq_norm_place place, float **at, ptq_norm *out,
+                            ptq_norm_place place, ptq_real **at, ptq_norm *out,
                             ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
   ptq_status rc = PTQ_OK;
@@ -109,7 +133,8 @@ static ptq_status load_norm(const ptq_model *m, int64_t block,
     PTQ_TRY(read_named(m, name, out->w, err));
   }
   if (m->info.norm_offset != 0.0)
-    for (int64_t i = 0; i < width; i++) out->w[i] += (float)m->info.norm_offset;
+    for (int64_t i = 0; i < width; i++)
+      out->w[i] += (ptq_real)m->info.norm_offset;
   if (parts > 1) {
     out->b = take(width, at);
     ptq_name_norm(m, block, place, PTQ_PART_BIAS, name);
@@ -124,20 +149,26 @@ ptq_status ptq_model_load_block(ptq_model *m, int64_t index, ptq_block *out,
   ptq_status rc = PTQ_OK;
   PTQ_ASSERT(index >= 0 && index < m->info.n_blocks);
   *out = (ptq_block){.index = index};
-  PTQ_TRY(ptq_alloc(&out->memory, block_floats(&m->info), sizeof(float),
+  PTQ_TRY(ptq_alloc(&out->memory, block_floats(&m->info), sizeof(ptq_real),
                     "a block's weights", err));
-  float *at = out->memory;
+  PTQ_TRY(ptq_alloc(&out->linear, ptq_layer_count(&m->info),
+                    sizeof *out->linear, "a block's layers", err));
+  out->n_layers = ptq_layer_count(&m->info);
+  ptq_real *at = out->memory;
   for (int p = 0; p < PTQ_NORM_INNER; p++)
     PTQ_TRY(load_norm(m, index, (ptq_norm_place)p, &at, &out->norm[p], err));
-  for (int r = 0; r < PTQ_ROLE_COUNT; r++)
-    PTQ_TRY(load_linear(m, index, (ptq_role)r, &at, &out->linear[r], err));
+  PTQ_TRY(load_router(m, index, &at, &out->router, err));
+  for (int l = 0; l < ptq_layer_count(&m->info); l++)
+    PTQ_TRY(load_linear(m, index, l, &at, &out->linear[l], err));
 done:
   if (rc != PTQ_OK) ptq_block_release(out);
   return rc;
 }
 
 void ptq_block_release(ptq_block *b) {
-  for (int r = 0; r < PTQ_ROLE_COUNT; r++) ptq_packed_free(b->linear[r].packed);
+  for (int l = 0; l < b->n_layers; l++) ptq_packed_free(b->linear[l].packed);
+  ptq_packed_free(b->router.packed);
+  ptq_free(b->linear);
   ptq_free(b->memory);
   *b = (ptq_block){0};
 }
@@ -146,12 +177,12 @@ void ptq_block_release(ptq_block *b) {
 static ptq_status load_outer_norm(const ptq_model *m, ptq_norm_place place,
                                   ptq_norm *out, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  float *memory = NULL;
+  ptq_real *memory = NULL;
   *out = (ptq_norm){0};
   if (!m->info.has_norm[place]) return PTQ_OK;
-  PTQ_TRY(ptq_alloc(&memory, norm_floats(&m->info, place), sizeof(float),
+  PTQ_TRY(ptq_alloc(&memory, norm_floats(&m->info, place), sizeof(ptq_real),
                     "a norm", err));
-  float *at = memory;
+  ptq_real *at = memory;
   PTQ_TRY(load_norm(m, 0, place, &at, out, err));
   memory = NULL;
 done:
@@ -164,12 +195,12 @@ done:
  * (its name; [d_model, d_embed], or transposed) widens where that differs. */
 static ptq_status load_vocabulary(const ptq_model *m, const char *name,
                                   const char *projection, bool transposed,
-                                  float **rows, ptq_err *err) {
+                                  ptq_real **rows, ptq_err *err) {
   char project[PTQ_TENSOR_NAME_MAX];
   ptq_status rc = PTQ_OK;
   const int64_t v = m->info.vocab, d = m->info.d_model, e = m->info.d_embed;
-  float *narrow = NULL, *p = NULL;
-  PTQ_TRY(ptq_alloc(rows, v * d, sizeof(float), "vocabulary", err));
+  ptq_real *narrow = NULL, *p = NULL;
+  PTQ_TRY(ptq_alloc(rows, v * d, sizeof(ptq_real), "vocabulary", err));
   if (e == d) {
     PTQ_TRY(read_named(m, name, *rows, err));
     goto done;
@@ -180,9 +211,9 @@ static ptq_status load_vocabulary(const ptq_model *m, const char *name,
   ptq_name_outer(m, projection, PTQ_PART_WEIGHT, project);
   PTQ_TRY(read_named(m, project, p, err));
   if (transposed)
-    ptq_sgemm_nn(v, d, e, 1.0F, narrow, e, p, d, 0.0F, *rows, d);
+    PTQ_GEMM(nn, v, d, e, 1.0F, narrow, e, p, d, 0.0F, *rows, d);
   else
-    ptq_sgemm_nt(v, d, e, 1.0F, narrow, e, p, e, 0.0F, *rows, d);
+    PTQ_GEMM(nt, v, d, e, 1.0F, narrow, e, p, e, 0.0F, *rows, d);
 done:
   ptq_free(narrow);
   ptq_free(p);
@@ -199,12 +230,12 @@ ptq_status ptq_model_load_embedding(ptq_model *m, ptq_embedding *out,
   PTQ_TRY(
       load_vocabulary(m, name, m->arch->project_in, false, &out->tokens, err));
   if (info->embed_scale != 0.0)
-    ptq_vec_scale((float)info->embed_scale, info->vocab * info->d_model,
-                  out->tokens);
+    PTQ_VEC(scale, (ptq_real)info->embed_scale, info->vocab * info->d_model,
+            out->tokens);
   PTQ_TRY(load_outer_norm(m, PTQ_NORM_EMBED, &out->norm, err));
   if (info->positions != PTQ_POSITIONS_LEARNED) goto done;
   PTQ_TRY(ptq_alloc(&out->positions, ptq_position_rows(info) * info->d_model,
-                    sizeof(float), "position embedding", err));
+                    sizeof(ptq_real), "position embedding", err));
   ptq_name_outer(m, m->arch->positions, PTQ_PART_WEIGHT, name);
   PTQ_TRY(read_named(m, name, out->positions, err));
 done:
@@ -219,26 +250,6 @@ void ptq_embedding_release(ptq_embedding *e) {
   *e = (ptq_embedding){0};
 }
 
-/* The head's weights as bf16 products take them, instead of float32. */
-static ptq_status pack_head(const ptq_model *m, ptq_head *h, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const int64_t v = m->info.vocab, d = m->info.d_model;
-  const int64_t n = (v + PTQ_HEAD_SLICE - 1) / PTQ_HEAD_SLICE;
-  PTQ_TRY(ptq_alloc(&h->slices, n, sizeof *h->slices, "head", err));
-  h->n_slices = n;
-  for (int64_t i = 0; i < n; i++) {
-    const int64_t from = i * PTQ_HEAD_SLICE, left = v - from;
-    PTQ_TRY(ptq_packed_create(m->mul,
-                              left < PTQ_HEAD_SLICE ? left : PTQ_HEAD_SLICE, d,
-                              &h->slices[i], err));
-    PTQ_TRY(ptq_packed_set(h->slices[i], m->mul, h->weight + from * d, err));
-  }
-  ptq_free(h->weight);
-  h->weight = NULL;
-done:
-  return rc;
-}
-
 ptq_status ptq_model_load_head(ptq_model *m, ptq_head *out, ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
   ptq_status rc = PTQ_OK;
@@ -251,9 +262,10 @@ ptq_status ptq_model_load_head(ptq_model *m, ptq_head *out, ptq_err *err) {
     ptq_name_head(m, PTQ_PART_WEIGHT, name);
   PTQ_TRY(
       load_vocabulary(m, name, m->arch->project_out, true, &out->weight, err));
-  if (m->mul != NULL) PTQ_TRY(pack_head(m, out, err));
+  if (PTQ_BF16(m->mul != NULL))
+    PTQ_TRY(ptq_bf16_pack_head(info, m->mul, out, err));
   if (!info->head_bias) goto done;
-  PTQ_TRY(ptq_alloc(&out->bias, info->vocab, sizeof(float), "head", err));
+  PTQ_TRY(ptq_alloc(&out->bias, info->vocab, sizeof(ptq_real), "head", err));
   ptq_name_head(m, PTQ_PART_BIAS, name);
   PTQ_TRY(read_named(m, name, out->bias, err));
 done:
@@ -271,10 +283,31 @@ void ptq_head_release(ptq_head *h) {
 }
 
 int64_t ptq_model_block_bytes(const ptq_model_info *info) {
-  const int64_t floats = block_floats(info) + 2 * info->vocab * info->d_model +
-                         norm_floats(info, PTQ_NORM_EMBED) +
-                         norm_floats(info, PTQ_NORM_FINAL) +
-                         ptq_position_rows(info) * info->d_model +
-                         (info->head_bias ? info->vocab : 0);
-  return floats * (int64_t)sizeof(float);
+  const int64_t packed = PTQ_BF16(info->compute == PTQ_COMPUTE_BF16)
+                             ? ptq_bf16_block_bytes(info)
+                             : 0;
+  return block_floats(info) * (int64_t)sizeof(ptq_real) + packed +
+         ptq_layer_count(info) * (int64_t)sizeof(ptq_linear);
+}
+
+/* With what stands beside it while it is read. */
+static int64_t vocabulary_floats(const ptq_model_info *info) {
+  const int64_t d = info->d_model, e = info->d_embed;
+  return info->vocab * d + (e != d ? (info->vocab + d) * e : 0);
+}
+
+int64_t ptq_model_embedding_bytes(const ptq_model_info *info) {
+  return (vocabulary_floats(info) + norm_floats(info, PTQ_NORM_EMBED) +
+          ptq_position_rows(info) * info->d_model) *
+         (int64_t)sizeof(ptq_real);
+}
+
+int64_t ptq_model_head_bytes(const ptq_model_info *info) {
+  const int64_t packed = PTQ_BF16(info->compute == PTQ_COMPUTE_BF16)
+                             ? ptq_bf16_head_bytes(info)
+                             : 0;
+  return (vocabulary_floats(info) + norm_floats(info, PTQ_NORM_FINAL) +
+          (info->head_bias ? info->vocab : 0)) *
+             (int64_t)sizeof(ptq_real) +
+         packed;
 }

@@ -28,6 +28,9 @@ void ptq_name_outer(const ptq_model *m, const char *tail, ptq_part part,
 /** <prefix><blocks>.<block>.<tail>.weight or .bias */
 void ptq_name_inner(const ptq_model *m, int64_t block, const char *tail,
                     ptq_part part, char name[PTQ_TENSOR_NAME_MAX]);
+/** A linear layer's weight or bias. */
+void ptq_name_layer(const ptq_model *m, int64_t block, int layer, ptq_part part,
+                    char name[PTQ_TENSOR_NAME_MAX]);
 /** A norm's weight or bias; `block` matters within blocks only. */
 void ptq_name_norm(const ptq_model *m, int64_t block, ptq_norm_place place,
                    ptq_part part, char name[PTQ_TENSOR_NAME_MAX]);

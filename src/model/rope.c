@@ -30,7 +30,7 @@ void ptq_rope_fill(const ptq_model_info *info, double theta, double divisor,
     const float base = 1.0F / power(theta, i, info->rotary_width);
     rope->frequency[i] = divisor == 1.0 ? base : base / (float)divisor;
   }
-  rope->amplitude = 1.0F;
+  rope->amplitude = 1.0;
 }
 
 /* Long waves are stretched, short ones kept, those between in proportion. */
@@ -83,7 +83,7 @@ static void fill_yarn(const ptq_model_info *info, double theta,
                     ? yarn_mscale(s->factor, s->mscale) /
                           yarn_mscale(s->factor, s->mscale_all)
                     : yarn_mscale(s->factor, 1.0);
-  rope->amplitude = (float)amplitude;
+  rope->amplitude = amplitude;
 }
 
 static ptq_status fill_longrope(const ptq_config *sub, const char *key,
@@ -97,7 +97,7 @@ static ptq_status fill_longrope(const ptq_config *sub, const char *key,
   for (int64_t i = 0; i < pairs; i++)
     rope->frequency[i] =
         1.0F / ((float)factors[i] * power(theta, i, info->rotary_width));
-  rope->amplitude = (float)amplitude;
+  rope->amplitude = amplitude;
   return PTQ_OK;
 }
 

@@ -222,6 +222,16 @@ static ptq_status not_finite(const ptq_tensor *t, const float *x, int64_t from,
                   i < n && isnan(x[i]) ? "NaN" : "infinite");
 }
 
+/* Bytes of a tensor; its name stands in the message. */
+static ptq_status read_bytes(const ptq_tensor *t, int64_t at,
+                             unsigned char *raw, int64_t n, ptq_err *err) {
+  ptq_err why = {0};
+  const ptq_status rc =
+      ptq_file_pread(t->file, t->offset + at, raw, (size_t)n, &why);
+  if (rc == PTQ_OK) return rc;
+  return PTQ_FAIL(err, rc, "tensor '%s': %s", t->name, why.msg);
+}
+
 ptq_status ptq_tensor_read(const ptq_tensor *t, float *out, ptq_err *err) {
   enum { CHUNK = 1 << 18 }; /* bytes; stays in cache */
   ptq_status rc = PTQ_OK;
@@ -235,8 +245,7 @@ ptq_status ptq_tensor_read(const ptq_tensor *t, float *out, ptq_err *err) {
   PTQ_TRY(ptq_alloc(&raw, CHUNK, 1, "read buffer", err));
   for (int64_t i = 0; i < t->count; i += step) {
     const int64_t n = t->count - i < step ? t->count - i : step;
-    PTQ_TRY(ptq_file_pread(t->file, t->offset + i * size, raw,
-                           (size_t)(n * size), err));
+    PTQ_TRY(read_bytes(t, i * size, raw, n * size, err));
     t->storage->to_f32(raw, n, out + i);
     if (!ptq_vec_all_finite(out + i, n))
       PTQ_TRY(not_finite(t, out + i, i, n, err));

@@ -35,7 +35,8 @@ typedef struct ptq_tensor {
   int64_t offset; /* of the first byte in the file */
   int64_t bytes;
   ptq_file *file; /* borrowed from its ptq_safetensors */
-  bool used;      /* for the caller: has a place in the model */
+  /* For the caller: has a place in the model; is a linear layer's weight. */
+  bool used, linear;
 } ptq_tensor;
 
 typedef struct ptq_safetensors {

@@ -96,7 +96,7 @@ static int64_t factor_diagonal(const factor *f, int64_t t, double *buf) {
     for (int64_t j = 0; j < size; j++) {
       const double r =
           j < i ? 0.0 : buf[(size - 1 - j) * size + (size - 1 - i)];
-      a[i * n + j] = r;
+      if (j >= i) a[i * n + j] = r; /* A stays below the diagonal */
       inv[i * size + j] = r;
     }
   /* Upper by rows is lower by columns; its inverse by rows is R^-1. */

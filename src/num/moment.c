@@ -8,20 +8,21 @@
 #include "ptq/num/blas.h"
 #include "ptq/num/vec.h"
 
+static int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+int64_t ptq_moment_scratch(int64_t d) {
+  return least(d, PTQ_MOMENT_PANEL) * d;
+}
+
 ptq_status ptq_moment_init(ptq_moment *m, int64_t d, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
   *m = (ptq_moment){.d = d};
-  PTQ_TRY(ptq_alloc(&m->sum, d * d, sizeof *m->sum, "second moment", err));
-  PTQ_TRY(ptq_alloc(&m->scratch, d * d, sizeof *m->scratch,
-                    "second moment of a window", err));
-done:
-  if (rc != PTQ_OK) ptq_moment_release(m);
-  return rc;
+  return ptq_alloc(&m->sum, d * d, sizeof *m->sum, "second moment", err);
 }
 
 void ptq_moment_release(ptq_moment *m) {
   ptq_free(m->sum);
-  ptq_free(m->scratch);
   *m = (ptq_moment){0};
 }
 
@@ -30,21 +31,24 @@ void ptq_moment_reset(ptq_moment *m) {
   m->n_tokens = 0;
 }
 
-void ptq_moment_add(ptq_moment *m, const float *x, int64_t n) {
+void ptq_moment_add(ptq_moment *m, const float *x, int64_t n, float *scratch) {
   const int64_t d = m->d;
   if (n == 0) return;
-  ptq_ssyrk_upper(d, n, x, d, m->scratch, d);
-  for (int64_t i = 0; i < d; i++)
-    ptq_vec_accumulate(m->scratch + i * d + i, d - i, 1.0, m->sum + i * d + i);
+  for (int64_t first = 0; first < d; first += PTQ_MOMENT_PANEL) {
+    const int64_t rows = least(PTQ_MOMENT_PANEL, d - first), ld = d - first;
+    ptq_ssyrk_upper(rows, n, x + first, d, scratch, ld);
+    if (rows < ld)
+      ptq_sgemm_tn(rows, ld - rows, n, 1.0F, x + first, d, x + first + rows, d,
+                   0.0F, scratch + rows, ld);
+    for (int64_t i = 0; i < rows; i++)
+      ptq_vec_accumulate(scratch + i * ld + i, ld - i, 1.0,
+                         m->sum + (first + i) * (d + 1));
+  }
   m->n_tokens += n;
 }
 
 /* Copying the transpose tile by tile keeps both sides in cache. */
 enum { TILE = 32 };
-
-static int64_t least(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
 
 void ptq_moment_get(const ptq_moment *m, double *h) {
   PTQ_ASSERT(m->n_tokens > 0);

@@ -81,6 +81,10 @@ const ptq_round_table *ptq_rounding(void) {
   return table()->rounding;
 }
 
+const ptq_diff_table *ptq_diffs(void) {
+  return table()->diff;
+}
+
 double ptq_vec_exp(const float *x, int64_t n, float shift, float *y) {
   return table()->exp(x, n, shift, y);
 }

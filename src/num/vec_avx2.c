@@ -9,6 +9,7 @@
 #define VEC_TABLE ptq_vec_avx2
 #define VEC_ISA "avx2"
 #define VEC_ROUNDING ptq_round_avx2
+#define VEC_DIFF ptq_diff_avx2
 enum { LANES = 8 };
 
 typedef __m256 vf;
@@ -53,6 +54,10 @@ static inline vf v_max(vf a, vf b) {
 static inline vf v_min(vf a, vf b) {
   return _mm256_min_ps(a, b);
 }
+/* 1 where a > 0, else 0. */
+static inline vf v_step(vf a) {
+  return _mm256_and_ps(_mm256_cmp_ps(a, v_set(0.0F), _CMP_GT_OQ), v_set(1.0F));
+}
 static inline vf v_round(vf a) {
   return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
@@ -90,3 +95,5 @@ static inline vd vd_fma(vd a, vd b, vd c) {
 }
 
 #include "vec_kernels.h"
+/* after it */
+#include "diff_kernels.h"

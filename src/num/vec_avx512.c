@@ -8,6 +8,7 @@
 #define VEC_TABLE ptq_vec_avx512
 #define VEC_ISA "avx512"
 #define VEC_ROUNDING ptq_round_avx512
+#define VEC_DIFF ptq_diff_avx512
 enum { LANES = 16 };
 
 typedef __m512 vf;
@@ -53,6 +54,11 @@ static inline vf v_max(vf a, vf b) {
 static inline vf v_min(vf a, vf b) {
   return _mm512_min_ps(a, b);
 }
+/* 1 where a > 0, else 0. */
+static inline vf v_step(vf a) {
+  const __mmask16 above = _mm512_cmp_ps_mask(a, v_set(0.0F), _CMP_GT_OQ);
+  return _mm512_maskz_mov_ps(above, v_set(1.0F));
+}
 static inline vf v_round(vf a) {
   return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
@@ -97,3 +103,5 @@ static inline vd vd_fma(vd a, vd b, vd c) {
 }
 
 #include "vec_kernels.h"
+/* after it */
+#include "diff_kernels.h"

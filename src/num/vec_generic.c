@@ -9,6 +9,7 @@
 #define VEC_TABLE ptq_vec_generic
 #define VEC_ISA "generic"
 #define VEC_ROUNDING ptq_round_generic
+#define VEC_DIFF ptq_diff_generic
 enum { LANES = 4 };
 
 typedef float vf __attribute__((vector_size(16)));
@@ -59,6 +60,10 @@ static inline vf v_max(vf a, vf b) {
 static inline vf v_min(vf a, vf b) {
   return v_pick(a < b, a, b);
 }
+/* 1 where a > 0, else 0. */
+static inline vf v_step(vf a) {
+  return (vf)((a > v_set(0.0F)) & (vi)v_set(1.0F));
+}
 /* To the nearest integer, for |a| < 2^22. */
 static inline vf v_round(vf a) {
   const vf magic = v_set(12582912.0F);
@@ -99,3 +104,5 @@ static inline vd vd_fma(vd a, vd b, vd c) {
 }
 
 #include "vec_kernels.h"
+/* after it */
+#include "diff_kernels.h"

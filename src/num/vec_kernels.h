@@ -442,6 +442,7 @@ static void k_round_bf16(const float *restrict x, int64_t n,
 const ptq_vec_table VEC_TABLE = {
     .isa = VEC_ISA,
     .rounding = &VEC_ROUNDING,
+    .diff = &VEC_DIFF,
     .exp = k_exp,
     .exp_bf16 = k_exp_bf16,
     .sum_exp = k_sum_exp,

@@ -9,12 +9,14 @@
 
 #include <stdint.h>
 
+#include "diff_table.h"
 #include "round_table.h"
 
 /** Members are the functions of ptq/num/vec.h of the same name. */
 typedef struct ptq_vec_table {
   const char *isa;
   const ptq_round_table *rounding; /* of the same instruction set */
+  const ptq_diff_table *diff;      /* likewise */
   double (*exp)(const float *x, int64_t n, float shift, float *y);
   double (*exp_bf16)(const float *x, int64_t n, float shift, uint16_t *y);
   double (*sum_exp)(const float *x, int64_t n, float shift);

@@ -36,9 +36,9 @@ static ptq_status mean_weights(search *s, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   double *sum = NULL;
   int64_t n_rows = 0;
-  const int64_t width = s->in->group > 0 ? s->in->group : s->cols;
   PTQ_TRY(ptq_alloc(&sum, s->cols, sizeof *sum, "AWQ's means", err));
   for (int i = 0; i < s->n; i++) {
+    const int64_t width = s->in[i].group > 0 ? s->in[i].group : s->cols;
     n_rows += s->in[i].rows;
     for (int64_t r = 0; r < s->in[i].rows; r++) {
       const float *w = s->in[i].w + r * s->cols;

@@ -508,3 +508,9 @@ ptq_status ptq_gptq_run(const ptq_gptq_job *job, ptq_err *err) {
   return ptq_tiles_run((job->rows + TILE - 1) / TILE, job->threads, run_tile,
                        &s, err);
 }
+
+/* The working rows, a block's errors and codes, parameters of groups of 16. */
+double ptq_gptq_tile_bytes(int64_t rows, int64_t cols) {
+  const double lanes = (double)least(TILE, rows), c = (double)cols;
+  return lanes * (8.0 * c + 128.0 * 14.0 + 24.0 * c / 16.0) + 64.0 * c;
+}

@@ -58,4 +58,7 @@ typedef struct ptq_gptq_job {
  */
 ptq_status ptq_gptq_run(const ptq_gptq_job *job, ptq_err *err);
 
+/** Bytes that it takes at most on one thread, about. */
+double ptq_gptq_tile_bytes(int64_t rows, int64_t cols);
+
 #endif /* PTQ_QUANT_GPTQ_CORE_H */

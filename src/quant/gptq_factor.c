@@ -97,6 +97,33 @@ static double repair_diagonal(const double *h, int64_t n, double *diag,
   return sum / (double)n;
 }
 
+/* An attempt that failed left what is below the diagonal of u as it was:
+ * what is above it comes from there. */
+static void mirror(const copy *c) {
+  enum { SIDE = 32 };
+  const int64_t n = c->n;
+  for (int64_t i0 = 0; i0 < n; i0 += SIDE)
+    for (int64_t j0 = i0; j0 < n; j0 += SIDE)
+      for (int64_t i = i0; i < i0 + SIDE && i < n; i++)
+        for (int64_t j = j0 > i ? j0 : i + 1; j < j0 + SIDE && j < n; j++)
+          c->out[i * n + j] = c->out[j * n + i];
+}
+
+/* H in the order of the columns, with the damped diagonal. */
+static ptq_status lay_out(copy *c, bool again, const double *damped,
+                          int threads, ptq_err *err) {
+  c->diag = damped;
+  if (!again)
+    return ptq_tiles_run((c->n + COPY_ROWS - 1) / COPY_ROWS, threads, copy_rows,
+                         c, err);
+  mirror(c);
+  for (int64_t i = 0; i < c->n; i++) {
+    const int64_t at = c->order != NULL ? c->order[i] : i;
+    c->out[i * (c->n + 1)] = damped[at] * c->unit;
+  }
+  return PTQ_OK;
+}
+
 /* Factorize at f->damp and, where that fails, at the next one. */
 static ptq_status factorize(ptq_gptq_factor *f, copy *c, const double *diag,
                             double mean, int threads, ptq_err *err) {
@@ -107,11 +134,9 @@ static ptq_status factorize(ptq_gptq_factor *f, copy *c, const double *diag,
   (void)frexp(mean, &exponent);
   c->unit = f->unit = ldexp(1.0, 1 - exponent);
   PTQ_TRY(ptq_alloc(&damped, f->n, sizeof *damped, "a damped diagonal", err));
-  for (;;) {
+  for (bool again = false;; again = true) {
     for (int64_t i = 0; i < f->n; i++) damped[i] = diag[i] + f->damp * mean;
-    c->diag = damped;
-    PTQ_TRY(ptq_tiles_run((f->n + COPY_ROWS - 1) / COPY_ROWS, threads,
-                          copy_rows, c, err));
+    PTQ_TRY(lay_out(c, again, damped, threads, err));
     ptq_err attempt = {0};
     rc = ptq_inverse_factor(f->u, f->n, threads, &attempt);
     if (rc != PTQ_E_NUMERIC) {
@@ -134,9 +159,10 @@ done:
   return rc;
 }
 
-ptq_status ptq_gptq_factor_create(const double *h, int64_t n, double damp,
-                                  int64_t run, int threads,
-                                  ptq_gptq_factor **out, ptq_err *err) {
+/* `place` is h itself or NULL, for a matrix of the factor's own. */
+static ptq_status create(const double *h, double *place, int64_t n, double damp,
+                         int64_t run, int threads, ptq_gptq_factor **out,
+                         ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_gptq_factor *f = NULL;
   double *diag = NULL;
@@ -157,7 +183,10 @@ ptq_status ptq_gptq_factor_create(const double *h, int64_t n, double damp,
   }
   if (run > 0) PTQ_TRY(order_columns(f, diag, run, err));
   c.order = f->order;
-  PTQ_TRY(ptq_alloc(&f->u, n * n, sizeof *f->u, "a GPTQ factor", err));
+  f->borrows = place != NULL;
+  f->u = place;
+  if (place == NULL)
+    PTQ_TRY(ptq_alloc(&f->u, n * n, sizeof *f->u, "a GPTQ factor", err));
   c.out = f->u;
   PTQ_TRY(factorize(f, &c, diag, mean, threads, err));
   f->coupled = atomic_load(&c.coupled);
@@ -169,11 +198,23 @@ done:
   return rc;
 }
 
+ptq_status ptq_gptq_factor_create(const double *h, int64_t n, double damp,
+                                  int64_t run, int threads,
+                                  ptq_gptq_factor **out, ptq_err *err) {
+  return create(h, NULL, n, damp, run, threads, out, err);
+}
+
+ptq_status ptq_gptq_factor_create_in(double *h, int64_t n, double damp,
+                                     int threads, ptq_gptq_factor **out,
+                                     ptq_err *err) {
+  return create(h, h, n, damp, 0, threads, out, err);
+}
+
 void ptq_gptq_factor_free(ptq_gptq_factor *f) {
   if (f == NULL) return;
   ptq_free(f->order);
   ptq_free(f->dead);
-  ptq_free(f->u);
+  if (!f->borrows) ptq_free(f->u);
   ptq_free(f->h);
   ptq_free(f);
 }

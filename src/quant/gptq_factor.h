@@ -21,10 +21,11 @@ typedef struct ptq_gptq_factor {
   int64_t *order;      /* owned; column at position i, NULL: i itself */
   unsigned char *dead; /* owned; [n] by column: no input ever */
   bool coupled;        /* some two columns are correlated */
-  double *u;           /* owned; [n, n] upper triangular, of unit * H in that
-                          order: U' U = (unit H)^-1 */
-  double *h;           /* owned, nullable; [n, n] by column: what u is of, kept
-                          by ptq_gptq_factor_create_shrunk */
+  bool borrows;        /* u is the caller's */
+  double *u; /* owned unless `borrows`; [n, n] upper triangular, of unit * H in
+                that order: U' U = (unit H)^-1 */
+  double *h; /* owned, nullable; [n, n] by column: what u is of, kept
+                by ptq_gptq_factor_create_shrunk */
 } ptq_gptq_factor;
 
 /**
@@ -42,6 +43,11 @@ typedef struct ptq_gptq_factor {
 ptq_status ptq_gptq_factor_create(const double *h, int64_t n, double damp,
                                   int64_t run, int threads,
                                   ptq_gptq_factor **out, ptq_err *err);
+/** The same with columns as they are, in the place of h, which lives as long
+ * as the factor. Where it fails, h is nothing any more. */
+ptq_status ptq_gptq_factor_create_in(double *h, int64_t n, double damp,
+                                     int threads, ptq_gptq_factor **out,
+                                     ptq_err *err);
 /**
  * The same of a power of a moment (moment_shrink.h), which is kept in f->h by
  * column: joint_descent.h descends on it.

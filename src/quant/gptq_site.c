@@ -130,7 +130,11 @@ static ptq_status quantize_with(const ptq_gptq_walk *w, double damp,
   ptq_gptq_factor *own = NULL;
   const ptq_gptq_factor *factor = NULL;
   double *drift = NULL;
-  if (cached) {
+  if (in->spare != NULL && ptq_gptq_walk_spends_h(w)) {
+    PTQ_TRY(ptq_gptq_factor_create_in(in->spare, in->cols, damp, in->threads,
+                                      &own, err));
+    factor = own;
+  } else if (cached) {
     PTQ_TRY(ptq_factor_cache_get(in->cache, in->cache_site, in->h, in->cols,
                                  damp, w->act_order != 0, in->threads, &factor,
                                  err));
@@ -175,10 +179,19 @@ done:
 
 ptq_status ptq_gptq_site(const ptq_gptq_walk *w, const ptq_quant_input *in,
                          ptq_quant_output *out, int n, ptq_err *err) {
-  if (w->damp < 0.0) return search_and_quantize(w, in, out, n, err);
-  /* An order that hangs on the group would fill the cache. */
+  ptq_status rc = PTQ_OK;
+  /* An order that hangs on the group would fill the cache; layers of mixed
+   * precision whose groups differ have one each. */
   const bool cached = in->cache != NULL && w->act_order != PTQ_ORDER_GROUPS;
-  return quantize_with(w, w->damp, in, out, n, cached, err);
+  for (int i = 0, m; i < n; i += m) {
+    for (m = 1; i + m < n && run_of(w, &in[i + m]) == run_of(w, &in[i]);) m++;
+    if (w->damp < 0.0)
+      PTQ_TRY(search_and_quantize(w, &in[i], &out[i], m, err));
+    else
+      PTQ_TRY(quantize_with(w, w->damp, &in[i], &out[i], m, cached, err));
+  }
+done:
+  return rc;
 }
 
 /* Feedback rows * cols^2; Cholesky factorization and inverse of a triangle a
@@ -186,16 +199,20 @@ ptq_status ptq_gptq_site(const ptq_gptq_walk *w, const ptq_quant_input *in,
  * does it again for each of its dampings, and takes the trace. */
 double ptq_gptq_walk_flops(const ptq_gptq_walk *w, int64_t rows, int64_t cols) {
   const double r = (double)rows, c = (double)cols;
-  const double once = 2.0 * r * c * c + 4.0 / 3.0 * c * c * c + 100.0 * r * c;
+  const double once = 1.5 * r * c * c + c * c * c + 1600.0 * r * c;
   double flops = once;
-  if (w->alpha > 0.0) flops += 8.0 * c * c * c + 2.0 * r * c * c;
-  if (w->damp < 0.0) flops += PTQ_GPTQ_DAMPINGS * (once + 2.0 * r * c * c);
+  if (w->alpha > 0.0) flops += 7.0 * c * c * c + 1.8 * r * c * c;
+  if (w->damp < 0.0) flops += PTQ_GPTQ_DAMPINGS * (once + 3.0 * r * c * c);
   return flops;
+}
+
+bool ptq_gptq_walk_spends_h(const ptq_gptq_walk *w) {
+  return w->act_order == PTQ_ORDER_NATURAL && w->alpha == 0.0 && w->damp >= 0.0;
 }
 
 double ptq_gptq_walk_bytes(const ptq_gptq_walk *w, int64_t rows, int64_t cols) {
   const double r = (double)rows, c = (double)cols;
-  double bytes = 0.0;
+  double bytes = ptq_gptq_tile_bytes(rows, cols) + 8.0 * 256.0 * c;
   if (w->alpha > 0.0) bytes += 16.0 * c * c;
   if (w->act_order == PTQ_ORDER_GROUPS) bytes += 8.0 * c * c;
   if (w->damp < 0.0) bytes += 8.0 * c * c + 4.0 * c * c + 8.0 * r * c;

@@ -41,6 +41,8 @@ ptq_status ptq_gptq_walk_accepts(const char *method, const ptq_gptq_walk *w,
 ptq_status ptq_gptq_site(const ptq_gptq_walk *w, const ptq_quant_input *in,
                          ptq_quant_output *out, int n, ptq_err *err);
 
+/** ptq_method_family.spends_h: columns as they are, one damping, no drift. */
+bool ptq_gptq_walk_spends_h(const ptq_gptq_walk *w);
 /** ptq_method_family.flops and .bytes. */
 double ptq_gptq_walk_flops(const ptq_gptq_walk *w, int64_t rows, int64_t cols);
 double ptq_gptq_walk_bytes(const ptq_gptq_walk *w, int64_t rows, int64_t cols);

@@ -166,11 +166,15 @@ static double module_evals(const ptq_method *m) {
   return asks_module(&o) ? PTQ_AWQ_CANDIDATES : 0.0;
 }
 
-/* Scaled weights, an error and its product; H in float32. */
+/* Scaled weights; for the site's objective also products of errors, and H in
+ * float32. */
 static double bytes(const ptq_method *m, int64_t n_rows, int64_t cols) {
-  (void)m;
+  const awq_options o = options_of(m);
   const double r = (double)n_rows, c = (double)cols;
-  return 4.0 * (3.0 * r * c + c * c);
+  double sum = 4.0 * r * c;
+  if (o.scaling != PTQ_AWQ_NONE && !asks_module(&o))
+    sum += 4.0 * (r * c + c * c);
+  return sum;
 }
 
 const ptq_method_family ptq_method_awq = {
@@ -188,4 +192,5 @@ const ptq_method_family ptq_method_awq = {
     .flops = flops,
     .module_evals = module_evals,
     .bytes = bytes,
+    .lean = true,
 };

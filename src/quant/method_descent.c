@@ -270,12 +270,12 @@ static double flops(const ptq_method *m, int64_t n_rows, int64_t n_cols) {
   const double r = (double)n_rows, c = (double)n_cols;
   const double passes = (double)(o.passes * (o.sweeps + 1));
   const double sweeps = (double)o.sweeps;
-  double sum = 2.0 * r * c * c + 8.0 / 3.0 * c * c * c + 100.0 * r * c;
-  if (passes > 0.0 || sweeps > 0.0)
-    sum += 2.0 * r * c * c * (2.0 + passes + sweeps);
-  if (o.scales == WEIGHTED) sum += 600.0 * r * c;
-  sum += 2000.0 * sweeps * r * c;
-  return (double)o.starts * sum + (o.shrink < 1.0 ? 30.0 * c * c * c : 0.0);
+  double sum = 1.7 * r * c * c + 3.4 * c * c * c + 3500.0 * r * c;
+  if (passes > 0.0 || sweeps > 0.0) sum += 1.6 * r * c * c * (2.0 + sweeps);
+  sum += passes * (4.7 * r * c * c + 300.0 * r * c);
+  if (o.scales == WEIGHTED) sum += 6200.0 * r * c;
+  sum += 3100.0 * sweeps * r * c;
+  return (double)o.starts * sum + (o.shrink < 1.0 ? 16.0 * c * c * c : 0.0);
 }
 
 /* Factor and moment of each start at all sites of a block, whose squares are

@@ -103,6 +103,11 @@ static double bytes(const ptq_method *m, int64_t n_rows, int64_t cols) {
   return ptq_gptq_walk_bytes(&o.walk, n_rows, cols);
 }
 
+static bool spends_h(const ptq_method *m) {
+  const gptq_options o = options_of(m);
+  return ptq_gptq_walk_spends_h(&o.walk);
+}
+
 const ptq_method_family ptq_method_gptq = {
     .name = "gptq",
     .summary = "columns one by one, errors fed back by the inputs' second "
@@ -121,4 +126,6 @@ const ptq_method_family ptq_method_gptq = {
     .quantize_site = quantize_site,
     .flops = flops,
     .bytes = bytes,
+    .lean = true,
+    .spends_h = spends_h,
 };

@@ -284,7 +284,7 @@ done:
 static double flops(const ptq_method *m, int64_t n_rows, int64_t cols) {
   const hqq_options o = options_of(m);
   const double steps = o.optimize ? (double)o.iters : 0.0;
-  return (16.0 + 200.0 * steps) * (double)n_rows * (double)cols;
+  return (60.0 + 290.0 * steps) * (double)n_rows * (double)cols;
 }
 
 const ptq_method_family ptq_method_hqq = {

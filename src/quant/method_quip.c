@@ -325,9 +325,9 @@ static double flops(const ptq_method *m, int64_t n_rows, int64_t cols) {
   const double by_rows =
       4.0 * log2(r + 1.0) + 4.0 * (double)ptq_rotation_block(n_rows, &hadamard);
   const double rotations =
-      o.rht ? 2.0 * r * c * (by_cols + by_rows) + 2.0 * c * c * by_cols : 0.0;
-  return 2.0 * r * c * c + 4.0 / 3.0 * c * c * c + 100.0 * r * c + rotations +
-         (double)o.tune * (4.0 * r * c * c + 150.0 * r * c);
+      o.rht ? 12.0 * (r * c * (by_cols + by_rows) + c * c * by_cols) : 0.0;
+  return 1.5 * r * c * c + c * c * c + 1600.0 * r * c + rotations +
+         (double)o.tune * (3.9 * r * c * c + 1150.0 * r * c);
 }
 
 /* Rotated weights twice; H, H reversed and its factor. */

@@ -111,7 +111,7 @@ static ptq_status quantize(const ptq_method *m, const ptq_quant_input *in,
 /* A division, a rounding and a range a weight, in units of the cost model;
  * 80 candidates, each with a power, where scales are searched for. */
 static double flops(const ptq_method *m, int64_t n_rows, int64_t cols) {
-  const double each = options_of(m).scales == MSE ? 80.0 * 1000.0 : 8.0;
+  const double each = options_of(m).scales == MSE ? 80.0 * 200.0 : 60.0;
   return each * (double)n_rows * (double)cols;
 }
 
@@ -126,4 +126,5 @@ const ptq_method_family ptq_method_rtn = {
     .accepts = accepts,
     .quantize = quantize,
     .flops = flops,
+    .lean = true,
 };

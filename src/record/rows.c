@@ -23,6 +23,10 @@
   FIELD(ptq_baseline_row, kind, name, unit, text)
 #define ATTEMPT(kind, name, length, unit, text) \
   FIELD(ptq_attempt_row, kind, name, unit, text)
+#define ANSWER(kind, name, length, unit, text) \
+  FIELD(ptq_answer_row, kind, name, unit, text)
+#define BASELINE_ANSWER(kind, name, length, unit, text) \
+  FIELD(ptq_baseline_answer_row, kind, name, unit, text)
 
 static const ptq_field point_fields[] = {PTQ_POINT_FIELDS(POINT)};
 static const ptq_field layer_fields[] = {PTQ_LAYER_FIELDS(LAYER)};
@@ -30,6 +34,9 @@ static const ptq_field window_fields[] = {PTQ_WINDOW_FIELDS(WINDOW)};
 static const ptq_field model_fields[] = {PTQ_MODEL_FIELDS(MODEL)};
 static const ptq_field baseline_fields[] = {PTQ_BASELINE_FIELDS(BASELINE)};
 static const ptq_field attempt_fields[] = {PTQ_ATTEMPT_FIELDS(ATTEMPT)};
+static const ptq_field answer_fields[] = {PTQ_ANSWER_FIELDS(ANSWER)};
+static const ptq_field baseline_answer_fields[] = {
+    PTQ_BASELINE_ANSWER_FIELDS(BASELINE_ANSWER)};
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -47,6 +54,11 @@ static const ptq_table tables[PTQ_TABLE_COUNT] = {
                           sizeof(ptq_baseline_row)},
   [PTQ_TABLE_ATTEMPTS] = {"attempts", attempt_fields, COUNT(attempt_fields),
                           sizeof(ptq_attempt_row)},
+  [PTQ_TABLE_ANSWERS]  = {"answers", answer_fields, COUNT(answer_fields),
+                          sizeof(ptq_answer_row)},
+  [PTQ_TABLE_BASELINE_ANSWERS] = {"baseline_answers", baseline_answer_fields,
+                          COUNT(baseline_answer_fields),
+                          sizeof(ptq_baseline_answer_row)},
 };
 /* clang-format on */
 _Static_assert(COUNT(tables) == PTQ_TABLE_COUNT, "one row per table");
@@ -60,6 +72,16 @@ const ptq_field *ptq_table_field(const ptq_table *t, const char *name) {
   for (size_t i = 0; i < t->n_fields; i++)
     if (strcmp(t->fields[i].name, name) == 0) return &t->fields[i];
   return NULL;
+}
+
+bool ptq_field_same(const ptq_field *f, const void *a, const void *b) {
+  const char *x = (const char *)a + f->offset, *y = (const char *)b + f->offset;
+  if (memcmp(x, y, f->size) == 0) return true;
+  int64_t n = 0, m = 0;
+  if (strcmp(f->name, "calib_tokens") != 0) return false;
+  memcpy(&n, x, sizeof n);
+  memcpy(&m, y, sizeof m);
+  return n == 0 || m == 0;
 }
 
 void ptq_row_clear(const ptq_table *t, void *row) {

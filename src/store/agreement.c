@@ -19,9 +19,7 @@ static const ptq_field *first_difference(const ptq_table *t, const void *a,
   for (size_t i = 0; i < t->n_fields; i++) {
     const ptq_field *f = &t->fields[i];
     if (owner != NULL && strcmp(f->name, owner) == 0) continue;
-    if (memcmp((const char *)a + f->offset, (const char *)b + f->offset,
-               f->size) != 0)
-      return f;
+    if (!ptq_field_same(f, a, b)) return f;
   }
   return NULL;
 }
@@ -139,6 +137,11 @@ ptq_status ptq_agreement_bits(const ptq_source *a, int64_t row_a,
       PTQ_TRY(compare_part(a, s->first_baseline + row_a, b,
                            t->first_baseline + row_b, PTQ_SET_BASELINE,
                            "subject", how, agree, err));
+    if (*agree)
+      PTQ_TRY(compare_part(a, s->first_baseline_answer + row_a, b,
+                           t->first_baseline_answer + row_b,
+                           PTQ_SET_BASELINE_ANSWERS, "subject", how, agree,
+                           err));
     if (*agree) PTQ_TRY(compare_spectra(a, row_a, b, row_b, how, agree, err));
     goto done;
   }
@@ -150,6 +153,9 @@ ptq_status ptq_agreement_bits(const ptq_source *a, int64_t row_a,
   if (*agree)
     PTQ_TRY(compare_part(a, s->first_window + row_a, b, t->first_window + row_b,
                          PTQ_SET_WINDOWS, "point", how, agree, err));
+  if (*agree)
+    PTQ_TRY(compare_part(a, s->first_answer + row_a, b, t->first_answer + row_b,
+                         PTQ_SET_ANSWERS, "point", how, agree, err));
 done:
   return rc;
 }

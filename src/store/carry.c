@@ -33,10 +33,13 @@ static ptq_status carry_point(ptq_store *st, int64_t row, const ptq_carry *c,
     r.row.key[0] = '\0'; /* identity is the new store's */
     for (int64_t i = 0; i < p.n_layers; i++) p.layers[i].point = row;
     for (int64_t i = 0; i < p.n_windows; i++) p.windows[i].point = row;
+    for (int64_t i = 0; i < p.n_answers; i++) p.answers[i].point = row;
     r.layers = p.layers;
     r.n_layers = p.n_layers;
     r.windows = p.windows;
     r.n_windows = p.n_windows;
+    r.answers = p.answers;
+    r.n_answers = p.n_answers;
     PTQ_TRY(ptq_store_put_point(st, &r, err));
     ++*n_points;
   }
@@ -109,8 +112,10 @@ static ptq_status carry_subject(ptq_store *st, int64_t row, const ptq_carry *c,
   ptq_status rc = PTQ_OK;
   const ptq_source *s = c->source;
   const int64_t *first = s->sets.first_baseline + c->from;
+  const int64_t *answer = s->sets.first_baseline_answer + c->from;
   const int state = s->model_state[c->from];
   ptq_baseline_row *windows = NULL;
+  ptq_baseline_answer_row *answers = NULL;
   ptq_spectrum *spectra = NULL;
   int64_t n_spectra = 0;
   bool all = true;
@@ -119,6 +124,7 @@ static ptq_status carry_subject(ptq_store *st, int64_t row, const ptq_carry *c,
                           .state = PTQ_STATE_DONE,
                           .row = s->models[c->from],
                           .n_windows = first[1] - first[0],
+                          .n_answers = answer[1] - answer[0],
                           .seconds = s->model_attempts[c->from].seconds};
   PTQ_TRY(
       ptq_alloc(&spectra, st->sets.n_spectra, sizeof *spectra, "spectra", err));
@@ -127,7 +133,11 @@ static ptq_status carry_subject(ptq_store *st, int64_t row, const ptq_carry *c,
   PTQ_TRY(ptq_source_rows(s, PTQ_SET_BASELINE, first[0], r.n_windows, &windows,
                           err));
   for (int64_t i = 0; i < r.n_windows; i++) windows[i].subject = row;
+  PTQ_TRY(ptq_source_rows(s, PTQ_SET_BASELINE_ANSWERS, answer[0], r.n_answers,
+                          &answers, err));
+  for (int64_t i = 0; i < r.n_answers; i++) answers[i].subject = row;
   r.windows = windows;
+  r.answers = answers;
   r.spectra = spectra;
   r.n_spectra = n_spectra;
   r.row.model[0] = '\0'; /* identity is the new store's */
@@ -139,6 +149,7 @@ done:
     ptq_free((void *)(uintptr_t)spectra[i].values);
   ptq_free(spectra);
   ptq_free(windows);
+  ptq_free(answers);
   return rc;
 }
 

@@ -24,7 +24,7 @@ enum { ATTRIBUTE_MAX = 60000, SLAB_ROWS = 4096 };
 
 static int64_t sum(const int64_t *v, int64_t n) {
   int64_t total = 0;
-  for (int64_t i = 0; i < n; i++) total += v[i];
+  for (int64_t i = 0; v != NULL && i < n; i++) total += v[i];
   return total;
 }
 
@@ -42,6 +42,10 @@ void ptq_store_count(const ptq_store_layout *layout, ptq_set_rows *out) {
   out->n[PTQ_SET_FIRST_LAYER] = points + 1;
   out->n[PTQ_SET_FIRST_WINDOW] = points + 1;
   out->n[PTQ_SET_FIRST_BASELINE] = subjects + 1;
+  out->n[PTQ_SET_ANSWERS] = sum(layout->point_answers, points);
+  out->n[PTQ_SET_FIRST_ANSWER] = points + 1;
+  out->n[PTQ_SET_BASELINE_ANSWERS] = sum(layout->subject_answers, subjects);
+  out->n[PTQ_SET_FIRST_BASELINE_ANSWER] = subjects + 1;
   out->n[PTQ_SET_LOG] = PTQ_LOG_LINES;
   out->n[PTQ_SET_LOG_NEXT] = 1;
 }
@@ -260,7 +264,8 @@ done:
   return rc;
 }
 
-/* Write little-endian integers: `v` itself, or its running sum from 0. */
+/* Write little-endian integers: `v` itself, or its running sum from 0. NULL
+ * is zeros. */
 static ptq_status write_index(hid_t file, const char *path, ptq_set_id id,
                               const int64_t *v, int64_t n, bool running,
                               ptq_err *err) {
@@ -271,8 +276,9 @@ static ptq_status write_index(hid_t file, const char *path, ptq_set_id id,
   PTQ_TRY(ptq_h5_open(file, path, ptq_set_get(id)->name, &set, err));
   PTQ_TRY(ptq_alloc(&raw, n + 1, 8, set.name, err));
   for (int64_t i = 0; i < n; i++) {
-    ptq_pack_i64(raw + 8 * i, running ? total : v[i]);
-    total += v[i];
+    const int64_t value = v != NULL ? v[i] : 0;
+    ptq_pack_i64(raw + 8 * i, running ? total : value);
+    total += value;
   }
   ptq_pack_i64(raw + 8 * n, total);
   PTQ_TRY(ptq_h5_write(&set, 0, running ? n + 1 : n, raw, err));
@@ -300,6 +306,10 @@ static ptq_status write_contents(hid_t file, const char *path,
                       true, err));
   PTQ_TRY(write_index(file, path, PTQ_SET_FIRST_BASELINE, l->subject_windows, m,
                       true, err));
+  PTQ_TRY(write_index(file, path, PTQ_SET_FIRST_ANSWER, l->point_answers, n,
+                      true, err));
+  PTQ_TRY(write_index(file, path, PTQ_SET_FIRST_BASELINE_ANSWER,
+                      l->subject_answers, m, true, err));
 done:
   return rc;
 }

@@ -19,26 +19,25 @@ void ptq_put_u32(unsigned char b[4], uint32_t v) {
 }
 
 uint32_t ptq_integrity_sum(int64_t head, int state, const unsigned char *row,
-                           size_t row_size, const unsigned char *part1,
-                           size_t size1, const unsigned char *part2,
-                           size_t size2) {
+                           size_t row_size,
+                           const ptq_integrity_part part[PTQ_PARTS]) {
   unsigned char first[9];
   ptq_pack_i64(first, head);
   first[8] = (unsigned char)state;
   uint32_t crc = ptq_crc(0, first, sizeof first);
   crc = ptq_crc(crc, row, row_size);
-  if (size1 > 0) crc = ptq_crc(crc, part1, size1);
-  if (size2 > 0) crc = ptq_crc(crc, part2, size2);
+  for (int i = 0; part != NULL && i < PTQ_PARTS; i++)
+    if (part[i].size > 0) crc = ptq_crc(crc, part[i].bytes, part[i].size);
   return ptq_crc_stored(crc);
 }
 
-/* Owners (points or models) with their own row and up to two further tables
- * whose rows [first[i], first[i + 1]) are theirs. */
+/* Owners (points or models) with their own row and up to PTQ_PARTS further
+ * tables whose rows [first[i], first[i + 1]) are theirs. */
 typedef struct owners {
   const char *kind;
-  const ptq_h5_set *rows, *state, *checksum, *part[2];
-  const int64_t *head;     /* borrowed; NULL: 0 */
-  const int64_t *first[2]; /* borrowed; NULL where there is no part */
+  const ptq_h5_set *rows, *state, *checksum, *part[PTQ_PARTS];
+  const int64_t *head;             /* borrowed; NULL: 0 */
+  const int64_t *first[PTQ_PARTS]; /* borrowed; NULL where there is no part */
 } owners;
 
 /* A table's rows read so far for one run of owners. */
@@ -66,10 +65,15 @@ static int64_t part_bytes(const owners *o, int part, int64_t i, int64_t n) {
          (int64_t)o->part[part]->row_bytes;
 }
 
+static int64_t all_bytes(const owners *o, int64_t i, int64_t n) {
+  int64_t bytes = 0;
+  for (int p = 0; p < PTQ_PARTS; p++) bytes += part_bytes(o, p, i, n);
+  return bytes;
+}
+
 static int64_t run_length(const owners *o, int64_t i, int64_t end) {
   int64_t n = 1;
-  while (i + n < end && n < RUN_OWNERS &&
-         part_bytes(o, 0, i, n + 1) + part_bytes(o, 1, i, n + 1) < RUN_BYTES)
+  while (i + n < end && n < RUN_OWNERS && all_bytes(o, i, n + 1) < RUN_BYTES)
     n++;
   return n;
 }
@@ -102,7 +106,8 @@ static bool unchanged(const owners *o, int64_t i, unsigned char state,
 /* One run: owners [i, i + n), whose states and checksums are given. */
 static ptq_status check_run(const owners *o, int64_t i, int64_t n,
                             const unsigned char *state,
-                            const unsigned char *checksum, slab slabs[3],
+                            const unsigned char *checksum,
+                            slab slabs[PTQ_PARTS + 1],
                             ptq_integrity_report report, void *ctx,
                             int64_t *n_checked, int64_t *n_bad, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -110,8 +115,8 @@ static ptq_status check_run(const owners *o, int64_t i, int64_t n,
   for (int64_t k = 0; k < n; k++)
     any = any || state[k] == PTQ_STATE_DONE || state[k] == PTQ_STATE_FAILED;
   if (any) {
-    PTQ_TRY(load(&slabs[2], o->rows, i, n, err));
-    for (int p = 0; p < 2; p++)
+    PTQ_TRY(load(&slabs[PTQ_PARTS], o->rows, i, n, err));
+    for (int p = 0; p < PTQ_PARTS; p++)
       if (o->part[p] != NULL)
         PTQ_TRY(load(&slabs[p], o->part[p], o->first[p][i],
                      o->first[p][i + n] - o->first[p][i], err));
@@ -121,17 +126,16 @@ static ptq_status check_run(const owners *o, int64_t i, int64_t n,
     const bool done = state[k] == PTQ_STATE_DONE;
     uint32_t computed = 0;
     if (done || state[k] == PTQ_STATE_FAILED) {
-      const unsigned char *part[2] = {NULL, NULL};
-      size_t size[2] = {0, 0};
-      for (int p = 0; done && p < 2; p++) {
-        size[p] = (size_t)part_bytes(o, p, i + k, 1);
-        if (size[p] > 0) part[p] = slabs[p].bytes + part_bytes(o, p, i, k);
+      ptq_integrity_part part[PTQ_PARTS] = {{NULL, 0}};
+      for (int p = 0; done && p < PTQ_PARTS; p++) {
+        part[p].size = (size_t)part_bytes(o, p, i + k, 1);
+        if (part[p].size > 0)
+          part[p].bytes = slabs[p].bytes + part_bytes(o, p, i, k);
       }
       const size_t row_size = o->rows->row_bytes;
-      computed =
-          ptq_integrity_sum(o->head != NULL ? o->head[i + k] : 0, state[k],
-                            slabs[2].bytes + (size_t)k * row_size, row_size,
-                            part[0], size[0], part[1], size[1]);
+      computed = ptq_integrity_sum(
+          o->head != NULL ? o->head[i + k] : 0, state[k],
+          slabs[PTQ_PARTS].bytes + (size_t)k * row_size, row_size, part);
       ++*n_checked;
     }
     const char *why = judge(state[k], ptq_get_u32(checksum + 4 * k), computed,
@@ -151,7 +155,7 @@ static ptq_status check_owners(const owners *o, int64_t begin, int64_t end,
                                ptq_err *err) {
   ptq_status rc = PTQ_OK;
   unsigned char *state = NULL, *checksum = NULL;
-  slab slabs[3] = {{NULL, 0}, {NULL, 0}, {NULL, 0}};
+  slab slabs[PTQ_PARTS + 1] = {{NULL, 0}};
   const int64_t n = end - begin;
   PTQ_TRY(ptq_alloc(&state, n, 1, "states", err));
   PTQ_TRY(ptq_alloc(&checksum, n, 4, "checksums", err));
@@ -164,7 +168,7 @@ static ptq_status check_owners(const owners *o, int64_t begin, int64_t end,
                       n_bad, err));
   }
 done:
-  for (int i = 0; i < 3; i++) ptq_free(slabs[i].bytes);
+  for (int i = 0; i <= PTQ_PARTS; i++) ptq_free(slabs[i].bytes);
   ptq_free(checksum);
   ptq_free(state);
   return rc;
@@ -179,9 +183,10 @@ ptq_status ptq_integrity_points(const ptq_sets *s, int64_t begin, int64_t end,
       .rows = &s->set[PTQ_SET_POINTS],
       .state = &s->set[PTQ_SET_STATE],
       .checksum = &s->set[PTQ_SET_CHECKSUM],
-      .part = {&s->set[PTQ_SET_LAYERS], &s->set[PTQ_SET_WINDOWS]},
+      .part = {&s->set[PTQ_SET_LAYERS], &s->set[PTQ_SET_WINDOWS],
+               &s->set[PTQ_SET_ANSWERS]},
       .head = s->subject,
-      .first = {s->first_layer, s->first_window},
+      .first = {s->first_layer, s->first_window, s->first_answer},
   };
   return check_owners(&o, begin, end, report, ctx, n_checked, n_bad, err);
 }
@@ -195,8 +200,8 @@ ptq_status ptq_integrity_models(const ptq_sets *s, int64_t begin, int64_t end,
       .rows = &s->set[PTQ_SET_MODELS],
       .state = &s->set[PTQ_SET_MODELS_STATE],
       .checksum = &s->set[PTQ_SET_MODELS_CHECKSUM],
-      .part = {&s->set[PTQ_SET_BASELINE], NULL},
-      .first = {s->first_baseline, NULL},
+      .part = {&s->set[PTQ_SET_BASELINE], &s->set[PTQ_SET_BASELINE_ANSWERS]},
+      .first = {s->first_baseline, s->first_baseline_answer},
   };
   return check_owners(&o, begin, end, report, ctx, n_checked, n_bad, err);
 }
@@ -219,9 +224,10 @@ ptq_status ptq_integrity_spectra(const ptq_sets *s, int64_t begin, int64_t end,
       PTQ_TRY(ptq_h5_read(&s->set[PTQ_SET_SPECTRA_TOKENS], i, 1, tokens, err));
       PTQ_TRY(ptq_sets_spectrum(s, i, &set, err));
       PTQ_TRY(load(&values, &set, 0, set.rows, err));
+      const ptq_integrity_part part[PTQ_PARTS] = {
+          {values.bytes, (size_t)set.rows * set.row_bytes}};
       computed = ptq_integrity_sum(s->spectra[i].subject, state, tokens,
-                                   sizeof tokens, values.bytes,
-                                   (size_t)set.rows * set.row_bytes, NULL, 0);
+                                   sizeof tokens, part);
       ptq_h5_close(&set);
       ++*n_checked;
     }

@@ -29,13 +29,18 @@ ptq_status ptq_integrity_spectra(const ptq_sets *s, int64_t begin, int64_t end,
                                  int64_t *n_checked, int64_t *n_bad,
                                  ptq_err *err);
 
+/** A row's own rows in another table, as file bytes; size 0: none. */
+enum { PTQ_PARTS = 3 };
+typedef struct ptq_integrity_part {
+  const unsigned char *bytes; /* borrowed */
+  size_t size;
+} ptq_integrity_part;
+
 /** Checksum of a row with its parts, as stored: over `head` (eight bytes), the
- * state (one), the row and the parts as file bytes. Parts of length 0 may be
- * NULL. */
+ * state (one), the row and the parts; NULL: no parts. */
 uint32_t ptq_integrity_sum(int64_t head, int state, const unsigned char *row,
-                           size_t row_size, const unsigned char *part1,
-                           size_t size1, const unsigned char *part2,
-                           size_t size2);
+                           size_t row_size,
+                           const ptq_integrity_part part[PTQ_PARTS]);
 
 uint32_t ptq_get_u32(const unsigned char b[4]);
 void ptq_put_u32(unsigned char b[4], uint32_t v);

@@ -45,6 +45,7 @@ static void model_config(const ptq_model_row *m, ptq_hash *h) {
   ptq_hash_text(h, m->selection);
   ptq_hash_text(h, m->evaluation);
   ptq_hash_text(h, m->compute);
+  ptq_hash_text(h, m->requests);
 }
 
 static void point_config(const ptq_source *s, int64_t i, ptq_hash *h) {
@@ -214,9 +215,10 @@ typedef struct layout_parts {
   ptq_store_layout layout;
   ptq_point_row *points;                    /* owned */
   int64_t *subject;                         /* owned */
-  int64_t *layers, *windows;                /* owned */
+  int64_t *layers, *windows, *answers;      /* owned */
   ptq_model_row *subjects;                  /* owned */
   int64_t *subject_windows;                 /* owned */
+  int64_t *subject_answers;                 /* owned */
   ptq_spectrum_slot *spectra;               /* owned */
   ptq_carry *carry_points, *carry_subjects; /* owned */
   char *texts[4]; /* owned; attributes of the first store */
@@ -230,8 +232,10 @@ static void parts_release(layout_parts *p) {
   ptq_free(p->subject);
   ptq_free(p->layers);
   ptq_free(p->windows);
+  ptq_free(p->answers);
   ptq_free(p->subjects);
   ptq_free(p->subject_windows);
+  ptq_free(p->subject_answers);
   ptq_free(p->spectra);
   ptq_free(p->carry_points);
   ptq_free(p->carry_subjects);
@@ -262,16 +266,19 @@ static ptq_status fill_points(const joining *j, layout_parts *p, ptq_err *err) {
   PTQ_TRY(ptq_alloc(&p->subject, n, sizeof(int64_t), "points", err));
   PTQ_TRY(ptq_alloc(&p->layers, n, sizeof(int64_t), "points", err));
   PTQ_TRY(ptq_alloc(&p->windows, n, sizeof(int64_t), "points", err));
+  PTQ_TRY(ptq_alloc(&p->answers, n, sizeof(int64_t), "points", err));
   PTQ_TRY(ptq_alloc(&p->carry_points, n, sizeof(ptq_carry), "points", err));
   for (int64_t i = 0, last = -1, from = -1, at = -1; i < n; i++) {
     const entry *e = &j->kept[i];
     const ptq_source *s = &j->sources[e->source];
     const int64_t *layer = s->sets.first_layer + e->row;
     const int64_t *window = s->sets.first_window + e->row;
+    const int64_t *answer = s->sets.first_answer + e->row;
     p->points[i] = s->points[e->row];
     clear_numbers(ptq_table_get(PTQ_TABLE_POINTS), &p->points[i]);
     p->layers[i] = layer[1] - layer[0];
     p->windows[i] = window[1] - window[0];
+    p->answers[i] = answer[1] - answer[0];
     p->carry_points[i] = (ptq_carry){s, e->row};
     /* Points of one model follow one another. */
     if (last != e->source || from != s->sets.subject[e->row])
@@ -292,6 +299,7 @@ static ptq_status fill_subjects(const joining *j, layout_parts *p,
   int64_t room = 0;
   PTQ_TRY(ptq_alloc(&p->subjects, m, sizeof *p->subjects, "models", err));
   PTQ_TRY(ptq_alloc(&p->subject_windows, m, sizeof(int64_t), "models", err));
+  PTQ_TRY(ptq_alloc(&p->subject_answers, m, sizeof(int64_t), "models", err));
   PTQ_TRY(ptq_alloc(&p->carry_subjects, m, sizeof(ptq_carry), "models", err));
   for (int64_t s = 0; s < j->n_sources; s++)
     room += j->sources[s].sets.n_spectra;
@@ -303,6 +311,8 @@ static ptq_status fill_subjects(const joining *j, layout_parts *p,
     p->subjects[i] = s->models[e->row];
     clear_numbers(ptq_table_get(PTQ_TABLE_MODELS), &p->subjects[i]);
     p->subject_windows[i] = first[1] - first[0];
+    first = s->sets.first_baseline_answer + e->row;
+    p->subject_answers[i] = first[1] - first[0];
     p->carry_subjects[i] = (ptq_carry){s, e->row};
     for (int64_t k = 0; k < s->sets.n_spectra; k++) {
       if (s->sets.spectra[k].subject != e->row) continue;
@@ -390,9 +400,11 @@ static ptq_status make_layout(const joining *j, const char *spec_text,
   l->point_subject = p->subject;
   l->point_layers = p->layers;
   l->point_windows = p->windows;
+  l->point_answers = p->answers;
   l->n_subjects = j->n_kept_models;
   l->subjects = p->subjects;
   l->subject_windows = p->subject_windows;
+  l->subject_answers = p->subject_answers;
   l->n_spectra = n_spectra;
   l->spectra = p->spectra;
   PTQ_TRY(fingerprint(p, j->n_kept, l->fingerprint, err));

@@ -32,10 +32,12 @@ ptq_status ptq_attempt_write(ptq_store *st, ptq_set_id id, int64_t row,
 
 /* A row's tables: of points or of models. */
 typedef struct kind {
-  ptq_set_id attempts, state;
+  ptq_set_id attempts, state, checksum;
 } kind;
-static const kind of_points = {PTQ_SET_ATTEMPTS, PTQ_SET_STATE};
-static const kind of_models = {PTQ_SET_MODELS_ATTEMPTS, PTQ_SET_MODELS_STATE};
+static const kind of_points = {PTQ_SET_ATTEMPTS, PTQ_SET_STATE,
+                               PTQ_SET_CHECKSUM};
+static const kind of_models = {PTQ_SET_MODELS_ATTEMPTS, PTQ_SET_MODELS_STATE,
+                               PTQ_SET_MODELS_CHECKSUM};
 
 static ptq_status check_row(const ptq_store *st, const kind *k, int64_t row,
                             ptq_err *err) {
@@ -59,8 +61,11 @@ static ptq_status begin_row(ptq_store *st, const kind *k, int64_t row,
   PTQ_TRY(ptq_attempt_write(st, k->attempts, row, &a, err));
   PTQ_TRY(ptq_store_read_state(states, row, &state, err));
   /* Done meanwhile by a rank that was given up: its result stands. */
-  if (state != PTQ_STATE_DONE)
+  if (state != PTQ_STATE_DONE) {
     PTQ_TRY(ptq_store_write_state(states, row, PTQ_STATE_STARTED, err));
+    /* A failed row had one. */
+    PTQ_TRY(ptq_store_write_sum(&st->sets.set[k->checksum], row, 0, err));
+  }
   *deaths = a.deaths;
 done:
   return rc;
@@ -110,6 +115,8 @@ static ptq_status take_back(ptq_store *st, const kind *k, int64_t row,
     a.attempts--;
     PTQ_TRY(ptq_attempt_write(st, k->attempts, row, &a, err));
   }
+  /* Its writer may have come so far as the checksum. */
+  PTQ_TRY(ptq_store_write_sum(&st->sets.set[k->checksum], row, 0, err));
   PTQ_TRY(ptq_store_write_state(states, row, PTQ_STATE_PENDING, err));
 done:
   return rc;

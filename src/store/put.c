@@ -32,8 +32,8 @@ ptq_status ptq_store_read_state(const ptq_h5_set *set, int64_t row, int *state,
   return rc;
 }
 
-static ptq_status write_sum(const ptq_h5_set *set, int64_t row, uint32_t sum,
-                            ptq_err *err) {
+ptq_status ptq_store_write_sum(const ptq_h5_set *set, int64_t row, uint32_t sum,
+                               ptq_err *err) {
   unsigned char bytes[4];
   ptq_put_u32(bytes, sum);
   return ptq_h5_write(set, row, 1, bytes, err);
@@ -117,37 +117,45 @@ static void clear_results(const ptq_table *t, void *row) {
 
 /* One owner's rows, packed one behind the other in st->scratch. */
 typedef struct package {
-  const ptq_h5_set *rows, *part[2];
-  int64_t row, at[2], n[2];
-  unsigned char *bytes[3]; /* in st->scratch: row, part 0, part 1 */
+  const ptq_h5_set *rows, *part[PTQ_PARTS];
+  int64_t row, at[PTQ_PARTS], n[PTQ_PARTS];
+  unsigned char *bytes[1 + PTQ_PARTS]; /* in st->scratch: row, parts */
 } package;
 
+/* The rows of a part in memory, and their table. */
+typedef struct given {
+  const ptq_table *table; /* borrowed */
+  const void *rows;       /* borrowed */
+} given;
+
 static ptq_status pack(ptq_store *st, package *p, const ptq_table *t,
-                       const void *row, const ptq_table *const tables[2],
-                       const void *const parts[2], ptq_err *err) {
+                       const void *row, const given parts[PTQ_PARTS],
+                       ptq_err *err) {
   int64_t size = (int64_t)p->rows->row_bytes;
-  for (int i = 0; i < 2; i++)
+  for (int i = 0; i < PTQ_PARTS; i++)
     if (p->n[i] > 0) size += p->n[i] * (int64_t)p->part[i]->row_bytes;
   const ptq_status rc = ptq_store_scratch(st, size, err);
   if (rc != PTQ_OK) return rc;
   p->bytes[0] = st->scratch;
   ptq_pack_rows(t, row, 1, p->bytes[0]);
   unsigned char *at = st->scratch + p->rows->row_bytes;
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < PTQ_PARTS; i++) {
     p->bytes[i + 1] = at;
     if (p->n[i] == 0) continue;
-    ptq_pack_rows(tables[i], parts[i], p->n[i], at);
+    ptq_pack_rows(parts[i].table, parts[i].rows, p->n[i], at);
     at += (size_t)p->n[i] * p->part[i]->row_bytes;
   }
   return PTQ_OK;
 }
 
 static uint32_t package_sum(const package *p, int64_t head, ptq_state state) {
-  size_t size[2] = {0, 0};
-  for (int i = 0; i < 2; i++)
-    if (p->n[i] > 0) size[i] = (size_t)p->n[i] * p->part[i]->row_bytes;
+  ptq_integrity_part part[PTQ_PARTS] = {{NULL, 0}};
+  for (int i = 0; i < PTQ_PARTS; i++)
+    if (p->n[i] > 0)
+      part[i] = (ptq_integrity_part){p->bytes[i + 1],
+                                     (size_t)p->n[i] * p->part[i]->row_bytes};
   return ptq_integrity_sum(head, (int)state, p->bytes[0], p->rows->row_bytes,
-                           p->bytes[1], size[0], p->bytes[2], size[1]);
+                           part);
 }
 
 /* Is there anything to write? Not when the very same result stands there
@@ -181,12 +189,12 @@ static ptq_status write_package(const ptq_store *st, const package *p,
                                 const ptq_h5_set *sums, uint32_t sum,
                                 ptq_state state, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  for (int i = 0; i < 2; i++)
+  for (int i = 0; i < PTQ_PARTS; i++)
     if (p->n[i] > 0)
       PTQ_TRY(
           ptq_h5_write(p->part[i], p->at[i], p->n[i], p->bytes[i + 1], err));
   PTQ_TRY(ptq_h5_write(p->rows, p->row, 1, p->bytes[0], err));
-  PTQ_TRY(write_sum(sums, p->row, sum, err));
+  PTQ_TRY(ptq_store_write_sum(sums, p->row, sum, err));
   PTQ_TRY(reach_disk(st, err));
   PTQ_TRY(ptq_store_write_state(states, p->row, (int)state, err));
   PTQ_TRY(reach_disk(st, err));
@@ -208,12 +216,14 @@ ptq_status ptq_store_put_point(ptq_store *st, const ptq_point_result *r,
   ptq_status rc = PTQ_OK;
   const ptq_sets *s = &st->sets;
   const ptq_table *t = ptq_table_get(PTQ_TABLE_POINTS);
-  const ptq_table *const tables[2] = {ptq_table_get(PTQ_TABLE_LAYERS),
-                                      ptq_table_get(PTQ_TABLE_WINDOWS)};
-  const void *const parts[2] = {r->layers, r->windows};
+  const given parts[PTQ_PARTS] = {
+      {ptq_table_get(PTQ_TABLE_LAYERS), r->layers},
+      {ptq_table_get(PTQ_TABLE_WINDOWS), r->windows},
+      {ptq_table_get(PTQ_TABLE_ANSWERS), r->answers}};
   const bool finished = r->state == PTQ_STATE_DONE;
   package p = {.rows = &s->set[PTQ_SET_POINTS],
-               .part = {&s->set[PTQ_SET_LAYERS], &s->set[PTQ_SET_WINDOWS]},
+               .part = {&s->set[PTQ_SET_LAYERS], &s->set[PTQ_SET_WINDOWS],
+                        &s->set[PTQ_SET_ANSWERS]},
                .row = r->point};
   const ptq_h5_set *states = &s->set[PTQ_SET_STATE],
                    *sums = &s->set[PTQ_SET_CHECKSUM];
@@ -226,9 +236,10 @@ ptq_status ptq_store_put_point(ptq_store *st, const ptq_point_result *r,
                      st->path, (long long)r->point,
                      ptq_state_name((int)r->state)));
   if (finished) {
-    const int64_t *first[2] = {s->first_layer, s->first_window};
-    const int64_t have[2] = {r->n_layers, r->n_windows};
-    for (int i = 0; i < 2; i++) {
+    const int64_t *first[PTQ_PARTS] = {s->first_layer, s->first_window,
+                                       s->first_answer};
+    const int64_t have[PTQ_PARTS] = {r->n_layers, r->n_windows, r->n_answers};
+    for (int i = 0; i < PTQ_PARTS; i++) {
       p.at[i] = first[i][r->point];
       p.n[i] = first[i][r->point + 1] - p.at[i];
       PTQ_TRY(check_count(p.part[i], r->point, have[i], p.n[i], err));
@@ -236,7 +247,7 @@ ptq_status ptq_store_put_point(ptq_store *st, const ptq_point_result *r,
   }
   PTQ_TRY(take_identity(p.rows, t, r->point, "key", &row, err));
   if (!finished) clear_results(t, &row);
-  PTQ_TRY(pack(st, &p, t, &row, tables, parts, err));
+  PTQ_TRY(pack(st, &p, t, &row, parts, err));
   const uint32_t sum = package_sum(&p, s->subject[r->point], r->state);
   PTQ_TRY(is_needed(&p, states, sums, sum, r->state, &needed, err));
   if (!needed) goto done;
@@ -279,15 +290,15 @@ static ptq_status put_spectrum(ptq_store *st, int64_t i, const ptq_spectrum *v,
     ptq_pack_i64(st->scratch + 8 * k, bits);
   }
   ptq_pack_i64(tokens, v->n_tokens);
-  const uint32_t sum =
-      ptq_integrity_sum(slot->subject, PTQ_STATE_DONE, tokens, sizeof tokens,
-                        st->scratch, size, NULL, 0);
+  const ptq_integrity_part values[PTQ_PARTS] = {{st->scratch, size}};
+  const uint32_t sum = ptq_integrity_sum(slot->subject, PTQ_STATE_DONE, tokens,
+                                         sizeof tokens, values);
   PTQ_TRY(ptq_sets_spectrum(s, i, &set, err));
   PTQ_TRY(ptq_store_write_state(&s->set[PTQ_SET_SPECTRA_STATE], i,
                                 PTQ_STATE_STARTED, err));
   PTQ_TRY(ptq_h5_write(&set, 0, set.rows, st->scratch, err));
   PTQ_TRY(ptq_h5_write(&s->set[PTQ_SET_SPECTRA_TOKENS], i, 1, tokens, err));
-  PTQ_TRY(write_sum(&s->set[PTQ_SET_SPECTRA_CHECKSUM], i, sum, err));
+  PTQ_TRY(ptq_store_write_sum(&s->set[PTQ_SET_SPECTRA_CHECKSUM], i, sum, err));
   PTQ_TRY(ptq_store_write_state(&s->set[PTQ_SET_SPECTRA_STATE], i,
                                 PTQ_STATE_DONE, err));
 done:
@@ -316,14 +327,16 @@ ptq_status ptq_store_put_subject(ptq_store *st, const ptq_subject_result *r,
   ptq_status rc = PTQ_OK;
   const ptq_sets *s = &st->sets;
   const ptq_table *t = ptq_table_get(PTQ_TABLE_MODELS);
-  const ptq_table *const tables[2] = {ptq_table_get(PTQ_TABLE_BASELINE), NULL};
-  const void *const parts[2] = {r->windows, NULL};
+  const given parts[PTQ_PARTS] = {
+      {ptq_table_get(PTQ_TABLE_BASELINE), r->windows},
+      {ptq_table_get(PTQ_TABLE_BASELINE_ANSWERS), r->answers}};
   const ptq_h5_set *states = &s->set[PTQ_SET_MODELS_STATE],
                    *sums = &s->set[PTQ_SET_MODELS_CHECKSUM];
   const bool finished = r->state == PTQ_STATE_DONE;
-  package p = {.rows = &s->set[PTQ_SET_MODELS],
-               .part = {&s->set[PTQ_SET_BASELINE], NULL},
-               .row = r->subject};
+  package p = {
+      .rows = &s->set[PTQ_SET_MODELS],
+      .part = {&s->set[PTQ_SET_BASELINE], &s->set[PTQ_SET_BASELINE_ANSWERS]},
+      .row = r->subject};
   ptq_model_row row = r->row;
   bool needed = false;
   if (r->subject < 0 || r->subject >= s->n_subjects ||
@@ -335,16 +348,20 @@ ptq_status ptq_store_put_subject(ptq_store *st, const ptq_subject_result *r,
   PTQ_TRY(take_identity(p.rows, t, r->subject, "model", &row, err));
   if (!finished) clear_results(t, &row);
   if (finished) {
-    p.at[0] = s->first_baseline[r->subject];
-    p.n[0] = s->first_baseline[r->subject + 1] - p.at[0];
-    PTQ_TRY(check_count(p.part[0], r->subject, r->n_windows, p.n[0], err));
+    const int64_t *first[2] = {s->first_baseline, s->first_baseline_answer};
+    const int64_t have[2] = {r->n_windows, r->n_answers};
+    for (int i = 0; i < 2; i++) {
+      p.at[i] = first[i][r->subject];
+      p.n[i] = first[i][r->subject + 1] - p.at[i];
+      PTQ_TRY(check_count(p.part[i], r->subject, have[i], p.n[i], err));
+    }
   }
-  PTQ_TRY(pack(st, &p, t, &row, tables, parts, err));
+  PTQ_TRY(pack(st, &p, t, &row, parts, err));
   const uint32_t sum = package_sum(&p, 0, r->state);
   PTQ_TRY(is_needed(&p, states, sums, sum, r->state, &needed, err));
   if (!needed) goto done;
   if (finished) PTQ_TRY(put_spectra(st, r, err));
-  PTQ_TRY(pack(st, &p, t, &row, tables, parts, err)); /* spectra used it */
+  PTQ_TRY(pack(st, &p, t, &row, parts, err)); /* spectra used it */
   PTQ_TRY(end_attempt(st, PTQ_SET_MODELS_ATTEMPTS, r->subject, r->seconds,
                       r->message, err));
   PTQ_TRY(write_package(st, &p, states, sums, sum, r->state, err));
@@ -374,7 +391,7 @@ ptq_status ptq_store_mark(ptq_store *st, int64_t point, ptq_state state,
   PTQ_TRY(ptq_store_read_state(states, point, &before, err));
   if (before == PTQ_STATE_DONE) goto done;
   PTQ_TRY(ptq_store_write_state(states, point, PTQ_STATE_STARTED, err));
-  PTQ_TRY(write_sum(&s->set[PTQ_SET_CHECKSUM], point, 0, err));
+  PTQ_TRY(ptq_store_write_sum(&s->set[PTQ_SET_CHECKSUM], point, 0, err));
   PTQ_TRY(ptq_store_write_state(states, point, (int)state, err));
   PTQ_TRY(
       end_attempt(st, PTQ_SET_ATTEMPTS, point, UNKNOWN_SECONDS, message, err));

@@ -25,6 +25,12 @@ static const ptq_table *models(void) {
 static const ptq_table *baseline(void) {
   return ptq_table_get(PTQ_TABLE_BASELINE);
 }
+static const ptq_table *answers(void) {
+  return ptq_table_get(PTQ_TABLE_ANSWERS);
+}
+static const ptq_table *baseline_answers(void) {
+  return ptq_table_get(PTQ_TABLE_BASELINE_ANSWERS);
+}
 static const ptq_table *attempts(void) {
   return ptq_table_get(PTQ_TABLE_ATTEMPTS);
 }
@@ -61,7 +67,7 @@ static const ptq_set_info infos[PTQ_SET_COUNT] = {
   [PTQ_SET_STATE] = {"state", PTQ_ELEMENT_U8, NULL, STATE_TEXT},
   [PTQ_SET_CHECKSUM] = {"checksum", PTQ_ELEMENT_U32, NULL,
     "CRC-32 of index/subject (8 bytes), state (1) and the point's rows in "
-    "points, layers and windows; 0 before there is one"},
+    "points, layers, windows and answers; 0 before there is one"},
   [PTQ_SET_ATTEMPTS] = {"attempts", PTQ_ELEMENT_ROW, attempts,
     "one row a grid point: what is not a result"},
   [PTQ_SET_LAYERS] = {"layers", PTQ_ELEMENT_ROW, layers,
@@ -74,8 +80,8 @@ static const ptq_set_info infos[PTQ_SET_COUNT] = {
     "one row a model and its texts; results are NaN until models_state is 2"},
   [PTQ_SET_MODELS_STATE] = {"models_state", PTQ_ELEMENT_U8, NULL, STATE_TEXT},
   [PTQ_SET_MODELS_CHECKSUM] = {"models_checksum", PTQ_ELEMENT_U32, NULL,
-    "CRC-32 of 8 zero bytes, models_state (1) and the rows in models and "
-    "baseline; 0 before there is one"},
+    "CRC-32 of 8 zero bytes, models_state (1) and the rows in models, "
+    "baseline and baseline_answers; 0 before there is one"},
   [PTQ_SET_MODELS_ATTEMPTS] = {"models_attempts", PTQ_ELEMENT_ROW, attempts,
     "one row a row of models: what is not a result"},
   [PTQ_SET_BASELINE] = {"baseline", PTQ_ELEMENT_ROW, baseline,
@@ -96,6 +102,19 @@ static const ptq_set_info infos[PTQ_SET_COUNT] = {
     "first row in windows of every point; the last entry is their number"},
   [PTQ_SET_FIRST_BASELINE] = {"index/first_baseline", PTQ_ELEMENT_I64, NULL,
     "first row in baseline of every row of models, and their number"},
+  [PTQ_SET_ANSWERS] = {"answers", PTQ_ELEMENT_ROW, answers,
+    "one row a (point, request); those of point p begin at "
+    "index/first_answer[p]" ZERO_TEXT, 3},
+  [PTQ_SET_FIRST_ANSWER] = {"index/first_answer", PTQ_ELEMENT_I64, NULL,
+    "first row in answers of every point; the last entry is their number", 3},
+  [PTQ_SET_BASELINE_ANSWERS] = {"baseline_answers", PTQ_ELEMENT_ROW,
+    baseline_answers,
+    "one row a (row of models, request) of the unquantized model; those of "
+    "row m begin at index/first_baseline_answer[m]" ZERO_TEXT, 3},
+  [PTQ_SET_FIRST_BASELINE_ANSWER] = {"index/first_baseline_answer",
+    PTQ_ELEMENT_I64, NULL,
+    "first row in baseline_answers of every row of models, and their number",
+    3},
   [PTQ_SET_SPECTRA_INDEX] = {"index/spectra", PTQ_ELEMENT_ROW, slots,
     "one row a dataset below /spectra"},
   [PTQ_SET_LOG] = {"log", PTQ_ELEMENT_LINE, NULL,
@@ -185,6 +204,11 @@ done:
   return rc;
 }
 
+/* Does a store of this schema have the set? */
+static bool is_there(const ptq_sets *s, ptq_set_id id) {
+  return s->schema >= infos[id].since;
+}
+
 static ptq_status load_i64(const ptq_sets *s, ptq_set_id id, int64_t **out,
                            ptq_err *err) {
   const ptq_h5_set *set = &s->set[id];
@@ -237,15 +261,17 @@ static ptq_status check_counts(const ptq_sets *s, ptq_err *err) {
   for (int i = 0; i < PTQ_SET_COUNT; i++) expect[i] = s->set[i].rows;
   expect[PTQ_SET_STATE] = expect[PTQ_SET_CHECKSUM] = expect[PTQ_SET_ATTEMPTS] =
       expect[PTQ_SET_SUBJECT] = s->n_points;
-  expect[PTQ_SET_FIRST_LAYER] = expect[PTQ_SET_FIRST_WINDOW] = s->n_points + 1;
+  expect[PTQ_SET_FIRST_LAYER] = expect[PTQ_SET_FIRST_WINDOW] =
+      expect[PTQ_SET_FIRST_ANSWER] = s->n_points + 1;
   expect[PTQ_SET_MODELS_STATE] = expect[PTQ_SET_MODELS_CHECKSUM] =
       expect[PTQ_SET_MODELS_ATTEMPTS] = s->n_subjects;
-  expect[PTQ_SET_FIRST_BASELINE] = s->n_subjects + 1;
+  expect[PTQ_SET_FIRST_BASELINE] = expect[PTQ_SET_FIRST_BASELINE_ANSWER] =
+      s->n_subjects + 1;
   expect[PTQ_SET_SPECTRA_STATE] = expect[PTQ_SET_SPECTRA_CHECKSUM] =
       expect[PTQ_SET_SPECTRA_TOKENS] = s->n_spectra;
   expect[PTQ_SET_LOG_NEXT] = 1;
   for (int i = 0; i < PTQ_SET_COUNT; i++)
-    if (s->set[i].rows != expect[i])
+    if (is_there(s, (ptq_set_id)i) && s->set[i].rows != expect[i])
       return PTQ_FAIL(err, PTQ_E_FORMAT,
                       "store '%s': '%s' has %lld rows, %lld expected", s->path,
                       s->set[i].name, (long long)s->set[i].rows,
@@ -253,22 +279,34 @@ static ptq_status check_counts(const ptq_sets *s, ptq_err *err) {
   return PTQ_OK;
 }
 
+/* Where the rows of n owners stand in a set; all at 0 in stores without it. */
+static ptq_status load_ranges(const ptq_sets *s, ptq_set_id index, int64_t n,
+                              ptq_set_id rows, int64_t **out, ptq_err *err) {
+  if (!is_there(s, index))
+    return ptq_alloc(out, n + 1, sizeof **out, infos[index].name, err);
+  const ptq_status rc = load_i64(s, index, out, err);
+  return rc != PTQ_OK ? rc
+                      : check_ranges(s, index, *out, n, s->set[rows].rows, err);
+}
+
 static ptq_status load_index(ptq_sets *s, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  s->n_points = s->set[PTQ_SET_POINTS].rows;
-  s->n_subjects = s->set[PTQ_SET_MODELS].rows;
+  const int64_t n = s->n_points = s->set[PTQ_SET_POINTS].rows;
+  const int64_t m = s->n_subjects = s->set[PTQ_SET_MODELS].rows;
   s->n_spectra = s->set[PTQ_SET_SPECTRA_INDEX].rows;
   PTQ_TRY(check_counts(s, err));
   PTQ_TRY(load_i64(s, PTQ_SET_SUBJECT, &s->subject, err));
-  PTQ_TRY(load_i64(s, PTQ_SET_FIRST_LAYER, &s->first_layer, err));
-  PTQ_TRY(load_i64(s, PTQ_SET_FIRST_WINDOW, &s->first_window, err));
-  PTQ_TRY(load_i64(s, PTQ_SET_FIRST_BASELINE, &s->first_baseline, err));
-  PTQ_TRY(check_ranges(s, PTQ_SET_FIRST_LAYER, s->first_layer, s->n_points,
-                       s->set[PTQ_SET_LAYERS].rows, err));
-  PTQ_TRY(check_ranges(s, PTQ_SET_FIRST_WINDOW, s->first_window, s->n_points,
-                       s->set[PTQ_SET_WINDOWS].rows, err));
-  PTQ_TRY(check_ranges(s, PTQ_SET_FIRST_BASELINE, s->first_baseline,
-                       s->n_subjects, s->set[PTQ_SET_BASELINE].rows, err));
+  PTQ_TRY(load_ranges(s, PTQ_SET_FIRST_LAYER, n, PTQ_SET_LAYERS,
+                      &s->first_layer, err));
+  PTQ_TRY(load_ranges(s, PTQ_SET_FIRST_WINDOW, n, PTQ_SET_WINDOWS,
+                      &s->first_window, err));
+  PTQ_TRY(load_ranges(s, PTQ_SET_FIRST_ANSWER, n, PTQ_SET_ANSWERS,
+                      &s->first_answer, err));
+  PTQ_TRY(load_ranges(s, PTQ_SET_FIRST_BASELINE, m, PTQ_SET_BASELINE,
+                      &s->first_baseline, err));
+  PTQ_TRY(load_ranges(s, PTQ_SET_FIRST_BASELINE_ANSWER, m,
+                      PTQ_SET_BASELINE_ANSWERS, &s->first_baseline_answer,
+                      err));
   for (int64_t i = 0; i < s->n_points; i++)
     if (s->subject[i] < 0 || s->subject[i] >= s->n_subjects)
       PTQ_TRY(PTQ_FAIL(err, PTQ_E_FORMAT,
@@ -287,6 +325,11 @@ ptq_status ptq_sets_open(const char *path, unsigned flags, hid_t fapl,
   PTQ_TRY(open_file(path, flags, fapl, &s->file, err));
   PTQ_TRY(check_schema(s, err));
   for (int i = 0; i < PTQ_SET_COUNT; i++) {
+    if (!is_there(s, (ptq_set_id)i)) {
+      s->set[i].path = s->path;
+      s->set[i].name = infos[i].name;
+      continue;
+    }
     PTQ_TRY(ptq_h5_open(s->file, s->path, infos[i].name, &s->set[i], err));
     /* Scalars have one type for ever; rows may gain columns. */
     const hid_t type = ptq_set_type(&infos[i]);
@@ -313,7 +356,9 @@ ptq_status ptq_sets_close(ptq_sets *s, ptq_err *err) {
   ptq_free(s->subject);
   ptq_free(s->first_layer);
   ptq_free(s->first_window);
+  ptq_free(s->first_answer);
   ptq_free(s->first_baseline);
+  ptq_free(s->first_baseline_answer);
   ptq_free(s->spectra);
   ptq_sets_init(s);
   return rc;

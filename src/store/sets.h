@@ -33,6 +33,10 @@ typedef enum ptq_set_id {
   PTQ_SET_FIRST_LAYER,
   PTQ_SET_FIRST_WINDOW,
   PTQ_SET_FIRST_BASELINE,
+  PTQ_SET_ANSWERS,
+  PTQ_SET_FIRST_ANSWER,
+  PTQ_SET_BASELINE_ANSWERS,
+  PTQ_SET_FIRST_BASELINE_ANSWER,
   PTQ_SET_SPECTRA_INDEX,
   PTQ_SET_LOG,
   PTQ_SET_LOG_NEXT,
@@ -55,6 +59,7 @@ typedef struct ptq_set_info {
   ptq_element element;
   const ptq_table *(*table)(void); /* for ROW */
   const char *text;                /* attribute `description` */
+  int since;                       /* schema that has it; 0: all */
 } ptq_set_info;
 
 /** Never NULL for id < PTQ_SET_COUNT; static storage. */
@@ -74,18 +79,21 @@ typedef struct ptq_sets {
   int64_t schema;
   ptq_h5_set set[PTQ_SET_COUNT];
   int64_t n_points, n_subjects, n_spectra;
-  int64_t *subject;           /* owned [n_points] */
-  int64_t *first_layer;       /* owned [n_points + 1] */
-  int64_t *first_window;      /* owned [n_points + 1] */
-  int64_t *first_baseline;    /* owned [n_subjects + 1] */
-  ptq_spectrum_slot *spectra; /* owned [n_spectra] */
+  int64_t *subject;               /* owned [n_points] */
+  int64_t *first_layer;           /* owned [n_points + 1] */
+  int64_t *first_window;          /* owned [n_points + 1] */
+  int64_t *first_answer;          /* owned [n_points + 1] */
+  int64_t *first_baseline;        /* owned [n_subjects + 1] */
+  int64_t *first_baseline_answer; /* owned [n_subjects + 1] */
+  ptq_spectrum_slot *spectra;     /* owned [n_spectra] */
 } ptq_sets;
 
 /** Nothing open; ptq_sets_close accepts it. */
 void ptq_sets_init(ptq_sets *s);
 /**
  * Open `path` with access properties `fapl` and check that it is a store:
- * format, schema, every dataset, sizes that fit each other.
+ * format, schema, every dataset of that schema, sizes that fit each other.
+ * Later ones are without rows.
  * PTQ_E_IO (cannot open), PTQ_E_FORMAT (not a store, truncated, newer).
  */
 ptq_status ptq_sets_open(const char *path, unsigned flags, hid_t fapl,

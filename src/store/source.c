@@ -17,6 +17,7 @@ ptq_status ptq_source_rows(const ptq_source *s, ptq_set_id id, int64_t at,
   unsigned char *raw = NULL;
   char *rows = NULL;
   *(void **)out = NULL;
+  if (n == 0) return ptq_alloc(out, 0, t->row_size, set->name, err);
   PTQ_TRY(ptq_h5_columns(set, t, s->sets.schema, columns, err));
   PTQ_TRY(ptq_alloc(&rows, n, t->row_size, set->name, err));
   PTQ_TRY(ptq_alloc(&raw, n < SLAB ? n : SLAB, set->row_bytes, set->name, err));
@@ -113,14 +114,18 @@ ptq_status ptq_source_read_point(const ptq_source *s, int64_t i,
   ptq_status rc = PTQ_OK;
   const int64_t *layer = s->sets.first_layer + i;
   const int64_t *window = s->sets.first_window + i;
+  const int64_t *answer = s->sets.first_answer + i;
   *out = (ptq_source_point){0};
   if (s->state[i] != PTQ_STATE_DONE) return PTQ_OK;
   out->n_layers = layer[1] - layer[0];
   out->n_windows = window[1] - window[0];
+  out->n_answers = answer[1] - answer[0];
   PTQ_TRY(ptq_source_rows(s, PTQ_SET_LAYERS, layer[0], out->n_layers,
                           &out->layers, err));
   PTQ_TRY(ptq_source_rows(s, PTQ_SET_WINDOWS, window[0], out->n_windows,
                           &out->windows, err));
+  PTQ_TRY(ptq_source_rows(s, PTQ_SET_ANSWERS, answer[0], out->n_answers,
+                          &out->answers, err));
 done:
   if (rc != PTQ_OK) ptq_source_point_release(out);
   return rc;
@@ -129,5 +134,6 @@ done:
 void ptq_source_point_release(ptq_source_point *p) {
   ptq_free(p->layers);
   ptq_free(p->windows);
+  ptq_free(p->answers);
   *p = (ptq_source_point){0};
 }

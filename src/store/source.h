@@ -29,7 +29,8 @@ void ptq_source_close(ptq_source *s);
 typedef struct ptq_source_point {
   ptq_layer_row *layers;   /* owned [n_layers]; NULL when failed */
   ptq_window_row *windows; /* owned [n_windows] */
-  int64_t n_layers, n_windows;
+  ptq_answer_row *answers; /* owned [n_answers] */
+  int64_t n_layers, n_windows, n_answers;
 } ptq_source_point;
 ptq_status ptq_source_read_point(const ptq_source *s, int64_t i,
                                  ptq_source_point *out, ptq_err *err);

@@ -17,6 +17,7 @@
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "ptq/comm/agree.h"
+#include "ptq/comm/meet.h"
 #include "reserve.h"
 #include "store_impl.h"
 
@@ -28,7 +29,8 @@ static ptq_status check_layout(const char *path, const ptq_store_layout *l,
     return PTQ_FAIL(err, PTQ_E_ARG, "store '%s': no grid points", path);
   for (int64_t i = 0; i < l->n_points; i++)
     if (l->point_subject[i] < 0 || l->point_subject[i] >= l->n_subjects ||
-        l->point_layers[i] < 0 || l->point_windows[i] < 0)
+        l->point_layers[i] < 0 || l->point_windows[i] < 0 ||
+        (l->point_answers != NULL && l->point_answers[i] < 0))
       return PTQ_FAIL(err, PTQ_E_ARG, "store '%s': layout of point %lld", path,
                       (long long)i);
   for (int64_t i = 0; i < l->n_spectra; i++)
@@ -56,7 +58,8 @@ static ptq_status same_attribute(const ptq_sets *s, const char *name,
 static ptq_status same_types(const ptq_sets *s, ptq_err *err) {
   for (int i = 0; i < PTQ_SET_COUNT; i++) {
     const hid_t ours = ptq_set_type(ptq_set_get((ptq_set_id)i));
-    const bool same = ours >= 0 && H5Tequal(ours, s->set[i].type) > 0;
+    const bool same =
+        ours >= 0 && s->set[i].type >= 0 && H5Tequal(ours, s->set[i].type) > 0;
     if (ours >= 0) (void)H5Tclose(ours);
     if (!same)
       return PTQ_FAIL(err, PTQ_E_FORMAT,
@@ -184,13 +187,11 @@ static ptq_status resume(MPI_Comm comm, ptq_store *st,
   (void)MPI_Comm_size(comm, &size);
   PTQ_TRY(ptq_agree(comm, same_sweep(&st->sets, l, err), err));
   PTQ_TRY(ptq_agree(comm, check_share(st, size, err), err));
-  if (MPI_Allreduce(MPI_IN_PLACE, st->bad_points, ptq_int(st->sets.n_points),
-                    MPI_UNSIGNED_CHAR, MPI_MAX, comm) != MPI_SUCCESS ||
-      MPI_Allreduce(MPI_IN_PLACE, st->bad_models, ptq_int(st->sets.n_subjects),
-                    MPI_UNSIGNED_CHAR, MPI_MAX, comm) != MPI_SUCCESS)
-    rc = PTQ_FAIL(err, PTQ_E_PEER, "store '%s': exchange of bad rows",
-                  st->sets.path);
-  if (rc == PTQ_OK && st->rank == 0) {
+  PTQ_TRY(ptq_meet_allreduce(comm, st->bad_points, st->sets.n_points,
+                             MPI_UNSIGNED_CHAR, MPI_MAX, "bad points", err));
+  PTQ_TRY(ptq_meet_allreduce(comm, st->bad_models, st->sets.n_subjects,
+                             MPI_UNSIGNED_CHAR, MPI_MAX, "bad models", err));
+  if (st->rank == 0) {
     rc = heal(st, PTQ_SET_POINTS, PTQ_SET_STATE, PTQ_SET_CHECKSUM, l->points,
               st->bad_points, err);
     if (rc == PTQ_OK)
@@ -242,11 +243,9 @@ static ptq_status open_all(MPI_Comm comm, ptq_store *st, const char *path,
   if (st->rank == 0) rc = prepare(st, path, layout, err);
   PTQ_TRY(ptq_agree(comm, rc, err));
   int resumed = st->resumed;
-  if (MPI_Bcast(&resumed, 1, MPI_INT, 0, comm) != MPI_SUCCESS)
-    rc = PTQ_FAIL(err, PTQ_E_PEER, "store '%s': broadcast", path);
+  PTQ_TRY(ptq_meet_bcast(comm, &resumed, 1, MPI_INT, 0, path, err));
   st->resumed = resumed != 0;
-  if (rc == PTQ_OK && st->rank != 0)
-    rc = ptq_lockfile_take(path, 0, &st->lock_fd, err);
+  if (st->rank != 0) rc = ptq_lockfile_take(path, 0, &st->lock_fd, err);
   PTQ_TRY(ptq_agree(comm, rc, err));
   /* MPI_COMM_SELF: from here on no rank needs another. */
   if (H5Pset_fapl_mpio(*fapl, MPI_COMM_SELF, MPI_INFO_NULL) < 0)

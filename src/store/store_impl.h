@@ -44,6 +44,9 @@ ptq_status ptq_store_read_state(const ptq_h5_set *set, int64_t row, int *state,
                                 ptq_err *err);
 ptq_status ptq_store_write_state(const ptq_h5_set *set, int64_t row, int state,
                                  ptq_err *err);
+/** The checksum of a row; 0 says that it has none. */
+ptq_status ptq_store_write_sum(const ptq_h5_set *set, int64_t row, uint32_t sum,
+                               ptq_err *err);
 /** PTQ_E_ARG when there is no such point. */
 ptq_status ptq_store_check_point(const ptq_store *st, int64_t point,
                                  ptq_err *err);

@@ -39,6 +39,8 @@ static const ptq_set_id table_sets[PTQ_TABLE_COUNT] = {
     [PTQ_TABLE_MODELS] = PTQ_SET_MODELS,
     [PTQ_TABLE_BASELINE] = PTQ_SET_BASELINE,
     [PTQ_TABLE_ATTEMPTS] = PTQ_SET_ATTEMPTS,
+    [PTQ_TABLE_ANSWERS] = PTQ_SET_ANSWERS,
+    [PTQ_TABLE_BASELINE_ANSWERS] = PTQ_SET_BASELINE_ANSWERS,
 };
 _Static_assert(sizeof table_sets / sizeof table_sets[0] == PTQ_TABLE_COUNT,
                "one set per table");
@@ -182,6 +184,7 @@ static ptq_status load_table(const ptq_h5_set *set, const ptq_table *t,
   char *rows = NULL;
   if (t->n_fields > 64)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_UNSUPPORTED, "table '%s'", t->name));
+  if (set->rows == 0) return ptq_alloc(out, 0, t->row_size, set->name, err);
   PTQ_TRY(ptq_h5_columns(set, t, schema, columns, err));
   PTQ_TRY(ptq_alloc(&rows, set->rows, t->row_size, set->name, err));
   PTQ_TRY(ptq_alloc(&raw, SLAB, set->row_bytes, set->name, err));
@@ -222,7 +225,8 @@ static void blank_rows(const ptq_table *t, char *rows, int64_t from, int64_t to,
 static void blank_unfinished(const ptq_view *v, ptq_table_id id) {
   const ptq_table *t = ptq_table_get(id);
   const ptq_sets *s = &v->sets;
-  const bool of_models = id == PTQ_TABLE_MODELS || id == PTQ_TABLE_BASELINE;
+  const bool of_models = id == PTQ_TABLE_MODELS || id == PTQ_TABLE_BASELINE ||
+                         id == PTQ_TABLE_BASELINE_ANSWERS;
   const int *state = of_models ? v->model_state : v->point_state;
   const int64_t n = of_models ? s->n_subjects : s->n_points;
   const int64_t *first = NULL;
@@ -231,6 +235,8 @@ static void blank_unfinished(const ptq_view *v, ptq_table_id id) {
   if (id == PTQ_TABLE_LAYERS) first = s->first_layer;
   if (id == PTQ_TABLE_WINDOWS) first = s->first_window;
   if (id == PTQ_TABLE_BASELINE) first = s->first_baseline;
+  if (id == PTQ_TABLE_ANSWERS) first = s->first_answer;
+  if (id == PTQ_TABLE_BASELINE_ANSWERS) first = s->first_baseline_answer;
   if (first != NULL) owner = of_models ? "subject" : "point";
   for (int64_t i = 0; i < n; i++)
     if (state[i] != PTQ_STATE_DONE)
@@ -263,6 +269,12 @@ ptq_status ptq_view_states(ptq_view *v, const int **points, int64_t *n_points,
   *subjects = v->model_state;
   *n_subjects = v->sets.n_subjects;
   return PTQ_OK;
+}
+
+void ptq_view_answers(const ptq_view *v, const int64_t **first_answer,
+                      const int64_t **first_baseline_answer) {
+  *first_answer = v->sets.first_answer;
+  *first_baseline_answer = v->sets.first_baseline_answer;
 }
 
 ptq_status ptq_view_index(ptq_view *v, const int64_t **subject,

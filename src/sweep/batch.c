@@ -30,22 +30,15 @@ static void batch_close(batch *b) {
 static ptq_status batch_open(batch *b, const ptq_grid *g, const int64_t *points,
                              int64_t n, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  int64_t smallest_group = 0;
   ptq_load load = {0};
   PTQ_TRY(ptq_setup_open(&b->setup, g, g->points[points[0]].subject, err));
   for (int64_t i = 0; i < n; i++) ptq_load_add(&load, g, points[i]);
-  PTQ_TRY(ptq_reference_open(&b->reference, &b->setup, load.needs,
-                             load.own_needs, err));
+  PTQ_TRY(ptq_reference_open(&b->reference, &b->setup, &load, err));
   PTQ_TRY(ptq_alloc(&b->lanes, n, sizeof *b->lanes, "a batch", err));
   b->n = n;
-  for (int64_t i = 0; i < n; i++) {
-    ptq_lane *l = &b->lanes[i];
-    PTQ_TRY(ptq_lane_open(l, g, points[i], &b->reference, err));
-    if (l->group > 0 && (smallest_group == 0 || l->group < smallest_group))
-      smallest_group = l->group;
-  }
-  PTQ_TRY(ptq_workbench_open(&b->bench, &b->setup, smallest_group,
-                             load.sequential > 0, load.own_needs, err));
+  for (int64_t i = 0; i < n; i++)
+    PTQ_TRY(ptq_lane_open(&b->lanes[i], g, points[i], &b->reference, err));
+  PTQ_TRY(ptq_workbench_open(&b->bench, &b->setup, &load, err));
   PTQ_TRY(ptq_workspace_create(b->setup.info, ptq_setup_max_length(&b->setup),
                                &b->ws, err));
 done:
@@ -83,6 +76,15 @@ static void show(const ptq_block_watch *watch, const batch *b, ptq_lane *l) {
   l->status = watch->block(watch->ctx, l->point, &b->bench.block, &l->err);
 }
 
+/* What scoring does not take makes room for the head. */
+static void end_blocks(batch *b) {
+  for (int64_t i = 0; i < b->n; i++) ptq_lane_end(&b->lanes[i]);
+  ptq_workspace_free(b->ws);
+  b->ws = NULL;
+  ptq_workbench_close(&b->bench);
+  ptq_reference_end(&b->reference);
+}
+
 static ptq_status walk(batch *b, const ptq_grid *g, const int64_t *points,
                        int64_t n, const ptq_sink *sink,
                        const ptq_block_watch *watch, ptq_err *err) {
@@ -103,6 +105,7 @@ static ptq_status walk(batch *b, const ptq_grid *g, const int64_t *points,
     }
     start = ptq_clock();
   }
+  end_blocks(b);
   PTQ_TRY(ptq_score_lanes(g, &b->reference, b->lanes, n, shared_seconds, sink,
                           err));
 done:

@@ -1,58 +1,127 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /**
  * @file collect.h
- * What methods want of a block's inputs over the calibration text, gathered
- * window by window: second moments and what PTQ_NEED_... bits ask for.
+ * The inputs of a block's sites over a text: second moments and what
+ * PTQ_NEED_... bits ask for, and the errors that other weights make on them.
+ *
+ * Where a site sees fewer tokens than it is wide, its rows are kept instead of
+ * summed (ptq_collect_keeps): they take less room than a moment, and errors
+ * are products with fewer operations. A moment is made of them when a method
+ * wants it, one site at a time, from the same products in the same order.
+ * That choice hangs on the model and the text alone, so bits do too.
  */
 #ifndef PTQ_SWEEP_COLLECT_H
 #define PTQ_SWEEP_COLLECT_H
 
+#include "kept.h"
 #include "ptq/model/forward.h"
 #include "ptq/num/moment.h"
 #include "ptq/quant/method.h"
 
-/** Results by site; what `needs` does not name is NULL. */
+/** What is wanted of a text. */
+enum {
+  PTQ_COLLECT_MOMENTS = 1, /* ptq_collected_site */
+  PTQ_COLLECT_ERRORS = 2   /* ptq_collected_error */
+};
+
+/** A site's moments; what `needs` does not name is NULL. A site without tokens
+ * (of an expert that no token goes to) has the identity as moments, 1 as
+ * mean_abs and 0 as cross moment: every input counts alike. */
+typedef struct ptq_site_moments {
+  double *h;         /* owned; [d, d] */
+  double *h_train;   /* owned; [d, d] */
+  double *h_holdout; /* owned; [d, d] */
+  double *cross;     /* owned; [d, d] */
+  double *mean_abs;  /* owned; [d] */
+  int64_t n_tokens, n_train;
+} ptq_site_moments;
+
 typedef struct ptq_collected {
-  unsigned needs;
-  double *h[PTQ_SITE_COUNT];         /* owned; [d, d] */
-  double *h_train[PTQ_SITE_COUNT];   /* owned; [d, d] */
-  double *h_holdout[PTQ_SITE_COUNT]; /* owned; [d, d] */
-  double *cross[PTQ_SITE_COUNT];     /* owned; [d, d] */
-  double *mean_abs[PTQ_SITE_COUNT];  /* owned; [d] */
-  float *reference[PTQ_SITE_COUNT];  /* owned; [length, d]: the unquantized
-                                        model's inputs of the window at hand,
-                                        for `cross`; else NULL */
-  float *product; /* owned; [widest, widest]: of a window, for `cross` */
+  const ptq_model_info *info;    /* borrowed */
+  const char *scratch_dir;       /* borrowed, nullable */
+  unsigned uses, needs;          /* PTQ_COLLECT_... and PTQ_NEED_... bits */
+  int64_t n, n_train, length;    /* windows; those before the holdout */
+  bool keeps[PTQ_SITE_COUNT];    /* by kind */
+  ptq_kept kept[PTQ_SITE_COUNT]; /* owned; rows of kinds that keep */
+  ptq_kept reference[PTQ_SITE_COUNT]; /* owned; for `cross`: the unquantized
+                                         model's rows; of the window at hand
+                                         only where a kind does not keep */
+  ptq_site_moments *sums; /* owned; [sites]: empty of kinds that keep */
+  float **h32;            /* owned; [sites] of kinds that do not, for errors */
+  ptq_site_moments built; /* owned; of the kept site at hand */
+  int built_site;         /* -1: none */
+  int64_t built_d;        /* width that `built` has room for */
+  float *scratch;         /* owned; of ptq_moment_add, where there are sums */
+  float *product;         /* owned; [widest, widest], for `cross` */
+  float *difference;      /* owned; [most rows, widest], for `cross` */
+  /* The pass at hand. */
+  ptq_site first, last;  /* kinds to collect */
+  int64_t window;        /* at hand */
+  const int32_t *tokens; /* borrowed; of the expert at hand */
 } ptq_collected;
 
-/** Room for windows up to `length` tokens. */
+/** Whether a kind of site keeps the rows of a text of so many tokens. */
+bool ptq_collect_keeps(const ptq_model_info *info, ptq_site kind,
+                       int64_t n_tokens);
+
+/** Room for n windows of `length` tokens; scratch as in ptq_spool_open. */
 ptq_status ptq_collected_open(ptq_collected *c, const ptq_model_info *info,
-                              unsigned needs, int64_t length, ptq_err *err);
+                              const char *scratch, unsigned uses,
+                              unsigned needs, int64_t n, int64_t length,
+                              ptq_err *err);
 void ptq_collected_close(ptq_collected *c);
 
-/** One pass over a text. */
-typedef struct ptq_collector {
-  ptq_collected *to;    /* borrowed */
-  ptq_moment *moment;   /* borrowed; [PTQ_SITE_COUNT], scratch */
-  ptq_site first, last; /* sites to collect */
-  int64_t n, n_train;   /* windows; those before the holdout */
-} ptq_collector;
-
-/** Start over at sites first..last, for n windows. */
-ptq_collector ptq_collect_begin(ptq_collected *to, ptq_moment *moment,
-                                ptq_site first, ptq_site last, int64_t n);
-/** Hook: add the inputs of a site. */
-ptq_status ptq_collect_input(void *collector, ptq_site site, const float *x,
+/** Start a pass over the text, for kinds first..last. */
+ptq_status ptq_collect_begin(ptq_collected *c, ptq_site first, ptq_site last,
+                             ptq_err *err);
+/** Before window i. */
+void ptq_collect_window(ptq_collected *c, int64_t i);
+/** Members of a hook whose ctx is the ptq_collected. */
+ptq_status ptq_collect_input(void *collected, int site, const float *x,
                              int64_t n, int64_t width, ptq_err *err);
-/** Hook: keep the inputs of a site as the unquantized model's of this window;
- * before ptq_collect_input sees the same window. */
-ptq_status ptq_collect_reference(void *collector, ptq_site site, const float *x,
+ptq_status ptq_collect_routed(void *collected, int expert,
+                              const int32_t *tokens, int64_t n, ptq_err *err);
+/** The same hook over the unquantized model on the same window, which comes
+ * first; PTQ_NEED_CROSS. */
+ptq_status ptq_collect_reference(void *collected, int site, const float *x,
                                  int64_t n, int64_t width, ptq_err *err);
-/** Call behind window i; behind the last one the results are there. */
-void ptq_collect_window(ptq_collector *c, int64_t i);
+/** Behind the unquantized model's pass over a window. */
+ptq_status ptq_collect_reference_end(ptq_collected *c, ptq_err *err);
+/** Behind the window; behind the last one the results are there. */
+ptq_status ptq_collect_window_end(ptq_collected *c, ptq_err *err);
 
-/** Bytes of the results for windows of `length` tokens. */
-int64_t ptq_collected_bytes(const ptq_model_info *info, unsigned needs,
-                            int64_t length);
+/** A site's moments, borrowed until the next site is asked for;
+ * PTQ_COLLECT_MOMENTS. */
+ptq_status ptq_collected_site(ptq_collected *c, int site,
+                              const ptq_site_moments **out, ptq_err *err);
+/** h of the site last asked for was overwritten. */
+void ptq_collected_spoil(ptq_collected *c, int site);
+/** Tokens that a site saw. */
+int64_t ptq_collected_tokens(const ptq_collected *c, int site);
+/**
+ * tr(A H A') for a[rows, d]: the mean over a site's tokens of |a x|^2; without
+ * tokens 0. PTQ_COLLECT_ERRORS.
+ * @param scratch floats, see ptq_collected_scratch
+ */
+ptq_status ptq_collected_error(ptq_collected *c, int site, const float *a,
+                               int64_t rows, float *scratch, double *out,
+                               ptq_err *err);
+int64_t ptq_collected_scratch(const ptq_model_info *info, int64_t n_tokens,
+                              int64_t length);
+/** Forget the rows of a kind and moments made of them, which nobody asks for
+ * any more until the next pass. */
+void ptq_collected_drop(ptq_collected *c, ptq_site kind);
+
+/** Bytes, by when they are there. */
+typedef struct ptq_collected_size {
+  int64_t fixed;                 /* always */
+  int64_t sums;                  /* besides, while a text is collected */
+  int64_t kept[PTQ_SITE_COUNT];  /* rows of a kind, until it is dropped */
+  int64_t built[PTQ_SITE_COUNT]; /* moments made of them, at their turn */
+} ptq_collected_size;
+ptq_collected_size ptq_collected_bytes(const ptq_model_info *info,
+                                       const char *scratch, unsigned uses,
+                                       unsigned needs, int64_t n,
+                                       int64_t length);
 
 #endif /* PTQ_SWEEP_COLLECT_H */

@@ -1,20 +1,26 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Time as FLOPs. What is not a matrix product counts as the FLOPs that take as
- * long at the default rate of 50 GFLOP/s, in round numbers: this model orders
- * work and cuts batches, the rates' correction does the rest. */
+/* Time as FLOPs. What is not a product of large float32 matrices counts as the
+ * FLOPs that take as long, in round numbers that were measured with whole
+ * sweeps (here) and single layers (the methods' own) on one core with AVX-512:
+ * this model orders work, cuts batches and predicts, and a run corrects it. */
 #include "ptq/sweep/cost.h"
 
+#include "collect.h"
 #include "ptq/base/check.h"
 #include "ptq/model/forward.h"
 
 /* clang-format off */
 #define RATE           50e9   /* FLOP/s of one rank */
 #define READ_FLOPS     50.0   /* a byte read and converted: 1 GB/s */
-#define ELEMENT_FLOPS  20.0   /* an element of a norm, activation or softmax */
-#define LOGIT_FLOPS    30.0   /* a logit of a candidate: softmax and KL */
-#define POINT_OVERHEAD 5e8    /* 10 ms: bootstrap, writing the rows */
-#define BATCH_OVERHEAD 2.5e9  /* 50 ms: opening files, cutting windows */
-#define EIGEN_FLOPS    8.0    /* times d^3: dsyevr, eigenvalues only */
+#define ELEMENT_FLOPS  70.0   /* an element of a norm, activation or softmax */
+#define LOGIT_FLOPS    85.0   /* a logit of a candidate: softmax and KL */
+#define POINT_OVERHEAD 2e8    /* 4 ms: bootstrap, writing the rows */
+#define BATCH_OVERHEAD 5e7    /* 1 ms: opening files, cutting windows */
+#define EIGEN_FLOPS    4.0    /* times d^3: dsyevr, eigenvalues only; and */
+#define EIGEN_SQUARE   700.0  /* times d^2 */
+#define PACK_ROWS      10.0   /* BLAS lays out the weights anew for each window,
+                                 which takes as long as so many rows */
+#define RATE_ROWS      128.0  /* of the product by which rates are measured */
 #define BF16_FLOPS     0.5    /* a FLOP of bfloat16, where the CPU has it */
 /* clang-format on */
 
@@ -34,11 +40,32 @@ static double tokens(const ptq_text_spec *t) {
   return (double)t->windows * (double)t->length;
 }
 
+/* How many of a token's rows are at a kind of site: one of each of its
+ * experts. */
+static double rows_a_token(const ptq_model_info *info, int kind) {
+  return info->n_experts > 0 && kind >= PTQ_SITE_MLP_IN
+             ? (double)info->experts_used
+             : 1.0;
+}
+
+/* How many there are of a kind of site in a block. */
+static double sites_of(const ptq_model_info *info, int kind) {
+  return kind >= PTQ_SITE_MLP_IN ? (double)ptq_mlp_count(info) : 1.0;
+}
+
 /* Elementwise work of all blocks on one window of n tokens. */
 static double element_flops(const ptq_model_info *info, double n) {
-  const double widths = (double)(info->d_model + info->d_ff);
+  const double used = rows_a_token(info, PTQ_SITE_MLP_OUT);
+  const double widths = (double)info->d_model + used * (double)info->d_ff +
+                        (double)info->n_experts +
+                        (used - 1.0) * (double)info->d_model;
   const double attention = n / 2.0 * (double)info->n_heads; /* causal half */
   return ELEMENT_FLOPS * n * (double)info->n_blocks * (widths + attention);
+}
+
+/* Products with windows of n rows, in those of the rate's. */
+static double short_factor(int64_t n) {
+  return (1.0 + PACK_ROWS / (double)n) / (1.0 + PACK_ROWS / RATE_ROWS);
 }
 
 /* What a FLOP of the forward pass's products counts. */
@@ -49,17 +76,36 @@ static double product_flops(const ptq_model_info *info) {
 
 /* Every window of a text through every block. */
 static double pass_flops(const ptq_model_info *info, const ptq_text_spec *t) {
-  return (double)t->windows *
-         (ptq_forward_flops(info, t->length, false) * product_flops(info) +
-          element_flops(info, (double)t->length));
+  return (double)t->windows * (short_factor(t->length) * product_flops(info) *
+                                   ptq_forward_flops(info, t->length, false) +
+                               element_flops(info, (double)t->length));
 }
 
 static double head_flops(const ptq_model_info *info, const ptq_text_spec *t) {
   return tokens(t) * (double)info->vocab *
-         (2.0 * (double)info->d_model * product_flops(info) + LOGIT_FLOPS);
+         (2.0 * short_factor(t->length) * product_flops(info) *
+              (double)info->d_model +
+          LOGIT_FLOPS);
 }
 
-/* Linear layers of a block that take their input at a site. */
+/* The requests through every block and the head, where they predict. */
+static double request_flops(const ptq_grid *g, int64_t subject) {
+  const ptq_model_info *info = &g->subjects[subject].info;
+  const ptq_request_size *r = &g->subjects[subject].requests;
+  const double rows = (double)r->rows;
+  const double heads = (double)(info->n_heads * info->d_head);
+  const double product = product_flops(info);
+  return rows * (product * ptq_forward_flops(info, 1, false) +
+                 ELEMENT_FLOPS * (double)info->n_blocks *
+                     (double)(info->d_model + info->d_ff)) +
+         r->pairs * (double)info->n_blocks *
+             (4.0 * product * heads + ELEMENT_FLOPS * (double)info->n_heads) +
+         (double)r->predicting * (double)info->vocab *
+             (2.0 * product * (double)info->d_model + LOGIT_FLOPS);
+}
+
+/* Linear layers of a block that take their input at one site of a kind, a
+ * token. */
 static double site_flops(const ptq_model_info *info, ptq_site site) {
   double flops = 0.0;
   for (int role = 0; role < PTQ_ROLE_COUNT; role++)
@@ -70,13 +116,13 @@ static double site_flops(const ptq_model_info *info, ptq_site site) {
   return flops;
 }
 
-/* Second moments of the inputs of sites 0..last, all blocks. */
+/* Second moments of the inputs of kinds 0..last, all blocks. */
 static double moment_flops(const ptq_model_info *info, const ptq_text_spec *t,
                            ptq_site last) {
   double squares = 0.0;
   for (int s = 0; s <= (int)last; s++) {
-    const double d = (double)ptq_site_width(info, (ptq_site)s);
-    squares += d * d;
+    const double d = (double)ptq_site_width(info, s);
+    squares += rows_a_token(info, s) * d * d;
   }
   return tokens(t) * squares * (double)info->n_blocks;
 }
@@ -87,7 +133,7 @@ static double collect_flops(const ptq_model_info *info, const ptq_text_spec *t,
                             ptq_site last) {
   double left_out = 0.0;
   for (int s = (int)last; s < PTQ_SITE_COUNT; s++)
-    left_out += site_flops(info, (ptq_site)s);
+    left_out += rows_a_token(info, s) * site_flops(info, (ptq_site)s);
   const double skipped =
       tokens(t) * (double)info->n_blocks * left_out * product_flops(info);
   return pass_flops(info, t) - skipped + moment_flops(info, t, last);
@@ -105,8 +151,8 @@ static double cross_flops(const ptq_model_info *info, const ptq_text_spec *t,
   return flops;
 }
 
-/* Attention and MLP on their share of the calibration text, and the errors of
- * o and down under H, as often as the method asks. */
+/* Attention and an MLP with a gate on their share of the calibration text, and
+ * the errors of the other layers under H, as often as the method asks. */
 static double module_flops(const ptq_grid *g, int64_t subject,
                            const ptq_method *m) {
   const ptq_model_info *info = &g->subjects[subject].info;
@@ -114,10 +160,15 @@ static double module_flops(const ptq_grid *g, int64_t subject,
   if (m->family->module_evals == NULL) return 0.0;
   if (t.windows > PTQ_MODULE_WINDOWS) t.windows = PTQ_MODULE_WINDOWS;
   double flops = pass_flops(info, &t);
+  if (!info->has_gate)
+    flops -= tokens(&t) * (double)info->n_blocks * product_flops(info) *
+             (site_flops(info, PTQ_SITE_MLP_IN) +
+              site_flops(info, PTQ_SITE_MLP_OUT));
   for (int s = 0; s < PTQ_SITE_COUNT; s++)
-    if (s == PTQ_SITE_ATTN_OUT || s == PTQ_SITE_MLP_OUT)
-      flops += site_flops(info, (ptq_site)s) * (double)info->n_blocks *
-               (double)ptq_site_width(info, (ptq_site)s);
+    if (s == PTQ_SITE_ATTN_OUT || s == PTQ_SITE_MLP_OUT ||
+        (s == PTQ_SITE_MLP_IN && !info->has_gate))
+      flops += sites_of(info, s) * site_flops(info, (ptq_site)s) *
+               (double)info->n_blocks * (double)ptq_site_width(info, s);
   return flops * m->family->module_evals(m);
 }
 
@@ -141,12 +192,17 @@ static double calibration_flops(const ptq_grid *g, int64_t subject,
   ptq_check_failed("a calibration mode without a cost", __FILE__, __LINE__);
 }
 
-/* One tr(E H E') of every linear layer. */
-static double quadratic_flops(const ptq_model_info *info) {
+/* One tr(E H E') of every linear layer: a product with H, or with the rows
+ * where those are kept. */
+static double error_flops(const ptq_model_info *info, const ptq_text_spec *t) {
   double flops = 0.0;
-  for (int s = 0; s < PTQ_SITE_COUNT; s++)
+  for (int s = 0; s < PTQ_SITE_COUNT; s++) {
+    const bool kept =
+        ptq_collect_keeps(info, (ptq_site)s, t->windows * t->length);
     flops += site_flops(info, (ptq_site)s) *
-             (double)ptq_site_width(info, (ptq_site)s);
+             (kept ? rows_a_token(info, s) * tokens(t)
+                   : sites_of(info, s) * (double)ptq_site_width(info, s));
+  }
   return flops * (double)info->n_blocks;
 }
 
@@ -159,17 +215,19 @@ double ptq_point_flops(const ptq_grid *g, int64_t point) {
   double quantize = 0.0;
   for (int role = 0; role < PTQ_ROLE_COUNT; role++)
     if (ptq_role_present(info, (ptq_role)role))
-      quantize += m->family->flops(m, ptq_role_outputs(info, (ptq_role)role),
+      quantize += sites_of(info, (int)ptq_role_site((ptq_role)role)) *
+                  m->family->flops(m, ptq_role_outputs(info, (ptq_role)role),
                                    ptq_role_inputs(info, (ptq_role)role));
   if (ptq_method_is_sequential(m) && (ptq_method_needs(m) & PTQ_NEED_CROSS))
     quantize += cross_flops(info, calibration(g, p->subject), mode) /
                 (double)info->n_blocks;
   return POINT_OVERHEAD + quantize * (double)info->n_blocks +
          module_flops(g, p->subject, m) +
-         2.0 * quadratic_flops(info) + /* under two texts' H */
+         error_flops(info, calibration(g, p->subject)) +
+         error_flops(info, &g->spec->selection) +
          calibration_flops(g, p->subject, mode) +
          pass_flops(info, &g->spec->selection) + pass_flops(info, eval) +
-         head_flops(info, eval);
+         head_flops(info, eval) + request_flops(g, p->subject);
 }
 
 double ptq_shared_flops(const ptq_grid *g, int64_t subject) {
@@ -180,9 +238,10 @@ double ptq_shared_flops(const ptq_grid *g, int64_t subject) {
   return BATCH_OVERHEAD + READ_FLOPS * 4.0 * (double)info->params +
          pass_flops(info, calib) + pass_flops(info, select) +
          pass_flops(info, eval) + head_flops(info, eval) +
+         request_flops(g, subject) +
          moment_flops(info, calib, PTQ_SITE_MLP_OUT) +
          moment_flops(info, select, PTQ_SITE_MLP_OUT) +
-         2.0 * quadratic_flops(info);
+         error_flops(info, calib) + error_flops(info, select);
 }
 
 double ptq_subject_flops(const ptq_grid *g, int64_t subject) {
@@ -190,14 +249,16 @@ double ptq_subject_flops(const ptq_grid *g, int64_t subject) {
   const ptq_text_spec *calib = calibration(g, subject);
   const ptq_text_spec *eval = evaluation(g, subject);
   double flops = BATCH_OVERHEAD + READ_FLOPS * 4.0 * (double)info->params +
-                 pass_flops(info, eval) + head_flops(info, eval);
+                 pass_flops(info, eval) + head_flops(info, eval) +
+                 request_flops(g, subject);
   if (g->spec->spectra == PTQ_SPECTRA_OFF) return flops;
   flops +=
       pass_flops(info, calib) + moment_flops(info, calib, PTQ_SITE_MLP_OUT);
   for (int s = 0; s < PTQ_SITE_COUNT; s++) {
-    const double d = (double)ptq_site_width(info, (ptq_site)s);
+    const double d = (double)ptq_site_width(info, s);
     /* with and without the first position of each window */
-    flops += 2.0 * EIGEN_FLOPS * d * d * d * (double)info->n_blocks;
+    flops +=
+        2.0 * (EIGEN_FLOPS * d + EIGEN_SQUARE) * d * d * (double)info->n_blocks;
   }
   return flops;
 }

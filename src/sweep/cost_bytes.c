@@ -1,187 +1,222 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Memory of one rank, counted from what the batch runner allocates. */
-#include <inttypes.h>
-#include <math.h>
+/* Memory of one rank, counted from what the batch runner allocates: the most
+ * of what stands while texts are embedded, blocks are walked and windows are
+ * scored. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "collect.h"
+#include "lane.h"
 #include "ptq/eval/score.h"
 #include "ptq/model/forward.h"
 #include "ptq/record/rows.h"
 #include "ptq/sweep/cost.h"
+#include "reference.h"
+#include "spectra.h"
+#include "workbench.h"
 
 enum {
   /* The program, MPI, HDF5, BLAS buffers, one text's tokens. */
-  BASE_BYTES = 96 << 20,
+  BASE_BYTES = 56 << 20,
   FLOAT = (int)sizeof(float),
   DOUBLE = (int)sizeof(double)
 };
-
-/* Sizes of a model that several terms share, in elements. */
-typedef struct sizes {
-  int64_t weights;       /* linear layers of a block */
-  int64_t packed;        /* bytes of the same as bf16 products take them */
-  int64_t largest;       /* largest of them */
-  int64_t site;          /* those of the largest site together */
-  int64_t outputs;       /* of a block's linear layers, a token */
-  int64_t squares;       /* sum over sites of width^2 */
-  int64_t widest_square; /* largest width^2 */
-  int64_t calib, select, eval; /* hidden states of the texts */
-  int64_t select_tokens, eval_tokens, longest;
-} sizes;
 
 static int64_t larger(int64_t a, int64_t b) {
   return a > b ? a : b;
 }
 
-static sizes measure(const ptq_grid *g, int64_t subject) {
-  const ptq_subject *sub = &g->subjects[subject];
-  const ptq_model_info *info = &sub->info;
-  const ptq_text_spec *calib = &g->spec->calibrations[sub->calibration];
-  const ptq_text_spec *eval = &g->spec->evaluations[sub->evaluation];
-  const ptq_text_spec *select = &g->spec->selection;
-  sizes s = {0};
-  int64_t at_site[PTQ_SITE_COUNT] = {0};
-  for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
-    if (!ptq_role_present(info, (ptq_role)role)) continue;
-    const int64_t out = ptq_role_outputs(info, (ptq_role)role);
-    const int64_t n = out * ptq_role_inputs(info, (ptq_role)role);
-    s.weights += n;
-    if (info->compute == PTQ_COMPUTE_BF16)
-      s.packed += ptq_packed_bytes(out, ptq_role_inputs(info, (ptq_role)role));
-    s.largest = larger(s.largest, n);
-    s.outputs += out;
-    int64_t *site = &at_site[ptq_role_site((ptq_role)role)];
-    *site += n;
-    s.site = larger(s.site, *site);
-  }
-  for (int site = 0; site < PTQ_SITE_COUNT; site++) {
-    const int64_t d = ptq_site_width(info, (ptq_site)site);
-    s.squares += d * d;
-    s.widest_square = larger(s.widest_square, d * d);
-  }
-  s.select_tokens = select->windows * select->length;
-  s.eval_tokens = eval->windows * eval->length;
-  s.calib = calib->windows * calib->length * info->d_model;
-  s.select = s.select_tokens * info->d_model;
-  s.eval = s.eval_tokens * info->d_model;
-  s.longest = larger(calib->length, larger(select->length, eval->length));
-  return s;
+static int64_t stream_bytes(const ptq_model_info *info, const ptq_texts *t,
+                            const ptq_text_spec *text) {
+  return ptq_spool_bytes(t->scratch, text->windows,
+                         text->length * info->d_model);
 }
 
-/* Embedding while the streams start, head while they are scored: never both,
- * and positions count with the embedding. */
-static int64_t vocabulary_bytes(const ptq_model_info *info) {
-  const int64_t embedding =
-      FLOAT * info->d_model * (info->vocab + ptq_position_rows(info));
-  if (info->compute == PTQ_COMPUTE_F32) return embedding;
-  /* The head while it is packed. */
-  const int64_t head = FLOAT * info->d_model * info->vocab +
-                       ptq_packed_bytes(info->vocab, info->d_model);
-  return larger(embedding, head);
+static int64_t longest(const ptq_subject *sub, const ptq_texts *t) {
+  const int64_t text = larger(t->select->length, t->eval->length);
+  return larger(larger(t->calib->length, text), sub->requests.longest_bundle);
+}
+
+/* What a method takes for a layer of the model. */
+static double method_bytes(const ptq_method *m, const ptq_model_info *info,
+                           ptq_role role) {
+  const int64_t out = ptq_role_outputs(info, role);
+  const int64_t in = ptq_role_inputs(info, role);
+  double bytes =
+      m->family->lean ? 0.0 : (DOUBLE + FLOAT) * (double)out * (double)in;
+  if (m->family->bytes != NULL) bytes += m->family->bytes(m, out, in);
+  return bytes;
 }
 
 void ptq_load_add(ptq_load *l, const ptq_grid *g, int64_t point) {
   const ptq_point *p = &g->points[point];
   const ptq_model_info *info = &g->subjects[p->subject].info;
   const ptq_method *m = &g->spec->methods[p->method];
+  const bool spends = m->family->spends_h != NULL && m->family->spends_h(m);
+  const int64_t group = ptq_point_least_group(g, point);
   l->points++;
+  if (group > 0 && (l->smallest_group == 0 || group < l->smallest_group))
+    l->smallest_group = group;
+  l->spent = false;
   if (ptq_method_is_sequential(m)) {
     l->sequential++;
     l->own_needs |= ptq_method_needs(m);
+    l->own_factors = l->own_factors || !spends;
   } else {
     l->needs |= ptq_method_needs(m);
-    if (m->family->mode(m) == PTQ_CALIB_STATIC)
+    if (m->family->mode(m) == PTQ_CALIB_STATIC) {
+      l->statics++;
       l->methods |= UINT64_C(1) << (p->method % 64);
+      l->spent = spends && l->points == 1;
+    }
   }
+  l->backward = l->backward || m->family->backward;
   for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
-    if (m->family->bytes == NULL || !ptq_role_present(info, (ptq_role)role))
-      continue;
-    const double bytes =
-        m->family->bytes(m, ptq_role_outputs(info, (ptq_role)role),
-                         ptq_role_inputs(info, (ptq_role)role));
-    if (bytes > l->method_bytes) l->method_bytes = bytes;
+    if (!ptq_role_present(info, (ptq_role)role)) continue;
+    double *most = &l->method_bytes[ptq_role_site((ptq_role)role)];
+    const double bytes = method_bytes(m, info, (ptq_role)role);
+    if (bytes > *most) *most = bytes;
   }
 }
 
-/* Sets of factors that are kept at the same time: each static method's on the
- * shared H, and those of the sequential point at hand. */
-static int64_t factor_sets(const ptq_load *l) {
-  int64_t n = l->sequential > 0;
-  for (uint64_t left = l->methods; left != 0; left &= left - 1) n++;
-  return n;
+/* Factors of H that are there at a kind of site: each static method's of all
+ * sites, of this one where the batch has one point, and those of the
+ * sequential point at hand. */
+static int64_t factor_bytes(const ptq_model_info *info, const ptq_load *l,
+                            int kind) {
+  int64_t squares = 0, methods = 0;
+  const int64_t d = ptq_site_width(info, kind);
+  for (int site = 0; site < ptq_site_count(info); site++) {
+    const int64_t width = ptq_site_width(info, site);
+    squares += width * width;
+  }
+  for (uint64_t left = l->methods; left != 0; left &= left - 1) methods++;
+  int64_t elements = l->own_factors ? d * d : 0;
+  if (l->points > 1)
+    elements += methods * squares;
+  else if (!l->spent)
+    elements += methods * d * d;
+  return DOUBLE * elements;
 }
 
-/* What methods ask of the calibration text beside H. */
-static int64_t needs_bytes(const ptq_grid *g, int64_t subject, const sizes *s,
-                           const ptq_load *l) {
-  const ptq_model_info *info = &g->subjects[subject].info;
-  const ptq_text_spec *calib =
-      &g->spec->calibrations[g->subjects[subject].calibration];
-  int64_t bytes = ptq_collected_bytes(
-      info, l->needs & ~(unsigned)PTQ_NEED_CROSS, calib->length);
-  if (l->sequential > 0)
-    bytes += ptq_collected_bytes(info, l->own_needs, calib->length);
-  if (l->own_needs & PTQ_NEED_CROSS) bytes += FLOAT * s->calib;
-  if ((l->needs | l->own_needs) & PTQ_NEED_MODULE_LOSS) {
-    const int64_t windows = calib->windows < PTQ_MODULE_WINDOWS
-                                ? calib->windows
-                                : PTQ_MODULE_WINDOWS;
-    bytes += 4 * FLOAT * windows * calib->length * info->d_model;
-  }
+/* The requests: tokens and targets, */
+static int64_t request_token_bytes(const ptq_subject *sub) {
+  const ptq_request_size *r = &sub->requests;
+  return r->rows * (int64_t)(sizeof(uint32_t) + sizeof(ptq_branch)) +
+         r->targets * (int64_t)(sizeof(ptq_target) + sizeof(ptq_target_score));
+}
+
+/* hidden states of one model, */
+static int64_t request_state_bytes(const ptq_subject *sub) {
+  return FLOAT * sub->requests.rows * sub->info.d_model;
+}
+
+/* logits, answers of reference and point, rows. */
+static int64_t request_scoring_bytes(const ptq_subject *sub) {
+  const ptq_request_size *r = &sub->requests;
+  if (r->n == 0) return 0;
+  return ptq_target_scorer_bytes(&sub->info, r->longest_bundle) +
+         r->n * (int64_t)(2 * sizeof(ptq_answer) +
+                          sizeof(ptq_baseline_answer_row));
+}
+
+/* Rows that are still kept at a kind of site. */
+static int64_t kept_bytes(const ptq_collected_size *s, const ptq_load *l,
+                          int kind) {
+  int64_t bytes = 0;
+  for (int k = 0; k < PTQ_SITE_COUNT; k++)
+    if (l->points > 1 || (l->backward ? k <= kind : k >= kind))
+      bytes += s->kept[k];
   return bytes;
+}
+
+static int64_t most_built(const ptq_collected_size *s) {
+  int64_t most = 0;
+  for (int k = 0; k < PTQ_SITE_COUNT; k++) most = larger(most, s->built[k]);
+  return most;
+}
+
+/* What is there while sites are quantized, at the kind that takes most. */
+static int64_t quantize_bytes(const ptq_model_info *info, const ptq_load *l,
+                              const ptq_reference_size *r,
+                              const ptq_workbench_size *b) {
+  int64_t most = 0;
+  for (int k = 0; k < PTQ_SITE_COUNT; k++) {
+    int64_t built = r->calib.built[k] + b->inputs.built[k];
+    /* One of them may be left from the point before. */
+    if (l->points > 1) built = most_built(&r->calib) + most_built(&b->inputs);
+    most = larger(
+        most, built + b->site[k] + kept_bytes(&r->calib, l, k) +
+                  kept_bytes(&r->select, l, k) + kept_bytes(&b->inputs, l, k) +
+                  factor_bytes(info, l, k) + (int64_t)l->method_bytes[k]);
+  }
+  return most;
+}
+
+/* What is there while inputs are collected, of all kinds. */
+static int64_t collect_bytes(const ptq_reference_size *r,
+                             const ptq_workbench_size *b) {
+  int64_t kept = 0;
+  for (int k = 0; k < PTQ_SITE_COUNT; k++)
+    kept += r->calib.kept[k] + r->select.kept[k] + b->inputs.kept[k];
+  return kept + larger(r->calib.sums, larger(r->select.sums, b->inputs.sums));
+}
+
+/* Of a point: what it has in the blocks, and what scoring takes of it. */
+static int64_t lane_bytes(const ptq_subject *sub, const ptq_texts *t) {
+  const int64_t windows = t->eval->windows;
+  return stream_bytes(&sub->info, t, t->eval) +
+         ptq_subject_layers(sub) * (int64_t)sizeof(ptq_layer_row) +
+         windows * (int64_t)sizeof(ptq_window_score) +
+         FLOAT * windows * t->eval->length;
 }
 
 int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
   const ptq_subject *sub = &g->subjects[subject];
   const ptq_model_info *info = &sub->info;
-  const sizes s = measure(g, subject);
-  const int64_t eval_windows = g->spec->evaluations[sub->evaluation].windows;
-  /* The reference: a block, its streams, moments (double and scratch), H of
-   * both texts (float), outputs, a product. */
-  const int64_t reference = FLOAT * (s.weights + 4 * info->d_model) +
-                            FLOAT * (s.calib + s.select + s.eval) +
-                            s.squares * (DOUBLE + FLOAT + FLOAT + FLOAT) +
-                            FLOAT * s.select_tokens * s.outputs +
-                            FLOAT * s.largest + s.packed;
-  /* The workbench: quantized weights, error, codes, parameters (at most one
-   * pair of floats a weight), hidden states, and inside a method a copy of the
-   * weights in double and their feedback, H in the making, and factors. */
-  const int64_t bench =
-      FLOAT * (s.weights + s.largest) + 2 * s.site + 8 * s.site +
-      (DOUBLE + FLOAT) * s.largest + FLOAT * s.longest * info->d_model +
-      FLOAT * (3 * info->d_model + 4 * info->d_ff) + DOUBLE * s.widest_square +
-      factor_sets(l) * DOUBLE * s.squares + (int64_t)l->method_bytes + s.packed;
-  /* A point: streams, layer rows, scores a window, KL a position. */
-  const int64_t point =
-      FLOAT * (s.select + s.eval) +
-      ptq_subject_layers(sub) * (int64_t)sizeof(ptq_layer_row) +
-      eval_windows *
-          (int64_t)(sizeof(ptq_window_row) + sizeof(ptq_window_score)) +
-      FLOAT * s.eval_tokens;
-  return BASE_BYTES + reference + needs_bytes(g, subject, &s, l) + bench +
-         ptq_workspace_bytes(info, s.longest) + vocabulary_bytes(info) +
-         ptq_scorer_bytes(info, g->spec->evaluations[sub->evaluation].length,
-                          l->points) +
-         l->points * point + l->sequential * FLOAT * s.calib;
+  const ptq_texts t = ptq_texts_of(g, subject);
+  const int64_t eval = stream_bytes(info, &t, t.eval);
+  const int64_t requests = request_state_bytes(sub);
+  const int64_t streams = eval + requests + stream_bytes(info, &t, t.calib) +
+                          stream_bytes(info, &t, t.select);
+  const int64_t lanes = l->points * (lane_bytes(sub, &t) + requests);
+  const ptq_reference_size r = ptq_reference_bytes(info, &t, l);
+  const ptq_workbench_size b = ptq_workbench_bytes(info, &t, l);
+  const int64_t walk =
+      larger(quantize_bytes(info, l, &r, &b), collect_bytes(&r, &b)) + r.fixed +
+      r.calib.fixed + r.select.fixed + b.fixed + b.inputs.fixed + streams +
+      lanes + l->points * stream_bytes(info, &t, t.select) +
+      l->sequential * stream_bytes(info, &t, t.calib) +
+      ptq_workspace_bytes(info, longest(sub, &t));
+  const int64_t score =
+      ptq_model_head_bytes(info) + eval + requests + lanes +
+      t.eval->windows * (int64_t)sizeof(ptq_window_row) +
+      larger(ptq_scorer_bytes(info, t.eval->length, l->points),
+             request_scoring_bytes(sub));
+  const int64_t start = ptq_model_embedding_bytes(info) + streams;
+  return BASE_BYTES + request_token_bytes(sub) +
+         larger(start, larger(walk, score));
 }
 
 int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject) {
   const ptq_subject *sub = &g->subjects[subject];
   const ptq_model_info *info = &sub->info;
-  const sizes s = measure(g, subject);
-  int64_t bytes =
-      BASE_BYTES + FLOAT * (s.weights + 4 * info->d_model) + s.packed +
-      FLOAT * s.eval + ptq_workspace_bytes(info, s.longest) +
-      vocabulary_bytes(info) +
-      ptq_scorer_bytes(info, g->spec->evaluations[sub->evaluation].length, 0);
-  /* Two moments a site; H and the eigenvalue solver's copy. */
-  if (g->spec->spectra == PTQ_SPECTRA_FULL)
-    bytes += FLOAT * s.calib + 2 * s.squares * (DOUBLE + FLOAT) +
-             2 * DOUBLE * s.widest_square;
-  return bytes;
+  const ptq_texts t = ptq_texts_of(g, subject);
+  int64_t streams = stream_bytes(info, &t, t.eval) + request_state_bytes(sub);
+  int64_t spectra = 0;
+  const int64_t score = ptq_model_head_bytes(info) + streams +
+                        larger(ptq_scorer_bytes(info, t.eval->length, 0),
+                               request_scoring_bytes(sub));
+  if (g->spec->spectra == PTQ_SPECTRA_FULL) {
+    streams += stream_bytes(info, &t, t.calib);
+    spectra =
+        ptq_spectra_bytes(info, t.scratch, t.calib->windows, t.calib->length);
+  }
+  const int64_t walk = streams + ptq_model_block_bytes(info) +
+                       ptq_workspace_bytes(info, longest(sub, &t)) + spectra;
+  const int64_t start = ptq_model_embedding_bytes(info) + streams;
+  return BASE_BYTES + request_token_bytes(sub) +
+         larger(start, larger(walk, score));
 }
 
 ptq_status ptq_bytes_parse(const char *text, int64_t *out, ptq_err *err) {

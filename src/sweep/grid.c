@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "grid_mixed.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 
@@ -19,10 +20,10 @@ void ptq_group_name(int64_t group, char name[24]) {
 }
 
 int64_t ptq_subject_layers(const ptq_subject *s) {
-  int64_t roles = 0;
-  for (int role = 0; role < PTQ_ROLE_COUNT; role++)
-    roles += ptq_role_present(&s->info, (ptq_role)role);
-  return roles * s->info.n_blocks;
+  int64_t layers = 0;
+  for (int layer = 0; layer < ptq_layer_count(&s->info); layer++)
+    layers += ptq_layer_present(&s->info, layer);
+  return layers * s->info.n_blocks;
 }
 
 /* Input width of the widest linear layer of a block. */
@@ -61,7 +62,8 @@ done:
 }
 
 /* The subjects of one model, appended. */
-static ptq_status add_subjects(ptq_grid *g, int64_t model, ptq_err *err) {
+static ptq_status add_subjects(ptq_grid *g, int64_t model, bool *used,
+                               ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_spec *spec = g->spec;
   const ptq_model_spec *m = &spec->models[model];
@@ -77,6 +79,7 @@ static ptq_status add_subjects(ptq_grid *g, int64_t model, ptq_err *err) {
       s->info.compute = spec->compute;
       (void)ptq_text_copy(s->family, sizeof s->family,
                           m->family[0] != '\0' ? m->family : info->arch);
+      PTQ_TRY(ptq_grid_resolve(g, g->n_subjects - 1, open, used, err));
     }
   }
 done:
@@ -98,7 +101,8 @@ static bool excluded(const ptq_grid *g, const cell *c) {
     const ptq_exclude *x = &spec->excludes[i];
     if (x->model[0] != '\0' && fnmatch(x->model, model, 0) != 0) continue;
     if (x->dtype[0] != '\0' &&
-        strcmp(x->dtype, spec->dtypes[c->dtype].name) != 0)
+        strcmp(x->dtype, spec->dtypes[c->dtype].name) != 0 &&
+        !ptq_mixture_is_called(spec->dtypes[c->dtype].name, x->dtype))
       continue;
     if (x->method[0] != '\0' && strcmp(x->method, m->name) != 0) continue;
     if (x->has_options && strcmp(x->options, m->options) != 0) continue;
@@ -106,6 +110,27 @@ static bool excluded(const ptq_grid *g, const cell *c) {
     return true;
   }
   return false;
+}
+
+/* Every format of the cell's layers. */
+static ptq_status check_formats(const ptq_grid *g, const cell *c,
+                                ptq_err *why) {
+  const ptq_spec *spec = g->spec;
+  const ptq_method *m = &spec->methods[c->method];
+  const ptq_mixture *mix = ptq_spec_mixture(spec, c->dtype);
+  const int32_t *rules = ptq_grid_rules(g, c->subject, c->dtype);
+  const int64_t n = ptq_subject_layers(&g->subjects[c->subject]);
+  ptq_err own = {0};
+  if (mix == NULL)
+    return m->family->accepts(m, &spec->dtypes[c->dtype], c->group, why);
+  for (int64_t i = 0; i < n; i++) {
+    const ptq_layer_format *f = ptq_mixture_format(mix, rules[i]);
+    const ptq_status rc = m->family->accepts(
+        m, &f->dtype, f->has_group ? f->group : c->group, &own);
+    if (rc != PTQ_OK)
+      return PTQ_FAIL(why, rc, "its %s: %s", f->dtype.name, own.msg);
+  }
+  return PTQ_OK;
 }
 
 static ptq_status check_accepted(const ptq_grid *g, const cell *c,
@@ -124,7 +149,7 @@ static ptq_status check_accepted(const ptq_grid *g, const cell *c,
                     "windows, not %" PRId64,
                     spec->path, spec->method_lines[c->method], m->name,
                     calib->windows);
-  if (m->family->accepts(m, dt, c->group, &why) == PTQ_OK) return PTQ_OK;
+  if (check_formats(g, c, &why) == PTQ_OK) return PTQ_OK;
   ptq_group_name(c->group, group);
   return PTQ_FAIL(err, PTQ_E_ARG,
                   "%s:%d: method '%s' cannot be combined with dtype '%s' and "
@@ -135,14 +160,19 @@ static ptq_status check_accepted(const ptq_grid *g, const cell *c,
 }
 
 /* True when the point is the last one appended for this subject, dtype and
- * method under another spelling of its group. */
+ * method under another spelling of its group; or a mixture that comes out as
+ * an earlier one did. */
 static bool is_duplicate(const ptq_grid *g, const cell *c) {
+  const bool mixed = ptq_spec_mixture(g->spec, c->dtype) != NULL;
   for (int64_t i = g->n_points; i-- > 0;) {
     const ptq_point *p = &g->points[i];
-    if (p->subject != c->subject || p->dtype != c->dtype ||
-        p->method != c->method)
+    if (p->subject != c->subject) return false;
+    if (!mixed && (p->dtype != c->dtype || p->method != c->method))
       return false;
-    if (p->group == c->group) return true;
+    if (p->method == c->method && p->group == c->group &&
+        (p->dtype == c->dtype ||
+         ptq_grid_same_formats(g, c->subject, p->dtype, c->dtype)))
+      return true;
   }
   return false;
 }
@@ -172,9 +202,13 @@ static ptq_status add_points(ptq_grid *g, int64_t subject, ptq_err *err) {
   const int64_t width = widest(&g->subjects[subject].info);
   cell c = {.subject = subject};
   for (c.dtype = 0; c.dtype < spec->n_dtypes; c.dtype++) {
+    const ptq_mixture *m = ptq_spec_mixture(spec, c.dtype);
+    if (m != NULL && ptq_grid_rules(g, subject, c.dtype) == NULL) continue;
+    /* a mixture that says its default's group is not on the group axis */
+    const bool fixed = m != NULL && m->fallback.has_group;
     for (c.method = 0; c.method < spec->n_methods; c.method++) {
-      for (int64_t i = 0; i < spec->n_groups; i++) {
-        c.listed = spec->groups[i];
+      for (int64_t i = 0; i < (fixed ? 1 : spec->n_groups); i++) {
+        c.listed = fixed ? m->fallback.group : spec->groups[i];
         PTQ_TRY(add_point(g, c, width, err));
       }
     }
@@ -186,6 +220,7 @@ done:
 ptq_status ptq_grid_build(const ptq_spec *spec, ptq_grid *out, ptq_err *err) {
   enum { MAX_POINTS = 1 << 24 };
   ptq_status rc = PTQ_OK;
+  bool *used = NULL; /* rules of all mixtures, one after the other */
   *out = (ptq_grid){.spec = spec};
   const int64_t texts = spec->n_calibrations * spec->n_evaluations;
   const double most = (double)spec->n_models * (double)texts *
@@ -196,23 +231,51 @@ ptq_status ptq_grid_build(const ptq_spec *spec, ptq_grid *out, ptq_err *err) {
                      "%s: %.0f points are more than the %d that one sweep "
                      "holds; split it",
                      spec->path, most, MAX_POINTS));
+  PTQ_TRY(ptq_requests_count(spec, &out->n_requests, err));
   PTQ_TRY(ptq_alloc(&out->subjects, spec->n_models * texts,
                     sizeof *out->subjects, "the subjects", err));
   PTQ_TRY(ptq_alloc(&out->points, (int64_t)most, sizeof *out->points,
                     "the grid's points", err));
+  out->n_resolved = spec->n_models * texts * spec->n_dtypes;
+  PTQ_TRY(ptq_alloc(&out->resolved, out->n_resolved, sizeof *out->resolved,
+                    "mixtures", err));
+  PTQ_TRY(ptq_alloc(&used, ptq_spec_n_rules(spec), sizeof *used, "rules", err));
   for (int64_t m = 0; m < spec->n_models; m++)
-    PTQ_TRY(add_subjects(out, m, err));
+    PTQ_TRY(add_subjects(out, m, used, err));
+  PTQ_TRY(ptq_grid_check_used(out, used, err));
   for (int64_t s = 0; s < out->n_subjects; s++)
     PTQ_TRY(add_points(out, s, err));
   if (out->n_points == 0)
     PTQ_TRY(
         PTQ_FAIL(err, PTQ_E_ARG, "%s: 'exclude' leaves no points", spec->path));
 done:
+  ptq_free(used);
   if (rc != PTQ_OK) ptq_grid_release(out);
   return rc;
 }
 
+ptq_status ptq_grid_measure(ptq_grid *g, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  for (int64_t i = 0; i < g->n_subjects && g->n_requests > 0; i++) {
+    ptq_subject *s = &g->subjects[i];
+    if (i > 0 && s->model == s[-1].model) {
+      s->requests = s[-1].requests;
+      continue;
+    }
+    ptq_requests r;
+    PTQ_TRY(ptq_requests_load(g->spec, g->spec->models[s->model].path, &s->info,
+                              &r, err));
+    s->requests = ptq_requests_size(&r);
+    ptq_requests_release(&r);
+  }
+done:
+  return rc;
+}
+
 void ptq_grid_release(ptq_grid *g) {
+  for (int64_t i = 0; g->resolved != NULL && i < g->n_resolved; i++)
+    ptq_free(g->resolved[i].rule);
+  ptq_free(g->resolved);
   ptq_free(g->subjects);
   ptq_free(g->points);
   *g = (ptq_grid){0};

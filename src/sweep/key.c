@@ -8,6 +8,7 @@
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "ptq/sweep/grid.h"
+#include "tokenizer.h"
 
 /* Enters every key: to be raised when the meaning of a result changes without
  * any of its inputs changing. */
@@ -15,6 +16,19 @@ static const char key_version[] = "ptqsweep point 1";
 
 int64_t ptq_grid_texts(const ptq_grid *g) {
   return g->spec->n_calibrations + g->spec->n_evaluations + 1;
+}
+
+/* Where more than tokenizer.json decides over tokens. */
+static bool has_settings(const ptq_spec *spec) {
+  bool any = spec->requests.path != NULL;
+  for (int64_t i = 0; i < spec->n_evaluations; i++)
+    any = any || spec->evaluations[i].scoring.prefixed;
+  return any;
+}
+
+int64_t ptq_grid_inputs(const ptq_grid *g) {
+  const int64_t more = has_settings(g->spec) ? 1 + g->spec->n_models : 0;
+  return ptq_grid_texts(g) + more;
 }
 
 static const ptq_text_spec *text_at(const ptq_spec *spec, int64_t i) {
@@ -55,12 +69,30 @@ static ptq_status hash_text(const ptq_spec *spec, int64_t i,
   return PTQ_FAIL(err, rc, "%s:%d: text: %s", spec->path, t->line, why.msg);
 }
 
+/* The requests' file, if any, and each model's settings of its tokenizer. */
+static ptq_status hash_settings(const ptq_spec *spec, char (*hex)[PTQ_HASH_HEX],
+                                ptq_err *err) {
+  ptq_err why = {0};
+  ptq_status rc = PTQ_OK;
+  hex[0][0] = '\0';
+  if (spec->requests.path != NULL)
+    rc = ptq_hash_file(spec->requests.path, hex[0], &why);
+  if (rc != PTQ_OK)
+    return PTQ_FAIL(err, rc, "%s:%d: requests: %s", spec->path,
+                    spec->requests.line, why.msg);
+  for (int64_t i = 0; i < spec->n_models && rc == PTQ_OK; i++)
+    rc = ptq_tokenizer_settings(spec->models[i].path, hex[1 + i], err);
+  return rc;
+}
+
 ptq_status ptq_grid_hash_inputs(const ptq_grid *g, char (*models)[PTQ_HASH_HEX],
                                 char (*texts)[PTQ_HASH_HEX], ptq_err *err) {
   ptq_status rc = PTQ_OK;
   /* Texts first: they are small, and what is missing shows at once. */
   for (int64_t i = 0; i < ptq_grid_texts(g); i++)
     PTQ_TRY(hash_text(g->spec, i, texts[i], err));
+  if (has_settings(g->spec))
+    PTQ_TRY(hash_settings(g->spec, texts + ptq_grid_texts(g), err));
   for (int64_t i = 0; i < g->spec->n_models; i++)
     PTQ_TRY(hash_model(&g->spec->models[i], models[i], err));
 done:
@@ -80,6 +112,20 @@ static void add_text(ptq_hash *h, const char *role, const ptq_text_spec *t,
   ptq_hash_text(h, windows);
   if (t->scoring.preset[0] != '\0') ptq_hash_text(h, t->scoring.preset);
   ptq_hash_text(h, content);
+}
+
+/* Which requests, and what decides over their tokens; `inputs` are the hashes
+ * of the file and of each model's settings. */
+static void add_requests(ptq_hash *h, const ptq_request_spec *r, int64_t model,
+                         char (*inputs)[PTQ_HASH_HEX]) {
+  char options[128];
+  snprintf(options, sizeof options,
+           "requests %" PRId64 "x%" PRId64 " %d %" PRId64, r->limit, r->length,
+           r->bos, r->prefix);
+  ptq_hash_text(h, options);
+  ptq_hash_text(h, r->delimiter);
+  ptq_hash_text(h, inputs[0]);
+  ptq_hash_text(h, inputs[1 + model]);
 }
 
 static ptq_status set_key(ptq_grid *g, int64_t point,
@@ -103,7 +149,16 @@ static ptq_status set_key(ptq_grid *g, int64_t point,
   add_text(h, "evaluation", text_at(spec, e), false, texts[e]);
   add_text(h, "selection", text_at(spec, last), spec->selection_from_end,
            texts[last]);
-  ptq_hash_text(h, spec->dtypes[p->dtype].name);
+  /* lm-eval's prefix: rows from before it was one were never the tool's. */
+  if (text_at(spec, e)->scoring.prefixed)
+    ptq_hash_text(h, texts[last + 2 + s->model]);
+  if (spec->requests.path != NULL)
+    add_requests(h, &spec->requests, s->model, texts + last + 1);
+  /* a mixture by what it makes of the layers, not by how it is written */
+  const ptq_resolved *mixed =
+      &g->resolved[p->subject * spec->n_dtypes + p->dtype];
+  ptq_hash_text(
+      h, mixed->rule != NULL ? mixed->hash : spec->dtypes[p->dtype].name);
   ptq_hash_text(h, m->name);
   ptq_hash_text(h, m->options);
   ptq_hash_text(h, group);
@@ -156,7 +211,8 @@ ptq_status ptq_grid_set_keys(ptq_grid *g, char (*models)[PTQ_HASH_HEX],
   ptq_hash *all = NULL, *data = NULL;
   PTQ_TRY(ptq_hash_create(&all, err));
   PTQ_TRY(ptq_hash_create(&data, err));
-  for (int64_t i = 0; i < ptq_grid_texts(g); i++) ptq_hash_text(data, texts[i]);
+  for (int64_t i = 0; i < ptq_grid_inputs(g); i++)
+    ptq_hash_text(data, texts[i]);
   ptq_hash_hex(data, g->data_fingerprint);
   for (int64_t i = 0; i < g->n_subjects; i++)
     (void)ptq_text_copy(g->subjects[i].fingerprint, PTQ_HASH_HEX,

@@ -13,9 +13,9 @@ typedef struct ptq_module_probe {
   ptq_reference *r;          /* borrowed; opened with PTQ_NEED_MODULE_LOSS */
   ptq_workspace *ws;         /* borrowed */
   float *error;              /* borrowed; scratch, largest [out, in] */
-  ptq_packed *const *packed; /* borrowed; [PTQ_ROLE_COUNT] scratch for weights
-                                as bf16 products take them; NULL in float32 */
-  ptq_site site;
+  ptq_packed *const *packed; /* borrowed; [layers] scratch for weights as bf16
+                                products take them; NULL in float32 */
+  int site;
 } ptq_module_probe;
 
 /** ptq_module_loss.eval; the probe is its ctx. */

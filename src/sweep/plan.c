@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "ptq/base/check.h"
@@ -36,18 +37,39 @@ static double point_seconds(const packer *p, int64_t point) {
   return ptq_point_flops(p->g, point) * p->seconds_per_flop;
 }
 
-static ptq_status too_large(const packer *p, int64_t subject, int64_t bytes,
-                            const char *what, ptq_err *err) {
+/* What it would take with hidden states in files, in words; nothing where
+ * they are, or where that is not less. */
+static void scratch_words(const packer *p, int64_t subject,
+                          const ptq_load *load, int64_t bytes, char words[64]) {
+  ptq_grid g = *p->g;
+  char need[24];
+  words[0] = '\0';
+  if (g.scratch != NULL) return;
+  g.scratch = ".";
+  const int64_t with = load != NULL ? ptq_batch_bytes(&g, subject, load)
+                                    : ptq_subject_bytes(&g, subject);
+  if (with >= bytes) return;
+  ptq_bytes_name(with, need);
+  snprintf(words, 64, ", name a directory by --scratch (%s)", need);
+}
+
+/* `load` is of a batch of one point, or NULL for a subject's own item. */
+static ptq_status too_large(const packer *p, int64_t subject,
+                            const ptq_load *load, int64_t bytes, ptq_err *err) {
   const ptq_spec *spec = p->g->spec;
-  char need[24], have[24];
+  char need[24], have[24], scratch[64];
   ptq_bytes_name(bytes, need);
   ptq_bytes_name(p->memory, have);
-  return PTQ_FAIL(err, PTQ_E_ARG,
-                  "%s of model '%s' takes %s (%" PRId64
-                  " bytes), more than the %s that a rank may use; raise "
-                  "--memory, or take fewer or shorter windows",
-                  what, spec->models[p->g->subjects[subject].model].name, need,
-                  bytes, have);
+  scratch_words(p, subject, load, bytes, scratch);
+  return PTQ_FAIL(
+      err, PTQ_E_ARG,
+      "%s of model '%s' takes %s (%" PRId64
+      " bytes), more than the %s that a rank may use; raise "
+      "--memory%s, or take fewer or shorter windows, or fewer requests "
+      "(limit)",
+      load != NULL ? "a point, alone in its batch," : "the baseline",
+      spec->models[p->g->subjects[subject].model].name, need, bytes, have,
+      scratch);
 }
 
 static void add_item(packer *p, int64_t subject, int64_t first, int64_t n,
@@ -74,7 +96,7 @@ static ptq_status pack_one(packer *p, int64_t subject, rest *r, ptq_err *err) {
     ptq_load_add(&with, g, point);
     const int64_t need = ptq_batch_bytes(g, subject, &with);
     const bool fits = p->memory == 0 || need <= p->memory;
-    if (n == 0 && !fits) return too_large(p, subject, need, "a point", err);
+    if (n == 0 && !fits) return too_large(p, subject, &with, need, err);
     if (n > 0 && (!fits || shared + own + seconds > MAX_SECONDS)) break;
     if (n > 0 && (is_alone(p, point) || is_alone(p, p->plan->order[r->first])))
       break;
@@ -144,7 +166,7 @@ static ptq_status pack_all(packer *p, const unsigned char *todo_subjects,
     if (!todo_subjects[s]) continue;
     const int64_t bytes = ptq_subject_bytes(g, s);
     if (p->memory > 0 && bytes > p->memory)
-      PTQ_TRY(too_large(p, s, bytes, "the baseline", err));
+      PTQ_TRY(too_large(p, s, NULL, bytes, err));
     add_item(p, s, 0, 0, ptq_subject_flops(g, s) * p->seconds_per_flop, bytes);
   }
   for (int64_t s = 0; s < g->n_subjects; s++)

@@ -6,17 +6,11 @@
 #include "ptq/base/mem.h"
 #include "ptq/num/vec.h"
 
-static ptq_status open_sites(ptq_reference *r, const ptq_model_info *info,
-                             ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  for (int s = 0; s < PTQ_SITE_COUNT; s++) {
-    const int64_t d = ptq_site_width(info, (ptq_site)s);
-    PTQ_TRY(ptq_moment_init(&r->moment[s], d, err));
-    PTQ_TRY(ptq_alloc(&r->h_calib32[s], d * d, sizeof(float), "H", err));
-    PTQ_TRY(ptq_alloc(&r->h_select32[s], d * d, sizeof(float), "H", err));
-  }
-done:
-  return rc;
+/* A mixture's experts have no module of their own: what feeds them feeds the
+ * router too. */
+bool ptq_reference_has_module(const ptq_model_info *info, int site) {
+  return site == PTQ_SITE_ATTN_IN ||
+         (site == PTQ_SITE_MLP_IN && info->n_experts == 0);
 }
 
 static ptq_status open_modules(ptq_reference *r, ptq_err *err) {
@@ -26,7 +20,7 @@ static ptq_status open_modules(ptq_reference *r, ptq_err *err) {
       calib->n < PTQ_MODULE_WINDOWS ? calib->n : PTQ_MODULE_WINDOWS;
   const int64_t size = r->module_windows * calib->length * calib->d;
   for (int s = 0; s < PTQ_SITE_COUNT; s++) {
-    if (s != PTQ_SITE_ATTN_IN && s != PTQ_SITE_MLP_IN) continue;
+    if (!ptq_reference_has_module(r->setup->info, s)) continue;
     PTQ_TRY(ptq_alloc(&r->module_in[s], size, sizeof(float),
                       "inputs of a module", err));
     PTQ_TRY(ptq_alloc(&r->module_out[s], size, sizeof(float),
@@ -36,180 +30,251 @@ done:
   return rc;
 }
 
-static ptq_status open_roles(ptq_reference *r, const ptq_model_info *info,
-                             ptq_err *err) {
+static ptq_status open_outputs(ptq_reference *r, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const int64_t rows = r->setup->select.n * r->setup->select.length;
-  int64_t largest = 0;
+  const ptq_model_info *info = r->setup->info;
+  const ptq_windows *select = &r->setup->select;
   for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
     if (!ptq_role_present(info, (ptq_role)role)) continue;
-    const int64_t out = ptq_role_outputs(info, (ptq_role)role);
-    const int64_t size = out * ptq_role_inputs(info, (ptq_role)role);
-    if (size > largest) largest = size;
-    PTQ_TRY(ptq_alloc(&r->outputs[role], rows * out, sizeof(float),
-                      "reference outputs", err));
+    PTQ_TRY(ptq_kept_open(&r->outputs[role], r->setup->scratch, info,
+                          ptq_role_site((ptq_role)role), select->n,
+                          select->length,
+                          ptq_role_outputs(info, (ptq_role)role), err));
   }
-  PTQ_TRY(ptq_alloc(&r->product, largest, sizeof(float), "a product", err));
 done:
+  return rc;
+}
+
+static int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+
+/* Floats of tr(A H A') over either text. */
+static int64_t product_size(const ptq_model_info *info, int64_t calib_n,
+                            int64_t calib_length, int64_t select_n,
+                            int64_t select_length) {
+  return larger(
+      ptq_collected_scratch(info, calib_n * calib_length, calib_length),
+      ptq_collected_scratch(info, select_n * select_length, select_length));
+}
+
+/* Where no point wants them of the unquantized model, its moments serve errors
+ * alone. */
+static unsigned calib_uses(const ptq_load *load) {
+  return PTQ_COLLECT_ERRORS |
+         (load->statics > 0 ? (unsigned)PTQ_COLLECT_MOMENTS : 0U);
+}
+
+/* Only behind quantized blocks does the reference's input differ. */
+static unsigned calib_needs(const ptq_load *load) {
+  return load->needs & ~(unsigned)PTQ_NEED_CROSS;
+}
+
+static ptq_status open_inputs(ptq_reference *r, const ptq_load *load,
+                              ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_setup *s = r->setup;
+  PTQ_TRY(ptq_collected_open(&r->calib_inputs, s->info, s->scratch,
+                             calib_uses(load), calib_needs(load), s->calib.n,
+                             s->calib.length, err));
+  PTQ_TRY(ptq_collected_open(&r->select_inputs, s->info, s->scratch,
+                             PTQ_COLLECT_ERRORS, 0, s->select.n,
+                             s->select.length, err));
+done:
+  return rc;
+}
+
+static ptq_status embed(ptq_reference *r, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_embedding e = {0};
+  const ptq_setup *s = r->setup;
+  PTQ_TRY(ptq_model_load_embedding(s->model, &e, err));
+  PTQ_TRY(ptq_stream_embed(&r->calib, s->scratch, s->info, &e, &s->calib, err));
+  PTQ_TRY(
+      ptq_stream_embed(&r->select, s->scratch, s->info, &e, &s->select, err));
+  PTQ_TRY(ptq_stream_embed(&r->eval, s->scratch, s->info, &e, &s->eval, err));
+  PTQ_TRY(
+      ptq_request_states_embed(&r->requests, s->info, &e, &s->requests, err));
+done:
+  ptq_embedding_release(&e);
   return rc;
 }
 
 ptq_status ptq_reference_open(ptq_reference *r, const ptq_setup *setup,
-                              unsigned needs, unsigned own_needs,
-                              ptq_err *err) {
+                              const ptq_load *load, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  ptq_embedding e = {0};
-  const ptq_model_info *info = setup->info;
+  const ptq_windows *calib = &setup->calib, *select = &setup->select;
   *r = (ptq_reference){.setup = setup};
-  PTQ_TRY(ptq_model_load_embedding(setup->model, &e, err));
-  PTQ_TRY(ptq_stream_embed(&r->calib, info, &e, &setup->calib, err));
-  PTQ_TRY(ptq_stream_embed(&r->select, info, &e, &setup->select, err));
-  PTQ_TRY(ptq_stream_embed(&r->eval, info, &e, &setup->eval, err));
-  PTQ_TRY(open_sites(r, info, err));
-  PTQ_TRY(open_roles(r, info, err));
-  /* Only behind quantized blocks does the reference's input differ. */
-  PTQ_TRY(ptq_collected_open(&r->inputs, info,
-                             needs & ~(unsigned)PTQ_NEED_CROSS,
-                             setup->calib.length, err));
-  if (own_needs & PTQ_NEED_CROSS)
+  PTQ_TRY(embed(r, err));
+  PTQ_TRY(open_inputs(r, load, err));
+  PTQ_TRY(open_outputs(r, err));
+  PTQ_TRY(ptq_alloc(&r->energy, ptq_layer_count(setup->info), sizeof *r->energy,
+                    "energies", err));
+  PTQ_TRY(ptq_alloc(&r->product,
+                    product_size(setup->info, calib->n, calib->length,
+                                 select->n, select->length),
+                    sizeof(float), "a product", err));
+  if (load->own_needs & PTQ_NEED_CROSS)
     PTQ_TRY(ptq_stream_copy(&r->before, &r->calib, err));
-  if ((needs | own_needs) & PTQ_NEED_MODULE_LOSS) PTQ_TRY(open_modules(r, err));
+  if ((load->needs | load->own_needs) & PTQ_NEED_MODULE_LOSS)
+    PTQ_TRY(open_modules(r, err));
 done:
-  ptq_embedding_release(&e);
   if (rc != PTQ_OK) ptq_reference_close(r);
   return rc;
 }
 
-void ptq_reference_close(ptq_reference *r) {
+void ptq_reference_end(ptq_reference *r) {
   ptq_stream_release(&r->calib);
   ptq_stream_release(&r->select);
-  ptq_stream_release(&r->eval);
   ptq_stream_release(&r->before);
-  ptq_collected_close(&r->inputs);
+  ptq_collected_close(&r->calib_inputs);
+  ptq_collected_close(&r->select_inputs);
   ptq_block_release(&r->block);
   for (int s = 0; s < PTQ_SITE_COUNT; s++) {
-    ptq_moment_release(&r->moment[s]);
     ptq_free(r->module_in[s]);
     ptq_free(r->module_out[s]);
-    ptq_free(r->h_calib32[s]);
-    ptq_free(r->h_select32[s]);
+    r->module_in[s] = r->module_out[s] = NULL;
   }
-  for (int role = 0; role < PTQ_ROLE_COUNT; role++) ptq_free(r->outputs[role]);
+  for (int role = 0; role < PTQ_ROLE_COUNT; role++)
+    ptq_kept_close(&r->outputs[role]);
+  ptq_free(r->energy);
   ptq_free(r->product);
+  r->energy = NULL;
+  r->product = NULL;
+}
+
+void ptq_reference_close(ptq_reference *r) {
+  ptq_reference_end(r);
+  ptq_stream_release(&r->eval);
+  ptq_request_states_release(&r->requests);
   *r = (ptq_reference){0};
 }
 
-/* Hook of the calibration pass. */
-typedef struct calibration_pass {
+/* A hook's context: the reference on a window of a text. */
+typedef struct watch {
   ptq_reference *r;
-  ptq_collector collector;
   int64_t window;
-} calibration_pass;
+  const int32_t *tokens; /* borrowed; of the expert at hand */
+} watch;
 
-static void keep(const ptq_reference *r, float *const *to, ptq_site site,
-                 int64_t window, const float *x, int64_t n, int64_t width) {
-  if (to[site] != NULL && window < r->module_windows)
-    memcpy(to[site] + window * n * width, x, (size_t)(n * width) * sizeof *x);
+static void keep_module(const ptq_reference *r, float *const *to, int site,
+                        int64_t window, const float *x, int64_t size) {
+  if (site < PTQ_SITE_COUNT && to[site] != NULL && window < r->module_windows)
+    memcpy(to[site] + window * size, x, (size_t)size * sizeof *x);
 }
 
-static ptq_status calibrate_input(void *ctx, ptq_site site, const float *x,
+static ptq_status calibrate_input(void *ctx, int site, const float *x,
                                   int64_t n, int64_t width, ptq_err *err) {
-  calibration_pass *p = ctx;
-  keep(p->r, p->r->module_in, site, p->window, x, n, width);
-  return ptq_collect_input(&p->collector, site, x, n, width, err);
+  const watch *w = ctx;
+  keep_module(w->r, w->r->module_in, site, w->window, x, n * width);
+  return ptq_collect_input(&w->r->calib_inputs, site, x, n, width, err);
 }
 
-static ptq_status calibrate_output(void *ctx, ptq_role role, const float *y,
+static ptq_status calibrate_routed(void *ctx, int expert, const int32_t *tokens,
+                                   int64_t n, ptq_err *err) {
+  const watch *w = ctx;
+  return ptq_collect_routed(&w->r->calib_inputs, expert, tokens, n, err);
+}
+
+static ptq_status calibrate_output(void *ctx, int layer, const float *y,
                                    int64_t n, int64_t out, ptq_err *err) {
-  const calibration_pass *p = ctx;
+  const watch *w = ctx;
   (void)err;
-  if (role == PTQ_ROLE_O)
-    keep(p->r, p->r->module_out, PTQ_SITE_ATTN_IN, p->window, y, n, out);
-  if (role == PTQ_ROLE_DOWN)
-    keep(p->r, p->r->module_out, PTQ_SITE_MLP_IN, p->window, y, n, out);
+  if (layer == PTQ_ROLE_O)
+    keep_module(w->r, w->r->module_out, PTQ_SITE_ATTN_IN, w->window, y,
+                n * out);
+  if (layer == PTQ_ROLE_DOWN)
+    keep_module(w->r, w->r->module_out, PTQ_SITE_MLP_IN, w->window, y, n * out);
   return PTQ_OK;
 }
 
 /* The pass over the calibration text. */
 static ptq_status calibrate(ptq_reference *r, ptq_workspace *ws, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  calibration_pass pass = {
-      .r = r,
-      .collector = ptq_collect_begin(&r->inputs, r->moment, (ptq_site)0,
-                                     PTQ_SITE_MLP_OUT, r->calib.n)};
-  const ptq_forward_hook hook = {
-      .ctx = &pass, .input = calibrate_input, .output = calibrate_output};
-  if (r->before.n > 0)
-    memcpy(r->before.h, r->calib.h,
-           (size_t)(r->calib.n * r->calib.length * r->calib.d) *
-               sizeof *r->calib.h);
-  for (pass.window = 0; pass.window < r->calib.n; pass.window++) {
-    PTQ_TRY(ptq_block_forward(r->setup->info, &r->block,
-                              ptq_stream_window(&r->calib, pass.window),
-                              r->calib.length, ws, &hook, PTQ_SITE_COUNT, err));
-    ptq_collect_window(&pass.collector, pass.window);
+  watch w = {.r = r};
+  const ptq_forward_hook hook = {.ctx = &w,
+                                 .input = calibrate_input,
+                                 .output = calibrate_output,
+                                 .routed = calibrate_routed};
+  if (r->before.n > 0) PTQ_TRY(ptq_stream_assign(&r->before, &r->calib, err));
+  PTQ_TRY(
+      ptq_collect_begin(&r->calib_inputs, (ptq_site)0, PTQ_SITE_MLP_OUT, err));
+  for (w.window = 0; w.window < r->calib.n; w.window++) {
+    ptq_collect_window(&r->calib_inputs, w.window);
+    PTQ_TRY(ptq_stream_push(&r->calib, w.window, r->setup->info, &r->block, ws,
+                            &hook, err));
+    PTQ_TRY(ptq_collect_window_end(&r->calib_inputs, err));
   }
-  for (int s = 0; s < PTQ_SITE_COUNT; s++)
-    ptq_moment_get_f32(&r->moment[s], r->h_calib32[s]);
 done:
   return rc;
 }
 
-/* Hook of the selection pass. */
-typedef struct selection_pass {
-  ptq_reference *r;
-  int64_t window;
-} selection_pass;
+static ptq_status select_input(void *ctx, int site, const float *x, int64_t n,
+                               int64_t width, ptq_err *err) {
+  const watch *w = ctx;
+  return ptq_collect_input(&w->r->select_inputs, site, x, n, width, err);
+}
 
-static ptq_status select_input(void *ctx, ptq_site site, const float *x,
-                               int64_t n, int64_t width, ptq_err *err) {
-  const selection_pass *p = ctx;
-  (void)width;
-  (void)err;
-  ptq_moment_add(&p->r->moment[site], x, n);
+static ptq_status select_routed(void *ctx, int expert, const int32_t *tokens,
+                                int64_t n, ptq_err *err) {
+  watch *w = ctx;
+  w->tokens = tokens;
+  return ptq_collect_routed(&w->r->select_inputs, expert, tokens, n, err);
+}
+
+static ptq_status select_output(void *ctx, int layer, const float *y, int64_t n,
+                                int64_t out, ptq_err *err) {
+  const watch *w = ctx;
+  (void)out, (void)err;
+  ptq_kept_add(&w->r->outputs[ptq_layer_role(layer)], ptq_layer_expert(layer),
+               y, w->tokens, n);
   return PTQ_OK;
 }
 
-static ptq_status select_output(void *ctx, ptq_role role, const float *y,
-                                int64_t n, int64_t out, ptq_err *err) {
-  selection_pass *p = ctx;
-  (void)err;
-  memcpy(p->r->outputs[role] + p->window * n * out, y,
-         (size_t)(n * out) * sizeof *y);
-  p->r->output_energy[role] += ptq_vec_sum_sq(y, n * out);
-  return PTQ_OK;
+static bool has_outputs(const ptq_reference *r, int role) {
+  return ptq_role_present(r->setup->info, (ptq_role)role);
 }
 
+/* The pass over the selection text. */
 static ptq_status select_pass(ptq_reference *r, ptq_workspace *ws,
                               ptq_err *err) {
-  selection_pass pass = {.r = r};
-  const ptq_forward_hook hook = {
-      .ctx = &pass, .input = select_input, .output = select_output};
   ptq_status rc = PTQ_OK;
-  for (int s = 0; s < PTQ_SITE_COUNT; s++) ptq_moment_reset(&r->moment[s]);
-  for (int role = 0; role < PTQ_ROLE_COUNT; role++)
-    r->output_energy[role] = 0.0;
-  for (pass.window = 0; pass.window < r->select.n; pass.window++)
-    PTQ_TRY(ptq_block_forward(
-        r->setup->info, &r->block, ptq_stream_window(&r->select, pass.window),
-        r->select.length, ws, &hook, PTQ_SITE_COUNT, err));
-  for (int s = 0; s < PTQ_SITE_COUNT; s++)
-    ptq_moment_get_f32(&r->moment[s], r->h_select32[s]);
+  watch w = {.r = r};
+  const ptq_forward_hook hook = {.ctx = &w,
+                                 .input = select_input,
+                                 .output = select_output,
+                                 .routed = select_routed};
+  PTQ_TRY(
+      ptq_collect_begin(&r->select_inputs, (ptq_site)0, PTQ_SITE_MLP_OUT, err));
+  for (w.window = 0; w.window < r->select.n; w.window++) {
+    ptq_collect_window(&r->select_inputs, w.window);
+    for (int role = 0; role < PTQ_ROLE_COUNT; role++)
+      if (has_outputs(r, role)) ptq_kept_begin(&r->outputs[role], w.window);
+    PTQ_TRY(ptq_stream_push(&r->select, w.window, r->setup->info, &r->block, ws,
+                            &hook, err));
+    PTQ_TRY(ptq_collect_window_end(&r->select_inputs, err));
+    for (int role = 0; role < PTQ_ROLE_COUNT; role++)
+      if (has_outputs(r, role)) PTQ_TRY(ptq_kept_end(&r->outputs[role], err));
+  }
 done:
   return rc;
 }
 
-static void measure_energies(ptq_reference *r) {
-  for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
-    const ptq_linear *l = &r->block.linear[role];
+static ptq_status measure_energies(ptq_reference *r, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  for (int layer = 0; layer < ptq_layer_count(r->setup->info); layer++) {
+    const ptq_linear *l = &r->block.linear[layer];
+    ptq_energies *e = &r->energy[layer];
     if (l->weight == NULL) continue;
-    const ptq_site s = ptq_role_site((ptq_role)role);
-    r->weight_energy[role] = ptq_vec_sum_sq(l->weight, l->out * l->in);
-    r->calib_energy[role] = ptq_moment_quadratic(
-        l->weight, l->out, r->h_calib32[s], l->in, r->product);
-    r->select_energy[role] = ptq_moment_quadratic(
-        l->weight, l->out, r->h_select32[s], l->in, r->product);
+    const int site = ptq_layer_site(layer);
+    e->weight = ptq_vec_sum_sq(l->weight, l->out * l->in);
+    PTQ_TRY(ptq_collected_error(&r->calib_inputs, site, l->weight, l->out,
+                                r->product, &e->calib, err));
+    PTQ_TRY(ptq_collected_error(&r->select_inputs, site, l->weight, l->out,
+                                r->product, &e->select, err));
   }
+done:
+  return rc;
 }
 
 ptq_status ptq_reference_block(ptq_reference *r, int64_t index,
@@ -220,7 +285,40 @@ ptq_status ptq_reference_block(ptq_reference *r, int64_t index,
   PTQ_TRY(calibrate(r, ws, err));
   PTQ_TRY(select_pass(r, ws, err));
   PTQ_TRY(ptq_stream_advance(&r->eval, r->setup->info, &r->block, ws, err));
-  measure_energies(r);
+  PTQ_TRY(ptq_request_states_advance(&r->requests, r->setup->info, &r->block,
+                                     ws, err));
+  PTQ_TRY(measure_energies(r, err));
 done:
   return rc;
+}
+
+ptq_reference_size ptq_reference_bytes(const ptq_model_info *info,
+                                       const ptq_texts *t,
+                                       const ptq_load *load) {
+  const int64_t one = sizeof(float);
+  const ptq_text_spec *calib = t->calib, *select = t->select;
+  ptq_reference_size size = {
+      .calib =
+          ptq_collected_bytes(info, t->scratch, calib_uses(load),
+                              calib_needs(load), calib->windows, calib->length),
+      .select = ptq_collected_bytes(info, t->scratch, PTQ_COLLECT_ERRORS, 0,
+                                    select->windows, select->length)};
+  size.fixed = ptq_model_block_bytes(info) +
+               one * product_size(info, calib->windows, calib->length,
+                                  select->windows, select->length);
+  for (int role = 0; role < PTQ_ROLE_COUNT; role++)
+    if (ptq_role_present(info, (ptq_role)role))
+      size.fixed += ptq_kept_bytes(
+          t->scratch, info, ptq_role_site((ptq_role)role), select->windows,
+          select->length, ptq_role_outputs(info, (ptq_role)role));
+  if (load->own_needs & PTQ_NEED_CROSS)
+    size.fixed += ptq_spool_bytes(t->scratch, calib->windows,
+                                  calib->length * info->d_model);
+  if ((load->needs | load->own_needs) & PTQ_NEED_MODULE_LOSS) {
+    const int64_t n = calib->windows < PTQ_MODULE_WINDOWS ? calib->windows
+                                                          : PTQ_MODULE_WINDOWS;
+    const int modules = info->n_experts > 0 ? 1 : 2;
+    size.fixed += 2 * modules * one * n * calib->length * info->d_model;
+  }
+  return size;
 }

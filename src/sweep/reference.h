@@ -2,26 +2,34 @@
 /**
  * @file reference.h
  * The unquantized model that walks beside a batch, and what a block of it
- * gives to every point: second moments, outputs, signal energies.
+ * gives to every point: inputs of its sites, outputs, signal energies.
  */
 #ifndef PTQ_SWEEP_REFERENCE_H
 #define PTQ_SWEEP_REFERENCE_H
 
 #include "collect.h"
+#include "ptq/sweep/cost.h"
+#include "request_states.h"
 #include "setup.h"
 #include "stream.h"
 
+/** Energies of an unquantized layer. */
+typedef struct ptq_energies {
+  double weight; /* sum W^2 */
+  double calib;  /* tr(W H W'), calibration text */
+  double select; /* the same, selection text */
+} ptq_energies;
+
 typedef struct ptq_reference {
-  const ptq_setup *setup;            /* borrowed */
-  ptq_stream calib, select, eval;    /* owned; behind the blocks done so far */
-  ptq_block block;                   /* owned; the block at hand */
-  ptq_moment moment[PTQ_SITE_COUNT]; /* owned; scratch, also of sequential
-                                        points */
-  ptq_collected inputs;              /* owned; of the calibration text */
-  float *h_calib32[PTQ_SITE_COUNT];  /* owned; [d, d] */
-  float *h_select32[PTQ_SITE_COUNT]; /* owned; [d, d] */
-  float *outputs[PTQ_ROLE_COUNT];    /* owned; [select.n, length, out] */
-  float *product;    /* owned; scratch [out, in] of tr(A H A') */
+  const ptq_setup *setup;           /* borrowed */
+  ptq_stream calib, select, eval;   /* owned; behind the blocks done so far */
+  ptq_request_states requests;      /* owned; likewise */
+  ptq_block block;                  /* owned; the block at hand */
+  ptq_collected calib_inputs;       /* owned; of the calibration text */
+  ptq_collected select_inputs;      /* owned; of the selection text */
+  ptq_kept outputs[PTQ_ROLE_COUNT]; /* owned; over the selection text */
+  ptq_energies *energy;             /* owned; [layers] */
+  float *product;                   /* owned; scratch of ptq_collected_error */
   ptq_stream before; /* owned; calib before the block at hand, where
                         PTQ_NEED_CROSS asks for it; else empty */
   /* Inputs and outputs of attention and MLP (sites ATTN_IN and MLP_IN) on the
@@ -29,22 +37,30 @@ typedef struct ptq_reference {
    * where PTQ_NEED_MODULE_LOSS asks for them; else NULL. */
   float *module_in[PTQ_SITE_COUNT], *module_out[PTQ_SITE_COUNT];
   int64_t module_windows;
-  /* Energies of the unquantized layers. */
-  double weight_energy[PTQ_ROLE_COUNT]; /* sum W^2 */
-  double calib_energy[PTQ_ROLE_COUNT];  /* tr(W H W'), calibration text */
-  double select_energy[PTQ_ROLE_COUNT]; /* the same, selection text */
-  double output_energy[PTQ_ROLE_COUNT]; /* sum (XW)^2, selection text */
 } ptq_reference;
 
-/** `needs`: of the points calibrated on the unquantized model;
- * `own_needs`: of those with inputs of their own. */
+/** For a batch of points that ask for `load`. */
 ptq_status ptq_reference_open(ptq_reference *r, const ptq_setup *setup,
-                              unsigned needs, unsigned own_needs, ptq_err *err);
+                              const ptq_load *load, ptq_err *err);
 void ptq_reference_close(ptq_reference *r);
+/** Let all go but the stream of the evaluation text. */
+void ptq_reference_end(ptq_reference *r);
 
 /** Load block `index`, collect what points need of it, and advance the
  * reference streams behind it. */
 ptq_status ptq_reference_block(ptq_reference *r, int64_t index,
                                ptq_workspace *ws, ptq_err *err);
+
+/** Whether a module's inputs and outputs are kept for PTQ_NEED_MODULE_LOSS. */
+bool ptq_reference_has_module(const ptq_model_info *info, int site);
+
+/** Bytes, by when they are there. */
+typedef struct ptq_reference_size {
+  int64_t fixed;                    /* in all blocks */
+  ptq_collected_size calib, select; /* inputs of the two texts */
+} ptq_reference_size;
+ptq_reference_size ptq_reference_bytes(const ptq_model_info *info,
+                                       const ptq_texts *texts,
+                                       const ptq_load *load);
 
 #endif /* PTQ_SWEEP_REFERENCE_H */

@@ -7,9 +7,9 @@
 
 #include "clock.h"
 #include "ptq/base/mem.h"
+#include "ptq/base/statistics.h"
 #include "ptq/base/text.h"
 #include "ptq/eval/score.h"
-#include "ptq/eval/statistics.h"
 #include "ptq/num/numerics.h"
 #include "ptq/sweep/identity.h"
 
@@ -24,6 +24,10 @@ typedef struct scores {
   float *kl;               /* owned; [n_lanes, scored] */
   double *x, *w;           /* owned; [n_windows] scratch of statistics */
   ptq_window_row *rows;    /* owned; [n_windows] scratch */
+  int64_t n_requests;
+  ptq_answer *ref_answers;     /* owned; [n_requests] */
+  ptq_answer *answers;         /* owned; of the lane at hand */
+  ptq_answer_row *answer_rows; /* owned; [n_requests] scratch */
 } scores;
 
 static void scores_release(scores *s) {
@@ -35,6 +39,9 @@ static void scores_release(scores *s) {
   ptq_free(s->x);
   ptq_free(s->w);
   ptq_free(s->rows);
+  ptq_free(s->ref_answers);
+  ptq_free(s->answers);
+  ptq_free(s->answer_rows);
 }
 
 static ptq_status scores_init(scores *s, const ptq_windows *eval,
@@ -66,32 +73,37 @@ done:
 }
 
 /* One window of all lanes; pointer arrays are the caller's scratch. */
-static ptq_status score_one(scores *s, ptq_scorer *scorer,
-                            const ptq_reference *r, const ptq_head *head,
-                            int64_t window, const float **cand, float **kl,
+static ptq_status score_one(scores *s, ptq_scorer *scorer, ptq_reference *r,
+                            const ptq_head *head, int64_t window,
+                            const float **cand, float **kl,
                             ptq_window_score *out, ptq_err *err) {
   const ptq_model_info *info = r->setup->info;
   const ptq_windows *eval = &r->setup->eval;
   /* The tokens before the last one that is context only are left out. */
-  const int64_t skip = eval->first[window] - 1, n = eval->length - skip;
-  float *ref = ptq_stream_window(&r->eval, window) + skip * info->d_model;
+  const int64_t skip = eval->first[window] - 1, n = eval->end[window] - skip;
+  ptq_status rc = PTQ_OK;
+  float *ref = NULL;
+  PTQ_TRY(ptq_stream_window(&r->eval, window, &ref, err));
+  ref += skip * info->d_model;
   ptq_head_norm(info, head, ref, n);
   for (int64_t i = 0; i < s->n_lanes; i++) {
-    float *h =
-        ptq_stream_window(&s->lane[i]->eval, window) + skip * info->d_model;
+    float *h = NULL;
+    PTQ_TRY(ptq_stream_window(&s->lane[i]->eval, window, &h, err));
+    h += skip * info->d_model;
     ptq_head_norm(info, head, h, n);
     cand[i] = h;
     kl[i] = s->kl + i * s->scored + s->at[window];
   }
-  const ptq_status rc = ptq_score_window(
+  PTQ_TRY(ptq_score_window(
       scorer, head, eval->ids + window * eval->length + skip, n, ref, cand,
-      s->n_lanes, &s->ref_nll[window], out, kl, err);
-  for (int64_t i = 0; i < s->n_lanes && rc == PTQ_OK; i++)
+      s->n_lanes, &s->ref_nll[window], out, kl, err));
+  for (int64_t i = 0; i < s->n_lanes; i++)
     s->score[i * s->n_windows + window] = out[i];
+done:
   return rc;
 }
 
-static ptq_status score_windows(scores *s, const ptq_reference *r,
+static ptq_status score_windows(scores *s, ptq_reference *r,
                                 const ptq_head *head, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_scorer *scorer = NULL;
@@ -113,16 +125,30 @@ done:
   return rc;
 }
 
+/* A mean over layers. Experts that no token of the selection text came to have
+ * no outputs, and are left out. */
+typedef struct layer_mean {
+  double sum;
+  int64_t n;
+} layer_mean;
+
+static void take_layer(double decibel, bool mixture, layer_mean *m) {
+  if (mixture && isnan(decibel)) return;
+  m->sum += decibel;
+  m->n++;
+}
+
 /* Means over layers in dB; sums over layers before the ratio for weights. */
 static void summarize_layers(const ptq_lane *l, const ptq_model_info *info,
                              ptq_point_row *row) {
-  double output = 0.0, propagated = 0.0;
+  const bool mixture = info->n_experts > 0;
+  layer_mean output = {0}, propagated = {0};
   for (int64_t i = 0; i < l->n_layers; i++) {
-    output += l->layers[i].sqnr_output;
-    propagated += l->layers[i].sqnr_output_prop;
+    take_layer(l->layers[i].sqnr_output, mixture, &output);
+    take_layer(l->layers[i].sqnr_output_prop, mixture, &propagated);
   }
-  row->sqnr_output = output / (double)l->n_layers;
-  row->sqnr_output_prop = propagated / (double)l->n_layers;
+  row->sqnr_output = output.sum / (double)output.n;
+  row->sqnr_output_prop = propagated.sum / (double)propagated.n;
   row->sqnr_weight = ptq_decibel(l->weight_energy, l->weight_noise);
   row->bits_per_weight = l->storage_bits / (double)info->params_quantizable;
   row->bits_model = l->storage_bits + info->bits_unquantized;
@@ -172,6 +198,31 @@ static void fill_windows(scores *s, int64_t lane, int64_t point) {
                                   .top1 = (double)score[i].top1};
 }
 
+/* The reference's answers to the requests. */
+static ptq_status answer_reference(scores *s, const ptq_reference *r,
+                                   const ptq_head *head, ptq_err *err) {
+  s->n_requests = r->setup->requests.n;
+  const ptq_status rc = ptq_alloc(&s->answer_rows, s->n_requests,
+                                  sizeof *s->answer_rows, "answers", err);
+  return rc != PTQ_OK ? rc
+                      : ptq_request_states_answer(&r->requests, r->setup->info,
+                                                  head, &s->ref_answers, err);
+}
+
+/* A lane's answers and what follows for its row. */
+static ptq_status answer_lane(scores *s, const ptq_reference *r,
+                              const ptq_head *head, const ptq_lane *l,
+                              ptq_point_row *row, ptq_err *err) {
+  ptq_free(s->answers);
+  s->answers = NULL;
+  const ptq_status rc = ptq_request_states_answer(&l->requests, r->setup->info,
+                                                  head, &s->answers, err);
+  if (rc != PTQ_OK) return rc;
+  ptq_answers_summarize(s->answers, s->ref_answers, s->n_requests, row);
+  ptq_answers_rows(s->answers, s->n_requests, l->point, s->answer_rows);
+  return PTQ_OK;
+}
+
 ptq_status ptq_hand_over_failed(const ptq_grid *g, int64_t point,
                                 const char *why, const ptq_sink *sink,
                                 ptq_err *err) {
@@ -185,9 +236,11 @@ ptq_status ptq_hand_over_failed(const ptq_grid *g, int64_t point,
 
 /* Hand a lane over; `at` is its place among the scored ones. */
 static ptq_status hand_over(const ptq_grid *g, const ptq_reference *r,
-                            scores *s, int64_t at, ptq_lane *l,
-                            double shared_seconds, const char *numerics,
-                            const ptq_sink *sink, ptq_err *err) {
+                            const ptq_head *head, scores *s, int64_t at,
+                            ptq_lane *l, double shared_seconds,
+                            const char *numerics, const ptq_sink *sink,
+                            ptq_err *err) {
+  const double start = ptq_clock();
   if (l->status != PTQ_OK)
     return ptq_hand_over_failed(g, l->point, l->err.msg, sink, err);
   ptq_point_result result = {.point = l->point,
@@ -196,12 +249,17 @@ static ptq_status hand_over(const ptq_grid *g, const ptq_reference *r,
                              .n_layers = l->n_layers,
                              .windows = s->rows,
                              .n_windows = s->n_windows,
-                             .seconds = l->seconds + shared_seconds};
+                             .answers = s->answer_rows,
+                             .n_answers = s->n_requests};
   ptq_point_identity(g, l->point, numerics, &result.row);
   summarize_layers(l, r->setup->info, &result.row);
   summarize_windows(s, at, &r->setup->eval, &result.row);
   fill_windows(s, at, l->point);
-  if (!isfinite(result.row.nll) || !isfinite(result.row.kl))
+  const ptq_status rc = answer_lane(s, r, head, l, &result.row, err);
+  if (rc != PTQ_OK) return rc;
+  result.seconds = l->seconds + shared_seconds + (ptq_clock() - start);
+  if (!isfinite(result.row.nll) || !isfinite(result.row.kl) ||
+      !ptq_answers_finite(s->answers, s->n_requests))
     return ptq_hand_over_failed(
         g, l->point,
         "the quantized model's NLL is not finite: the number format is too "
@@ -222,11 +280,12 @@ ptq_status ptq_score_lanes(const ptq_grid *g, ptq_reference *r, ptq_lane *lanes,
   PTQ_TRY(scores_init(&s, &r->setup->eval, lanes, n, err));
   PTQ_TRY(ptq_model_load_head(r->setup->model, &head, err));
   PTQ_TRY(score_windows(&s, r, &head, err));
+  PTQ_TRY(answer_reference(&s, r, &head, err));
   shared_seconds += ptq_clock() - start;
   int64_t at = 0;
   for (int64_t i = 0; i < n; i++) {
-    PTQ_TRY(hand_over(g, r, &s, at, &lanes[i], shared_seconds / (double)n,
-                      numerics, sink, err));
+    PTQ_TRY(hand_over(g, r, &head, &s, at, &lanes[i],
+                      shared_seconds / (double)n, numerics, sink, err));
     at += lanes[i].status == PTQ_OK;
   }
 done:

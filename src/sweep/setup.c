@@ -13,6 +13,14 @@ done:
   return rc;
 }
 
+ptq_texts ptq_texts_of(const ptq_grid *g, int64_t subject) {
+  const ptq_subject *s = &g->subjects[subject];
+  return (ptq_texts){.calib = &g->spec->calibrations[s->calibration],
+                     .select = &g->spec->selection,
+                     .eval = &g->spec->evaluations[s->evaluation],
+                     .scratch = g->scratch};
+}
+
 ptq_status ptq_setup_open(ptq_setup *s, const ptq_grid *g, int64_t subject,
                           ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -20,7 +28,7 @@ ptq_status ptq_setup_open(ptq_setup *s, const ptq_grid *g, int64_t subject,
   const ptq_subject *sub = &g->subjects[subject];
   const char *dir = spec->models[sub->model].path;
   const ptq_text_spec *calib = &spec->calibrations[sub->calibration];
-  *s = (ptq_setup){0};
+  *s = (ptq_setup){.scratch = g->scratch};
   PTQ_TRY(ptq_model_open(dir, &s->model, err));
   PTQ_TRY(ptq_model_set_compute(s->model, spec->compute, err));
   s->info = ptq_model_get_info(s->model);
@@ -32,6 +40,7 @@ ptq_status ptq_setup_open(ptq_setup *s, const ptq_grid *g, int64_t subject,
                      spec->selection_from_end, &s->select, err));
   PTQ_TRY(windows_of(spec, &spec->evaluations[sub->evaluation], dir, vocab,
                      false, &s->eval, err));
+  PTQ_TRY(ptq_requests_load(spec, dir, s->info, &s->requests, err));
 done:
   if (rc != PTQ_OK) ptq_setup_close(s);
   return rc;
@@ -41,6 +50,7 @@ void ptq_setup_close(ptq_setup *s) {
   ptq_windows_release(&s->calib);
   ptq_windows_release(&s->select);
   ptq_windows_release(&s->eval);
+  ptq_requests_release(&s->requests);
   ptq_tokens_release(&s->calib_tokens);
   ptq_model_close(s->model);
   *s = (ptq_setup){0};
@@ -50,5 +60,6 @@ int64_t ptq_setup_max_length(const ptq_setup *s) {
   int64_t n = s->calib.length;
   if (s->select.length > n) n = s->select.length;
   if (s->eval.length > n) n = s->eval.length;
+  if (s->requests.longest_bundle > n) n = s->requests.longest_bundle;
   return n;
 }

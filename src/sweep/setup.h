@@ -7,20 +7,33 @@
 #define PTQ_SWEEP_SETUP_H
 
 #include "ptq/sweep/grid.h"
+#include "ptq/sweep/requests.h"
 #include "ptq/sweep/tokens.h"
+
+/** The texts of a subject as the sweep file has them, and where hidden states
+ * go. */
+typedef struct ptq_texts {
+  const ptq_text_spec *calib, *select, *eval; /* borrowed */
+  const char *scratch; /* borrowed; directory, or NULL for memory */
+} ptq_texts;
+
+ptq_texts ptq_texts_of(const ptq_grid *g, int64_t subject);
 
 typedef struct ptq_setup {
   ptq_model *model;                /* owned */
   const ptq_model_info *info;      /* borrowed from model */
   ptq_tokens calib_tokens;         /* owned; the whole text */
   ptq_windows calib, select, eval; /* owned */
+  ptq_requests requests;           /* owned */
+  const char *scratch; /* borrowed; directory of hidden states, or NULL for
+                          memory */
 } ptq_setup;
 
 ptq_status ptq_setup_open(ptq_setup *s, const ptq_grid *g, int64_t subject,
                           ptq_err *err);
 void ptq_setup_close(ptq_setup *s);
 
-/** Longest window of the three texts. */
+/** Longest window of the three texts, or bundle of requests. */
 int64_t ptq_setup_max_length(const ptq_setup *s);
 
 #endif /* PTQ_SWEEP_SETUP_H */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "ptq/sweep/spec.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "ptq/base/file.h"
@@ -70,6 +71,22 @@ ptq_status ptq_spec_check_scalar(const ptq_spec_source *src,
                        node->kind == PTQ_YAML_SCALAR ? "nothing"
                        : node->kind == PTQ_YAML_LIST ? "a list"
                                                      : "a mapping");
+}
+
+ptq_status ptq_spec_count(const ptq_spec_source *src, const ptq_yaml_node *map,
+                          const char *what, const char *key, int64_t least,
+                          int64_t most, int64_t *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_yaml_node *node = NULL;
+  PTQ_TRY(ptq_spec_member(src, map, what, key, &node, err));
+  PTQ_TRY(ptq_yaml_int(src->path, node, out, err));
+  if (*out < least || *out > most)
+    PTQ_TRY(PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
+                          "'%s' must be %" PRId64 " to %" PRId64
+                          ", got %" PRId64,
+                          key, least, most, *out));
+done:
+  return rc;
 }
 
 bool ptq_spec_is_name(const char *name, size_t size) {
@@ -188,6 +205,7 @@ ptq_status ptq_spec_read(const char *path, const char *const *sets,
   PTQ_TRY(ptq_yaml_parse(path, text, size, &root, err));
   PTQ_TRY(ptq_strdup(&out->path, path, err));
   PTQ_TRY(keep_text(out, text, sets, n_sets, err));
+  out->overridden = n_sets > 0;
   PTQ_TRY(ptq_path_dir(path, &dir, err));
   for (int64_t i = 0; i < n_sets; i++)
     PTQ_TRY(ptq_spec_override(path, root, sets[i], err));
@@ -207,6 +225,10 @@ static void release_texts(ptq_text_spec *texts, int64_t n) {
   ptq_free(texts);
 }
 
+const ptq_mixture *ptq_spec_mixture(const ptq_spec *s, int64_t dtype) {
+  return s->mixtures != NULL ? s->mixtures[dtype] : NULL;
+}
+
 void ptq_spec_release(ptq_spec *s) {
   for (int64_t i = 0; s->models != NULL && i < s->n_models; i++)
     ptq_free(s->models[i].path);
@@ -214,6 +236,10 @@ void ptq_spec_release(ptq_spec *s) {
   release_texts(s->calibrations, s->n_calibrations);
   release_texts(s->evaluations, s->n_evaluations);
   ptq_free(s->selection.path);
+  ptq_free(s->requests.path);
+  for (int64_t i = 0; s->mixtures != NULL && i < s->n_dtypes; i++)
+    ptq_mixture_free(s->mixtures[i]);
+  ptq_free(s->mixtures);
   ptq_free(s->dtypes);
   ptq_free(s->methods);
   ptq_free(s->method_lines);

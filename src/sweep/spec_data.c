@@ -11,6 +11,7 @@
 enum {
   MAX_WINDOWS = 1 << 24,
   MAX_LENGTH = 1 << 20,
+  MAX_BYTES = 1 << 24,
   DEFAULT_SELECTION_WINDOWS = 16
 };
 
@@ -38,29 +39,11 @@ done:
   return rc;
 }
 
-/* A whole number within bounds. */
-static ptq_status read_count(const ptq_spec_source *src,
-                             const ptq_yaml_node *map, const char *what,
-                             const char *key, int64_t least, int64_t most,
-                             int64_t *out, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const ptq_yaml_node *node = NULL;
-  PTQ_TRY(ptq_spec_member(src, map, what, key, &node, err));
-  PTQ_TRY(ptq_yaml_int(src->path, node, out, err));
-  if (*out < least || *out > most)
-    PTQ_TRY(PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
-                          "'%s' must be %" PRId64 " to %" PRId64
-                          ", got %" PRId64,
-                          key, least, most, *out));
-done:
-  return rc;
-}
-
 /* Conventions of other tools; README.md says what each scores. */
 static ptq_status read_preset(const ptq_spec_source *src,
                               const ptq_yaml_node *node, ptq_text_spec *t,
                               ptq_err *err) {
-  static const char strided[] = "strided:";
+  static const char strided[] = "strided:", bytes[] = "bytes:";
   ptq_status rc = PTQ_OK;
   PTQ_TRY(ptq_spec_check_scalar(src, node, "preset", err));
   const char *name = node->text;
@@ -72,7 +55,7 @@ static ptq_status read_preset(const ptq_spec_source *src,
     t->scoring.bos_each = true;
   } else if (strcmp(name, "lm-eval") == 0 && !t->random) {
     t->scoring.stride = t->length - 1;
-    t->scoring.needs_bos = true;
+    t->scoring.prefixed = true;
   } else if (strncmp(name, strided, sizeof strided - 1) == 0 && !t->random) {
     const long long n = strtoll(name + sizeof strided - 1, &end, 10);
     if (*end != '\0' || n < 1 || n >= t->length)
@@ -83,11 +66,19 @@ static ptq_status read_preset(const ptq_spec_source *src,
     t->scoring.stride = n;
     t->scoring.context = t->length - n;
     t->scoring.first_whole = true;
+  } else if (strncmp(name, bytes, sizeof bytes - 1) == 0 && !t->random) {
+    const long long n = strtoll(name + sizeof bytes - 1, &end, 10);
+    if (*end != '\0' || n < 1 || n > MAX_BYTES)
+      PTQ_TRY(PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
+                            "preset '%s': the bytes of a window must be 1 to "
+                            "%d",
+                            name, MAX_BYTES));
+    t->scoring.bytes = n;
   } else {
     PTQ_TRY(PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
                           "preset '%s' is not gptq, llama.cpp (of windows of "
-                          "4 tokens or more), lm-eval or strided:N (both "
-                          "without a seed)",
+                          "4 tokens or more), lm-eval, strided:N or bytes:N "
+                          "(these without a seed)",
                           name));
   }
   if (!ptq_text_copy(t->scoring.preset, sizeof t->scoring.preset, name))
@@ -109,13 +100,13 @@ static ptq_status read_text(const ptq_spec_source *src,
   PTQ_TRY(ptq_spec_check_map(src, node, what, known, err));
   PTQ_TRY(ptq_spec_member(src, node, what, "text", &path, err));
   PTQ_TRY(ptq_spec_check_scalar(src, path, "text", err));
-  PTQ_TRY(read_count(src, node, what, "windows", 1, MAX_WINDOWS, &out->windows,
-                     err));
+  PTQ_TRY(ptq_spec_count(src, node, what, "windows", 1, MAX_WINDOWS,
+                         &out->windows, err));
   /* The first token of a window is context only, so one is not enough. */
-  PTQ_TRY(
-      read_count(src, node, what, "length", 2, MAX_LENGTH, &out->length, err));
+  PTQ_TRY(ptq_spec_count(src, node, what, "length", 2, MAX_LENGTH, &out->length,
+                         err));
   if (ptq_yaml_get(node, "seed") != NULL) {
-    PTQ_TRY(read_count(src, node, what, "seed", 0, INT64_MAX, &seed, err));
+    PTQ_TRY(ptq_spec_count(src, node, what, "seed", 0, INT64_MAX, &seed, err));
     out->random = true;
     out->seed = (uint64_t)seed;
   }
@@ -176,7 +167,7 @@ ptq_status ptq_spec_read_data(const ptq_spec_source *src,
                               const ptq_yaml_node *node, ptq_spec *out,
                               ptq_err *err) {
   static const char *const known[] = {"calibration", "evaluation", "selection",
-                                      NULL};
+                                      "requests", NULL};
   ptq_status rc = PTQ_OK;
   const ptq_yaml_node *calibration = NULL, *evaluation = NULL;
   PTQ_TRY(ptq_spec_check_map(src, node, "data", known, err));
@@ -191,6 +182,8 @@ ptq_status ptq_spec_read_data(const ptq_spec_source *src,
     PTQ_TRY(read_text(src, selection, "selection", &out->selection, err));
   else
     PTQ_TRY(default_selection(src, out, err));
+  PTQ_TRY(
+      ptq_spec_read_requests(src, ptq_yaml_get(node, "requests"), out, err));
 done:
   return rc;
 }

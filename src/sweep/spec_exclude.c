@@ -31,6 +31,19 @@ static ptq_status read_model(const ptq_spec_source *src,
   return matches_nothing(src, node, "model", node->text, err);
 }
 
+/* "mixed:NAME", with its hash or without. */
+static ptq_status read_mixture(const ptq_spec_source *src,
+                               const ptq_yaml_node *node, const ptq_spec *spec,
+                               ptq_exclude *out, ptq_err *err) {
+  if (!ptq_text_copy(out->dtype, sizeof out->dtype, node->text))
+    return PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
+                         "'%s' is longer than a mixture's name can be",
+                         node->text);
+  for (int64_t i = 0; i < spec->n_dtypes; i++)
+    if (ptq_mixture_is_called(spec->dtypes[i].name, node->text)) return PTQ_OK;
+  return matches_nothing(src, node, "mixture", node->text, err);
+}
+
 static ptq_status read_dtype(const ptq_spec_source *src,
                              const ptq_yaml_node *node, const ptq_spec *spec,
                              ptq_exclude *out, ptq_err *err) {
@@ -38,6 +51,9 @@ static ptq_status read_dtype(const ptq_spec_source *src,
   ptq_err why = {0};
   const ptq_status rc = ptq_spec_check_scalar(src, node, "dtype", err);
   if (rc != PTQ_OK) return rc;
+  if (strncmp(node->text, PTQ_MIXTURE_PREFIX, sizeof PTQ_MIXTURE_PREFIX - 1) ==
+      0)
+    return read_mixture(src, node, spec, out, err);
   if (ptq_dtype_parse(node->text, &dt, &why) != PTQ_OK)
     return PTQ_YAML_FAIL(src->path, node, err, why.code, "%s", why.msg);
   (void)ptq_text_copy(out->dtype, sizeof out->dtype, dt.name);

@@ -20,6 +20,26 @@ static ptq_status twice(const ptq_spec_source *src, const ptq_yaml_node *node,
                        "%s '%s' is listed twice", what, name);
 }
 
+/* A spelling, or a mapping that mixes several. */
+static ptq_status read_dtype(const ptq_spec_source *src,
+                             const ptq_yaml_node *item, ptq_spec *out,
+                             ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_err why = {0};
+  ptq_dtype *dt = &out->dtypes[out->n_dtypes];
+  ptq_mixture **m = &out->mixtures[out->n_dtypes];
+  if (item->kind == PTQ_YAML_MAP) {
+    PTQ_TRY(ptq_spec_read_mixture(src, item, out, m, err));
+    (void)ptq_text_copy(dt->name, sizeof dt->name, (*m)->name);
+    return PTQ_OK;
+  }
+  PTQ_TRY(ptq_spec_check_scalar(src, item, "a dtype", err));
+  if (ptq_dtype_parse(item->text, dt, &why) != PTQ_OK)
+    PTQ_TRY(refused(src, item, &why, err));
+done:
+  return rc;
+}
+
 static ptq_status read_dtypes(const ptq_spec_source *src,
                               const ptq_yaml_node *node, ptq_spec *out,
                               ptq_err *err) {
@@ -28,16 +48,16 @@ static ptq_status read_dtypes(const ptq_spec_source *src,
   int64_t n = 0;
   PTQ_TRY(ptq_spec_items(src, node, "dtype", &item, &n, err));
   PTQ_TRY(ptq_alloc(&out->dtypes, n, sizeof *out->dtypes, "dtypes", err));
+  PTQ_TRY(ptq_alloc(&out->mixtures, n, sizeof *out->mixtures, "dtypes", err));
   for (; out->n_dtypes < n; item = item->next) {
-    ptq_err why = {0};
-    ptq_dtype *dt = &out->dtypes[out->n_dtypes];
-    PTQ_TRY(ptq_spec_check_scalar(src, item, "a dtype", err));
-    if (ptq_dtype_parse(item->text, dt, &why) != PTQ_OK)
-      PTQ_TRY(refused(src, item, &why, err));
-    for (int64_t i = 0; i < out->n_dtypes; i++)
-      if (strcmp(out->dtypes[i].name, dt->name) == 0)
-        PTQ_TRY(twice(src, item, "dtype", dt->name, err));
+    const char *name = out->dtypes[out->n_dtypes].name;
+    PTQ_TRY(read_dtype(src, item, out, err));
     out->n_dtypes++;
+    /* the same mixture may stand there for several models */
+    const bool mixed = out->mixtures[out->n_dtypes - 1] != NULL;
+    for (int64_t i = 0; i + 1 < out->n_dtypes && !mixed; i++)
+      if (strcmp(out->dtypes[i].name, name) == 0)
+        PTQ_TRY(twice(src, item, "dtype", name, err));
   }
 done:
   return rc;

@@ -37,7 +37,7 @@ static ptq_status check_covariate(const ptq_spec_source *src,
                                   const ptq_yaml_node *m, ptq_err *err) {
   static const char letters[] =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
-  static const char *const own[] = {"path", "name", "family"};
+  static const char *const own[] = {"path", "name", "family", "holdout"};
   for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
     if (one_slip(m->key, own[i]))
       return PTQ_YAML_FAIL(src->path, m, err, PTQ_E_ARG,
@@ -56,6 +56,18 @@ static ptq_status check_covariate(const ptq_spec_source *src,
                          "covariate '%s' must be free of commas, '=', quotes "
                          "and line breaks, got '%s'",
                          m->key, m->text);
+  if (strcmp(m->key, "holdout") == 0 && strcmp(m->text, "true") != 0 &&
+      strcmp(m->text, "false") != 0)
+    return PTQ_YAML_FAIL(src->path, m, err, PTQ_E_ARG,
+                         "'holdout' of a model is true (predicted, never "
+                         "learned from) or false, got '%s'",
+                         m->text);
+  if (strcmp(m->key, "run") == 0 &&
+      !ptq_spec_is_name(m->text, PTQ_MODEL_NAME_MAX))
+    return PTQ_YAML_FAIL(src->path, m, err, PTQ_E_ARG,
+                         "the training run '%s' of a model must be letters, "
+                         "digits, '._+-', at most %d",
+                         m->text, PTQ_MODEL_NAME_MAX - 1);
   return PTQ_OK;
 }
 

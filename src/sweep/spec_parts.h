@@ -23,6 +23,10 @@ ptq_status ptq_spec_read_models(const ptq_spec_source *src,
 ptq_status ptq_spec_read_data(const ptq_spec_source *src,
                               const ptq_yaml_node *node, ptq_spec *out,
                               ptq_err *err);
+/** data.requests, which may be absent. */
+ptq_status ptq_spec_read_requests(const ptq_spec_source *src,
+                                  const ptq_yaml_node *node, ptq_spec *out,
+                                  ptq_err *err);
 ptq_status ptq_spec_read_grid(const ptq_spec_source *src,
                               const ptq_yaml_node *node, ptq_spec *out,
                               ptq_err *err);
@@ -35,6 +39,11 @@ ptq_status ptq_spec_read_excludes(const ptq_spec_source *src,
 ptq_status ptq_spec_read_method(const ptq_spec_source *src,
                                 const ptq_yaml_node *node, ptq_method *out,
                                 ptq_err *err);
+/** A mixture of formats: a mapping with `mixed`. After the models. */
+ptq_status ptq_spec_read_mixture(const ptq_spec_source *src,
+                                 const ptq_yaml_node *node,
+                                 const ptq_spec *spec, ptq_mixture **out,
+                                 ptq_err *err);
 /** One group: a number above 0, "row" or "tensor". */
 ptq_status ptq_spec_read_group(const ptq_spec_source *src,
                                const ptq_yaml_node *node, int64_t *out,
@@ -44,6 +53,11 @@ ptq_status ptq_spec_read_group(const ptq_spec_source *src,
  * have line 0. PTQ_E_ARG, PTQ_E_FORMAT. */
 ptq_status ptq_spec_override(const char *path, ptq_yaml_node *root,
                              const char *set, ptq_err *err);
+
+/** Put `node` where the member `key` of a map was, or at its end; takes `node`
+ * over, also on failure. */
+ptq_status ptq_spec_replace(ptq_yaml_node *map, const char *key,
+                            ptq_yaml_node *node, ptq_err *err);
 
 /* --- Helpers of the sections --- */
 
@@ -65,6 +79,10 @@ ptq_status ptq_spec_member(const ptq_spec_source *src, const ptq_yaml_node *map,
 ptq_status ptq_spec_check_scalar(const ptq_spec_source *src,
                                  const ptq_yaml_node *node, const char *what,
                                  ptq_err *err);
+/** The member of a map that is a whole number within bounds. */
+ptq_status ptq_spec_count(const ptq_spec_source *src, const ptq_yaml_node *map,
+                          const char *what, const char *key, int64_t least,
+                          int64_t most, int64_t *out, ptq_err *err);
 /** True when `name` is letters, digits, '.', '_', '+' and '-', does not begin
  * with a dot and is shorter than `size`. */
 bool ptq_spec_is_name(const char *name, size_t size);

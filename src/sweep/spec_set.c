@@ -20,9 +20,8 @@ static ptq_yaml_node **link_of(ptq_yaml_node *map, const char *key) {
   return at;
 }
 
-/* Put `node` where `key` was, or at the end; takes `node` over. */
-static ptq_status replace(ptq_yaml_node *map, const char *key,
-                          ptq_yaml_node *node, ptq_err *err) {
+ptq_status ptq_spec_replace(ptq_yaml_node *map, const char *key,
+                            ptq_yaml_node *node, ptq_err *err) {
   ptq_yaml_node **at = link_of(map, key);
   const ptq_status rc = ptq_strdup(&node->key, key, err);
   if (rc != PTQ_OK) {
@@ -49,7 +48,7 @@ static ptq_status descend(const char *set, ptq_yaml_node *map, const char *key,
     ptq_status rc = ptq_alloc(&member, 1, sizeof *member, "a YAML node", err);
     if (rc != PTQ_OK) return rc;
     member->kind = PTQ_YAML_MAP;
-    rc = replace(map, key, member, err);
+    rc = ptq_spec_replace(map, key, member, err);
     if (rc != PTQ_OK) return rc;
   }
   *out = member;
@@ -92,7 +91,7 @@ ptq_status ptq_spec_override(const char *path, ptq_yaml_node *root,
     } else {
       ptq_yaml_node *handed = value;
       value = NULL;
-      PTQ_TRY(replace(map, key, handed, err));
+      PTQ_TRY(ptq_spec_replace(map, key, handed, err));
     }
   }
 done:

@@ -3,40 +3,71 @@
 
 #include <string.h>
 
-#include "ptq/base/mem.h"
-
-static ptq_status make(ptq_stream *s, int64_t n, int64_t length, int64_t d,
-                       ptq_err *err) {
-  *s = (ptq_stream){.n = n, .length = length, .d = d};
-  return ptq_alloc(&s->h, n * length * d, sizeof *s->h,
-                   "the hidden states of a text", err);
+static ptq_status make(ptq_stream *s, const char *scratch, int64_t n,
+                       int64_t length, int64_t d, ptq_err *err) {
+  *s = (ptq_stream){.scratch = scratch, .n = n, .length = length, .d = d};
+  return ptq_spool_open(&s->h, scratch, n, length * d,
+                        "the hidden states of a text", err);
 }
 
-ptq_status ptq_stream_embed(ptq_stream *s, const ptq_model_info *info,
-                            const ptq_embedding *e, const ptq_windows *w,
-                            ptq_err *err) {
-  ptq_status rc = make(s, w->n, w->length, info->d_model, err);
-  for (int64_t i = 0; i < w->n && rc == PTQ_OK; i++)
-    rc = ptq_embed(info, e, w->ids + i * w->length, w->length,
-                   ptq_stream_window(s, i), err);
+ptq_status ptq_stream_embed(ptq_stream *s, const char *scratch,
+                            const ptq_model_info *info, const ptq_embedding *e,
+                            const ptq_windows *w, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  PTQ_TRY(make(s, scratch, w->n, w->length, info->d_model, err));
+  for (int64_t i = 0; i < w->n; i++) {
+    PTQ_TRY(ptq_embed(info, e, w->ids + i * w->length, w->length,
+                      ptq_spool_fresh(&s->h, i), err));
+    PTQ_TRY(ptq_stream_keep(s, err));
+  }
+done:
   return rc;
 }
 
-ptq_status ptq_stream_copy(ptq_stream *s, const ptq_stream *from,
-                           ptq_err *err) {
-  const ptq_status rc = make(s, from->n, from->length, from->d, err);
-  if (rc == PTQ_OK)
-    memcpy(s->h, from->h, (size_t)(s->n * s->length * s->d) * sizeof *s->h);
+ptq_status ptq_stream_copy(ptq_stream *s, ptq_stream *from, ptq_err *err) {
+  const ptq_status rc =
+      make(s, from->scratch, from->n, from->length, from->d, err);
+  return rc == PTQ_OK ? ptq_stream_assign(s, from, err) : rc;
+}
+
+ptq_status ptq_stream_assign(ptq_stream *s, ptq_stream *from, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  for (int64_t i = 0; i < s->n; i++) {
+    float *x = NULL;
+    PTQ_TRY(ptq_stream_window(from, i, &x, err));
+    memcpy(ptq_spool_fresh(&s->h, i), x,
+           (size_t)(s->length * s->d) * sizeof *x);
+    PTQ_TRY(ptq_stream_keep(s, err));
+  }
+done:
   return rc;
 }
 
 void ptq_stream_release(ptq_stream *s) {
-  ptq_free(s->h);
-  *s = (ptq_stream){0};
+  ptq_spool_close(&s->h);
+  *s = (ptq_stream){.h = {.fd = -1}};
 }
 
-float *ptq_stream_window(const ptq_stream *s, int64_t i) {
-  return s->h + i * s->length * s->d;
+ptq_status ptq_stream_window(ptq_stream *s, int64_t i, float **h,
+                             ptq_err *err) {
+  return ptq_spool_get(&s->h, i, h, err);
+}
+
+ptq_status ptq_stream_keep(ptq_stream *s, ptq_err *err) {
+  return ptq_spool_put(&s->h, s->length * s->d, err);
+}
+
+ptq_status ptq_stream_push(ptq_stream *s, int64_t i, const ptq_model_info *info,
+                           const ptq_block *b, ptq_workspace *ws,
+                           const ptq_forward_hook *hook, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  float *h = NULL;
+  PTQ_TRY(ptq_stream_window(s, i, &h, err));
+  PTQ_TRY(
+      ptq_block_forward(info, b, h, s->length, ws, hook, PTQ_SITE_COUNT, err));
+  PTQ_TRY(ptq_stream_keep(s, err));
+done:
+  return rc;
 }
 
 ptq_status ptq_stream_advance(ptq_stream *s, const ptq_model_info *info,
@@ -44,7 +75,6 @@ ptq_status ptq_stream_advance(ptq_stream *s, const ptq_model_info *info,
                               ptq_err *err) {
   ptq_status rc = PTQ_OK;
   for (int64_t i = 0; i < s->n && rc == PTQ_OK; i++)
-    rc = ptq_block_forward(info, b, ptq_stream_window(s, i), s->length, ws,
-                           NULL, PTQ_SITE_COUNT, err);
+    rc = ptq_stream_push(s, i, info, b, ws, NULL, err);
   return rc;
 }

@@ -3,14 +3,15 @@
 
 #include "clock.h"
 #include "ptq/base/mem.h"
+#include "ptq/base/statistics.h"
 #include "ptq/base/text.h"
 #include "ptq/eval/score.h"
-#include "ptq/eval/statistics.h"
 #include "ptq/eval/unigram.h"
 #include "ptq/num/blas.h"
 #include "ptq/num/moment.h"
 #include "ptq/sweep/batch.h"
 #include "ptq/sweep/identity.h"
+#include "request_states.h"
 #include "setup.h"
 #include "spectra.h"
 #include "stream.h"
@@ -20,18 +21,22 @@ typedef struct subject_run {
   ptq_setup setup;
   ptq_workspace *ws;
   ptq_stream calib, eval;
+  ptq_request_states requests;
   ptq_block block;
   ptq_head head;
   ptq_scorer *scorer;
   ptq_spectra spectra;
   ptq_baseline_row *windows;
   double *x, *w; /* [n_windows] NLL sums and scored positions */
+  ptq_baseline_answer_row *answers;
 } subject_run;
 
 static void run_close(subject_run *r) {
   ptq_free(r->windows);
   ptq_free(r->x);
   ptq_free(r->w);
+  ptq_free(r->answers);
+  ptq_request_states_release(&r->requests);
   ptq_spectra_release(&r->spectra);
   ptq_scorer_free(r->scorer);
   ptq_head_release(&r->head);
@@ -45,18 +50,26 @@ static void run_close(subject_run *r) {
 static ptq_status run_open(subject_run *r, const ptq_grid *g, int64_t subject,
                            ptq_err *err) {
   ptq_status rc = PTQ_OK;
+  bool spectra = false;
   ptq_embedding e = {0};
   PTQ_TRY(ptq_setup_open(&r->setup, g, subject, err));
   const ptq_model_info *info = r->setup.info;
   PTQ_TRY(ptq_model_load_embedding(r->setup.model, &e, err));
   if (g->spec->spectra == PTQ_SPECTRA_FULL) {
-    PTQ_TRY(ptq_stream_embed(&r->calib, info, &e, &r->setup.calib, err));
-    PTQ_TRY(ptq_spectra_init(&r->spectra, info, err));
+    PTQ_TRY(ptq_stream_embed(&r->calib, r->setup.scratch, info, &e,
+                             &r->setup.calib, err));
+    spectra = true;
   }
-  PTQ_TRY(ptq_stream_embed(&r->eval, info, &e, &r->setup.eval, err));
+  PTQ_TRY(ptq_stream_embed(&r->eval, r->setup.scratch, info, &e, &r->setup.eval,
+                           err));
+  PTQ_TRY(ptq_request_states_embed(&r->requests, info, &e, &r->setup.requests,
+                                   err));
+  ptq_embedding_release(&e); /* makes room */
+  if (spectra)
+    PTQ_TRY(ptq_spectra_init(&r->spectra, info, r->setup.scratch, r->calib.n,
+                             r->calib.length, err));
   PTQ_TRY(
       ptq_workspace_create(info, ptq_setup_max_length(&r->setup), &r->ws, err));
-  PTQ_TRY(ptq_scorer_create(info, r->setup.eval.length, 0, &r->scorer, err));
   PTQ_TRY(
       ptq_alloc(&r->windows, r->eval.n, sizeof *r->windows, "windows", err));
   PTQ_TRY(ptq_alloc(&r->x, r->eval.n, sizeof *r->x, "windows", err));
@@ -76,6 +89,8 @@ static ptq_status walk(subject_run *r, const ptq_sink *sink, ptq_err *err) {
       PTQ_TRY(ptq_spectra_block(&r->spectra, &r->calib, info, &r->block, r->ws,
                                 err));
     PTQ_TRY(ptq_stream_advance(&r->eval, info, &r->block, r->ws, err));
+    PTQ_TRY(
+        ptq_request_states_advance(&r->requests, info, &r->block, r->ws, err));
     PTQ_TRY(sink->alive(sink->ctx,
                         (double)(i + 1) / (double)(info->n_blocks + 1), err));
   }
@@ -88,12 +103,20 @@ static ptq_status score(subject_run *r, int64_t subject, ptq_model_row *row,
   ptq_status rc = PTQ_OK;
   const ptq_windows *eval = &r->setup.eval;
   double nll = 0.0;
+  ptq_block_release(&r->block); /* makes room */
+  ptq_stream_release(&r->calib);
+  ptq_spectra_end(&r->spectra);
+  ptq_workspace_free(r->ws);
+  r->ws = NULL;
+  PTQ_TRY(ptq_scorer_create(r->setup.info, eval->length, 0, &r->scorer, err));
   PTQ_TRY(ptq_model_load_head(r->setup.model, &r->head, err));
   row->tokens = row->bytes = 0;
   for (int64_t i = 0; i < eval->n; i++) {
-    const int64_t skip = eval->first[i] - 1, n = eval->length - skip;
+    const int64_t skip = eval->first[i] - 1, n = eval->end[i] - skip;
     const int64_t scored = ptq_windows_scored(eval, i);
-    float *h = ptq_stream_window(&r->eval, i) + skip * r->eval.d;
+    float *h = NULL;
+    PTQ_TRY(ptq_stream_window(&r->eval, i, &h, err));
+    h += skip * r->eval.d;
     ptq_head_norm(r->setup.info, &r->head, h, n);
     PTQ_TRY(ptq_score_window(r->scorer, &r->head,
                              eval->ids + i * eval->length + skip, n, h, NULL, 0,
@@ -114,9 +137,25 @@ static ptq_status score(subject_run *r, int64_t subject, ptq_model_row *row,
   row->nll_se = ptq_window_se(r->x, r->w, eval->n);
   row->calib_tokens = r->setup.calib.n * r->setup.calib.length;
   PTQ_TRY(ptq_unigram_nll(r->setup.calib_tokens.ids, r->setup.calib_tokens.n,
-                          eval->ids, eval->first, eval->n, eval->length,
-                          r->setup.info->vocab, &row->nll_unigram, err));
+                          eval->ids, eval->first, eval->end, eval->n,
+                          eval->length, r->setup.info->vocab, &row->nll_unigram,
+                          err));
 done:
+  return rc;
+}
+
+static ptq_status answer(subject_run *r, int64_t subject, ptq_model_row *row,
+                         ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_requests *asked = &r->setup.requests;
+  ptq_answer *answers = NULL;
+  PTQ_TRY(ptq_request_states_answer(&r->requests, r->setup.info, &r->head,
+                                    &answers, err));
+  PTQ_TRY(ptq_alloc(&r->answers, asked->n, sizeof *r->answers, "answers", err));
+  ptq_answers_summarize_baseline(answers, asked->n, row);
+  ptq_answers_baseline_rows(answers, asked, subject, r->answers);
+done:
+  ptq_free(answers);
   return rc;
 }
 
@@ -130,9 +169,12 @@ ptq_status ptq_subject_run(const ptq_grid *g, int64_t subject,
   ptq_status rc = run_open(&r, g, subject, &why);
   if (rc == PTQ_OK) rc = walk(&r, sink, &why);
   if (rc == PTQ_OK) rc = score(&r, subject, &result.row, &why);
+  if (rc == PTQ_OK) rc = answer(&r, subject, &result.row, &why);
   if (rc == PTQ_OK) {
     result.windows = r.windows;
     result.n_windows = r.eval.n;
+    result.answers = r.answers;
+    result.n_answers = r.setup.requests.n;
     result.spectra = r.spectra.rows;
     result.n_spectra = r.spectra.n_rows;
   } else {

@@ -6,12 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "byte_windows.h"
 #include "ptq/base/file.h"
 #include "ptq/base/hash.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/npy.h"
 #include "ptq/base/rng.h"
 #include "ptq/base/text.h"
+#include "tokenizer.h"
 
 ptq_status ptq_tokens_dir(const char *spec_path, char **out, ptq_err *err) {
   const char *given = getenv("PTQSWEEP_TOKENS");
@@ -96,6 +98,21 @@ static ptq_status check(const ptq_tokens *t, int64_t n_ends, int64_t vocab,
   return PTQ_OK;
 }
 
+/* One more token in front, of no bytes. */
+static ptq_status put_in_front(ptq_tokens *t, uint32_t id, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const size_t n = (size_t)t->n;
+  PTQ_TRY(ptq_grow(&t->ids, t->n, t->n + 1, sizeof *t->ids, "tokens", err));
+  PTQ_TRY(ptq_grow(&t->ends, t->n, t->n + 1, sizeof *t->ends, "tokens", err));
+  memmove(t->ids + 1, t->ids, n * sizeof *t->ids);
+  memmove(t->ends + 1, t->ends, n * sizeof *t->ends);
+  t->ids[0] = id;
+  t->ends[0] = 0;
+  t->n++;
+done:
+  return rc;
+}
+
 ptq_status ptq_tokens_load(const char *spec_path, const ptq_text_spec *text,
                            const char *model_dir, int64_t vocab,
                            ptq_tokens *out, ptq_err *err) {
@@ -115,6 +132,11 @@ ptq_status ptq_tokens_load(const char *spec_path, const ptq_text_spec *text,
   PTQ_TRY(read_part(dir, name, "ids", PTQ_NPY_U32, &out->ids, &out->n, err));
   PTQ_TRY(read_part(dir, name, "ends", PTQ_NPY_U64, &out->ends, &n_ends, err));
   PTQ_TRY(check(out, n_ends, vocab, text, model_dir, err));
+  if (text->scoring.prefixed) {
+    uint32_t prefix = 0;
+    PTQ_TRY(ptq_tokenizer_prefix(spec_path, model_dir, vocab, &prefix, err));
+    PTQ_TRY(put_in_front(out, prefix, err));
+  }
 done:
   ptq_free(dir);
   if (rc != PTQ_OK) ptq_tokens_release(out);
@@ -149,7 +171,21 @@ static void place(const ptq_text_spec *text, bool from_end, int64_t n_tokens,
 }
 
 int64_t ptq_windows_scored(const ptq_windows *w, int64_t i) {
-  return w->length - w->first[i];
+  return w->end[i] - w->first[i];
+}
+
+ptq_status ptq_windows_reserve(ptq_windows *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t n = out->n;
+  PTQ_TRY(
+      ptq_alloc(&out->ids, n * out->length, sizeof *out->ids, "windows", err));
+  PTQ_TRY(ptq_alloc(&out->start, n, sizeof *out->start, "windows", err));
+  PTQ_TRY(ptq_alloc(&out->first, n, sizeof *out->first, "windows", err));
+  PTQ_TRY(ptq_alloc(&out->end, n, sizeof *out->end, "windows", err));
+  PTQ_TRY(ptq_alloc(&out->bytes, n, sizeof *out->bytes, "windows", err));
+  for (int64_t i = 0; i < n; i++) out->end[i] = out->length;
+done:
+  return rc;
 }
 
 /* Does the tokenizer begin a text with a token of its own? It has no bytes. */
@@ -164,6 +200,10 @@ ptq_status ptq_windows_cut(const ptq_text_spec *text, bool from_end,
   const int64_t n = text->windows, length = text->length;
   const int64_t need = text->random ? length : span(text);
   const ptq_scoring *scoring = &text->scoring;
+  if (scoring->bytes > 0) {
+    rc = ptq_byte_windows_cut(text, tokens, out, err);
+    goto done;
+  }
   *out = (ptq_windows){.n = n, .length = length};
   if (tokens->n < need)
     PTQ_TRY(PTQ_FAIL(
@@ -171,15 +211,7 @@ ptq_status ptq_windows_cut(const ptq_text_spec *text, bool from_end,
         "'%s' has %" PRId64 " tokens, but %" PRId64 " windows of %" PRId64
         " take %" PRId64 "; lower 'windows' or 'length', or give a longer text",
         text->path, tokens->n, text->random ? 1 : n, length, need));
-  PTQ_TRY(ptq_alloc(&out->ids, n * length, sizeof *out->ids, "windows", err));
-  PTQ_TRY(ptq_alloc(&out->start, n, sizeof *out->start, "windows", err));
-  if (scoring->needs_bos && !has_bos(tokens))
-    PTQ_TRY(PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
-                     "'%s': preset '%s' begins with a beginning-of-text token, "
-                     "which this model's tokenizer does not add",
-                     text->path, scoring->preset));
-  PTQ_TRY(ptq_alloc(&out->first, n, sizeof *out->first, "windows", err));
-  PTQ_TRY(ptq_alloc(&out->bytes, n, sizeof *out->bytes, "windows", err));
+  PTQ_TRY(ptq_windows_reserve(out, err));
   place(text, from_end, tokens->n, out);
   for (int64_t i = 0; i < n; i++) {
     const int64_t at = out->start[i], last = at + length - 1;
@@ -202,6 +234,7 @@ void ptq_windows_release(ptq_windows *w) {
   ptq_free(w->ids);
   ptq_free(w->start);
   ptq_free(w->first);
+  ptq_free(w->end);
   ptq_free(w->bytes);
   *w = (ptq_windows){0};
 }

@@ -30,6 +30,7 @@ typedef struct bench {
   int64_t n, windows;
   int threads;
   float *w, *y, *x;         /* owned; [n, n], [n, n], [DISTINCT, LENGTH, n] */
+  float *scratch;           /* owned; of ptq_moment_add */
   double *h;                /* owned; [n, n] */
   int16_t *q;               /* owned; [n, n] */
   ptq_group_params *params; /* owned; [n, n / 16 + 1] */
@@ -94,6 +95,8 @@ static ptq_status set_up(bench *b, ptq_err *err) {
                     "parameters", err));
   PTQ_TRY(ptq_alloc(&b->x, tokens * n, sizeof *b->x, "inputs", err));
   PTQ_TRY(ptq_moment_init(&b->moment, n, err));
+  PTQ_TRY(ptq_alloc(&b->scratch, ptq_moment_scratch(n), sizeof(float),
+                    "moment of a window", err));
   ptq_rng r;
   ptq_rng_init(&r, 1);
   for (int64_t i = 0; i < n * n; i++) b->w[i] = 0.02F * gaussian(&r);
@@ -115,6 +118,7 @@ static void release(bench *b) {
   ptq_free(b->q);
   ptq_free(b->params);
   ptq_free(b->x);
+  ptq_free(b->scratch);
   ptq_moment_release(&b->moment);
 }
 
@@ -122,7 +126,8 @@ static void collect(bench *b, times *t) {
   const double start = now();
   ptq_moment_reset(&b->moment);
   for (int64_t i = 0; i < b->windows; i++)
-    ptq_moment_add(&b->moment, b->x + i % DISTINCT * LENGTH * b->n, LENGTH);
+    ptq_moment_add(&b->moment, b->x + i % DISTINCT * LENGTH * b->n, LENGTH,
+                   b->scratch);
   ptq_moment_get(&b->moment, b->h);
   t->h += now() - start;
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ./run.sh bench [--no-rivals]: speed as ratios measured in one run.
+# ./run.sh bench [--no-rivals | engine]: speed as ratios measured in one run.
 #
+#   engine alone: tests/bench/engine.sh
 #   GPTQ of a 4096 x 4096 layer, beside the matrix products of that size
 #   36 MX formats of it by static GPTQ, beside 36 single runs
 #   rounding of a 4096 x 4096 matrix to every number format, beside memcpy
@@ -9,6 +10,8 @@
 #   the forward pass on SmolLM2-135M at 512 and 2048 tokens, in float32 and in
 #   bf16: the share of what the same two processes reach multiplying matrices,
 #   and, turn by turn, transformers in both and llama.cpp, on two threads
+#   gradients and Hessian-vector products there: their cost in forward passes,
+#   and, turn by turn, PyTorch's
 #
 # OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are unset, so OpenBLAS picks the CPU's
 # own kernel; each program prints which one ran.
@@ -16,12 +19,15 @@ set -euo pipefail
 build=$1; shift
 top=$(cd "$(dirname "$0")/../.." && pwd)
 rivals=1
+unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 case ${1:-} in
   --no-rivals) rivals=0 ;;
+  engine)
+    cmake --build "$build" --target bench >/dev/null
+    exec bash "$top/tests/bench/engine.sh" "$build" ;;
   "") ;;
-  *) echo "usage: ./run.sh bench [--no-rivals]" >&2; exit 2 ;;
+  *) echo "usage: ./run.sh bench [--no-rivals | engine]" >&2; exit 2 ;;
 esac
-unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
 cmake --build "$build" --target bench >/dev/null
 . "$top/tests/parity/environment.sh"
@@ -35,6 +41,9 @@ echo "== one layer, 36 formats =="
 echo
 echo "== rounding =="
 "$build/tests/bench/bench_round"
+echo
+echo "== the sweep engine =="
+bash "$top/tests/bench/engine.sh" "$build"
 echo
 echo "== laws: 100,000 points =="
 laws=$(mktemp -d)
@@ -54,4 +63,16 @@ else
   "$build/tests/bench/bench_forward" "$model" 512 2048
   "$build/tests/bench/bench_forward" --bf16 "$model" 512 2048
   echo "transformers, llama.cpp: not run (--no-rivals)"
+fi
+echo
+echo "== gradient and Hessian-vector products, SmolLM2-135M =="
+bounds="--max-gradient 3.2 --max-product 7"
+if [ "$rivals" = 1 ]; then
+  # shellcheck disable=SC2086
+  "$parity_python" "$top/tests/bench/rivals_gradient.py" \
+    --bench "$build/tests/bench/bench_gradient" --model "$model" $bounds
+else
+  # shellcheck disable=SC2086
+  "$build/tests/bench/bench_gradient" $bounds "$model" 512
+  echo "PyTorch: not run (--no-rivals)"
 fi

@@ -33,9 +33,17 @@ def layers_of(build, model):
 
 
 def ours(build, model, ids, flags=()):
-    """Logits, NLL sum, and {tensor: input} of one window."""
+    """Logits, NLL sum, and {tensor: input} of one window; NaN where an expert
+    does not get a token."""
     layers, n_blocks = layers_of(build, model)
-    widths = {layer["site"]: layer["in"] for layer in layers}
+    # An expert's sites follow those of the one before.
+    widths, at_site = {}, {}
+    for layer in layers:
+        key = (layer.get("expert", 0), SITES.index(layer["site"]))
+        if key[1] < 2:
+            key = (-1, key[1])
+        widths[key] = layer["in"]
+        at_site.setdefault(key, []).append(layer["tensor"])
     with tempfile.TemporaryDirectory() as scratch:
         np.save(f"{scratch}/ids.npy", ids[None].astype(np.uint32))
         done = subprocess.run(
@@ -46,14 +54,12 @@ def ours(build, model, ids, flags=()):
         raw = np.fromfile(f"{scratch}/inputs", np.float32)
     inputs, at = {}, 0
     for block in range(n_blocks):
-        for site in SITES:
-            size = len(ids) * widths[site]
-            x = raw[at:at + size].reshape(len(ids), widths[site])
+        for key in sorted(widths):
+            size = len(ids) * widths[key]
+            x = raw[at:at + size].reshape(len(ids), widths[key])
             at += size
-            for layer in layers:
-                if layer["site"] == site:
-                    name = layer["tensor"].replace(".0.", f".{block}.", 1)
-                    inputs[name] = x
+            for tensor in at_site[key]:
+                inputs[tensor.replace(".0.", f".{block}.", 1)] = x
     assert at == len(raw)
     return logits.reshape(len(ids), -1), float(done.stdout), inputs
 
@@ -61,14 +67,33 @@ def ours(build, model, ids, flags=()):
 def theirs(net, ids, names):
     """The same of transformers; `names` are the tensors to watch."""
     import torch
-    inputs, handles = {}, []
+    inputs, handles, chosen = {}, [], {}
     modules = dict(net.named_modules())
+
+    def route(mixture):
+        def hook(_module, _args, odds):
+            # As the mixtures do it: an expert's rows come by rank, then token.
+            odds = torch.softmax(odds.detach(), -1, dtype=torch.float)
+            chosen[mixture] = torch.topk(odds, used, -1).indices
+        return hook
 
     def watch(name):
         def hook(_module, args):
-            inputs[name] = args[0].detach().numpy().reshape(len(ids), -1)
+            x = args[0].detach().numpy()
+            inputs[name] = x = x.reshape(-1, x.shape[-1])
+            if ".experts." in name:
+                mixture, expert = name.split(".experts.")
+                expert = int(expert.split(".")[0])
+                _, rows = torch.where((chosen[mixture] == expert).T)
+                inputs[name] = np.full((len(ids), x.shape[-1]), np.nan,
+                                       np.float32)
+                inputs[name][rows] = x
         return hook
 
+    used = getattr(net.config, "num_experts_per_tok", 0)
+    for name in {n.split(".experts.")[0] for n in names if ".experts." in n}:
+        handles.append(modules[name + ".gate"].register_forward_hook(
+            route(name)))
     for name in names:
         module = modules[name.removesuffix(".weight")]
         handles.append(module.register_forward_pre_hook(watch(name)))
@@ -106,7 +131,15 @@ def compare(table, build, case, seed):
                  their_logits[at])
             note("NLL (relative)", abs(nll / their_nll - 1), nll, their_nll)
             for name, x in inputs.items():
-                y = their_inputs[name]
+                y = their_inputs.get(name)
+                if y is None:  # an expert without tokens is not called
+                    assert np.isnan(x).all(), name
+                    continue
+                assert (np.isnan(x) == np.isnan(y)).all(), name
+                if np.isnan(x).all():
+                    continue
+                y = np.where(np.isnan(y), 0.0, y)
+                x = np.where(np.isnan(x), 0.0, x)
                 at = np.unravel_index(np.argmax(np.abs(x - y)), x.shape)
                 note("inputs (relative)", abs(x[at] - y[at]) / np.abs(y).max(),
                      x[at], y[at])

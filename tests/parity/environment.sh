@@ -2,9 +2,10 @@
 # Sourced by parity and bench: PyTorch in an environment of its own outside the
 # repository (PTQ_PARITY_VENV names one that is there), a newer transformers
 # beside it (PTQ_PARITY_NEWER_VENV), the number formats' tools
-# (PTQ_PARITY_FORMATS_VENV), llama.cpp (PTQ_LLAMA_CPP_VENV), and the checkpoints
-# of SmolLM2-135M and Gemma-3-270m. Sets parity_python, newer_python,
-# formats_python, llama_python, cache, model, gguf and gemma.
+# (PTQ_PARITY_FORMATS_VENV), curvlinops (PTQ_PARITY_CURVATURE_VENV), llama.cpp
+# (PTQ_LLAMA_CPP_VENV), and the checkpoints of SmolLM2-135M and Gemma-3-270m.
+# Sets parity_python, newer_python, formats_python, curvature_python,
+# llama_python, cache, model, gguf and gemma.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/ptqsweep
 model=$cache/smollm2-135m
 gemma=$cache/gemma3-270m
@@ -21,8 +22,8 @@ if [ -z "${PTQ_PARITY_VENV:-}" ] &&
   cp "$top/tests/parity/requirements.txt" "$venv/requirements.txt"
 fi
 
-# The architectures that came later: transformers in an environment of its own
-# that finds PyTorch in the first.
+# The architectures that came later, and lm-evaluation-harness: transformers in
+# an environment of its own that finds PyTorch in the first.
 newer=${PTQ_PARITY_NEWER_VENV:-$cache/parity-newer-venv}
 newer_python=$newer/bin/python
 make_newer() {
@@ -30,12 +31,10 @@ make_newer() {
      ! cmp -s "$top/tests/parity/requirements-newer.txt" \
        "$newer/requirements.txt"; then
     python3 -m venv --clear "$newer"
-    "$newer_python" -m pip install -q --disable-pip-version-check \
-      -r "$top/tests/parity/requirements-newer.txt"
-    "$newer_python" -m pip install -q --disable-pip-version-check --no-deps \
-      lm-eval==0.4.13 # for its windows alone
     "$parity_python" -c 'import site; print(site.getsitepackages()[0])' > \
       "$("$newer_python" -c 'import site; print(site.getsitepackages()[0])')/torch.pth"
+    "$newer_python" -m pip install -q --disable-pip-version-check \
+      -r "$top/tests/parity/requirements-newer.txt"
     cp "$top/tests/parity/requirements-newer.txt" "$newer/requirements.txt"
   fi
 }
@@ -70,6 +69,22 @@ make_llama_cpp() {
   fi
   [ -f "$gguf" ] ||
     "$parity_python" "$top/sweeps/smollm2.py" -o "$model" --keep-gguf "$gguf"
+}
+
+# curvlinops, in an environment that finds PyTorch in the first.
+curvature=${PTQ_PARITY_CURVATURE_VENV:-$cache/parity-curvature-venv}
+curvature_python=$curvature/bin/python
+make_curvature() {
+  if [ -z "${PTQ_PARITY_CURVATURE_VENV:-}" ] &&
+     ! cmp -s "$top/tests/parity/requirements-curvature.txt" \
+       "$curvature/requirements.txt"; then
+    python3 -m venv --clear "$curvature"
+    "$curvature_python" -m pip install -q --disable-pip-version-check \
+      --no-deps -r "$top/tests/parity/requirements-curvature.txt"
+    "$parity_python" -c 'import site; print(site.getsitepackages()[0])' > \
+      "$("$curvature_python" -c 'import site; print(site.getsitepackages()[0])')/torch.pth"
+    cp "$top/tests/parity/requirements-curvature.txt" "$curvature/requirements.txt"
+  fi
 }
 
 make_model() {

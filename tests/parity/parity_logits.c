@@ -4,9 +4,11 @@
  * parity_logits [--bf16] MODEL IDS.npy OUT [INPUTS]: the float32 logits
  * [windows, length, vocab] of a checkpoint over token windows, as raw bytes;
  * prints the NLL sum of each window. INPUTS receives what the linear layers
- * take: float32 [length, width] by window, block and site. --bf16: products of
- * bfloat16, and what multiplies them on standard error.
+ * take: float32 [length, width] by window, block and site, NaN for tokens that
+ * an expert does not get. --bf16: products of bfloat16, and what multiplies
+ * them on standard error.
  */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -72,10 +74,61 @@ static ptq_status write_floats(FILE *out, const float *x, int64_t n,
   return PTQ_FAIL(err, PTQ_E_IO, "cannot write");
 }
 
-static ptq_status keep_input(void *file, ptq_site site, const float *x,
-                             int64_t n, int64_t width, ptq_err *err) {
-  (void)site;
-  return write_floats(file, x, n * width, err);
+/* What the sites of a block saw of a window. */
+typedef struct seen {
+  int64_t length;
+  int n_sites;
+  float **x;             /* owned, of owned; [n_sites][length, width] */
+  const int32_t *tokens; /* borrowed; of the expert at hand */
+} seen;
+
+static ptq_status keep_routed(void *ctx, int expert, const int32_t *tokens,
+                              int64_t n, ptq_err *err) {
+  seen *s = ctx;
+  (void)expert, (void)n, (void)err;
+  s->tokens = tokens;
+  return PTQ_OK;
+}
+
+static ptq_status keep_input(void *ctx, int site, const float *x, int64_t n,
+                             int64_t width, ptq_err *err) {
+  const seen *s = ctx;
+  (void)err;
+  for (int64_t i = 0; i < n; i++) {
+    const bool all = n == s->length || ptq_site_kind(site) < PTQ_SITE_MLP_IN;
+    memcpy(s->x[site] + (all ? i : s->tokens[i]) * width, x + i * width,
+           (size_t)width * sizeof *x);
+  }
+  return PTQ_OK;
+}
+
+static ptq_status seen_open(seen *s, const ptq_model_info *info, int64_t length,
+                            ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  *s = (seen){.length = length, .n_sites = ptq_site_count(info)};
+  PTQ_TRY(ptq_alloc(&s->x, s->n_sites, sizeof *s->x, "inputs", err));
+  for (int i = 0; i < s->n_sites; i++)
+    PTQ_TRY(ptq_alloc(&s->x[i], length * ptq_site_width(info, i), sizeof(float),
+                      "inputs", err));
+done:
+  return rc;
+}
+
+static void seen_close(seen *s) {
+  for (int i = 0; s->x != NULL && i < s->n_sites; i++) ptq_free(s->x[i]);
+  ptq_free(s->x);
+}
+
+/* Write them, and forget. */
+static ptq_status seen_write(const seen *s, const ptq_model_info *info,
+                             FILE *out, bool write, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  for (int i = 0; i < s->n_sites && rc == PTQ_OK; i++) {
+    const int64_t n = s->length * ptq_site_width(info, i);
+    if (write) rc = write_floats(out, s->x[i], n, err);
+    for (int64_t k = 0; k < n; k++) s->x[i][k] = NAN;
+  }
+  return rc;
 }
 
 /* All logits of a window, slice by slice. */
@@ -97,8 +150,14 @@ static ptq_status one_window(parity *p, const uint32_t *ids, int64_t length,
                              FILE *out, FILE *inputs, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_block block = {0};
-  const ptq_forward_hook hook = {.ctx = inputs, .input = keep_input};
+  seen s = {0};
+  const ptq_forward_hook hook = {
+      .ctx = &s, .input = keep_input, .routed = keep_routed};
   double nll = 0.0;
+  if (inputs != NULL) {
+    PTQ_TRY(seen_open(&s, p->info, length, err));
+    PTQ_TRY(seen_write(&s, p->info, inputs, false, err));
+  }
   PTQ_TRY(ptq_embed(p->info, &p->embedding, ids, length, p->h, err));
   for (int64_t i = 0; i < p->info->n_blocks; i++) {
     ptq_block_release(&block);
@@ -106,6 +165,7 @@ static ptq_status one_window(parity *p, const uint32_t *ids, int64_t length,
     PTQ_TRY(ptq_block_forward(p->info, &block, p->h, length, p->ws,
                               inputs != NULL ? &hook : NULL, PTQ_SITE_COUNT,
                               err));
+    if (inputs != NULL) PTQ_TRY(seen_write(&s, p->info, inputs, true, err));
   }
   ptq_head_norm(p->info, &p->head, p->h, length);
   PTQ_TRY(multiply_head(p, length, err));
@@ -114,6 +174,7 @@ static ptq_status one_window(parity *p, const uint32_t *ids, int64_t length,
                            &nll, NULL, NULL, err));
   printf("%.17g\n", nll);
 done:
+  seen_close(&s);
   ptq_block_release(&block);
   return rc;
 }

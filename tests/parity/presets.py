@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The evaluation presets against the tools they are named after, on models of
-sweeps/zoo and README.md as text: their windows and scored tokens, by their
-own code where it can be had and else by its rule, over transformers' logits.
+sweeps/zoo and README.md as text. lm-eval is lm-eval: its class for Hugging
+Face models and its rolling log-likelihood. The loops of the GPTQ scripts, of
+transformers' page on perplexity and of llama-perplexity are no libraries:
+their windows and scored tokens are written out here over transformers' logits.
 Prints a table as parity.py does; exit status 1 when a row fails.
 """
 import argparse
 import csv
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,7 +32,8 @@ data:
     - {{text: text.txt, windows: {windows}, length: {length}, preset: llama.cpp}}
     - {{text: text.txt, windows: {windows}, length: {length},
        preset: "strided:{stride}"}}
-{more}grid: {{dtype: [int8], method: [rtn], group: [row]}}
+    - {{text: rolling.txt, windows: {windows}, length: {length}, preset: lm-eval}}
+grid: {{dtype: [int8], method: [rtn], group: [row]}}
 measure: {{spectra: "off"}}
 """
 
@@ -77,26 +81,34 @@ def strided(net, ids):
     return float(torch.cat(total).mean())
 
 
-def lm_eval(net, ids):
-    """lm-evaluation-harness' rolling windows over its own function."""
-    from lm_eval.utils import (get_rolling_token_windows,
-                               make_disjoint_window)
-    longest = LENGTH - 1
-    tokens = list(ids[1:1 + WINDOWS * longest])
-    total = []
-    for context, predicted in map(make_disjoint_window,
-                                  get_rolling_token_windows(
-                                      tokens, ids[0], longest, 1)):
-        nll = nll_of(net, list(context) + list(predicted))
-        total.append(nll[-len(predicted):])
-    return float(torch.cat(total).mean())
+def cut_for_rolling(own, text):
+    """A beginning of the text that its windows take up whole."""
+    want = WINDOWS * (LENGTH - 1)
+    about = own.encode(text).offsets[want][1]
+    for end in range(about + 200, about - 200, -1):
+        if len(own.encode(text[:end]).ids) == want:
+            return text[:end]
+    raise RuntimeError("no part of the text has as many tokens")
 
 
-def ours(build, scratch, model, more):
+def lm_eval(model, text):
+    """Mean NLL a token of a document by HFLM.loglikelihood_rolling."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+    lm = HFLM(pretrained=str(model), dtype="float32", device="cpu",
+              batch_size=1, max_length=LENGTH - 1)
+    instance = Instance(request_type="loglikelihood_rolling", doc={},
+                        arguments=(text,), idx=0)
+    os.environ["TQDM_DISABLE"] = "1"
+    (logp,) = lm.loglikelihood_rolling([instance], disable_tqdm=True)
+    return -logp / (WINDOWS * (LENGTH - 1))
+
+
+def ours(build, scratch, model):
     """{preset: NLL} of the unquantized model in a sweep."""
     spec = f"{scratch}/s.yaml"
     Path(spec).write_text(SPEC.format(
-        model=model, windows=WINDOWS, length=LENGTH, stride=STRIDE, more=more))
+        model=model, windows=WINDOWS, length=LENGTH, stride=STRIDE))
     subprocess.run([sys.executable, str(TOP / "sweeps/prepare.py"), "--quiet",
                     spec], check=True)
     subprocess.run([f"{build}/ptqsweep", "run", spec, "-o", f"{scratch}/s.h5",
@@ -109,14 +121,21 @@ def ours(build, scratch, model, more):
             for row in rows}
 
 
-def add_bos(model, target):
-    """A copy of a model whose tokenizer begins texts with token 5."""
+def name_special(model, target, with_bos):
+    """A copy of a model whose token 5 begins texts, or is there to end them
+    only."""
     import json
     import shutil
     shutil.copytree(model, target)
     path = target / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
     token = {i: t for t, i in tokenizer["model"]["vocab"].items()}[5]
+    config = target / "tokenizer_config.json"
+    config.write_text(json.dumps({
+        **json.loads(config.read_text()),
+        "bos_token" if with_bos else "eos_token": token}))
+    if not with_bos:
+        return
     tokenizer["post_processor"] = {
         "type": "TemplateProcessing",
         "single": [{"SpecialToken": {"id": token, "type_id": 0}},
@@ -132,22 +151,20 @@ def compare(table, build, name, with_bos):
     import transformers
     from tokenizers import Tokenizer
     with tempfile.TemporaryDirectory() as scratch:
-        model = TOP / "sweeps/zoo" / name
-        if with_bos:
-            add_bos(model, Path(scratch) / "model")
-            model = Path(scratch) / "model"
+        model = Path(scratch) / "model"
+        name_special(TOP / "sweeps/zoo" / name, model, with_bos)
         text = (TOP / "README.md").read_text(encoding="utf-8")
+        own = Tokenizer.from_file(str(model / "tokenizer.json"))
+        ids = own.encode(text).ids
+        rolling = cut_for_rolling(own, text)
         (Path(scratch) / "text.txt").write_text(text, encoding="utf-8")
-        more = ("    - {text: text.txt, windows: %d, length: %d, preset: "
-                "lm-eval}\n" % (WINDOWS, LENGTH)) if with_bos else ""
-        found = ours(build, scratch, model, more)
+        (Path(scratch) / "rolling.txt").write_text(rolling, encoding="utf-8")
+        found = ours(build, scratch, model)
         net = transformers.AutoModelForCausalLM.from_pretrained(model).float()
-        ids = Tokenizer.from_file(str(model / "tokenizer.json")).encode(text).ids
         want = {"gptq": gptq(net, ids),
                 "llama.cpp": llama_cpp(net, ids, ids[0] if with_bos else None),
-                f"strided:{STRIDE}": strided(net, ids)}
-        if with_bos:
-            want["lm-eval"] = lm_eval(net, ids)
+                f"strided:{STRIDE}": strided(net, ids),
+                "lm-eval": lm_eval(model, rolling)}
     for preset, theirs in want.items():
         label = f"{name}{' with bos' if with_bos else ''}, {preset}"
         table.row(label, found[preset], theirs,

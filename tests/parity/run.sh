@@ -9,6 +9,7 @@ top=$(cd "$(dirname "$0")/../.." && pwd)
 . "$top/tests/parity/environment.sh"
 make_newer
 make_formats
+make_curvature
 make_model
 make_gemma
 wikitext=()
@@ -26,11 +27,32 @@ each="$top/tests/parity/architectures.py --build $build --seed $seed"
   "$parity_python" $each || failed=1
   "$newer_python" $each --without $("$parity_python" $each --list) || failed=1
 }
+echo "derivatives: operations, then every architecture, float64 and float32"
+operations=$(mktemp -d)
+"$parity_python" -W ignore "$top/tests/golden/gradients/make_operations.py" \
+  --salt "$seed" -o "$operations"
+for precision in "" _64; do
+  PTQ_OPERATIONS="$operations/operations" \
+    "$build/tests/test_operations$precision" >/dev/null || failed=1
+done
+rm -rf "$operations"
+each="$top/tests/parity/gradients.py --build $build --seed $seed"
+# shellcheck disable=SC2086
+{
+  "$parity_python" $each || failed=1
+  "$newer_python" $each --without $("$parity_python" $each --list) || failed=1
+}
+echo "curvature, curvlinops"
+"$curvature_python" -W ignore "$top/tests/parity/curvature.py" \
+  --build "$build" || failed=1
 # dmx-compressor builds its kernels with the ninja beside this Python.
 PATH=$formats/bin:$PATH "$formats_python" "$top/tests/parity/formats.py" \
   --build "$build" --seed "$seed" "$@" || failed=1
 "$newer_python" "$top/tests/parity/presets.py" --build "$build" || failed=1
-"$newer_python" "$top/tests/parity/materialized.py" --build "$build" ||
+"$newer_python" "$top/tests/parity/requests_reference.py" --build "$build" \
+  --seed "$seed" --prepare "${PTQ_PYTHON:-$newer_python}" || failed=1
+"$newer_python" "$top/tests/parity/materialized.py" --build "$build" \
+  --prepare "${PTQ_PYTHON:-$newer_python}" ||
   failed=1
 "$newer_python" "$top/tests/parity/published.py" --build "$build" \
   --model "$gemma" "${wikitext[@]}" || failed=1

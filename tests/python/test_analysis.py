@@ -19,6 +19,7 @@ PACKAGES = subprocess.run(
     [PYTHON, "-c", "import h5netcdf, h5py, pandas, xarray"],
     capture_output=True).returncode == 0
 R = shutil.which("Rscript")
+TABLES = ("points", "models", "layers", "windows", "spectra", "answers")
 
 ROUND_TRIP = """
 import json, sys
@@ -29,7 +30,7 @@ folder = sys.argv[1]
 store = ptqsweep.read(folder + "/s.h5")
 tables = {"points": store.points, "models": store.models,
           "layers": store.layers, "windows": store.windows,
-          "spectra": store.spectra}
+          "spectra": store.spectra, "answers": store.answers}
 for name, frame in tables.items():
     csv = pd.read_csv(f"{folder}/{name}.csv", keep_default_na=False,
                       na_values=[""])
@@ -70,7 +71,7 @@ class Analysis(unittest.TestCase):
         cls.dir = pathlib.Path(cls.temp.name)
         subprocess.run([WRITER], check=True, env={
             **os.environ, "PTQ_STORE_OUT": str(cls.dir / "s.h5")})
-        for table in ("points", "models", "layers", "windows", "spectra"):
+        for table in TABLES:
             for form, end in (("csv", "csv"), ("jsonl", "jsonl"),
                               ("netcdf", "nc")):
                 subprocess.run(
@@ -89,7 +90,7 @@ class Analysis(unittest.TestCase):
         return done.stdout
 
     def test_netcdf_is_hdf5_with_its_signature(self):
-        for table in ("points", "models", "layers", "windows", "spectra"):
+        for table in TABLES:
             data = (self.dir / f"{table}.nc").read_bytes()
             self.assertEqual(data[:8], b"\x89HDF\r\n\x1a\n")
             self.assertIn(b"DIMENSION_SCALE", data)

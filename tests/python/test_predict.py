@@ -82,6 +82,23 @@ class Predict(unittest.TestCase):
         self.assertNotEqual(known["law"], other["law"])
         self.assertGreater(other["dnll"], 0)
 
+    def test_covariates_of_a_directory_reach_the_law(self):
+        loss = []
+        for tokens in ("1e6", "16e6"):
+            done = predict(f"{self.store}.tokens", self.dir / "new", "--dtype",
+                           "mxint4", "--group", 32, "--law", "kumar", "--json",
+                           "--covariates", f"lr_state=x,train_tokens={tokens}")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            row, = json.loads(done.stdout)["predictions"]
+            loss.append(row["dnll"])
+        # the store's law has D to the power 0.4
+        self.assertLess(abs(math.log(loss[1] / loss[0]) - .4 * math.log(16)),
+                        0.25)
+        done = predict(f"{self.store}.tokens", self.dir / "new", "--dtype",
+                       "mxint4", "--group", 32, "--law", "kumar", "--json")
+        row, = json.loads(done.stdout)["predictions"]
+        self.assertIsNone(row["dnll"])
+
     def test_best_keeps_to_its_budget(self):
         every = self.rows("llama-25k", "--best", "--bits", 99)
         self.assertEqual(len(every), 1)
@@ -108,7 +125,11 @@ class Predict(unittest.TestCase):
                 (["llama-25k", "--dtype", "int99"], "int"),
                 (["llama-25k", "--dtype", "int4", "--group", "x"], "--group"),
                 (["llama-25k", "--dtype", "int4", "--pareto"], "they choose"),
-                (["--dtype", "int4", "--nll", "3"], "of which model")):
+                (["--dtype", "int4", "--nll", "3"], "of which model"),
+                (["llama-25k", "--dtype", "int4", "--covariates", "tokens"],
+                 "'tokens' is not key=value"),
+                (["llama-25k", "--dtype", "int4", "--covariates",
+                  "k=" + 200 * "v"], "at most 191 characters")):
             done = predict(self.store, *args)
             self.assertEqual(done.returncode, 2, done.stderr)
             self.assertIn(want, done.stderr)
@@ -119,7 +140,9 @@ class Predict(unittest.TestCase):
                 (["llama-25k", "--dtype", "int4", "--law", "simple"],
                  "needs more than a config"),
                 (["llama-25k", "--dtype", "int4", "--law", "kumar"],
-                 "'train_tokens' is absent")):
+                 "'train_tokens' is absent"),
+                (["llama-25k", "--dtype", "int4", "--covariates", "a=1"],
+                 "those of its own models")):
             done = predict(self.store, *args)
             self.assertEqual(done.returncode, 1, done.stderr)
             self.assertIn(want, done.stderr)

@@ -88,6 +88,20 @@ class Cache(Case):
         self.assertEqual((code, err), (0, ""))
         self.assertEqual(len(list(self.cache.iterdir())), 2 * 2 * 2)
 
+    def test_special_tokens_are_there_for_lm_eval_alone(self):
+        (self.dir / "a/tokenizer_config.json").write_text(json.dumps(
+            {"bos_token": "a", "eos_token": {"content": "b"}}))
+        self.assertEqual(self.run_cached()[0], 0)
+        self.assertEqual(list(self.cache.glob("*.special.npy")), [])
+        self.spec.write_text(SPEC.replace("{text: two.txt,",
+                                          "{preset: lm-eval, text: two.txt,"))
+        self.assertEqual(self.run_cached()[0], 0)
+        own = Tokenizer.from_file(str(LLAMA / "tokenizer.json"))
+        found = sorted(np.load(path).tolist()
+                       for path in self.cache.glob("*.special.npy"))
+        self.assertEqual(found, [[-1, -1], [-1, -1], [own.token_to_id("a"),
+                                                      own.token_to_id("b")]])
+
     def test_ids_are_those_of_the_whole_text(self):
         self.run_cached()
         for model in (LLAMA, OPT):

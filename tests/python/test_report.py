@@ -244,6 +244,7 @@ class Fit(unittest.TestCase):
                     "n_without_value", "n_excluded", "n_unbounded"))
                 self.assertEqual(fit["n"] + out, 320)
                 self.assertEqual(fit["n_models"], 10)
+                self.assertEqual(fit["n_runs"], 10)
                 for c in fit["coefficients"]:
                     self.assertGreater(c["std_error"], 0)
                     self.assertGreater(c["std_error_cluster"], 0)
@@ -275,7 +276,8 @@ class Fit(unittest.TestCase):
         self.assertEqual([p["name"] for p in curve], ["C", "gN", "gpost"])
         self.assertEqual([c["split"] for c in fit["comparison"]], [
             "leave-one-model-out", "leave-one-family-out", "largest-size-out",
-            "leave-one-dtype-out", "leave-one-method-out"])
+            "leave-one-dtype-out", "leave-one-method-out", "held-out-family"])
+        self.assertEqual(fit["comparison"].pop()["laws"], [])  # none marked
         for split in fit["comparison"]:
             self.assertGreater(len(split["laws"]), 5)
             errors = [row["median_abs_ln"] or 1e9 for row in split["laws"]]

@@ -60,6 +60,14 @@ for name, seed, n in (("calib.txt", 1, 6000), ("select.txt", 2, 4000),
             text.append(" ".join(line).capitalize() + ".")
             line = []
     open(name, "w").write("\n".join(text) + "\n")
+import json
+rng = random.Random(4)
+with open("asked.jsonl", "w") as file:
+    for i in range(24):
+        ends = [" " + " ".join(rng.choices(words, k=1 + i % 5))
+                for _ in range(2 + i % 3)]
+        file.write(json.dumps({"context": " ".join(rng.choices(words, k=9)),
+                               "choices": ends, "answer": i % 2}) + "\n")
 PY
 }
 
@@ -75,6 +83,7 @@ data:
   calibration: {text: calib.txt, windows: 6, length: 64, seed: 1}
   selection: {text: select.txt, windows: 3, length: 64}
   evaluation: {text: eval.txt, windows: 6, length: 64}
+  requests: {file: asked.jsonl, limit: 21}
 grid:
   dtype: [mxint3, int4, "int3:asym"]
   method:
@@ -94,14 +103,14 @@ tokens() { "$PTQ_PYTHON" "$PTQ_SOURCE_DIR/sweeps/prepare.py" --quiet "$1"; }
 export_all() {
   mkdir -p "$2"
   local table
-  for table in points layers windows models spectra; do
+  for table in points layers windows models spectra answers; do
     "$PTQSWEEP" export "$1" --table "$table" --stable -o "$2/$table.csv"
   done
 }
 
 same_exports() {
   local table
-  for table in points layers windows models spectra; do
+  for table in points layers windows models spectra answers; do
     cmp "$1/$table.csv" "$2/$table.csv" || fail "$table differs: $1 and $2"
   done
 }

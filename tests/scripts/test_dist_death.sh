@@ -39,7 +39,8 @@ start() {
   began=$(date +%s)
   PTQSWEEP_EXIT_FILE=$dir/exit timeout -k 5 40 \
     mpirun --allow-run-as-root --oversubscribe --bind-to none \
-    --enable-recovery -n "$ranks" "$program" "$dir" "$@" >"$dir/log" 2>&1 &
+    --enable-recovery -n "$ranks" ${via:-} "$program" "$dir" "$@" \
+    >"$dir/log" 2>&1 &
   run=$!
   local i n
   for i in $(seq 200); do
@@ -80,7 +81,7 @@ lost() {
   grep -q "lost $1 in" "$dir/log" || complain "not $1 ranks lost"
 }
 
-start killed 5 24 4 4 40
+start killed 5 24 4 4 150
 victim=$((RANDOM % 4 + 1)) other=$((RANDOM % 3 + 1))
 [ $other -ge $victim ] && other=$((other + 1))
 sometime
@@ -91,16 +92,19 @@ finish 0
 all_done
 lost 2
 
-start stopped 5 24 4 4 40
-victim=$((RANDOM % 4 + 1)) other=$((RANDOM % 3 + 1))
-[ $other -ge $victim ] && other=$((other + 1))
+# Two stopped ranks: MPI_Abort alone would end mpirun with one only.
+start stopped 6 24 4 4 150
+victim=$((RANDOM % 3 + 1))
 sometime
-kill -STOP "$(pid_of $victim)"
+kill -STOP "$(pid_of $victim)" "$(pid_of 4)"
 sometime
-kill -KILL "$(pid_of $other)"
+kill -KILL "$(pid_of 5)"
 finish 0
 all_done
-lost 2
+lost 3
+for r in $victim 4; do
+  [ ! -e "/proc/$(pid_of $r)" ] || complain "stopped rank $r is still there"
+done
 
 # Rank 2 dies before it said a word: nothing tells that its process is gone, and
 # the end does not take the minute that others have to say goodbye.
@@ -128,11 +132,13 @@ finish 0
 all_done 29
 lost 4
 
-# Without rank 0 the others end, and take mpirun along. A stopped rank 0 that
-# mpirun wakes to kill may still find words, but not success.
+# Without rank 0 the others end, and take mpirun along, and a stopped one with
+# them. A stopped rank 0 that mpirun wakes to kill may still find words, but not
+# success.
 for how in KILL STOP; do
   start "coordinator-$how" 4 200 4 4 40
   sometime
+  kill -STOP "$(pid_of 3)"
   kill -$how "$(pid_of 0)"
   wait "$run"
   took=$(($(date +%s) - began))
@@ -149,6 +155,24 @@ for how in KILL STOP; do
   done
   echo "$name: $took s"
 done
+
+# Rank 0 dies, and ranks 2 and 3 are on another host, from where its process
+# cannot be seen: those that see it end all, long before it is missed.
+cat >"$work/wrapper" <<'SH'
+[ "$OMPI_COMM_WORLD_RANK" -lt 2 ] && exec "$@"
+exec unshare --uts sh -c 'hostname elsewhere && exec "$@"' sh "$@"
+SH
+if unshare --uts hostname elsewhere 2>/dev/null; then
+  via="sh $work/wrapper" PTQ_FAKE_PATIENCE=60 start elsewhere 4 200 4 4 40
+  sometime
+  kill -KILL "$(pid_of 0)"
+  wait "$run"
+  took=$(($(date +%s) - began))
+  [ $took -le 20 ] || complain "$took s until ranks elsewhere heard of it"
+  echo "$name: $took s"
+else
+  echo "not run: another host (needs root)"
+fi
 
 start signal 4 200 4 4 40
 sometime

@@ -96,6 +96,36 @@ refuses 1 "other.yaml:5: text: " plan other.yaml
 { printf '\357\273\277'; cat s.yaml; } > other.yaml
 prints "sweep 'other': 16 points of 2 models" plan other.yaml
 
+# A sweep of a paper's size, on shapes alone: no schedule of its batches could be
+# much shorter, and on as many ranks as it has points none at all, whatever
+# points were put together (the bound below shares everything a batch can).
+python3 "$PTQ_SOURCE_DIR/tests/scripts/hollow_models.py" models
+mkdir wikitext-2
+for text in train valid test; do echo A text. >wikitext-2/$text.txt; done
+cp "$PTQ_SOURCE_DIR/sweeps/paper.yaml" .
+for ranks in 64 256 1024; do
+  "$program" plan paper.yaml --ranks $ranks --gflops 50 --json | python3 -c '
+import json, sys
+plan = json.load(sys.stdin)
+own = [p["seconds"] for p in plan["points"]]
+longest, rest, shared = 0.0, 0.0, {}
+for item in plan["items"]:
+    if item["points"]:
+        shared[item["model"]] = item["seconds"] - sum(own[i] for i in item["points"])
+    else:
+        rest += item["seconds"]
+        longest = max(longest, item["seconds"])
+longest = max(longest, max(s + shared[p["model"]]
+                           for s, p in zip(own, plan["points"])))
+least = max(longest, (sum(own) + rest + sum(shared.values())) / plan["ranks"])
+assert len(own) == 952 and len(shared) == 17
+assert plan["lower_bound"] <= plan["makespan"] <= 1.05 * plan["lower_bound"], plan["makespan"]
+if plan["ranks"] == 1024:
+    assert least * (1 - 1e-9) <= plan["makespan"] <= 1.05 * least, (plan["makespan"], least)
+' || fail "the makespan of paper.yaml on $ranks ranks"
+done
+rm -r models wikitext-2 paper.yaml
+
 prints "llama, can be run" inspect "$zoo/llama-25k"
 prints "tokenizer     tokenizer.json" inspect "$zoo/llama-25k" --weights
 prints '"architecture": "opt"' inspect "$zoo/opt-25k" --json

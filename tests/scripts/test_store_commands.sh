@@ -39,6 +39,16 @@ expect 2 "not a number" "$PTQSWEEP" status s.h5 --interval soon
 expect 2 'is not in (0, 3]' "$PTQSWEEP" fit s.h5 --power 9
 expect 2 "unknown column 'parms'" "$PTQSWEEP" fit s.h5 --formula 'log(parms)'
 expect 2 'lsq' "$PTQSWEEP" fit s.h5 --estimator lsq
+# every column that is listed is one a formula can name
+columns=$("$PTQSWEEP" list columns | awk 'NR > 1 {print $1}')
+[ "$(echo "$columns" | wc -l)" -gt 40 ] || fail "list columns: $columns"
+for column in $columns nothing; do
+  said=$("$PTQSWEEP" fit s.h5 --no-comparison --formula "$column" 2>&1)
+  case "$column $said" in
+    nothing*"unknown column 'nothing'"*"list columns"*) ;;
+    nothing*|*'unknown column'*) fail "formula '$column': $said" ;;
+  esac
+done
 expect 0 '0 bad' "$PTQSWEEP" verify s.h5
 expect 2 'which table' "$PTQSWEEP" export s.h5
 expect 2 "unknown table 'point'" "$PTQSWEEP" export s.h5 --table point

@@ -38,3 +38,21 @@ mpi 4 "$PTQSWEEP" run sweep.yaml -o spread.h5 --quiet "${others[@]}"
 export_all spread.h5 spread
 same_exports others spread
 pass "11 other methods: the same bytes on 3 working ranks"
+
+# In the least memory that its points can have, most of them alone in their
+# batch, where weights are quantized in place; and with hidden states in files.
+least=1
+until said=$("$PTQSWEEP" plan sweep.yaml "${others[@]}" --memory "$least" 2>&1)
+do
+  least=$(sed -n 's/.*(\([0-9]*\) bytes).*/\1/p' <<<"$said")
+  [ -n "$least" ] || fail "no number of bytes: $said"
+done
+mkdir files
+"$PTQSWEEP" run sweep.yaml -o narrow.h5 --quiet "${others[@]}" \
+  --memory "$least" --scratch files
+export_all narrow.h5 narrow
+same_exports others narrow
+[ -z "$(ls files)" ] || fail "scratch files stay: $(ls files)"
+pass "in $least bytes and files: the same bytes"
+expect 2 "--scratch 'nowhere' is not a directory" \
+  "$PTQSWEEP" run sweep.yaml -o nowhere.h5 --scratch nowhere

@@ -42,8 +42,9 @@ at = data.find(points[0]["key"].encode())
 size = data.find(points[1]["key"].encode()) - at
 first = [l["layer"] for l in layers if l["key"] == points[0]["key"]]
 n_windows = sum(w["key"] == points[0]["key"] for w in windows)
-layer_at = data.find(struct.pack("<q", 0) + first[0].encode() + b"\0")
-layer_size = 8 + 96 + 5 * 8 + 17
+layer_at, second = (data.find(struct.pack("<q", 0) + name.encode() + b"\0")
+                    for name in first[:2])
+layer_size = second - layer_at
 window_at = data.find(struct.pack("<qqd", 0, 0, next(
     w["nll"] for w in windows if w["key"] == points[0]["key"])))
 assert min(at, layer_at, window_at) > 0

@@ -43,17 +43,22 @@ const ptq_factor *ptq_factor_find(const char *name);
 /** The number `name` among a model's covariates; NaN if it is not there, or
  * is no number. */
 double ptq_covariate(const ptq_model_row *m, const char *name);
+/** Its text; false, and `text` as it was, if it is not there or has no room. */
+bool ptq_covariate_text(const ptq_model_row *m, const char *name, char *text,
+                        size_t size);
 
 enum { PTQ_LEVEL_MAX = 160 }; /* bytes of a level's name */
 
 /** Width of the element in bits as its name says: "mxint4:x" is 4; the
- * rounded bits_per_weight where the name has no number. */
+ * rounded bits_per_weight where the name has no number; of a point of mixed
+ * precision the rounded mean over its weights. */
 int ptq_nominal_bits(const ptq_obs *o);
 
 /**
  * Weights that share a scale: the group; for `row` the geometric mean width
  * of the linear layers, weighted by their weights (down projections read
- * d_ff, all others d_model); for `tensor` the mean weights of a layer.
+ * d_ff, all others d_model); for `tensor` the mean weights of a layer. Of a
+ * point of mixed precision the geometric mean over its weights.
  */
 double ptq_effective_group(const ptq_obs *o);
 

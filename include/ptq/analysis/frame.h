@@ -46,19 +46,33 @@ typedef struct ptq_obs {
   const ptq_model_traits *traits; /* borrowed; NULL without spectra */
   double sqnr_rtn; /* sqnr_weight of the point that only rounds the same model
                       to the same dtype and group; NaN if there is none */
+  const char *run; /* borrowed; training run: the covariate of that name, else
+                      the model's name. Models of one run are not independent */
+  bool held;       /* its model has the covariate holdout=true: predicted, and
+                      shown, but nothing learns from it */
   ptq_use use;
 } ptq_obs;
+
+/** Longest name of a training run, with its end. */
+enum { PTQ_RUN_MAX = 64 };
+/** Is the point one of mixed precision, its dtype a mixture's name? */
+bool ptq_obs_is_mixed(const ptq_obs *o);
 
 /** All points of a sweep in grid order. */
 typedef struct ptq_frame {
   ptq_obs *obs; /* owned; [n] */
   int64_t n;
   int64_t count[PTQ_USE_COUNT];
+  int64_t n_held;              /* of them all: of models held out for good */
   const ptq_model_row *models; /* borrowed; [n_models] subjects */
   int64_t n_models;
-  ptq_model_traits *traits; /* owned; [n_models], NULL without spectra */
-  bool sampled;             /* some of another frame's points */
+  ptq_model_traits *traits;  /* owned; [n_models], NULL without spectra */
+  char (*runs)[PTQ_RUN_MAX]; /* owned; [n_models] */
+  bool sampled;              /* some of another frame's points */
 } ptq_frame;
+
+/** Does a law learn from the point? */
+bool ptq_obs_learned(const ptq_obs *o);
 
 /** The tables a frame is made of; borrowed, and outlive the frame. */
 typedef struct ptq_frame_source {

@@ -40,11 +40,11 @@ typedef struct ptq_unusable {
 typedef struct ptq_matrix {
   double *x;           /* owned; [n, k] row-major, column 0 the intercept */
   const ptq_obs **obs; /* owned; [n] borrowed points */
-  int *cluster;        /* owned; [n] model number, 0..n_clusters-1 */
+  int *cluster;        /* owned; [n] number of the run, 0..n_clusters-1 */
   int64_t n, k;
-  int n_clusters, n_families;
-  ptq_column *columns; /* owned; [k] */
-  ptq_level *levels;   /* owned; [n_levels], every factor's, sorted */
+  int n_clusters, n_models, n_families; /* clusters are training runs */
+  ptq_column *columns;                  /* owned; [k] */
+  ptq_level *levels; /* owned; [n_levels], every factor's, sorted */
   int64_t n_levels;
   ptq_dropped *dropped; /* owned; [n_dropped] */
   int64_t n_dropped;

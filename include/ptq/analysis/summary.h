@@ -9,6 +9,7 @@
 
 #include "ptq/analysis/bootstrap.h"
 #include "ptq/analysis/contest.h"
+#include "ptq/analysis/seeds.h"
 #include "ptq/analysis/statement.h"
 #include "ptq/base/text.h"
 
@@ -36,6 +37,7 @@ typedef struct ptq_summary {
                                asked for */
   int64_t n_resamples, n_resamples_failed;
   ptq_statements statements; /* of the paper, tested */
+  ptq_seeds seeds;           /* where seeds of calibration are an axis */
   ptq_contest contest;       /* all laws under all splits */
   ptq_frame sample; /* owned; what is validated, the frame itself or some of
                        its points: obs of held-out points live here */
@@ -66,12 +68,17 @@ void ptq_summary_text(const ptq_summary *s, const char *store, ptq_text *out);
 /** A table a split, best first; what was not learned, with its reason. */
 void ptq_contest_text(const ptq_contest *c, ptq_text *out);
 
+/** How losses spread between seeds of calibration; nothing if no axis. */
+void ptq_seeds_text(const ptq_seeds *s, ptq_text *out);
+
 /** "dnll = exp(3.49 - 0.156 log(params) ...)", one line. */
 void ptq_fit_equation(const ptq_fit *f, ptq_text *out);
 /** One coefficient as a factor of dnll, "10 x params_nonembedding: dnll x
  * 0.70"; empty where it has no such reading. */
 void ptq_fit_effect(const ptq_fit *f, int64_t j, char *text, size_t size);
 
+/** "32", "row" or "tensor". */
+void ptq_group_text(int64_t group, char text[24]);
 /** "llama-1m mxint3 gptq 32": a point in a few words. */
 void ptq_obs_name(const ptq_obs *o, char *text, size_t size);
 

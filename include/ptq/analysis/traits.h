@@ -39,7 +39,17 @@ typedef struct ptq_layer_traits {
   double log_err_mean, log_err_max;         /* of ln(err_hessian) */
   double weight_min, weight_max, weight_sd; /* sqnr_weight, dB */
   double output_min, output_max, output_sd; /* sqnr_output, dB */
+  /* Means over weights, of what each layer says of its own format; for points
+   * of mixed precision. NaN in stores of older programs. */
+  double bits;      /* width of the element as its name says */
+  double log_group; /* ln(weights that share a scale), of layers whose group is
+                       a number or the tensor */
+  double row_share; /* of weights whose group is the row */
 } ptq_layer_traits;
+
+/** Width of the element of a number format in bits, as its name says: 4 of
+ * "mxint4:x"; `storage` where the name has no number; 0: not known. */
+double ptq_name_bits(const char *dtype, double storage);
 
 ptq_layer_traits ptq_layer_traits_of(const ptq_layer_row *layers, int64_t n);
 

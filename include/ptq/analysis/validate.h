@@ -17,6 +17,8 @@ typedef struct ptq_split {
   int least;         /* groups that make it a validation */
   int most;          /* folds; more groups than this share them */
   bool of_model;     /* all points of a model are in one group */
+  bool held;         /* groups are of models held out for good, and of no
+                        others */
   /** Writes the group of a point; false: it is never held out. */
   bool (*group)(const ptq_frame *f, const ptq_obs *o, char *text, size_t size);
 } ptq_split;

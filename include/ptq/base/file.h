@@ -30,6 +30,8 @@ void ptq_file_close(ptq_file *f);
 
 bool ptq_path_exists(const char *path);
 bool ptq_path_is_dir(const char *path);
+/** Are both the same file or directory, which is there? */
+bool ptq_path_same(const char *a, const char *b);
 /** `name` as it is if absolute, else joined to `dir`; freed with ptq_free. */
 ptq_status ptq_path_join(const char *dir, const char *name, char **out,
                          ptq_err *err);

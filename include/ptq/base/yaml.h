@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "ptq/base/status.h"
+#include "ptq/base/text.h"
 
 typedef enum ptq_yaml_kind {
   PTQ_YAML_SCALAR,
@@ -37,6 +38,10 @@ struct ptq_yaml_node {
 ptq_status ptq_yaml_parse(const char *path, const char *text, size_t size,
                           ptq_yaml_node **out, ptq_err *err);
 void ptq_yaml_free(ptq_yaml_node *node);
+/** A node with what it holds, without key and siblings; freed with
+ * ptq_yaml_free. */
+ptq_status ptq_yaml_copy(const ptq_yaml_node *node, ptq_yaml_node **out,
+                         ptq_err *err);
 
 /** PTQ_FAIL with "path:line: " (or "path (--set): ") of a node in front. */
 #define PTQ_YAML_FAIL(path, node, err, code, ...) \
@@ -59,5 +64,12 @@ ptq_status ptq_yaml_double(const char *path, const ptq_yaml_node *n,
                            double *out, ptq_err *err);
 ptq_status ptq_yaml_bool(const char *path, const ptq_yaml_node *n, bool *out,
                          ptq_err *err);
+
+/** Add a scalar, in quotes where it needs them. */
+void ptq_yaml_scalar(const char *text, ptq_text *out);
+/** Write a tree as a document that reads as the same tree (but for lines):
+ * lists and mappings in blocks, those that fit a line without. What cannot be
+ * added is in out->rc. */
+void ptq_yaml_write(const ptq_yaml_node *root, ptq_text *out);
 
 #endif /* PTQ_BASE_YAML_H */

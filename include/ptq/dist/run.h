@@ -48,12 +48,15 @@ typedef struct ptq_dist_ops {
   void (*log)(void *ctx, const char *line);
 } ptq_dist_ops;
 
+/** Default of silence_min_s. */
+#define PTQ_DIST_SILENCE_S 60.0
+
 typedef struct ptq_dist_options {
   double heartbeat_s;    /* workers report at least this often, where their
                             blocks are shorter; 0: 5 s */
   double silence_factor; /* given up after max(silence_min_s, factor x the
                             predicted time between heartbeats); 0: 10 */
-  double silence_min_s;  /* 0: 60 s */
+  double silence_min_s;  /* 0: PTQ_DIST_SILENCE_S */
   int max_attempts;      /* deaths held against a single point; 0: 2 */
   /* Rank 0: deaths of earlier runs, borrowed; NULL: none. */
   const int64_t *deaths;         /* by row of points */

@@ -11,15 +11,16 @@
 #include "ptq/base/status.h"
 
 /**
- * Mean NLL, nats a token, of the scored positions (first[w]..length-1 of each
- * window w; first NULL: 1) under token frequencies of the whole calibration
- * text with add-one smoothing over the vocabulary.
+ * Mean NLL, nats a token, of the scored positions (first[w]..end[w]-1 of each
+ * window w; NULL: from 1, to its length) under token frequencies of the whole
+ * calibration text with add-one smoothing over the vocabulary.
  * @param calib [n_calib] ids of the calibration text
  * @param windows [n_windows, length] ids of the evaluation windows
  */
 ptq_status ptq_unigram_nll(const uint32_t *calib, int64_t n_calib,
                            const uint32_t *windows, const int64_t *first,
-                           int64_t n_windows, int64_t length, int64_t vocab,
-                           double *nll, ptq_err *err);
+                           const int64_t *end, int64_t n_windows,
+                           int64_t length, int64_t vocab, double *nll,
+                           ptq_err *err);
 
 #endif /* PTQ_EVAL_UNIGRAM_H */

@@ -17,8 +17,10 @@
 #include "ptq/base/hash.h"
 #include "ptq/base/status.h"
 #include "ptq/num/bf16.h"
+#include "ptq/num/diff.h"
+#include "ptq/num/real.h"
 
-/** A linear layer's place in its block: a layer is what one tensor of the
+/** What a linear layer does in its block: a layer is what one tensor of the
  * checkpoint holds, so families that fuse projections have fewer, larger
  * layers. */
 typedef enum ptq_role {
@@ -34,7 +36,8 @@ typedef enum ptq_role {
   PTQ_ROLE_COUNT
 } ptq_role;
 
-/** A place where linear layers take their common input, in forward order. */
+/** A kind of place where linear layers take their common input, in forward
+ * order. */
 typedef enum ptq_site {
   PTQ_SITE_ATTN_IN,  /* q, k, v or qkv */
   PTQ_SITE_ATTN_OUT, /* o */
@@ -45,7 +48,28 @@ typedef enum ptq_site {
 
 ptq_site ptq_role_site(ptq_role role);
 /** "attn_in", ...: the store's names. */
-const char *ptq_site_name(ptq_site site);
+const char *ptq_site_name(ptq_site kind);
+
+/*
+ * The layers of a block and their sites are numbered. In a dense model a
+ * layer's number is its role and a site's its kind; in a mixture of experts
+ * that of expert 0, and each further expert adds PTQ_EXPERT_LAYERS and
+ * PTQ_EXPERT_SITES. Loops go over the numbers below ptq_layer_count and
+ * ptq_site_count of a model; some layers may be absent, no site is.
+ */
+enum {
+  PTQ_EXPERT_LAYERS = PTQ_ROLE_COUNT - PTQ_ROLE_GATE,
+  PTQ_EXPERT_SITES = PTQ_SITE_COUNT - PTQ_SITE_MLP_IN,
+  PTQ_EXPERTS_MAX = 1024
+};
+/** `expert` is 0 for attention's. */
+int ptq_layer_of(ptq_role role, int expert);
+ptq_role ptq_layer_role(int layer);
+int ptq_layer_expert(int layer);
+int ptq_layer_site(int layer);
+int ptq_site_of(ptq_site kind, int expert);
+ptq_site ptq_site_kind(int site);
+int ptq_site_expert(int site);
 
 typedef enum ptq_norm_kind { PTQ_NORM_RMS, PTQ_NORM_LAYER } ptq_norm_kind;
 
@@ -65,13 +89,6 @@ typedef enum ptq_norm_place {
   PTQ_NORM_PLACES
 } ptq_norm_place;
 
-typedef enum ptq_act_kind {
-  PTQ_ACT_SILU,
-  PTQ_ACT_RELU,
-  PTQ_ACT_GELU,      /* x Phi(x) */
-  PTQ_ACT_GELU_TANH, /* its approximation by tanh */
-  PTQ_ACT_COUNT
-} ptq_act_kind;
 /** "SiLU", ... */
 const char *ptq_act_name(ptq_act_kind act);
 
@@ -92,7 +109,7 @@ typedef enum ptq_qkv_kind {
 enum { PTQ_ROPE_PAIRS = 128 };
 typedef struct ptq_rope {
   float frequency[PTQ_ROPE_PAIRS];
-  float amplitude; /* factor of cosines and sines; 0: not used */
+  double amplitude; /* factor of cosines and sines; 0: not used */
 } ptq_rope;
 typedef enum ptq_rope_set {
   PTQ_ROPE_MAIN,
@@ -114,7 +131,8 @@ enum { PTQ_TENSOR_NAME_MAX = 96, PTQ_ARCH_NAME_MAX = 32 };
 /** Everything about a model but its weights. */
 typedef struct ptq_model_info {
   char arch[PTQ_ARCH_NAME_MAX]; /* row of the architecture table */
-  int64_t d_model, n_blocks, n_heads, n_kv_heads, d_head, d_ff, vocab;
+  int64_t d_model, n_blocks, n_heads, n_kv_heads, d_head, vocab;
+  int64_t d_ff;    /* inner width of the MLP, of each expert */
   int64_t d_embed; /* width of the token embedding as stored: OPT-350M
                       projects it to d_model, and back before the head */
   int64_t max_positions;
@@ -131,6 +149,11 @@ typedef struct ptq_model_info {
   /* MLP. */
   ptq_act_kind act;
   bool has_gate, fused_gate_up;
+  /* A mixture of experts: each token goes to the `experts_used` of the largest
+   * probabilities, softmax(router x), which weigh what they give. */
+  int64_t n_experts; /* 0: one MLP for all tokens */
+  int64_t experts_used;
+  bool experts_share_one; /* those probabilities are divided by their sum */
   /* Attention: softmax(cap(scores * attn_scale) + bias). */
   ptq_qkv_kind qkv;
   double attn_scale;
@@ -158,8 +181,6 @@ typedef struct ptq_model_info {
   int64_t params_quantizable;          /* weights of the blocks' linears */
   double bits_unquantized; /* storage of everything else, as stored */
   bool dequantized;        /* config says provenance "dequantized" */
-  ptq_compute compute;     /* of the products; not the checkpoint's:
-                              ptq_model_set_compute */
 } ptq_model_info;
 
 /** Row i of the architecture table: config.json's model_type and the
@@ -180,7 +201,8 @@ ptq_status ptq_model_open(const char *dir, ptq_model **out, ptq_err *err);
 void ptq_model_close(ptq_model *m);
 /** The arithmetic of the forward pass's products, float32 unless set: before
  * blocks or head are loaded, which hold their weights as products take them,
- * and after ptq_bf16_init where it is bf16. */
+ * and after ptq_bf16_init where it is bf16. PTQ_E_UNSUPPORTED: bf16 in the
+ * library of float64. */
 ptq_status ptq_model_set_compute(ptq_model *m, ptq_compute compute,
                                  ptq_err *err);
 const ptq_model_info *ptq_model_get_info(const ptq_model *m); /* borrowed */
@@ -190,15 +212,21 @@ const ptq_model_info *ptq_model_get_info(const ptq_model *m); /* borrowed */
 ptq_status ptq_model_fingerprint(const ptq_model *m, char hex[PTQ_HASH_HEX],
                                  ptq_err *err);
 
+/** MLPs of a block: experts, or 1. */
+int ptq_mlp_count(const ptq_model_info *info);
+/** Numbers of layers and sites of a block. */
+int ptq_layer_count(const ptq_model_info *info);
+int ptq_site_count(const ptq_model_info *info);
 /** Width of a site's input vectors; of a role's inputs and outputs. */
-int64_t ptq_site_width(const ptq_model_info *info, ptq_site site);
+int64_t ptq_site_width(const ptq_model_info *info, int site);
 bool ptq_role_present(const ptq_model_info *info, ptq_role role);
 int64_t ptq_role_outputs(const ptq_model_info *info, ptq_role role);
 int64_t ptq_role_inputs(const ptq_model_info *info, ptq_role role);
+bool ptq_layer_present(const ptq_model_info *info, int layer);
 /** Checkpoint name of a linear's weight ("model.layers.0.self_attn.q_proj
  * .weight"). */
-void ptq_role_tensor_name(const ptq_model *m, int64_t block, ptq_role role,
-                          char name[PTQ_TENSOR_NAME_MAX]);
+void ptq_layer_tensor_name(const ptq_model *m, int64_t block, int layer,
+                           char name[PTQ_TENSOR_NAME_MAX]);
 
 /** Rows of the learned position embedding; 0 without one. */
 int64_t ptq_position_rows(const ptq_model_info *info);
@@ -206,8 +234,9 @@ int64_t ptq_position_rows(const ptq_model_info *info);
 int64_t ptq_norm_width(const ptq_model_info *info, ptq_norm_place place);
 
 typedef struct ptq_linear {
-  float *weight; /* owned by the block; [out, in] row-major; NULL if absent */
-  float *bias;   /* owned by the block; [out]; NULL if none */
+  ptq_real
+      *weight;    /* owned by the block; [out, in] row-major; NULL if absent */
+  ptq_real *bias; /* owned by the block; [out]; NULL if none */
   ptq_packed *packed; /* owned by the block; weight as bf16 products take it;
                          NULL in float32 */
   int64_t out, in;
@@ -215,20 +244,23 @@ typedef struct ptq_linear {
 
 /** A norm's gain w (1 where the checkpoint has none) and bias. */
 typedef struct ptq_norm {
-  float *w; /* owned by its block, embedding or head; [width]; NULL: no norm */
-  float *b; /* likewise; NULL if none */
+  ptq_real
+      *w; /* owned by its block, embedding or head; [width]; NULL: no norm */
+  ptq_real *b; /* likewise; NULL if none */
 } ptq_norm;
 
 typedef struct ptq_block {
   int64_t index;
-  ptq_linear linear[PTQ_ROLE_COUNT];
+  ptq_linear *linear; /* owned; [ptq_layer_count] */
+  int n_layers;       /* of `linear` */
+  ptq_linear router;  /* of a mixture of experts; never quantized */
   ptq_norm norm[PTQ_NORM_INNER];
-  void *memory; /* owned; what the pointers above point into */
+  void *memory; /* owned; what the pointers to weights point into */
 } ptq_block;
 
 /** The norm whose result is a site's input, NULL where there is none. */
 const ptq_norm *ptq_site_norm(const ptq_model_info *info, const ptq_block *b,
-                              ptq_site site);
+                              int site);
 
 /** Read a block as float32. NaN or Inf in a weight is PTQ_E_NUMERIC, naming
  * tensor and index. Freed with ptq_block_release. */
@@ -238,9 +270,10 @@ void ptq_block_release(ptq_block *b);
 
 /** Token and position embeddings. */
 typedef struct ptq_embedding {
-  float *tokens; /* owned; [vocab, d_model], projected where d_embed differs */
-  float *positions; /* owned; [ptq_position_rows, d_model] or NULL */
-  ptq_norm norm;    /* owned; PTQ_NORM_EMBED */
+  ptq_real
+      *tokens; /* owned; [vocab, d_model], projected where d_embed differs */
+  ptq_real *positions; /* owned; [ptq_position_rows, d_model] or NULL */
+  ptq_norm norm;       /* owned; PTQ_NORM_EMBED */
 } ptq_embedding;
 ptq_status ptq_model_load_embedding(ptq_model *m, ptq_embedding *out,
                                     ptq_err *err);
@@ -248,22 +281,24 @@ void ptq_embedding_release(ptq_embedding *e);
 /** h[n, d_model] = embedding of ids at positions 0..n-1. PTQ_E_ARG: an id
  * beyond the vocabulary (with its index), n beyond max_positions. */
 ptq_status ptq_embed(const ptq_model_info *info, const ptq_embedding *e,
-                     const uint32_t *ids, int64_t n, float *h, ptq_err *err);
+                     const uint32_t *ids, int64_t n, ptq_real *h, ptq_err *err);
 
 /** Final norm and head. */
 typedef struct ptq_head {
-  ptq_norm norm; /* owned; PTQ_NORM_FINAL */
-  float *weight; /* owned; [vocab, d_model] (a copy when tied), projected where
-                    d_embed differs; NULL in bf16 */
+  ptq_norm norm;       /* owned; PTQ_NORM_FINAL */
+  ptq_real *weight;    /* owned; [vocab, d_model] (a copy when tied), projected
+                       where d_embed differs; NULL in bf16 */
   ptq_packed **slices; /* owned; of PTQ_HEAD_SLICE rows; NULL in float32 */
   int64_t n_slices;
-  float *bias; /* owned; [vocab] or NULL */
+  ptq_real *bias; /* owned; [vocab] or NULL */
 } ptq_head;
 ptq_status ptq_model_load_head(ptq_model *m, ptq_head *out, ptq_err *err);
 void ptq_head_release(ptq_head *h);
 
-/** Bytes of float32 that one block, the embedding and the head take together.
- */
+/** Bytes that a block takes, the embedding and the head, these two with what
+ * stands beside them while they are read. */
 int64_t ptq_model_block_bytes(const ptq_model_info *info);
+int64_t ptq_model_embedding_bytes(const ptq_model_info *info);
+int64_t ptq_model_head_bytes(const ptq_model_info *info);
 
 #endif /* PTQ_MODEL_MODEL_H */

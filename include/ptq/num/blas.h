@@ -62,7 +62,8 @@ void ptq_ssyrk_upper(int64_t n, int64_t k, const float *x, int64_t ldx,
  * first), then U = R^-1.
  * @param threads OpenMP-free worker threads for tiles; bits do not depend on
  *                it
- * @return PTQ_E_NUMERIC when h is not positive definite (h undefined)
+ * @return PTQ_E_NUMERIC when h is not positive definite; then h is as it was
+ *         below the diagonal, and undefined elsewhere
  */
 ptq_status ptq_inverse_factor(double *h, int64_t n, int threads, ptq_err *err);
 

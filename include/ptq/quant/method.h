@@ -83,6 +83,8 @@ typedef struct ptq_quant_input {
   int64_t group;          /* > 0, PTQ_GROUP_ROW or PTQ_GROUP_TENSOR */
   const double *h; /* borrowed; [cols, cols] full storage, uncentred second
                       moment, undamped; NULL when mode is PTQ_CALIB_NONE */
+  double *spare;   /* borrowed, nullable: h, where nobody reads it behind this
+                      call, to be overwritten; only where the family spends_h */
   int cache_site;  /* which H of the cache's block this is, 0.. */
   ptq_factor_cache *cache; /* borrowed, nullable */
   int threads;             /* >= 1; bits do not depend on it */
@@ -164,9 +166,13 @@ struct ptq_method_family {
   double (*flops)(const ptq_method *m, int64_t rows, int64_t cols);
   /** How often a site's module loss is evaluated; NULL: never. */
   double (*module_evals)(const ptq_method *m);
-  /** Bytes that quantizing a rows x cols layer takes beside its arguments and
-   * one float64 copy of the weights with their feedback; NULL: nothing. */
+  /** Bytes that quantizing a rows x cols layer takes beside its arguments,
+   * factors of H and, unless `lean`, one float64 copy of the weights with their
+   * feedback; NULL: nothing. */
   double (*bytes)(const ptq_method *m, int64_t rows, int64_t cols);
+  bool lean; /* takes no such copy */
+  /** Whether it factorizes H in in->spare where that is there; NULL: no. */
+  bool (*spends_h)(const ptq_method *m);
 };
 
 /** All families, NULL-terminated. */

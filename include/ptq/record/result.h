@@ -21,6 +21,8 @@ typedef struct ptq_point_result {
   int64_t n_layers;
   const ptq_window_row *windows; /* [n_windows]; NULL when failed */
   int64_t n_windows;
+  const ptq_answer_row *answers; /* [n_answers]; NULL when failed */
+  int64_t n_answers;
   double seconds;
   char message[240]; /* why it failed */
 } ptq_point_result;
@@ -42,6 +44,8 @@ typedef struct ptq_subject_result {
   ptq_model_row row;
   const ptq_baseline_row *windows; /* [n_windows] */
   int64_t n_windows;
+  const ptq_baseline_answer_row *answers; /* [n_answers] */
+  int64_t n_answers;
   const ptq_spectrum *spectra; /* [n_spectra] */
   int64_t n_spectra;
   double seconds;

@@ -12,6 +12,7 @@
 #ifndef PTQ_RECORD_ROWS_H
 #define PTQ_RECORD_ROWS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,7 @@
   X(TEXT, calibration,  96, "",      "calibration text:windows x length[@seed]") \
   X(TEXT, evaluation,   96, "",      "evaluation text:windows x length[@seed]") \
   X(TEXT, compute,       8, "",      "arithmetic of the forward pass's products: f32 or bf16") \
+  X(TEXT, requests,     96, "",      "requests file[:limit][xlength][/...]; empty without requests") \
   X(TEXT, numerics,     96, "",      "BLAS and kernels that computed the row") \
   X(F64,  bits_per_weight,  1, "bit",    "storage of the quantized weights over their number") \
   X(F64,  bits_model,       1, "bit",    "storage of the whole checkpoint") \
@@ -45,17 +47,38 @@
   X(F64,  top1,             1, "",       "share of positions whose most probable token agrees") \
   X(F64,  sqnr_weight,      1, "dB",     "weight SQNR pooled over quantized layers") \
   X(F64,  sqnr_output,      1, "dB",     "output SQNR on reference inputs, mean over layers") \
-  X(F64,  sqnr_output_prop, 1, "dB",     "output SQNR on propagated inputs, mean over layers")
+  X(F64,  sqnr_output_prop, 1, "dB",     "output SQNR on propagated inputs, mean over layers") \
+  X(F64,  accuracy,         1, "",       "share of requests whose most probable choice is right") \
+  X(F64,  accuracy_se,      1, "",       "standard error of accuracy over requests") \
+  X(F64,  accuracy_norm,    1, "",       "the same of log-likelihoods a character (lm-eval's acc_norm)") \
+  X(F64,  accuracy_norm_se, 1, "",       "standard error of accuracy_norm") \
+  X(F64,  accuracy_byte,    1, "",       "the same of log-likelihoods a byte (lm-eval's acc_bytes)") \
+  X(F64,  accuracy_byte_se, 1, "",       "standard error of accuracy_byte") \
+  X(F64,  accuracy_token,   1, "",       "the same of log-likelihoods a token") \
+  X(F64,  accuracy_token_se, 1, "",      "standard error of accuracy_token") \
+  X(F64,  daccuracy,        1, "",       "difference of accuracy to the unquantized model") \
+  X(F64,  daccuracy_se,     1, "",       "standard error of daccuracy, paired by request") \
+  X(F64,  daccuracy_norm,   1, "",       "difference of accuracy_norm to the unquantized model") \
+  X(F64,  daccuracy_norm_se, 1, "",      "standard error of daccuracy_norm, paired by request") \
+  X(F64,  flips,            1, "",       "share of requests whose choice differs from the unquantized model's") \
+  X(F64,  flips_se,         1, "",       "standard error of flips over requests") \
+  X(F64,  flips_norm,       1, "",       "the same of choices by log-likelihood a character") \
+  X(F64,  flips_norm_se,    1, "",       "standard error of flips_norm")
 
 /** One row a (point, linear layer). */
 #define PTQ_LAYER_FIELDS(X) \
   X(I64,  point,             1, "",   "row of /points") \
   X(TEXT, layer,            96, "",   "tensor name in the checkpoint") \
+  X(TEXT, layer_dtype,      64, "",   "number format of this layer: a mixture's differ") \
+  X(I64,  layer_group,       1, "",   "weights a group of this layer; -1 a row, 0 the tensor") \
+  X(I64,  weights,           1, "",   "weights of the layer") \
+  X(F64,  layer_bits,        1, "bit", "storage of the layer's weights over their number") \
   X(F64,  sqnr_weight,       1, "dB", "weight SQNR") \
   X(F64,  sqnr_output,       1, "dB", "output SQNR, reference inputs for both") \
   X(F64,  sqnr_output_prop,  1, "dB", "output SQNR, error as it arrives") \
   X(F64,  err_hessian,       1, "",   "tr(E H E') / tr(W H W'), H of the calibration text") \
   X(F64,  damp,              1, "",   "damping used, relative to the mean diagonal of H") \
+  X(I64,  calib_tokens,      1, "",   "calibration tokens that reached the layer; without any H is the identity") \
   X(TEXT, codes,            17, "",   "hash of the codes and group parameters")
 
 /** One row a (point, evaluation window): sums over scored positions. */
@@ -65,6 +88,21 @@
   X(F64,  nll,     1, "nat", "sum of NLL over scored positions") \
   X(F64,  kl,      1, "nat", "sum of KL over scored positions") \
   X(F64,  top1,    1, "",    "positions whose most probable token agrees")
+
+/** What a model answers to a request; in two tables. */
+#define PTQ_CHOICE_FIELDS(X) \
+  X(I64,  choice,        1, "",    "its most probable choice, from 0") \
+  X(I64,  choice_norm,   1, "",    "choice by log-likelihood a character") \
+  X(I64,  choice_byte,   1, "",    "choice by log-likelihood a byte") \
+  X(I64,  choice_token,  1, "",    "choice by log-likelihood a token") \
+  X(F64,  logp,          1, "nat", "log-likelihood of the right choice") \
+  X(F64,  margin,        1, "nat", "logp less the largest of the other choices'")
+
+/** One row a (point, request). */
+#define PTQ_ANSWER_FIELDS(X) \
+  X(I64,  point,    1, "",    "row of /points") \
+  X(I64,  request,  1, "",    "request in the order of its file, from 0") \
+  PTQ_CHOICE_FIELDS(X)
 
 /** One row a (model, calibration, evaluation): a subject of the sweep. */
 #define PTQ_MODEL_FIELDS(X) \
@@ -77,6 +115,7 @@
   X(TEXT, selection,    96, "",    "selection text:windows x length[@seed]") \
   X(TEXT, evaluation,   96, "",    "evaluation text:windows x length[@seed]") \
   X(TEXT, compute,       8, "",    "arithmetic of the forward pass's products: f32 or bf16") \
+  X(TEXT, requests,     96, "",    "requests file[:limit][xlength][/...]; empty without requests") \
   X(TEXT, covariates,  192, "",    "what the sweep file says of the model, k=v,...") \
   X(I64,  params,               1, "", "parameters, tied tensors once") \
   X(I64,  params_nonembedding,  1, "", "without embeddings and head") \
@@ -93,7 +132,16 @@
   X(F64,  nll,       1, "nat", "unquantized mean negative log-likelihood a token") \
   X(F64,  nll_se,    1, "nat", "standard error of nll over windows") \
   X(F64,  nll_byte,  1, "nat", "unquantized negative log-likelihood a byte") \
-  X(F64,  nll_unigram, 1, "nat", "NLL of the calibration text's unigram model")
+  X(F64,  nll_unigram, 1, "nat", "NLL of the calibration text's unigram model") \
+  X(I64,  n_requests,        1, "", "requests answered") \
+  X(F64,  accuracy,          1, "", "share of requests whose most probable choice is right") \
+  X(F64,  accuracy_se,       1, "", "standard error of accuracy over requests") \
+  X(F64,  accuracy_norm,     1, "", "the same of log-likelihoods a character (lm-eval's acc_norm)") \
+  X(F64,  accuracy_norm_se,  1, "", "standard error of accuracy_norm") \
+  X(F64,  accuracy_byte,     1, "", "the same of log-likelihoods a byte (lm-eval's acc_bytes)") \
+  X(F64,  accuracy_byte_se,  1, "", "standard error of accuracy_byte") \
+  X(F64,  accuracy_token,    1, "", "the same of log-likelihoods a token") \
+  X(F64,  accuracy_token_se, 1, "", "standard error of accuracy_token")
 
 /** One row a (subject, evaluation window) of the unquantized model. */
 #define PTQ_BASELINE_FIELDS(X) \
@@ -103,6 +151,14 @@
   X(I64,  tokens,  1, "",    "scored tokens") \
   X(I64,  bytes,   1, "",    "scored bytes of text") \
   X(F64,  nll,     1, "nat", "sum of the unquantized model's NLL")
+
+/** One row a (subject, request) of the unquantized model. */
+#define PTQ_BASELINE_ANSWER_FIELDS(X) \
+  X(I64,  subject,  1, "",    "row of /models") \
+  X(I64,  request,  1, "",    "request in the order of its file, from 0") \
+  X(I64,  choices,  1, "",    "choices that it offers") \
+  X(I64,  right,    1, "",    "the right one, from 0") \
+  PTQ_CHOICE_FIELDS(X)
 
 /** One row a point, volatile: outside checksums and --stable exports. */
 #define PTQ_ATTEMPT_FIELDS(X) \
@@ -147,6 +203,12 @@ typedef struct ptq_model_row {
 typedef struct ptq_baseline_row {
   PTQ_BASELINE_FIELDS(PTQ_MEMBER)
 } ptq_baseline_row;
+typedef struct ptq_answer_row {
+  PTQ_ANSWER_FIELDS(PTQ_MEMBER)
+} ptq_answer_row;
+typedef struct ptq_baseline_answer_row {
+  PTQ_BASELINE_ANSWER_FIELDS(PTQ_MEMBER)
+} ptq_baseline_answer_row;
 typedef struct ptq_attempt_row {
   PTQ_ATTEMPT_FIELDS(PTQ_MEMBER)
 } ptq_attempt_row;
@@ -159,6 +221,8 @@ typedef enum ptq_table_id {
   PTQ_TABLE_MODELS,
   PTQ_TABLE_BASELINE,
   PTQ_TABLE_ATTEMPTS,
+  PTQ_TABLE_ANSWERS,
+  PTQ_TABLE_BASELINE_ANSWERS,
   PTQ_TABLE_COUNT
 } ptq_table_id;
 
@@ -173,6 +237,9 @@ typedef struct ptq_table {
 const ptq_table *ptq_table_get(ptq_table_id id);
 /** Column by name, NULL if there is none. */
 const ptq_field *ptq_table_field(const ptq_table *t, const char *name);
+/** Whether two rows have the same bits in a column. calib_tokens is 0 in rows
+ * of stores that are older than the column, and then the same as any. */
+bool ptq_field_same(const ptq_field *f, const void *a, const void *b);
 /** Fill a row: text empty, F64 NaN, I64 0. */
 void ptq_row_clear(const ptq_table *t, void *row);
 

@@ -45,9 +45,11 @@ typedef struct ptq_store_layout {
   const int64_t *point_subject; /* [n_points] row of /models */
   const int64_t *point_layers;  /* [n_points] linear layers of the model */
   const int64_t *point_windows; /* [n_points] evaluation windows */
+  const int64_t *point_answers; /* [n_points] requests; NULL: none */
   int64_t n_subjects;
   const ptq_model_row *subjects;  /* [n_subjects], identity columns filled */
   const int64_t *subject_windows; /* [n_subjects] */
+  const int64_t *subject_answers; /* [n_subjects]; NULL: none */
   int64_t n_spectra;
   const ptq_spectrum_slot *spectra; /* [n_spectra] */
   int64_t n_attributes;

@@ -47,6 +47,12 @@ ptq_status ptq_view_index(ptq_view *v, const int64_t **subject,
                           const int64_t **first_layer,
                           const int64_t **first_window, ptq_err *err);
 
+/** First row in ANSWERS of every point, [n_points + 1], and in
+ * BASELINE_ANSWERS of every subject, [n_subjects + 1]; all 0 in stores of
+ * sweeps without requests. Borrowed. */
+void ptq_view_answers(const ptq_view *v, const int64_t **first_answer,
+                      const int64_t **first_baseline_answer);
+
 /** One spectrum dataset. */
 typedef struct ptq_view_spectrum {
   char group[80], site[32];

@@ -46,12 +46,18 @@ double ptq_subject_flops(const ptq_grid *g, int64_t subject);
 /** What the points of a batch ask of a rank's memory. */
 typedef struct ptq_load {
   int64_t points;
-  int64_t sequential;  /* of them, with Hessians of their own */
-  unsigned needs;      /* PTQ_NEED_... bits of the others */
-  unsigned own_needs;  /* of the sequential ones */
-  uint64_t methods;    /* bits, modulo 64, of static methods: each may keep
-                          factors of its own */
-  double method_bytes; /* most that a method takes for itself */
+  int64_t statics;        /* of them, that want the unquantized model's H */
+  int64_t sequential;     /* with Hessians of their own */
+  int64_t smallest_group; /* of the groups that are a number; 0: none */
+  unsigned needs;         /* PTQ_NEED_... bits of the others */
+  unsigned own_needs;     /* of the sequential ones */
+  uint64_t methods;       /* bits, modulo 64, of static methods: each may keep
+                             factors of its own */
+  bool own_factors;       /* a sequential one has factors beside its H */
+  bool spent;             /* the only point, static, factorizes in place of H */
+  bool backward;          /* a method takes sites from the last to the first */
+  double method_bytes[PTQ_SITE_COUNT]; /* most that a method takes for itself at
+                                          a kind of site */
 } ptq_load;
 void ptq_load_add(ptq_load *l, const ptq_grid *g, int64_t point);
 /** Bytes that a batch of such points of a subject takes at most; and a

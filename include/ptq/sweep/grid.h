@@ -10,6 +10,8 @@
 
 #include "ptq/base/hash.h"
 #include "ptq/model/model.h"
+#include "ptq/record/rows.h"
+#include "ptq/sweep/requests.h"
 #include "ptq/sweep/spec.h"
 
 /** One model on one calibration and one evaluation text. */
@@ -19,6 +21,7 @@ typedef struct ptq_subject {
   ptq_model_info info;
   char family[32];
   char fingerprint[PTQ_HASH_HEX]; /* of the checkpoint */
+  ptq_request_size requests;      /* set by ptq_grid_measure */
 } ptq_subject;
 
 typedef struct ptq_point {
@@ -28,38 +31,76 @@ typedef struct ptq_point {
   char key[PTQ_HASH_HEX];
 } ptq_point;
 
+/** What a mixture makes of a subject's layers. */
+typedef struct ptq_resolved {
+  char hash[PTQ_HASH_HEX]; /* of every layer's format, in order */
+  int32_t *rule; /* owned; [ptq_subject_layers] of the mixture, -1 the fallback;
+                    NULL where it is no mixture, or not for the model */
+} ptq_resolved;
+
 typedef struct ptq_grid {
   const ptq_spec *spec;  /* borrowed */
   ptq_subject *subjects; /* owned */
   int64_t n_subjects;
+  ptq_resolved *resolved; /* owned; [n_resolved]: subject by dtype */
+  int64_t n_resolved;
   ptq_point *points; /* owned */
   int64_t n_points;
-  int64_t n_duplicates; /* dropped because a group became a row */
+  int64_t n_duplicates; /* dropped because a group became a row, or because
+                           mixtures give a model the same formats */
   int64_t n_excluded;   /* dropped by the sweep file's exclude */
+  int64_t n_requests;   /* asked of every model */
+  const char *scratch;  /* borrowed, nullable; directory for hidden states, set
+                           by  who runs or plans; changes no result */
   char data_fingerprint[PTQ_HASH_HEX]; /* of all texts; set by keys */
   char fingerprint[PTQ_HASH_HEX];      /* of all keys in order; set by keys */
 } ptq_grid;
 
 /** Cross product; opens every model (headers only). Combinations that a
- * method refuses are errors naming dtype, method and reason. */
+ * method refuses are errors naming dtype, method and reason, and so is a
+ * mixture's pattern that decides for no layer of any model. */
 ptq_status ptq_grid_build(const ptq_spec *spec, ptq_grid *out, ptq_err *err);
 void ptq_grid_release(ptq_grid *g);
 
+/** Size of the requests under each model's tokenizer, which a plan counts:
+ * reads their tokens. Does nothing where the sweep has none. PTQ_E_IO: they
+ * are not tokenized yet. */
+ptq_status ptq_grid_measure(ptq_grid *g, ptq_err *err);
+
 /** Texts of the sweep: calibrations, evaluations, selection, in this order. */
 int64_t ptq_grid_texts(const ptq_grid *g);
+/** Texts, and where the sweep has requests or the preset lm-eval, the requests'
+ * file and each model's settings of its tokenizer. */
+int64_t ptq_grid_inputs(const ptq_grid *g);
 /** Fingerprints of the models' files (checkpoint and tokenizer.json) and of
  * the texts' bytes: reads them all once. `models` is [n_models] in spec order,
- * `texts` [ptq_grid_texts(g)]. PTQ_E_IO names what is missing. */
+ * `texts` [ptq_grid_inputs(g)]. PTQ_E_IO names what is missing. */
 ptq_status ptq_grid_hash_inputs(const ptq_grid *g, char (*models)[PTQ_HASH_HEX],
                                 char (*texts)[PTQ_HASH_HEX], ptq_err *err);
 /** Fill every key: hash of model fingerprint, the windows and bytes of the
- * point's own three texts, dtype, method, options, group, numerics. Nothing
- * else enters, so a sweep that grows keeps the keys it had. PTQ_E_ARG when two
- * points are the same (one checkpoint under two names). Neither array is
- * written (C11 has no conversion to pointers to const arrays). */
+ * point's own three texts, the requests if there are any, dtype, method,
+ * options, group, numerics. Nothing else enters, so a sweep that grows keeps
+ * the keys it had. PTQ_E_ARG when two points are the same (one checkpoint under
+ * two names). Neither array is written (C11 has no conversion to pointers to
+ * const arrays). */
 ptq_status ptq_grid_set_keys(ptq_grid *g, char (*models)[PTQ_HASH_HEX],
                              char (*texts)[PTQ_HASH_HEX], const char *numerics,
                              ptq_err *err);
+
+/** What a point makes of a layer, whose tensor is given: its format and its
+ * group, which may reach a narrow layer's width. */
+void ptq_point_format(const ptq_grid *g, int64_t point, const char *tensor,
+                      const ptq_dtype **dtype, int64_t *group);
+/** The least positive group of a point's layers; 0: rows and tensors only. */
+int64_t ptq_point_least_group(const ptq_grid *g, int64_t point);
+/** Format, group, weights and bits of a point's layers, in the order of their
+ * rows [ptq_subject_layers]; all else is cleared. Bits are those of codes,
+ * scales and zero points: what a method adds (factors, orders) is not in
+ * them. */
+void ptq_point_layers(const ptq_grid *g, int64_t point, ptq_layer_row *rows);
+/** Such bits a weight over all layers. PTQ_E_NOMEM. */
+ptq_status ptq_point_bits(const ptq_grid *g, int64_t point, double *out,
+                          ptq_err *err);
 
 /** Linear layers of a subject's model that are quantized. */
 int64_t ptq_subject_layers(const ptq_subject *s);

@@ -16,6 +16,7 @@
 #include "ptq/num/bf16.h"
 #include "ptq/num/dtype.h"
 #include "ptq/quant/method.h"
+#include "ptq/sweep/mixture.h"
 
 enum { PTQ_MODEL_NAME_MAX = 64, PTQ_LABEL_MAX = 96, PTQ_COVARIATES_MAX = 192 };
 
@@ -25,14 +26,17 @@ enum { PTQ_PRESET_MAX = 24 };
  * context. All zero: windows without overlap, scored from their second token
  * on (the preset gptq). */
 typedef struct ptq_scoring {
-  char preset[PTQ_PRESET_MAX]; /* "llama.cpp", "strided:128", "lm-eval"; empty:
-                                  gptq */
+  char preset[PTQ_PRESET_MAX]; /* "llama.cpp", "strided:128", "lm-eval",
+                                  "bytes:2000"; empty: gptq */
   int64_t stride;   /* from a window's begin to the next one's; 0: length */
   int64_t context;  /* tokens at a window's begin that are not scored; 0: 1 */
   bool first_whole; /* of the first window, only its first token is not */
-  bool bos_each;  /* where the tokenizer begins a text with a token of its own,
-                     that replaces the first token of each window */
-  bool needs_bos; /* refused where it does not */
+  bool bos_each; /* where the tokenizer begins a text with a token of its own,
+                    that replaces the first token of each window */
+  int64_t bytes; /* a window scores so many, by ends of words; 0: as many as
+                    its tokens have */
+  bool prefixed; /* the text begins with the tokenizer's beginning- or else
+                    its end-of-text token, whether or not it adds one */
 } ptq_scoring;
 
 /** A text and how windows are cut from it. */
@@ -48,6 +52,19 @@ typedef struct ptq_text_spec {
                                 default selection, /preset */
   int line;                  /* in the sweep file */
 } ptq_text_spec;
+
+/** Log-likelihood requests: questions with choices, as lm-eval asks them. */
+typedef struct ptq_request_spec {
+  char *path;         /* owned; resolved; NULL: the sweep has none */
+  int64_t limit;      /* the file's first ones; 0: all */
+  int64_t length;     /* tokens that a model sees; 0: all its positions */
+  int bos;            /* lm-eval's add_bos_token: 1, 0; -1: as the tokenizer */
+  int64_t prefix;     /* token that stands for an empty context; -1: as the
+                         tokenizer says */
+  char delimiter[16]; /* begins choices and does not count in their length */
+  char label[PTQ_LABEL_MAX]; /* "arc.jsonl": base name, what is no default */
+  int line;                  /* in the sweep file */
+} ptq_request_spec;
 
 typedef struct ptq_model_spec {
   char *path;                    /* owned; resolved directory */
@@ -78,6 +95,7 @@ typedef enum ptq_spectra_mode {
 typedef struct ptq_spec {
   char *path; /* owned; of the sweep file */
   char *text; /* owned; its contents with --set applied as comments appended */
+  bool overridden; /* by --set: what names nothing any more is no slip */
   char name[64];
   ptq_model_spec *models; /* owned, globs expanded, sorted as given */
   int64_t n_models;
@@ -89,7 +107,10 @@ typedef struct ptq_spec {
                               first calibration text's length, taken as the
                               LAST non-overlapping windows of that text */
   bool selection_from_end; /* the default above is in use */
-  ptq_dtype *dtypes;       /* owned */
+  ptq_request_spec requests;
+  ptq_dtype *dtypes;      /* owned; a mixture has its name here, no family */
+  ptq_mixture **mixtures; /* owned; [n_dtypes] NULL for a plain dtype; or
+                             NULL: there is none */
   int64_t n_dtypes;
   ptq_method *methods; /* owned */
   int *method_lines;   /* owned; [n_methods] in the sweep file */
@@ -113,5 +134,7 @@ typedef struct ptq_spec {
 ptq_status ptq_spec_read(const char *path, const char *const *sets,
                          int64_t n_sets, ptq_spec *out, ptq_err *err);
 void ptq_spec_release(ptq_spec *s);
+/** The mixture behind a dtype, NULL for a plain one. */
+const ptq_mixture *ptq_spec_mixture(const ptq_spec *s, int64_t dtype);
 
 #endif /* PTQ_SWEEP_SPEC_H */

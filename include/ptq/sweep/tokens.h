@@ -23,7 +23,9 @@ typedef struct ptq_windows {
   uint32_t *ids;  /* owned; [n, length] */
   int64_t *start; /* owned; [n] first token's position in the text */
   int64_t *first; /* owned; [n] first token of the window that is scored; all
-                     after it are */
+                     up to `end` are */
+  int64_t *end;   /* owned; [n] length; less where others have more tokens of
+                     as many bytes, and what follows is no text */
   int64_t *bytes; /* owned; [n] bytes of the scored tokens */
   int64_t n, length;
 } ptq_windows;
@@ -32,12 +34,17 @@ typedef struct ptq_windows {
  * freed with ptq_free. */
 ptq_status ptq_tokens_dir(const char *spec_path, char **out, ptq_err *err);
 
-/** Load the cached tokens. Absent: PTQ_E_IO and the command that makes them.
+/** Load the cached tokens, with a prefix where the text's scoring wants one.
+ * Absent: PTQ_E_IO and the command that makes them.
  * A token >= vocab: PTQ_E_FORMAT with its position. */
 ptq_status ptq_tokens_load(const char *spec_path, const ptq_text_spec *text,
                            const char *model_dir, int64_t vocab,
                            ptq_tokens *out, ptq_err *err);
 void ptq_tokens_release(ptq_tokens *t);
+
+/** Allocate for out->n windows of out->length tokens, all of which `end` takes
+ * in. */
+ptq_status ptq_windows_reserve(ptq_windows *out, ptq_err *err);
 
 /** Scored tokens of window i. */
 int64_t ptq_windows_scored(const ptq_windows *w, int64_t i);

@@ -23,18 +23,20 @@ TOKENS = 40
 # Sizes by common names; `draw` makes others. Head sizes are odd where nothing
 # is rotated, and heads do not add up to the model's width where they need not.
 SMALL = {"width": 20, "blocks": 2, "heads": 4, "kv": 2, "head": 6, "inner": 36,
-         "vocab": 45, "positions": 64}
+         "vocab": 45, "positions": 64, "experts": 5, "used": 2}
 
 
 def draw(rng):
     """Other sizes: larger, and of the same oddity."""
     kv = int(rng.integers(1, 4))
     heads = kv * int(rng.integers(1, 5))
+    experts = int(rng.integers(2, 17))
     return {"width": heads * 2 * int(rng.integers(5, 20)),
             "blocks": int(rng.integers(2, 5)), "heads": heads, "kv": kv,
             "head": 2 * int(rng.integers(3, 40)),
             "inner": int(rng.integers(20, 300)),
-            "vocab": int(rng.integers(50, 3000)), "positions": 1024}
+            "vocab": int(rng.integers(50, 3000)), "positions": 1024,
+            "experts": experts, "used": int(rng.integers(1, experts + 1))}
 
 
 def llama(s, **more):
@@ -139,6 +141,9 @@ CASES = {
     "llama-llama3": ("Llama", lambda s: llama(
         s, rope_theta=500.0, rope_scaling=LLAMA3)),
     "llama-yarn": ("Llama", lambda s: llama(s, rope_scaling=YARN)),
+    "mixtral": ("Mixtral", lambda s: llama(
+        s, sliding_window=11, num_local_experts=s["experts"],
+        num_experts_per_tok=s["used"])),
     "mistral": ("Mistral", lambda s: llama(s, sliding_window=11)),
     "mistral-full": ("Mistral", lambda s: llama(s, sliding_window=None)),
     "neox": ("GPTNeoX", lambda s: neox(dict(s, head=8), rotary_pct=0.25)),
@@ -148,6 +153,11 @@ CASES = {
         tie_word_embeddings=True)),
     "olmo": ("Olmo", lambda s: square(s, clip_qkv=0.6)),
     "olmo2": ("Olmo2", lambda s: square(s)),
+    "olmoe": ("Olmoe", lambda s: square(
+        s, num_experts=s["experts"], num_experts_per_tok=s["used"])),
+    "olmoe-clip": ("Olmoe", lambda s: square(
+        s, num_experts=s["experts"], num_experts_per_tok=s["used"],
+        norm_topk_prob=True, clip_qkv=0.6, attention_bias=True)),
     "opt": ("OPT", lambda s: opt(s)),
     "opt-350m": ("OPT", lambda s: opt(
         s, do_layer_norm_before=False, word_embed_proj_dim=s["width"] // 2)),
@@ -171,6 +181,14 @@ CASES = {
     "qwen2-windows": ("Qwen2", lambda s: square(
         s, use_sliding_window=True, sliding_window=6, max_window_layers=1)),
     "qwen3": ("Qwen3", lambda s: llama(s, attention_bias=True)),
+    "qwen3-moe": ("Qwen3Moe", lambda s: llama(
+        s, moe_intermediate_size=s["inner"] // 2, num_experts=s["experts"],
+        num_experts_per_tok=s["used"], norm_topk_prob=True,
+        tie_word_embeddings=True)),
+    "qwen3-moe-windows": ("Qwen3Moe", lambda s: llama(
+        s, moe_intermediate_size=s["inner"] // 2, num_experts=s["experts"],
+        num_experts_per_tok=s["used"], use_sliding_window=True,
+        sliding_window=9)),
     "smollm3": ("SmolLM3", lambda s: square(dict(s, blocks=4))),
     "smollm3-list": ("SmolLM3", lambda s: square(
         dict(s, blocks=2), no_rope_layers=[0, 1])),

@@ -8,7 +8,10 @@
 #include "ptq/store/store.h"
 #include "tables.h"
 
-enum { SITES = 4, SITE_BLOCKS = 2, LAYERS = 4 };
+/* The sweep file of the stores that are written. */
+static const char *synthetic_spec = "name: synthetic\n";
+
+enum { SITES = 4, SITE_BLOCKS = 2, LAYERS = 4, ANSWERS = 3 };
 static const char *const synthetic_sites[2 * SITES] = {
     "attn_in",         "attn_out",         "mlp_in",         "mlp_mid",
     "attn_in_nofirst", "attn_out_nofirst", "mlp_in_nofirst", "mlp_mid_nofirst"};
@@ -45,11 +48,17 @@ static inline ptq_status synthetic_subjects(ptq_store *st, const tables *t,
     }
     const ptq_baseline_row windows[2] = {{s, 0, 0, 255, 900, 800.0},
                                          {s, 1, 256, 255, 900, 810.0}};
+    ptq_baseline_answer_row answers[ANSWERS];
+    for (int k = 0; k < ANSWERS; k++)
+      answers[k] = (ptq_baseline_answer_row){s, k, 3, 1,         k % 2,
+                                             0, 1, 2, -1.25 - k, 0.25};
     const ptq_subject_result r = {.subject = s,
                                   .state = PTQ_STATE_DONE,
                                   .row = t->models[s],
                                   .windows = windows,
                                   .n_windows = 2,
+                                  .answers = answers,
+                                  .n_answers = ANSWERS,
                                   .spectra = spectra,
                                   .n_spectra = 2 * SITES,
                                   .seconds = 1.0};
@@ -68,16 +77,26 @@ static inline ptq_status synthetic_points(ptq_store *st, const tables *t,
                           .row = t->points[i],
                           .seconds = 0.5};
     ptq_layer_row layers[LAYERS];
-    const ptq_window_row windows[2] = {{i, 0, 1.0, 0.1, 200.0},
-                                       {i, 1, 1.0, 0.1, 200.0}};
+    /* The baseline's windows, with dnll in the mean. */
+    const double added = 255.0 * r.row.dnll, more = added * (double)(i % 7);
+    const ptq_window_row windows[2] = {
+        {i, 0, 800.0 + added + 0.05 * more, 0.1, 200.0},
+        {i, 1, 810.0 + added - 0.05 * more, 0.1, 200.0}};
     for (int k = 0; k < LAYERS; k++) {
       ptq_row_clear(ptq_table_get(PTQ_TABLE_LAYERS), &layers[k]);
       layers[k].point = i;
       (void)snprintf(layers[k].layer, sizeof layers[k].layer, "layer.%d", k);
+      memcpy(layers[k].layer_dtype, r.row.dtype, sizeof r.row.dtype);
+      layers[k].layer_group = r.row.group;
+      layers[k].weights = 1024 * (k + 1);
+      layers[k].layer_bits = r.row.bits_per_weight;
       layers[k].sqnr_weight = r.row.sqnr_weight + k;
       layers[k].sqnr_output = r.row.sqnr_output + k;
       layers[k].err_hessian = pow(10.0, -r.row.sqnr_output / 10.0);
     }
+    ptq_answer_row answers[ANSWERS];
+    for (int k = 0; k < ANSWERS; k++)
+      answers[k] = (ptq_answer_row){i, k, k % 3, 0, 1, 2, -1.5 - k, k - 0.5};
     if (r.state == PTQ_STATE_PENDING || r.state == PTQ_STATE_STARTED) continue;
     if (r.state == PTQ_STATE_FAILED) {
       (void)snprintf(r.message, sizeof r.message,
@@ -87,6 +106,8 @@ static inline ptq_status synthetic_points(ptq_store *st, const tables *t,
       r.n_layers = LAYERS;
       r.windows = windows;
       r.n_windows = 2;
+      r.answers = answers;
+      r.n_answers = ANSWERS;
     }
     rc = ptq_store_put_point(st, &r, err);
   }
@@ -98,8 +119,8 @@ static inline ptq_status synthetic_store(const tables *t, const char *path,
                                          ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_store *st = NULL;
-  static int64_t layers[TABLE_MAX], windows[TABLE_MAX];
-  static int64_t subject_windows[TABLE_MODELS];
+  static int64_t layers[TABLE_MAX], windows[TABLE_MAX], answers[TABLE_MAX];
+  static int64_t subject_windows[TABLE_MODELS], subject_answers[TABLE_MODELS];
   static ptq_point_row blank[TABLE_MAX];
   static ptq_model_row models[TABLE_MODELS];
   static ptq_spectrum_slot slots[TABLE_MODELS * 2 * SITES];
@@ -107,6 +128,7 @@ static inline ptq_status synthetic_store(const tables *t, const char *path,
   for (int64_t i = 0; i < t->n_points; i++) {
     layers[i] = LAYERS;
     windows[i] = 2;
+    answers[i] = ANSWERS;
     const ptq_point_row *p = &t->points[i];
     ptq_row_clear(ptq_table_get(PTQ_TABLE_POINTS), &blank[i]);
     memcpy(blank[i].key, p->key, sizeof p->key);
@@ -119,6 +141,7 @@ static inline ptq_status synthetic_store(const tables *t, const char *path,
   }
   for (int64_t s = 0; s < t->n_models; s++) {
     subject_windows[s] = 2;
+    subject_answers[s] = ANSWERS;
     models[s] = t->models[s];
     models[s].nll = models[s].nll_se = models[s].nll_byte =
         models[s].nll_unigram = NAN;
@@ -131,7 +154,7 @@ static inline ptq_status synthetic_store(const tables *t, const char *path,
     }
   }
   const ptq_store_layout layout = {
-      .spec_text = "name: synthetic\n",
+      .spec_text = synthetic_spec,
       .program_version = "test",
       .numerics = "synthetic numbers",
       .fingerprint = "00000000000000000000000000000000",
@@ -140,9 +163,11 @@ static inline ptq_status synthetic_store(const tables *t, const char *path,
       .point_subject = t->subject,
       .point_layers = layers,
       .point_windows = windows,
+      .point_answers = answers,
       .n_subjects = t->n_models,
       .subjects = models,
       .subject_windows = subject_windows,
+      .subject_answers = subject_answers,
       .n_spectra = n_slots,
       .spectra = slots};
   PTQ_TRY(ptq_store_open(MPI_COMM_SELF, path, &layout, &st, err));

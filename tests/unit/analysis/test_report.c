@@ -2,8 +2,9 @@
 /* mpi-ranks: 1 */
 /*
  * PTQ_STORE_OUT=PATH in the environment makes the program write a finished
- * synthetic store there, and PATH.half, one with pending and failed points
- * and difficult names, for tests in other languages; then it ends.
+ * synthetic store there, PATH.half, one with pending and failed points and
+ * difficult names, and PATH.tokens, whose loss grows with the power 0.4 of the
+ * covariate train_tokens, for tests in other languages; then it ends.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -141,6 +142,41 @@ static void report_has_every_plot_and_its_data(void **state) {
   ptq_free(page);
 }
 
+/* The last model: of a family of its own that nothing learns from. */
+static void make_held(tables *t) {
+  static const char family[] = "third";
+  const int64_t last = t->n_models - 1;
+  (void)ptq_text_copy(t->models[last].family, sizeof t->models[last].family,
+                      family);
+  (void)ptq_text_copy(t->models[last].covariates,
+                      sizeof t->models[last].covariates, "holdout=true");
+  for (int64_t i = 0; i < t->n_points; i++)
+    if (t->subject[i] == last)
+      (void)ptq_text_copy(t->points[i].family, sizeof t->points[i].family,
+                          family);
+}
+
+static void report_predicts_what_is_held_out_for_good(void **state) {
+  (void)state;
+  const ptq_summary_options options = {.no_comparison = true};
+  for (int held = 0; held < 2; held++) {
+    tables_synthetic(&table, &synthetic_default, 8);
+    if (held) make_held(&table);
+    write_store();
+    write_report(&options);
+    char *page = read_text("index.html");
+    char *svg = read_text("predicted-measured.svg");
+    char *rows = read_text("predicted-measured.csv");
+    assert_int_equal(strstr(page, "held-out-family (1)") != NULL, held);
+    assert_int_equal(strstr(page, "held out for good") != NULL, held);
+    assert_int_equal(strstr(svg, "held-out-family") != NULL, held);
+    assert_int_equal(strstr(rows, "\nheld-out-family,") != NULL, held);
+    ptq_free(rows);
+    ptq_free(svg);
+    ptq_free(page);
+  }
+}
+
 static void names_cannot_break_out_of_page_or_script(void **state) {
   (void)state;
   const ptq_summary_options options = {.no_comparison = true};
@@ -210,13 +246,31 @@ static void file_in_the_way_of_the_directory_is_named(void **state) {
   ptq_view_close(view);
 }
 
+/* Tokens without order in size; the loss grows with their power 0.4. */
+static void make_tokens(tables *t) {
+  for (int64_t i = 0; i < t->n_models; i++)
+    (void)snprintf(t->models[i].covariates, sizeof t->models[i].covariates,
+                   "train_tokens=%.0f", 1e6 * pow(4.0, (double)(i % 3)));
+  for (int64_t i = 0; i < t->n_points; i++) {
+    ptq_point_row *p = &t->points[i];
+    const double grown =
+        p->dnll * 0.25 * pow(4.0, 0.4 * (double)(t->subject[i] % 3));
+    p->nll += grown - p->dnll;
+    p->dnll = grown;
+  }
+}
+
 /* For tests in other languages. */
 static int write_stores(const char *out) {
   ptq_err err = {0};
-  char half[700];
+  char half[700], tokens[700];
   (void)snprintf(half, sizeof half, "%s.half", out);
+  (void)snprintf(tokens, sizeof tokens, "%s.tokens", out);
   tables_synthetic(&table, &synthetic_default, 8);
   ptq_status rc = synthetic_store(&table, out, &err);
+  make_tokens(&table);
+  if (rc == PTQ_OK) rc = synthetic_store(&table, tokens, &err);
+  tables_synthetic(&table, &synthetic_default, 8);
   make_half(&table);
   if (rc == PTQ_OK) rc = synthetic_store(&table, half, &err);
   if (rc != PTQ_OK) fprintf(stderr, "%s\n", err.msg);
@@ -258,6 +312,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(store_gives_back_the_tables_it_was_made_of),
         cmocka_unit_test(report_has_every_plot_and_its_data),
+        cmocka_unit_test(report_predicts_what_is_held_out_for_good),
         cmocka_unit_test(names_cannot_break_out_of_page_or_script),
         cmocka_unit_test(empty_store_gives_a_page_that_says_so),
         cmocka_unit_test(missing_gnuplot_names_the_package),

@@ -77,7 +77,7 @@ static void laws_are_ordered_by_held_out_error(void **state) {
   assert_string_equal(summary.beside.estimator->name, "quasi");
   const ptq_contest *c = &summary.contest;
   assert_true(c->n >= 15);
-  assert_int_equal(c->n_splits, 5);
+  assert_int_equal(c->n_splits, 6);
   for (int k = 0; k < c->n_splits; k++)
     for (int i = 1; i < c->n; i++) {
       const ptq_entry *a = &c->entry[c->order[k][i - 1]];

@@ -197,6 +197,97 @@ static void level_unseen_in_training_is_counted(void **state) {
   ptq_frame_release(&frame);
 }
 
+static void mark(int64_t model, const char *covariates) {
+  (void)ptq_text_copy(table.models[model].covariates,
+                      sizeof table.models[model].covariates, covariates);
+}
+
+/* The last model's measurements move its own error, and nothing else. */
+static void model_held_out_for_good_is_never_learned_from(void **state) {
+  (void)state;
+  ptq_frame frame;
+  double median[2][2];
+  for (int k = 0; k < 2; k++) {
+    tables_synthetic(&table, &law, 2);
+    mark(9, "holdout=true,train_seed=1");
+    mark(8, "holdout=false");
+    for (int64_t i = 288; i < 320 && k == 1; i++) table.points[i].dnll *= 2.0;
+    for (int s = 0; s < 2; s++) {
+      ptq_validation v = validate(text, s == 0 ? 0 : 5, &frame);
+      assert_int_equal(frame.n_held, 32);
+      assert_int_equal(v.n_groups, s == 0 ? 9 : 1);
+      assert_int_equal(v.n_points, s == 0 ? frame.count[PTQ_USE_OK] - 32 : 32);
+      for (int64_t i = 0; i < v.n_points; i++)
+        assert_true(v.points[i].obs->held == (s == 1));
+      median[k][s] = v.all.median;
+      ptq_validation_release(&v);
+      ptq_frame_release(&frame);
+    }
+  }
+  assert_true(median[1][0] == median[0][0]);
+  assert_true(median[0][1] < 0.1 && median[1][1] > 0.5);
+}
+
+/* The same of a nonlinear law and of trees: predictions of held-out models. */
+static void no_kind_of_law_learns_from_what_is_held_out(void **state) {
+  (void)state;
+  const ptq_curve *curve = NULL;
+  assert_int_equal(ptq_curve_find("kumar-fixed-D", &curve, NULL), PTQ_OK);
+  size_t t = 0;
+  while (strcmp(ptq_trees_at(t)->name, "forest-config") != 0) t++;
+  const ptq_recipe recipes[2] = {ptq_recipe_curve(curve),
+                                 ptq_recipe_trees(ptq_trees_at(t))};
+  for (int r = 0; r < 2; r++) {
+    double sum[2] = {0.0, 0.0};
+    for (int k = 0; k < 2; k++) {
+      ptq_frame frame;
+      ptq_validation v;
+      tables_synthetic(&table, &law, 2);
+      mark(9, "holdout=true");
+      for (int64_t i = 288; i < 320 && k == 1; i++) table.points[i].dnll *= 2.0;
+      const ptq_frame_source source = tables_source(&table);
+      assert_int_equal(ptq_frame_build(&source, &frame, NULL), PTQ_OK);
+      assert_int_equal(
+          ptq_validate(&recipes[r], ptq_split_at(5), &frame, &v, NULL), PTQ_OK);
+      assert_int_equal(v.n_points, 32);
+      for (int64_t i = 0; i < v.n_points; i++) sum[k] += v.points[i].law.dnll;
+      ptq_validation_release(&v);
+      ptq_frame_release(&frame);
+    }
+    assert_true(sum[0] > 0.0 && sum[1] == sum[0]);
+  }
+}
+
+static void models_of_one_run_are_left_out_together(void **state) {
+  (void)state;
+  ptq_frame frame;
+  double sum[2] = {0.0, 0.0};
+  for (int k = 0; k < 2; k++) {
+    tables_synthetic(&table, &law, 2);
+    mark(0, "lr_state=constant,run=twin");
+    mark(1, "lr_state=decayed,run=twin");
+    for (int64_t i = 0; i < 32 && k == 1; i++) table.points[i].dnll *= 3.0;
+    ptq_validation v = validate(text, 0, &frame);
+    assert_int_equal(v.n_groups, 9);
+    for (int64_t i = 0; i < v.n_points; i++)
+      if (v.points[i].obs->subject == 1) sum[k] += v.points[i].law.dnll;
+    ptq_validation_release(&v);
+    ptq_fit fit = {0};
+    ptq_formula f;
+    const ptq_fit_options options = {0};
+    const ptq_estimator *e = NULL;
+    assert_int_equal(ptq_formula_parse(text, &f, NULL), PTQ_OK);
+    assert_int_equal(ptq_estimator_find("quasi", &e, NULL), PTQ_OK);
+    assert_int_equal(ptq_fit_frame(e, &f, &options, &frame, &fit, NULL),
+                     PTQ_OK);
+    assert_int_equal(fit.matrix.n_clusters, 9);
+    assert_int_equal(fit.matrix.n_models, 10);
+    ptq_fit_release(&fit);
+    ptq_frame_release(&frame);
+  }
+  assert_true(sum[0] > 0.0 && sum[1] == sum[0]);
+}
+
 static void one_group_is_no_validation(void **state) {
   (void)state;
   ptq_frame frame;
@@ -235,6 +326,9 @@ int main(void) {
       cmocka_unit_test(unseen_method_is_not_predicted_as_another),
       cmocka_unit_test(many_groups_share_folds),
       cmocka_unit_test(level_unseen_in_training_is_counted),
+      cmocka_unit_test(model_held_out_for_good_is_never_learned_from),
+      cmocka_unit_test(no_kind_of_law_learns_from_what_is_held_out),
+      cmocka_unit_test(models_of_one_run_are_left_out_together),
       cmocka_unit_test(one_group_is_no_validation),
       cmocka_unit_test(fit_that_fails_without_a_group_is_reported),
   };

@@ -40,6 +40,21 @@ static void what_is_written_is_read(void **state) {
   ptq_free(text);
 }
 
+/* Without a writer: opening it for reading would wait for ever. */
+static void a_pipe_is_not_read(void **state) {
+  (void)state;
+  char pipe[] = "read-pipe-XXXXXX";
+  ptq_file *f = NULL;
+  ptq_err err = {0};
+  const int fd = mkstemp(pipe);
+  assert_true(fd >= 0 && close(fd) == 0 && unlink(pipe) == 0);
+  assert_int_equal(mkfifo(pipe, 0600), 0);
+  assert_int_equal(ptq_file_open(pipe, &f, &err), PTQ_E_IO);
+  assert_non_null(strstr(err.msg, "is not a regular file"));
+  assert_null(f);
+  assert_int_equal(unlink(pipe), 0);
+}
+
 static void a_pipe_is_written_into_and_stays(void **state) {
   (void)state;
   struct stat st;
@@ -114,6 +129,17 @@ static void paths_come_apart_and_together(void **state) {
   ptq_free(out);
 }
 
+static void two_paths_of_a_file_are_the_same(void **state) {
+  (void)state;
+  char other[] = "./test_file_XXXXXX";
+  assert_int_equal(ptq_file_write_atomic(path, "1", 1, NULL), PTQ_OK);
+  memcpy(other + 2, path, sizeof path);
+  assert_true(ptq_path_same(path, other));
+  assert_false(ptq_path_same(path, "."));
+  assert_false(ptq_path_same(path, "no such file"));
+  assert_false(ptq_path_same("no such file", "no such file"));
+}
+
 /* An .npy of the given header text and data. */
 static void write_npy(const char *dict, const void *data, size_t size) {
   unsigned char file[512] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
@@ -172,11 +198,13 @@ static void a_wrong_npy_array_is_refused_with_the_reason(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_pipe_is_not_read),
       cmocka_unit_test(a_pipe_is_written_into_and_stays),
       cmocka_unit_test(what_is_written_is_read),
       cmocka_unit_test(a_large_file_is_refused_and_a_missing_one_named),
       cmocka_unit_test(reading_past_the_end_says_truncated),
       cmocka_unit_test(paths_come_apart_and_together),
+      cmocka_unit_test(two_paths_of_a_file_are_the_same),
       cmocka_unit_test(an_npy_array_is_read),
       cmocka_unit_test(a_wrong_npy_array_is_refused_with_the_reason),
   };

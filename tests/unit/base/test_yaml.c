@@ -191,8 +191,69 @@ static void a_value_of_the_command_line_is_named_as_such(void **state) {
   ptq_yaml_free(root);
 }
 
+/* The same tree, but for lines; an empty text may have gained quotes. */
+static void same_tree(const ptq_yaml_node *a, const ptq_yaml_node *b) {
+  for (; a != NULL && b != NULL; a = a->next, b = b->next) {
+    assert_int_equal(a->kind, b->kind);
+    assert_int_equal(a->n_children, b->n_children);
+    assert_int_equal(a->key == NULL, b->key == NULL);
+    if (a->key != NULL) assert_string_equal(a->key, b->key);
+    if (a->kind == PTQ_YAML_SCALAR) {
+      assert_string_equal(a->text, b->text);
+      if (a->quoted) assert_true(b->quoted);
+    }
+    same_tree(a->child, b->child);
+  }
+  assert_null(a);
+  assert_null(b);
+}
+
+static void what_is_written_reads_as_the_same_tree(void **state) {
+  (void)state;
+  static const char *const documents[] = {
+      "name: quick\nmodels: [zoo/llama-*, {path: a b, train_tokens: 3.0e11}]\n",
+      "a: {b: [1, -2, +3.5, -.5], c: '007', d: \"x\\ny\", 'e f': 'it''s'}\n",
+      "grid:\n  dtype:\n    - int4\n    - 'int4:asym'\n    - mixed: m\n"
+      "      default: int3\n      layers:\n"
+      "        '*.layers.0.self_attn.q_proj.weight': {dtype: int6, group: 32}\n"
+      "        '*.layers.0.self_attn.k_proj.weight': {dtype: int6, group: 32}\n"
+      "  method: [rtn, {name: gptq, hessian: static}]\nexclude: []\n",
+      "- - a\n  - b: c\n    d: [e]\n-\n- '~'\n- {}\n",
+      "key: \"\xc3\xa4\xc2\xb5 \\\\ \\\" ' # no comment\"\nempty: ''\nnone:\n",
+      "'just a text: with, [signs] & *more* !x %y @z `q | > - ? :'\n",
+      "single\n",
+      "[]\n"};
+  for (size_t i = 0; i < sizeof documents / sizeof documents[0]; i++) {
+    ptq_yaml_node *root = parse(documents[i]);
+    ptq_text once = {0}, twice = {0};
+    ptq_yaml_write(root, &once);
+    assert_int_equal(once.rc, PTQ_OK);
+    ptq_yaml_node *again = parse(ptq_text_str(&once));
+    same_tree(root, again);
+    ptq_yaml_write(again, &twice);
+    assert_string_equal(ptq_text_str(&once), ptq_text_str(&twice));
+    ptq_yaml_free(root);
+    ptq_yaml_free(again);
+    ptq_text_release(&once);
+    ptq_text_release(&twice);
+  }
+}
+
+static void written_lines_are_for_people(void **state) {
+  (void)state;
+  ptq_text t = {0};
+  ptq_yaml_node *root = parse("{a: {b: {c: 1}, d: [2, 3]}, e: [x, 'y z']}");
+  ptq_yaml_write(root, &t);
+  assert_string_equal(ptq_text_str(&t),
+                      "a:\n  b: {c: 1}\n  d: [2, 3]\ne: [x, 'y z']\n");
+  ptq_text_release(&t);
+  ptq_yaml_free(root);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(what_is_written_reads_as_the_same_tree),
+      cmocka_unit_test(written_lines_are_for_people),
       cmocka_unit_test(a_document_becomes_a_tree_that_knows_its_lines),
       cmocka_unit_test(a_broken_document_is_refused_with_its_line),
       cmocka_unit_test(text_that_is_not_utf8_is_refused_with_its_line),

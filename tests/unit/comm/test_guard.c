@@ -12,8 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "guard.h"
+#include "ptq/comm/guard.h"
 #include "peers.h"
+#include <stdbool.h>
 
 static void sleep_ms(long ms) {
   const struct timespec t = {ms / 1000, ms % 1000 * 1000000};
@@ -21,7 +22,7 @@ static void sleep_ms(long ms) {
 }
 
 /* What a rank does once its guard is there. */
-typedef enum rank_does { DIES, RELEASES, LIVES } rank_does;
+typedef enum rank_does { DIES, RELEASES, LIVES, STOPS } rank_does;
 
 static void rank(pid_t launcher, rank_does what) {
   ptq_guard g;
@@ -29,6 +30,7 @@ static void rank(pid_t launcher, rank_does what) {
   if (g.pid <= 0) _exit(1);
   if (what == RELEASES) ptq_guard_end(&g);
   if (what == LIVES) sleep_ms(1500);
+  if (what == STOPS) raise(SIGSTOP);
   _exit(0);
 }
 
@@ -41,7 +43,7 @@ static pid_t launch(const char *name, rank_does what) {
   const pid_t self = getpid();
   const pid_t child = fork();
   if (child == 0) rank(self, what);
-  sleep_ms(3000);
+  sleep_ms(what == RELEASES ? 3000 : 60000);
   _exit(7);
 }
 
@@ -75,6 +77,11 @@ static void a_launcher_with_a_living_rank_is_left_alone(void **state) {
   is_ended_by(launcher, SIGKILL); /* once that rank has gone too */
 }
 
+static void a_launcher_with_a_stopped_rank_is_ended_later(void **state) {
+  (void)state;
+  is_ended_by(launch("mpirun", STOPS), SIGKILL);
+}
+
 static void only_launchers_are_guarded(void **state) {
   (void)state;
   ptq_guard g;
@@ -104,13 +111,109 @@ static void living_children_are_found_and_zombies_not(void **state) {
   assert_int_equal(ptq_peers_find(-1, true, NULL, 0), -1);
 }
 
+/* A launcher that nothing but a signal ends, and that may not heed it. */
+static pid_t stubborn(const char *name, bool deaf) {
+  int ready[2];
+  char word = 0;
+  assert_int_equal(pipe(ready), 0);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    FILE *f = fopen("/proc/self/comm", "w");
+    if (f == NULL || fputs(name, f) == EOF || fclose(f) != 0) _exit(1);
+    if (deaf) (void)signal(SIGTERM, SIG_IGN);
+    if (write(ready[1], "", 1) != 1) _exit(1);
+    sleep_ms(60000);
+    _exit(7);
+  }
+  assert_int_equal(read(ready[0], &word, 1), 1);
+  (void)close(ready[0]);
+  (void)close(ready[1]);
+  return pid;
+}
+
+static void who_stays_behind_ends_ranks_and_launcher(void **state) {
+  (void)state;
+  const pid_t one = stubborn("rank", false), other = stubborn("rank", false);
+  const pid_t pids[2] = {one, other};
+  ptq_guard_orders now = {.pids = pids, .n = 1};
+  ptq_guard_stay(&now); /* at once, by this process */
+  is_ended_by(one, SIGKILL);
+  const pid_t launcher = stubborn("mpirun", false);
+  ptq_guard_orders later = {.pids = pids + 1,
+                            .n = 1,
+                            .kill_after_ms = 300,
+                            .launcher = launcher,
+                            .end_launcher_after_ms = 300};
+  ptq_guard_stay(&later);
+  is_ended_by(other, SIGKILL);
+  is_ended_by(launcher, SIGTERM);
+}
+
+static void a_launcher_that_does_not_heed_is_killed(void **state) {
+  (void)state;
+  const pid_t launcher = stubborn("orterun", true);
+  ptq_guard_orders o = {.launcher = launcher, .end_launcher_after_ms = 100};
+  ptq_guard_stay(&o);
+  is_ended_by(launcher, SIGKILL);
+}
+
+/* It need not wait for what its orders say. */
+static void who_stays_behind_goes_with_the_launcher(void **state) {
+  (void)state;
+  const pid_t launcher = stubborn("mpirun", false);
+  const pid_t one = stubborn("rank", false);
+  ptq_guard_orders o = {.pids = &one,
+                        .n = 1,
+                        .kill_after_ms = 50000,
+                        .launcher = launcher,
+                        .end_launcher_after_ms = 1000};
+  ptq_guard_stay(&o);
+  (void)kill(launcher, SIGKILL);
+  is_ended_by(launcher, SIGKILL);
+  is_ended_by(one, SIGKILL);
+}
+
+static void stopped_ranks_are_ended_and_others_not(void **state) {
+  (void)state;
+  const pid_t one = stubborn("rank", false), other = stubborn("rank", false);
+  (void)kill(one, SIGSTOP);
+  for (int i = 0; i < 500 && !ptq_peers_is_stopped(one); i++) sleep_ms(10);
+  ptq_guard_end_stopped(getpid());
+  is_ended_by(one, SIGKILL);
+  assert_int_equal(waitpid(other, NULL, WNOHANG), 0);
+  (void)kill(other, SIGKILL);
+  is_ended_by(other, SIGKILL);
+}
+
+/* Another program has taken the number. */
+static void other_programs_are_left_alone(void **state) {
+  (void)state;
+  const pid_t pid = fork();
+  if (pid == 0) {
+    execlp("sleep", "sleep", "2", (char *)NULL);
+    _exit(1);
+  }
+  while (ptq_peers_is_rank(pid)) sleep_ms(10); /* until it is sleep */
+  ptq_guard_orders o = {.pids = &pid, .n = 1};
+  ptq_guard_stay(&o);
+  int status = 0;
+  assert_int_equal(waitpid(pid, &status, 0), pid);
+  assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_launcher_that_outlives_its_ranks_is_ended),
       cmocka_unit_test(a_released_guard_leaves_the_launcher_alone),
       cmocka_unit_test(a_launcher_with_a_living_rank_is_left_alone),
+      cmocka_unit_test(a_launcher_with_a_stopped_rank_is_ended_later),
       cmocka_unit_test(only_launchers_are_guarded),
       cmocka_unit_test(living_children_are_found_and_zombies_not),
+      cmocka_unit_test(who_stays_behind_ends_ranks_and_launcher),
+      cmocka_unit_test(a_launcher_that_does_not_heed_is_killed),
+      cmocka_unit_test(who_stays_behind_goes_with_the_launcher),
+      cmocka_unit_test(stopped_ranks_are_ended_and_others_not),
+      cmocka_unit_test(other_programs_are_left_alone),
   };
   return cmocka_run_group_tests_name("comm/guard", tests, NULL, NULL);
 }

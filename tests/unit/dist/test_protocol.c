@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "nap.h"
+#include "ptq/comm/nap.h"
 #include "protocol.h"
 
 static void a_report_travels_whole_and_no_longer_than_its_text(void **state) {

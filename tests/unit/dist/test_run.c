@@ -30,6 +30,9 @@
 #include "fake.h"
 #include "signals.h"
 
+#include "ptq/comm/agree.h"
+#include "ptq/comm/meet.h"
+
 static const ptq_dist_options quick = {.heartbeat_s = 0.2,
                                        .silence_min_s = 20.0};
 
@@ -349,8 +352,10 @@ static int run_for_script(char **argv) {
       .progress = true};
   const ptq_dist_ops ops = fake_ops(&f);
   if (mute != NULL && atoi(mute) == rank) { /* dies before its first word */
-    MPI_Comm comm;
-    MPI_Comm_dup(MPI_COMM_WORLD, &comm); /* as ptq_dist_run does */
+    MPI_Comm comm;                          /* as ptq_dist_run does */
+    if (ptq_agree(MPI_COMM_WORLD, PTQ_OK, &err) != PTQ_OK ||
+        ptq_meet_dup(MPI_COMM_WORLD, &comm, &err) != PTQ_OK)
+      return 1;
     raise(SIGKILL);
   }
   const double cpu = cpu_seconds();

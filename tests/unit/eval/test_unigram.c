@@ -18,7 +18,8 @@ static void nll_is_that_of_smoothed_frequencies(void **state) {
   const uint32_t windows[6] = {3, 0, 1, 0, 2, 0};
   double nll = 0.0;
   assert_int_equal(
-      ptq_unigram_nll(calib, 4, windows, NULL, 2, 3, 4, &nll, NULL), PTQ_OK);
+      ptq_unigram_nll(calib, 4, windows, NULL, NULL, 2, 3, 4, &nll, NULL),
+      PTQ_OK);
   const double want = (log(2.0) + log(4.0) + log(8.0) + log(2.0)) / 4.0;
   assert_true(fabs(nll - want) < 1e-15 * 10);
 }
@@ -27,8 +28,9 @@ static void no_calibration_text_is_the_uniform_model(void **state) {
   (void)state;
   const uint32_t windows[2] = {0, 2};
   double nll = 0.0;
-  assert_int_equal(ptq_unigram_nll(NULL, 0, windows, NULL, 1, 2, 5, &nll, NULL),
-                   PTQ_OK);
+  assert_int_equal(
+      ptq_unigram_nll(NULL, 0, windows, NULL, NULL, 1, 2, 5, &nll, NULL),
+      PTQ_OK);
   assert_true(fabs(nll - log(5.0)) < 1e-15 * 10);
 }
 
@@ -37,13 +39,15 @@ static void tokens_beyond_the_vocabulary_are_refused(void **state) {
   const uint32_t good[2] = {0, 1}, bad[2] = {0, 4};
   double nll = 0.0;
   ptq_err err = {0};
-  assert_int_equal(ptq_unigram_nll(bad, 2, good, NULL, 1, 2, 4, &nll, &err),
-                   PTQ_E_ARG);
+  assert_int_equal(
+      ptq_unigram_nll(bad, 2, good, NULL, NULL, 1, 2, 4, &nll, &err),
+      PTQ_E_ARG);
   assert_non_null(strstr(err.msg, "calibration text: token 1 is 4"));
   assert_true(isnan(nll));
   err = (ptq_err){0};
-  assert_int_equal(ptq_unigram_nll(good, 2, bad, NULL, 1, 2, 4, &nll, &err),
-                   PTQ_E_ARG);
+  assert_int_equal(
+      ptq_unigram_nll(good, 2, bad, NULL, NULL, 1, 2, 4, &nll, &err),
+      PTQ_E_ARG);
   assert_non_null(strstr(err.msg, "evaluation windows: token 1 is 4"));
 }
 
@@ -51,10 +55,10 @@ static void windows_without_scored_positions_are_refused(void **state) {
   (void)state;
   const uint32_t ids[2] = {0, 1};
   double nll = 0.0;
-  assert_int_equal(ptq_unigram_nll(ids, 2, ids, NULL, 2, 1, 4, &nll, NULL),
-                   PTQ_E_ARG);
-  assert_int_equal(ptq_unigram_nll(ids, 2, ids, NULL, 0, 2, 4, &nll, NULL),
-                   PTQ_E_ARG);
+  assert_int_equal(
+      ptq_unigram_nll(ids, 2, ids, NULL, NULL, 2, 1, 4, &nll, NULL), PTQ_E_ARG);
+  assert_int_equal(
+      ptq_unigram_nll(ids, 2, ids, NULL, NULL, 0, 2, 4, &nll, NULL), PTQ_E_ARG);
 }
 
 int main(void) {

@@ -87,6 +87,25 @@ static void what_is_not_computed_is_refused_by_key(void **state) {
       {"qwen3", "layer_types", "[\"sliding_attention\", \"full_attention\"]",
        PTQ_E_UNSUPPORTED, "sliding attention with its sliding_window"},
       {"qwen3", "num_experts", "8", PTQ_E_UNSUPPORTED, "'num_experts': 8"},
+      {"qwen3-moe", "decoder_sparse_step", "2", PTQ_E_UNSUPPORTED,
+       "'decoder_sparse_step': 2"},
+      {"qwen3-moe", "mlp_only_layers", "[0]", PTQ_E_UNSUPPORTED,
+       "'mlp_only_layers': [0]"},
+      {"qwen3-moe", "num_experts", "6", PTQ_E_FORMAT,
+       "mlp.gate.weight' has shape [5, 20], but"},
+      {"qwen3-moe", "num_experts", NULL, PTQ_E_FORMAT, "has no 'num_experts'"},
+      {"qwen3-moe", "moe_intermediate_size", "20", PTQ_E_FORMAT,
+       "experts.0.gate_proj.weight' has shape [18, 20]"},
+      {"olmoe", "num_experts_per_tok", "6", PTQ_E_FORMAT,
+       "num_experts_per_tok 6 is more than num_experts 5"},
+      {"olmoe", "num_experts", "4096", PTQ_E_UNSUPPORTED,
+       "'num_experts' is 4096; at most 1024"},
+      {"olmoe", "shared_expert_intermediate_size", "64", PTQ_E_UNSUPPORTED,
+       "'shared_expert_intermediate_size': 64"},
+      {"mixtral", "num_local_experts", "3", PTQ_E_FORMAT,
+       "block_sparse_moe.gate.weight' has shape [5, 20], but"},
+      {"mixtral", "model_type", "\"mistral\"", PTQ_E_UNSUPPORTED,
+       "supported: MistralForCausalLM"},
       {"gemma", "hidden_act", "\"relu\"", PTQ_E_UNSUPPORTED,
        "'hidden_act': \"relu\""},
       {"gemma3", "use_bidirectional_attention", "true", PTQ_E_UNSUPPORTED,
@@ -181,7 +200,7 @@ static void fused_layers_are_one_and_named_by_their_tensor(void **state) {
     assert_int_equal(ptq_role_present(info, (ptq_role)r),
                      r == PTQ_ROLE_QKV || r == PTQ_ROLE_O ||
                          r == PTQ_ROLE_GATE_UP || r == PTQ_ROLE_DOWN);
-  ptq_role_tensor_name(m, 1, PTQ_ROLE_QKV, name);
+  ptq_layer_tensor_name(m, 1, PTQ_ROLE_QKV, name);
   assert_string_equal(name, "model.layers.1.self_attn.qkv_proj.weight");
   assert_int_equal(ptq_role_outputs(info, PTQ_ROLE_QKV), (4 + 2 * 2) * 6);
   assert_int_equal(ptq_role_outputs(info, PTQ_ROLE_GATE_UP), 2 * 36);

@@ -176,18 +176,18 @@ typedef struct watcher {
   int fail_site;            /* site at which to fail, or -1 */
 } watcher;
 
-static ptq_status see_input(void *ctx, ptq_site site, const float *x, int64_t n,
+static ptq_status see_input(void *ctx, int site, const float *x, int64_t n,
                             int64_t width, ptq_err *err) {
   watcher *w = ctx;
   if ((int)site == w->fail_site)
     return PTQ_FAIL(err, PTQ_E_NUMERIC, "seen enough");
-  compare(ptq_site_name(site), x, w->want->site[site], n * width);
+  compare(ptq_site_name((ptq_site)site), x, w->want->site[site], n * width);
   w->inputs |= 1U << site;
   return PTQ_OK;
 }
 
-static ptq_status see_output(void *ctx, ptq_role role, const float *y,
-                             int64_t n, int64_t out, ptq_err *err) {
+static ptq_status see_output(void *ctx, int role, const float *y, int64_t n,
+                             int64_t out, ptq_err *err) {
   (void)err;
   watcher *w = ctx;
   compare("output", y, w->want->out[role], n * out);
@@ -267,7 +267,8 @@ static void blocks_equal_plain_loops_at_any_length(void **state) {
       plain p;
       plain_block(s.info, &s.b, s.start, n, &p);
       watcher w = {.want = &p, .fail_site = -1};
-      const ptq_forward_hook hook = {&w, see_input, see_output};
+      const ptq_forward_hook hook = {
+          .ctx = &w, .input = see_input, .output = see_output};
       float *h = run(&s, n, n, &hook, PTQ_SITE_COUNT);
       compare("block", h, p.h, n * s.info->d_model);
       assert_int_equal(w.inputs, (1U << PTQ_SITE_COUNT) - 1U);
@@ -292,7 +293,8 @@ static void bits_depend_on_the_window_alone(void **state) {
     plain p;
     plain_block(s.info, &s.b, s.start, n, &p);
     watcher w = {.want = &p, .fail_site = -1};
-    const ptq_forward_hook hook = {&w, see_input, see_output};
+    const ptq_forward_hook hook = {
+        .ctx = &w, .input = see_input, .output = see_output};
     float *alone = run(&s, n, n, NULL, PTQ_SITE_COUNT);
     float *watched = run(&s, n, n, &hook, PTQ_SITE_COUNT);
     float *roomy = run(&s, n, N_MAX, NULL, PTQ_SITE_COUNT);
@@ -333,7 +335,8 @@ static void a_stop_shows_its_site_and_none_after_it(void **state) {
     plain_block(s.info, &s.b, s.start, 33, &p);
     for (int stop = 0; stop < PTQ_SITE_COUNT; stop++) {
       watcher w = {.want = &p, .fail_site = -1};
-      const ptq_forward_hook hook = {&w, see_input, see_output};
+      const ptq_forward_hook hook = {
+          .ctx = &w, .input = see_input, .output = see_output};
       ptq_free(run(&s, 33, 33, &hook, (ptq_site)stop));
       assert_int_equal(w.inputs, (2U << stop) - 1U);
       for (int r = 0; r < PTQ_ROLE_COUNT; r++)
@@ -353,7 +356,7 @@ static void a_failing_hook_ends_the_pass(void **state) {
   plain_block(s.info, &s.b, s.start, 5, &p);
   for (int site = 0; site < PTQ_SITE_COUNT; site++) {
     watcher w = {.want = &p, .fail_site = site};
-    const ptq_forward_hook hook = {&w, see_input, NULL};
+    const ptq_forward_hook hook = {.ctx = &w, .input = see_input};
     ptq_workspace *ws = NULL;
     ptq_err err = {0};
     float *h = block(5 * s.info->d_model, sizeof *h);
@@ -444,7 +447,9 @@ static void flops_and_bytes_are_counted(void **state) {
   const int64_t least = 100 * (2 * 24 + 2 * 60 + 2 * 20 + 2 * 40) * 4;
   assert_true(bytes > least && bytes < least + 4 * 200 * (512 + 200));
   assert_true(ptq_model_block_bytes(s.info) >=
-              4 * (s.info->params_quantizable / 2 + 2 * 50 * 24));
+              4 * (s.info->params_quantizable / 2));
+  assert_true(ptq_model_embedding_bytes(s.info) >= 4 * 50 * 24);
+  assert_true(ptq_model_head_bytes(s.info) >= 4 * 50 * 24);
   end(&s);
 }
 

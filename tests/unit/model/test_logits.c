@@ -22,6 +22,7 @@
 #include "ptq/num/vec.h"
 
 #define ZOO PTQ_SOURCE_DIR "/sweeps/zoo/"
+#define RUNS ZOO "runs/"
 #define GOLDEN PTQ_SOURCE_DIR "/tests/golden/logits/"
 #define BF16 PTQ_SOURCE_DIR "/tests/golden/bf16/"
 #define ARCHITECTURES PTQ_SOURCE_DIR "/tests/golden/architectures/"
@@ -191,6 +192,59 @@ static void every_zoo_model_has_the_logits_of_transformers(void **state) {
   assert_true(n >= 2);
 }
 
+static void check_run(const char *name, const json_t *golden) {
+  enum { TOKENS = 64 };
+  char path[PATH_LEN];
+  uint32_t ids[TOKENS];
+  ptq_model *m = NULL;
+  const json_t *list = json_object_get(golden, "ids");
+  const json_t *want = json_object_get(json_object_get(golden, "models"), name);
+  const int64_t stride = json_integer_value(json_object_get(golden, "stride"));
+  if (want == NULL)
+    fail_msg("checkpoint '%s' has no golden logits: run "
+             "tests/golden/logits/make_logits.py --runs",
+             name);
+  assert_int_equal(json_array_size(list), TOKENS);
+  for (size_t i = 0; i < TOKENS; i++)
+    ids[i] = (uint32_t)json_integer_value(json_array_get(list, i));
+  snprintf(path, sizeof path, "%s%s", RUNS, name);
+  MUST(ptq_model_open(path, &m, &e_));
+  const double nll = json_real_value(json_object_get(want, "nll"));
+  const double got = window_nll(m, ids, TOKENS);
+  if (!(fabs(got - nll) <= NLL_TOL * nll))
+    fail_msg("%s: NLL is %.8f, transformers has %.8f", name, got, nll);
+  const int64_t vocab = ptq_model_get_info(m)->vocab;
+  const json_t *row = json_object_get(want, "logits");
+  float *logits = forward(m, ids, TOKENS);
+  assert_int_equal((int64_t)json_array_size(row) * stride, vocab);
+  for (int64_t v = 0; v < vocab; v += stride) {
+    const double x = json_real_value(json_array_get(row, (size_t)(v / stride)));
+    const double y = (double)logits[(TOKENS - 1) * vocab + v];
+    if (!(fabs(x - y) <= LOGIT_TOL))
+      fail_msg("%s: logit %d is %g, transformers has %g", name, (int)v, y, x);
+  }
+  ptq_free(logits);
+  ptq_model_close(m);
+}
+
+static void every_checkpoint_of_a_run_agrees_with_transformers(void **state) {
+  (void)state;
+  json_t *golden = json_load_file(GOLDEN "runs.json", 0, NULL);
+  assert_non_null(golden);
+  DIR *dir = opendir(RUNS);
+  assert_non_null(dir);
+  size_t n = 0;
+  const struct dirent *entry = NULL;
+  while ((entry = readdir(dir)) != NULL)
+    if (entry->d_name[0] != '.') {
+      check_run(entry->d_name, golden);
+      n++;
+    }
+  closedir(dir);
+  assert_int_equal(n, json_object_size(json_object_get(golden, "models")));
+  json_decref(golden);
+}
+
 static void every_architecture_has_the_logits_of_transformers(void **state) {
   (void)state;
   enum { ROWS = 64 };
@@ -280,6 +334,7 @@ static int start(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_zoo_model_has_the_logits_of_transformers),
+      cmocka_unit_test(every_checkpoint_of_a_run_agrees_with_transformers),
       cmocka_unit_test(every_architecture_has_the_logits_of_transformers),
       cmocka_unit_test(bf16_has_the_logits_of_rounded_operands),
   };

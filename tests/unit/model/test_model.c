@@ -48,7 +48,7 @@ static void a_llama_is_described(void **state) {
   assert_int_equal(ptq_role_inputs(i, PTQ_ROLE_O), 60);
   assert_int_equal(ptq_role_inputs(i, PTQ_ROLE_DOWN), 40);
   char name[PTQ_TENSOR_NAME_MAX];
-  ptq_role_tensor_name(model, 1, PTQ_ROLE_GATE, name);
+  ptq_layer_tensor_name(model, 1, PTQ_ROLE_GATE, name);
   assert_string_equal(name, "model.layers.1.mlp.gate_proj.weight");
   ptq_model_close(model);
   fx_end(&m);
@@ -262,7 +262,7 @@ static void a_prefix_may_be_missing(void **state) {
     memmove(m.t[i].name, m.t[i].name + strlen("model."),
             strlen(m.t[i].name + strlen("model.")) + 1);
   FX_MUST(open_it(&m, &model, &e_));
-  ptq_role_tensor_name(model, 0, PTQ_ROLE_UP, name);
+  ptq_layer_tensor_name(model, 0, PTQ_ROLE_UP, name);
   assert_string_equal(name, "decoder.layers.0.fc1.weight");
   ptq_model_close(model);
   fx_end(&m);

@@ -273,6 +273,7 @@ static void a_file_cut_while_open_is_reported_as_truncated(void **state) {
   assert_int_equal(truncate(path, 5000), 0);
   assert_int_equal(ptq_tensor_read(&st.tensors[0], out, &err), PTQ_E_FORMAT);
   assert_non_null(strstr(err.msg, "truncated"));
+  assert_non_null(strstr(err.msg, "tensor '"));
   ptq_safetensors_close(&st);
   free(out);
   fx_end(&m);

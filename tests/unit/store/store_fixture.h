@@ -17,14 +17,20 @@
 #include "ptq/store/store.h"
 #include "ptq/store/view.h"
 
-enum { FX_SUBJECTS = 2, FX_SPECTRA = 3, FX_MAX_LAYERS = 8, FX_MAX_WINDOWS = 8 };
+enum {
+  FX_SUBJECTS = 2,
+  FX_SPECTRA = 3,
+  FX_MAX_LAYERS = 8,
+  FX_MAX_WINDOWS = 8,
+  FX_MAX_ANSWERS = 8
+};
 
 typedef struct fixture {
   ptq_store_layout layout;
   ptq_point_row *points;
-  int64_t *subject, *layers, *windows;
+  int64_t *subject, *layers, *windows, *answers;
   ptq_model_row subjects[FX_SUBJECTS];
-  int64_t subject_windows[FX_SUBJECTS];
+  int64_t subject_windows[FX_SUBJECTS], subject_answers[FX_SUBJECTS];
   ptq_spectrum_slot spectra[FX_SPECTRA];
   ptq_store_attribute extra[1];
 } fixture;
@@ -33,7 +39,8 @@ static inline fixture fixture_create(int64_t n) {
   fixture f = {.points = calloc((size_t)n, sizeof *f.points),
                .subject = calloc((size_t)n, 8),
                .layers = calloc((size_t)n, 8),
-               .windows = calloc((size_t)n, 8)};
+               .windows = calloc((size_t)n, 8),
+               .answers = calloc((size_t)n, 8)};
   const ptq_table *points = ptq_table_get(PTQ_TABLE_POINTS);
   for (int64_t i = 0; i < n; i++) {
     ptq_row_clear(points, &f.points[i]);
@@ -47,6 +54,7 @@ static inline fixture fixture_create(int64_t n) {
     f.points[i].group = 16 << (i % 4);
     f.layers[i] = f.subject[i] == 0 ? 3 : 5;
     f.windows[i] = f.subject[i] == 0 ? 4 : 7;
+    f.answers[i] = f.subject[i] == 0 ? 6 : 2;
   }
   for (int s = 0; s < FX_SUBJECTS; s++) {
     ptq_row_clear(ptq_table_get(PTQ_TABLE_MODELS), &f.subjects[s]);
@@ -54,6 +62,7 @@ static inline fixture fixture_create(int64_t n) {
                         s ? "opt, \"small\"" : "llama-25k");
     f.subjects[s].params = 25000 + s;
     f.subject_windows[s] = s == 0 ? 4 : 7;
+    f.subject_answers[s] = s == 0 ? 6 : 2;
   }
   const ptq_spectrum_slot spectra[FX_SPECTRA] = {
       {0, "llama-25k", "attn_in", 2, 8},
@@ -77,9 +86,11 @@ static inline const ptq_store_layout *fixture_layout(fixture *f, int64_t n) {
       .point_subject = f->subject,
       .point_layers = f->layers,
       .point_windows = f->windows,
+      .point_answers = f->answers,
       .n_subjects = FX_SUBJECTS,
       .subjects = f->subjects,
       .subject_windows = f->subject_windows,
+      .subject_answers = f->subject_answers,
       .n_spectra = FX_SPECTRA,
       .spectra = f->spectra,
       .n_attributes = 1,
@@ -93,12 +104,21 @@ static inline void fixture_free(fixture *f) {
   free(f->subject);
   free(f->layers);
   free(f->windows);
+  free(f->answers);
+}
+
+static inline void fixture_answers(int64_t p, int64_t n,
+                                   ptq_answer_row *answers) {
+  for (int64_t i = 0; i < n; i++)
+    answers[i] =
+        (ptq_answer_row){p, i, 1, 2, 3, 0, -1.5 * (double)(p + i), 0.5};
 }
 
 static inline ptq_status fixture_put_point(const fixture *f, ptq_store *st,
                                            int64_t p, ptq_err *err) {
   ptq_layer_row layers[FX_MAX_LAYERS];
   ptq_window_row windows[FX_MAX_WINDOWS];
+  ptq_answer_row answers[FX_MAX_ANSWERS];
   ptq_point_result r = {.point = p, .state = PTQ_STATE_DONE, .seconds = 1.5};
   r.row = f->points[p];
   r.row.nll = 3.0 + 0.001 * (double)p;
@@ -114,8 +134,11 @@ static inline ptq_status fixture_put_point(const fixture *f, ptq_store *st,
   }
   for (int64_t i = 0; i < r.n_windows; i++)
     windows[i] = (ptq_window_row){p, i, 100.0 + (double)(p * 8 + i), 0.5, 10.0};
+  r.n_answers = f->answers[p];
+  fixture_answers(p, r.n_answers, answers);
   r.layers = layers;
   r.windows = windows;
+  r.answers = answers;
   return ptq_store_put_point(st, &r, err);
 }
 
@@ -123,17 +146,23 @@ static inline ptq_status fixture_put_subject(const fixture *f, ptq_store *st,
                                              int64_t s, ptq_err *err) {
   static double values[2][16];
   ptq_baseline_row windows[FX_MAX_WINDOWS];
+  ptq_baseline_answer_row answers[FX_MAX_ANSWERS];
   ptq_spectrum spectra[2] = {{NULL, 0, 0, NULL, 0}, {NULL, 0, 0, NULL, 0}};
   ptq_subject_result r = {.subject = s,
                           .state = PTQ_STATE_DONE,
                           .row = f->subjects[s],
                           .windows = windows,
                           .n_windows = f->subject_windows[s],
+                          .answers = answers,
+                          .n_answers = f->subject_answers[s],
                           .spectra = spectra,
                           .seconds = 2.5};
   r.row.nll = 2.5 + (double)s;
   for (int64_t i = 0; i < r.n_windows; i++)
     windows[i] = (ptq_baseline_row){s, i, 10 * i, 9, 40, 30.0 + (double)i};
+  for (int64_t i = 0; i < r.n_answers; i++)
+    answers[i] = (ptq_baseline_answer_row){
+        s, i, 4, 2, 2, 2, 2, 0, -3.0 * (double)i, -0.25};
   for (int k = 0; k < FX_SPECTRA; k++) {
     const ptq_spectrum_slot *slot = &f->spectra[k];
     if (slot->subject != s) continue;
@@ -148,14 +177,16 @@ static inline ptq_status fixture_put_subject(const fixture *f, ptq_store *st,
 /** Is row `p` of an open view what fixture_put_point wrote? */
 static inline bool fixture_point_is_right(ptq_view *v, const fixture *f,
                                           int64_t p) {
-  const void *points, *layers, *windows;
-  const int64_t *subject, *first_layer, *first_window;
+  const void *points, *layers, *windows, *answers;
+  const int64_t *subject, *first_layer, *first_window, *first_answer, *base;
   int64_t n;
   if (ptq_view_table(v, PTQ_TABLE_POINTS, &points, &n, NULL) != PTQ_OK ||
       ptq_view_table(v, PTQ_TABLE_LAYERS, &layers, &n, NULL) != PTQ_OK ||
       ptq_view_table(v, PTQ_TABLE_WINDOWS, &windows, &n, NULL) != PTQ_OK ||
+      ptq_view_table(v, PTQ_TABLE_ANSWERS, &answers, &n, NULL) != PTQ_OK ||
       ptq_view_index(v, &subject, &first_layer, &first_window, NULL) != PTQ_OK)
     return false;
+  ptq_view_answers(v, &first_answer, &base);
   const ptq_point_row *row = (const ptq_point_row *)points + p;
   if (row->nll != 3.0 + 0.001 * (double)p || row->kl != 1.0 / (double)(p + 3) ||
       strcmp(row->key, f->points[p].key) != 0 ||
@@ -172,6 +203,13 @@ static inline bool fixture_point_is_right(ptq_view *v, const fixture *f,
         (const ptq_window_row *)windows + first_window[p] + i;
     if (w->point != p || w->window != i ||
         w->nll != 100.0 + (double)(p * 8 + i))
+      return false;
+  }
+  for (int64_t i = 0; i < f->answers[p]; i++) {
+    const ptq_answer_row *a =
+        (const ptq_answer_row *)answers + first_answer[p] + i;
+    if (a->point != p || a->request != i || a->choice_byte != 3 ||
+        a->logp != -1.5 * (double)(p + i))
       return false;
   }
   return true;

@@ -41,13 +41,16 @@ static void make(const char *path, const char *numerics, int n_done,
     }
     ptq_layer_row layers[FX_MAX_LAYERS];
     ptq_window_row windows[FX_MAX_WINDOWS];
+    ptq_answer_row answers[FX_MAX_ANSWERS];
     ptq_point_result r = {.point = i,
                           .state = PTQ_STATE_DONE,
                           .row = fx.points[i],
                           .layers = layers,
                           .n_layers = fx.layers[i],
                           .windows = windows,
-                          .n_windows = fx.windows[i]};
+                          .n_windows = fx.windows[i],
+                          .answers = answers,
+                          .n_answers = fx.answers[i]};
     r.row.nll = 3.0 + 0.001 * (double)i + off;
     r.row.dnll = -0.25;
     r.row.kl = 1.0 / (double)(i + 3);
@@ -61,6 +64,7 @@ static void make(const char *path, const char *numerics, int n_done,
     for (int64_t k = 0; k < r.n_windows; k++)
       windows[k] =
           (ptq_window_row){i, k, 100.0 + (double)(i * 8 + k), 0.5, 10.0};
+    fixture_answers(i, r.n_answers, answers);
     assert_int_equal(ptq_store_put_point(st, &r, &err), PTQ_OK);
   }
   assert_int_equal(fixture_put_subject(&fx, st, 0, &err), PTQ_OK);

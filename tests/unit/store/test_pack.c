@@ -56,10 +56,10 @@ static void bytes_behind_a_text_do_not_reach_the_file(void **state) {
   unsigned char pa[256], pb[256];
   ptq_row_clear(t, &a);
   memset(&b, 0xaa, sizeof b);
-  memcpy(&b.point, &a.point, sizeof b.point);
-  b.layer[0] = b.codes[0] = '\0';
-  b.sqnr_weight = b.sqnr_output = b.sqnr_output_prop = b.err_hessian = b.damp =
-      a.damp;
+  b.point = b.layer_group = b.weights = b.calib_tokens = a.point;
+  b.layer[0] = b.layer_dtype[0] = b.codes[0] = '\0';
+  b.layer_bits = b.sqnr_weight = b.sqnr_output = b.sqnr_output_prop =
+      b.err_hessian = b.damp = a.damp;
   ptq_pack_rows(t, &a, 1, pa);
   ptq_pack_rows(t, &b, 1, pb);
   assert_memory_equal(pa, pb, ptq_pack_size(t));
@@ -68,7 +68,8 @@ static void bytes_behind_a_text_do_not_reach_the_file(void **state) {
 static void a_longer_text_of_another_file_is_cut_and_ended(void **state) {
   (void)state;
   const ptq_table *t = ptq_table_get(PTQ_TABLE_LAYERS);
-  ptq_pack_column columns[8];
+  ptq_pack_column columns[16];
+  assert_true(t->n_fields <= 16);
   unsigned char in[512];
   ptq_layer_row row;
   memset(in, 'x', sizeof in);

@@ -109,6 +109,43 @@ static void a_dropped_attempt_is_not_counted(void **state) {
   close_store(st);
 }
 
+static int64_t count_bad(void) {
+  ptq_view *v = NULL;
+  int64_t checked = 0, bad = -1;
+  assert_int_equal(ptq_view_open(path, &v, NULL), PTQ_OK);
+  assert_int_equal(ptq_view_verify(v, NULL, NULL, &checked, &bad, NULL),
+                   PTQ_OK);
+  ptq_view_close(v);
+  return bad;
+}
+
+/* A failed row has a checksum; one that waits again has none. */
+static void a_failed_point_that_waits_again_is_not_bad(void **state) {
+  (void)state;
+  ptq_store *st = open_store();
+  const int64_t one = 3;
+  ptq_subject_result model = {.subject = 1, .state = PTQ_STATE_FAILED};
+  model.row = fx.subjects[1];
+  assert_int_equal(ptq_store_mark(st, one, PTQ_STATE_FAILED, "why", NULL),
+                   PTQ_OK);
+  assert_int_equal(ptq_store_put_subject(st, &model, NULL), PTQ_OK);
+  assert_int_equal(ptq_store_begin(st, &one, 1, NULL), PTQ_OK);
+  assert_int_equal(ptq_store_drop(st, one, NULL), PTQ_OK);
+  assert_int_equal(count_bad(), 0);
+  /* And once more by a kill of the whole run. */
+  assert_int_equal(ptq_store_mark(st, one, PTQ_STATE_FAILED, "why", NULL),
+                   PTQ_OK);
+  assert_int_equal(ptq_store_begin(st, &one, 1, NULL), PTQ_OK);
+  assert_int_equal(ptq_store_begin_subject(st, 1, NULL), PTQ_OK);
+  st = reopen(st);
+  assert_int_equal(read_past(st).state[3], PTQ_STATE_PENDING);
+  assert_int_equal(read_past(st).subject_state[1], PTQ_STATE_PENDING);
+  assert_int_equal(count_bad(), 0);
+  st = reopen(st);
+  assert_int_equal(count_bad(), 0);
+  close_store(st);
+}
+
 /* Each deadly signal, with a handler of others before ours: it is noted, and
  * handed on. */
 static void a_deadly_signal_is_noted_and_handed_on(void **state) {
@@ -212,6 +249,7 @@ int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
       CASE(what_was_in_flight_waits_again_and_is_not_counted),
       CASE(a_dropped_attempt_is_not_counted),
+      CASE(a_failed_point_that_waits_again_is_not_bad),
       CASE(a_deadly_signal_is_noted_and_handed_on),
       CASE(a_death_in_a_batch_makes_its_points_suspect_only),
       CASE(a_vanished_rank_is_held_against_what_it_ran),

@@ -335,7 +335,7 @@ static void results_that_do_not_fit_are_refused(void **state) {
   close_all(st);
 }
 
-static void a_missing_spectrum_is_refused(void **state) {
+static void missing_answers_are_refused(void **state) {
   (void)state;
   ptq_store *st = must_open();
   ptq_err err = {0};
@@ -344,6 +344,24 @@ static void a_missing_spectrum_is_refused(void **state) {
                           .state = PTQ_STATE_DONE,
                           .windows = windows,
                           .n_windows = 4};
+  assert_int_equal(ptq_store_put_subject(st, &s, &err), PTQ_E_ARG);
+  assert_non_null(strstr(err.msg, "0 rows of 'baseline_answers' for row 0, "
+                                  "place for 6"));
+  close_all(st);
+}
+
+static void a_missing_spectrum_is_refused(void **state) {
+  (void)state;
+  ptq_store *st = must_open();
+  ptq_err err = {0};
+  ptq_baseline_row windows[4] = {{0, 0, 0, 0, 0, 0.0}};
+  ptq_baseline_answer_row answers[6] = {{0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0}};
+  ptq_subject_result s = {.subject = 0,
+                          .state = PTQ_STATE_DONE,
+                          .windows = windows,
+                          .n_windows = 4,
+                          .answers = answers,
+                          .n_answers = 6};
   assert_int_equal(ptq_store_put_subject(st, &s, &err), PTQ_E_ARG);
   assert_non_null(strstr(err.msg, "llama-25k/attn_in"));
   close_all(st);
@@ -532,6 +550,7 @@ int main(int argc, char **argv) {
       CASE(a_flipped_bit_is_pending_again_and_mended),
       CASE(failures_are_recorded_and_never_replace_a_result),
       CASE(results_that_do_not_fit_are_refused),
+      CASE(missing_answers_are_refused),
       CASE(a_missing_spectrum_is_refused),
       CASE(the_log_keeps_the_last_lines),
       CASE(places_that_cannot_hold_a_store_are_named),

@@ -83,6 +83,9 @@ static void one_flipped_bit_anywhere_in_a_finished_row_is_found(void **state) {
       {"checksum", 12},
       {"layers", (3 + 5) * ptq_pack_size(ptq_table_get(PTQ_TABLE_LAYERS))},
       {"windows", (4 + 7) * ptq_pack_size(ptq_table_get(PTQ_TABLE_WINDOWS))},
+      {"answers", (6 + 2) * ptq_pack_size(ptq_table_get(PTQ_TABLE_ANSWERS))},
+      {"baseline_answers",
+       (6 + 2) * ptq_pack_size(ptq_table_get(PTQ_TABLE_BASELINE_ANSWERS))},
       {"models", 2 * ptq_pack_size(ptq_table_get(PTQ_TABLE_MODELS))},
       {"models_state", 2},
       {"models_checksum", 8},
@@ -94,6 +97,7 @@ static void one_flipped_bit_anywhere_in_a_finished_row_is_found(void **state) {
       {"spectra/opt/mlp_in", 3 * 4 * 8},
       {"index/subject", 3 * 8},
       {"index/first_layer", 3 * 8},
+      {"index/first_answer", 3 * 8},
   };
   for (size_t a = 0; a < sizeof areas / sizeof areas[0]; a++) {
     const long long start = set_offset(path, areas[a].name);

@@ -81,12 +81,10 @@ static void run(bench *b, ptq_err *err) {
                        .n_subjects = 1,
                        .n_points = 1};
   ptq_load_add(&load, &b->grid, 0);
-  assert_int_equal(ptq_reference_open(&b->reference, &b->setup, load.needs,
-                                      load.own_needs, err),
+  assert_int_equal(ptq_reference_open(&b->reference, &b->setup, &load, err),
                    PTQ_OK);
-  assert_int_equal(
-      ptq_workbench_open(&b->bench, &b->setup, b->point.group, false, 0, err),
-      PTQ_OK);
+  assert_int_equal(ptq_workbench_open(&b->bench, &b->setup, &load, err),
+                   PTQ_OK);
   assert_int_equal(
       ptq_workspace_create(b->setup.info, b->setup.calib.length, &b->ws, err),
       PTQ_OK);
@@ -127,7 +125,8 @@ static void check_case(const bench *b, const char *name, const float *theirs,
     const ptq_linear *l = &b->reference.block.linear[role];
     if (l->weight == NULL) continue;
     const int64_t n = l->out * l->in;
-    equal += equal_weights(b->bench.role_weights[role], theirs + at, n, &tied);
+    equal += equal_weights(b->bench.block.linear[role].weight, theirs + at, n,
+                           &tied);
     at += n;
   }
   assert_int_equal(at, size);

@@ -7,37 +7,42 @@
 #include <cmocka.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "collect.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/rng.h"
 #include "ptq/num/blas.h"
 
-#define ZOO PTQ_SOURCE_DIR "/sweeps/zoo/"
+#define ZOO PTQ_SOURCE_DIR "/sweeps/zoo/llama-25k"
+#define MIXTURE PTQ_SOURCE_DIR "/tests/golden/architectures/olmoe"
 
-enum { WINDOWS = 7, LENGTH = 20, ALL = 15, SITE = PTQ_SITE_ATTN_OUT };
+enum {
+  WINDOWS = 7,
+  LENGTH = 20,
+  SITE = PTQ_SITE_ATTN_OUT,
+  BOTH = PTQ_COLLECT_MOMENTS | PTQ_COLLECT_ERRORS,
+  ALL = PTQ_NEED_MEAN_ABS | PTQ_NEED_HOLDOUT | PTQ_NEED_CROSS
+};
 
 typedef struct fixture {
-  ptq_model *model; /* owned */
-  ptq_collected c;  /* owned */
-  ptq_moment moment[PTQ_SITE_COUNT];
-  float *x, *fp; /* owned; [WINDOWS * LENGTH, d] */
+  ptq_model *model;           /* owned */
+  const ptq_model_info *info; /* borrowed */
+  ptq_collected c;            /* owned */
+  float *x, *fp;              /* owned; [WINDOWS * LENGTH, d] */
   int64_t d;
 } fixture;
 
-static void set_up(fixture *f, unsigned needs) {
+static void set_up(fixture *f, const char *model, const char *scratch,
+                   unsigned needs) {
   ptq_err err = {0};
   *f = (fixture){0};
-  if (ptq_model_open(ZOO "llama-25k", &f->model, &err) != PTQ_OK)
+  if (ptq_model_open(model, &f->model, &err) != PTQ_OK) fail_msg("%s", err.msg);
+  f->info = ptq_model_get_info(f->model);
+  if (ptq_collected_open(&f->c, f->info, scratch, BOTH, needs, WINDOWS, LENGTH,
+                         &err) != PTQ_OK)
     fail_msg("%s", err.msg);
-  const ptq_model_info *info = ptq_model_get_info(f->model);
-  assert_int_equal(ptq_collected_open(&f->c, info, needs, LENGTH, &err),
-                   PTQ_OK);
-  for (int s = 0; s < PTQ_SITE_COUNT; s++)
-    assert_int_equal(
-        ptq_moment_init(&f->moment[s], ptq_site_width(info, (ptq_site)s), &err),
-        PTQ_OK);
-  f->d = ptq_site_width(info, (ptq_site)SITE);
+  f->d = ptq_site_width(f->info, SITE);
   const int64_t n = WINDOWS * LENGTH * f->d;
   assert_int_equal(ptq_alloc(&f->x, n, sizeof *f->x, "x", &err), PTQ_OK);
   assert_int_equal(ptq_alloc(&f->fp, n, sizeof *f->fp, "x", &err), PTQ_OK);
@@ -51,24 +56,30 @@ static void set_up(fixture *f, unsigned needs) {
 
 static void tear_down(fixture *f) {
   ptq_collected_close(&f->c);
-  for (int s = 0; s < PTQ_SITE_COUNT; s++) ptq_moment_release(&f->moment[s]);
   ptq_free(f->x);
   ptq_free(f->fp);
   ptq_model_close(f->model);
 }
 
+#define MUST(call)                                \
+  do {                                            \
+    ptq_err e_ = {0};                             \
+    if ((call) != PTQ_OK) fail_msg("%s", e_.msg); \
+  } while (0)
+
 static void pass(fixture *f) {
-  ptq_collector c = ptq_collect_begin(&f->c, f->moment, (ptq_site)SITE,
-                                      (ptq_site)SITE, WINDOWS);
+  MUST(ptq_collect_begin(&f->c, (ptq_site)SITE, (ptq_site)SITE, &e_));
   for (int64_t i = 0; i < WINDOWS; i++) {
     const int64_t at = i * LENGTH * f->d;
-    if (f->c.needs & PTQ_NEED_CROSS)
-      (void)ptq_collect_reference(&c, (ptq_site)SITE, f->fp + at, LENGTH, f->d,
-                                  NULL);
-    (void)ptq_collect_input(&c, (ptq_site)SITE, f->x + at, LENGTH, f->d, NULL);
+    ptq_collect_window(&f->c, i);
+    if (f->c.needs & PTQ_NEED_CROSS) {
+      MUST(ptq_collect_reference(&f->c, SITE, f->fp + at, LENGTH, f->d, &e_));
+      MUST(ptq_collect_reference_end(&f->c, &e_));
+    }
+    MUST(ptq_collect_input(&f->c, SITE, f->x + at, LENGTH, f->d, &e_));
     /* another site, which is not asked for */
-    (void)ptq_collect_input(&c, (ptq_site)0, f->x, LENGTH, f->d, NULL);
-    ptq_collect_window(&c, i);
+    MUST(ptq_collect_input(&f->c, 0, f->x, LENGTH, f->d, &e_));
+    MUST(ptq_collect_window_end(&f->c, &e_));
   }
 }
 
@@ -85,49 +96,177 @@ static double mean_product(const fixture *f, const float *a, const float *b,
  * rounded LENGTH times to 2^-24 of at most 0.36 LENGTH. */
 static const double bound = 0.36 * LENGTH * LENGTH * 0x1p-24;
 
+static void check_moments(const fixture *f, const ptq_site_moments *m) {
+  const int64_t all = WINDOWS * LENGTH, train = (WINDOWS - 1) * LENGTH;
+  assert_int_equal(m->n_tokens, all);
+  for (int64_t i = 0; i < f->d; i++) {
+    double mean = 0.0;
+    for (int64_t t = 0; t < all; t++)
+      mean += (double)fabsf(f->x[t * f->d + i]) / (double)all;
+    assert_true(fabs(m->mean_abs[i] - mean) < 1e-12);
+    for (int64_t j = 0; j < f->d; j++) {
+      const int64_t k = i * f->d + j;
+      const double h = mean_product(f, f->x, f->x, i, j, 0, all);
+      const double t = mean_product(f, f->x, f->x, i, j, 0, train);
+      const double o = mean_product(f, f->x, f->x, i, j, train, all);
+      const double d = mean_product(f, f->fp, f->x, i, j, 0, all) - h;
+      assert_true(fabs(m->h[k] - h) < bound);
+      assert_true(fabs(m->h_train[k] - t) < bound);
+      assert_true(fabs(m->h_holdout[k] - o) < 2.0 * bound);
+      assert_true(fabs(m->cross[k] - d) < 2.0 * bound);
+    }
+  }
+}
+
 static void means_and_moments_are_those_of_the_windows(void **state) {
   (void)state;
   fixture f;
-  set_up(&f, ALL);
+  const ptq_site_moments *m = NULL;
+  set_up(&f, ZOO, NULL, ALL);
+  assert_false(f.c.keeps[SITE]); /* 140 tokens, fewer inputs */
   for (int round = 0; round < 2; round++) pass(&f); /* starts over */
-  const int64_t all = WINDOWS * LENGTH, train = (WINDOWS - 1) * LENGTH;
-  for (int64_t i = 0; i < f.d; i++) {
-    double mean = 0.0;
-    for (int64_t t = 0; t < all; t++)
-      mean += (double)fabsf(f.x[t * f.d + i]) / (double)all;
-    assert_true(fabs(f.c.mean_abs[SITE][i] - mean) < 1e-12);
-    for (int64_t j = 0; j < f.d; j++) {
-      const int64_t k = i * f.d + j;
-      const double h = mean_product(&f, f.x, f.x, i, j, 0, all);
-      const double t = mean_product(&f, f.x, f.x, i, j, 0, train);
-      const double o = mean_product(&f, f.x, f.x, i, j, train, all);
-      const double d = mean_product(&f, f.fp, f.x, i, j, 0, all) - h;
-      assert_true(fabs(f.c.h[SITE][k] - h) < bound);
-      assert_true(fabs(f.c.h_train[SITE][k] - t) < bound);
-      assert_true(fabs(f.c.h_holdout[SITE][k] - o) < 2.0 * bound);
-      assert_true(fabs(f.c.cross[SITE][k] - d) < 2.0 * bound);
-    }
-  }
+  MUST(ptq_collected_site(&f.c, SITE, &m, &e_));
+  check_moments(&f, m);
   tear_down(&f);
+}
+
+static int64_t square(const fixture *f) {
+  return f->d * f->d * (int64_t)sizeof(double);
+}
+
+/* Whether rows are summed as they come or kept and summed later, in memory or
+ * in a file, moments are the same bits; errors are those of the definition. */
+static void kept_rows_give_the_same_moments(void **state) {
+  (void)state;
+  static const char *const scratch[] = {NULL, NULL, "/tmp"};
+  fixture f[3];
+  const ptq_site_moments *m[3];
+  for (int i = 0; i < 3; i++) {
+    set_up(&f[i], ZOO, scratch[i], ALL);
+    if (i > 0) { /* as if the text were shorter than the site is wide */
+      MUST(ptq_kept_open(&f[i].c.kept[SITE], scratch[i], f[i].info,
+                         (ptq_site)SITE, WINDOWS, LENGTH, f[i].d, &e_));
+      ptq_kept_close(&f[i].c.reference[SITE]);
+      MUST(ptq_kept_open(&f[i].c.reference[SITE], scratch[i], f[i].info,
+                         (ptq_site)SITE, WINDOWS, LENGTH, f[i].d, &e_));
+      f[i].c.keeps[SITE] = true;
+    }
+    pass(&f[i]);
+    MUST(ptq_collected_site(&f[i].c, SITE, &m[i], &e_));
+    assert_int_equal(ptq_collected_tokens(&f[i].c, SITE), WINDOWS * LENGTH);
+  }
+  check_moments(&f[2], m[2]);
+  for (int i = 1; i < 3; i++) {
+    assert_memory_equal(m[i]->h, m[0]->h, (size_t)square(&f[0]));
+    assert_memory_equal(m[i]->h_train, m[0]->h_train, (size_t)square(&f[0]));
+    assert_memory_equal(m[i]->h_holdout, m[0]->h_holdout,
+                        (size_t)square(&f[0]));
+    assert_memory_equal(m[i]->cross, m[0]->cross, (size_t)square(&f[0]));
+  }
+  float *a = f[0].fp; /* [3, d] */
+  float scratch_[512];
+  double error[3];
+  for (int i = 0; i < 3; i++)
+    MUST(ptq_collected_error(&f[i].c, SITE, a, 3, scratch_, &error[i], &e_));
+  double want = 0.0;
+  for (int64_t t = 0; t < WINDOWS * LENGTH; t++)
+    for (int64_t r = 0; r < 3; r++) {
+      double y = 0.0;
+      for (int64_t i = 0; i < f[0].d; i++)
+        y += (double)a[r * f[0].d + i] * (double)f[0].x[t * f[0].d + i];
+      want += y * y / (WINDOWS * LENGTH);
+    }
+  assert_true(error[1] == error[2]);
+  for (int i = 0; i < 3; i++) assert_true(fabs(error[i] / want - 1.0) < 1e-5);
+  for (int i = 0; i < 3; i++) tear_down(&f[i]);
 }
 
 static void what_is_not_asked_for_is_not_there(void **state) {
   (void)state;
   fixture f;
-  set_up(&f, 0);
+  const ptq_site_moments *m = NULL;
+  set_up(&f, ZOO, NULL, 0);
   pass(&f);
-  for (int s = 0; s < PTQ_SITE_COUNT; s++) {
-    assert_non_null(f.c.h[s]);
-    assert_null(f.c.h_train[s]);
-    assert_null(f.c.h_holdout[s]);
-    assert_null(f.c.cross[s]);
-    assert_null(f.c.mean_abs[s]);
+  MUST(ptq_collected_site(&f.c, SITE, &m, &e_));
+  assert_non_null(m->h);
+  assert_null(m->h_train);
+  assert_null(m->h_holdout);
+  assert_null(m->cross);
+  assert_null(m->mean_abs);
+  for (unsigned bit = 1; bit < PTQ_NEED_MODULE_LOSS; bit *= 2) {
+    const ptq_collected_size more = ptq_collected_bytes(
+        f.info, NULL, PTQ_COLLECT_MOMENTS, bit, WINDOWS, LENGTH);
+    const ptq_collected_size less = ptq_collected_bytes(
+        f.info, NULL, PTQ_COLLECT_MOMENTS, 0, WINDOWS, LENGTH);
+    assert_true(more.fixed > less.fixed);
+    assert_true(more.sums == 0 && less.kept[SITE] == 0);
   }
-  const ptq_model_info *info = ptq_model_get_info(f.model);
-  for (unsigned bit = 1; bit < PTQ_NEED_MODULE_LOSS; bit *= 2)
-    assert_true(ptq_collected_bytes(info, bit, LENGTH) >
-                ptq_collected_bytes(info, 0, LENGTH));
+  /* For errors alone sums go, and short texts are kept as they are. */
+  assert_true(
+      ptq_collected_bytes(f.info, NULL, PTQ_COLLECT_ERRORS, 0, WINDOWS, LENGTH)
+          .sums > 0);
+  const ptq_collected_size short_text =
+      ptq_collected_bytes(f.info, NULL, PTQ_COLLECT_ERRORS, 0, 1, 2);
+  assert_true(short_text.sums == 0 && short_text.kept[SITE] > 0 &&
+              short_text.built[SITE] == 0);
   tear_down(&f);
+}
+
+/* An expert that no token came to counts every input alike. */
+static void an_expert_without_tokens_has_the_identity(void **state) {
+  (void)state;
+  fixture f;
+  const ptq_site_moments *m = NULL;
+  const int site = ptq_site_of(PTQ_SITE_MLP_IN, 3);
+  const int32_t tokens[2] = {4, 9};
+  set_up(&f, MIXTURE, NULL, ALL);
+  const int64_t d = ptq_site_width(f.info, site);
+  MUST(ptq_collect_begin(&f.c, PTQ_SITE_MLP_IN, PTQ_SITE_MLP_IN, &e_));
+  for (int64_t i = 0; i < WINDOWS; i++) { /* expert 1 alone has tokens */
+    const int own = ptq_site_of(PTQ_SITE_MLP_IN, 1);
+    ptq_collect_window(&f.c, i);
+    MUST(ptq_collect_routed(&f.c, 1, tokens, 2, &e_));
+    MUST(ptq_collect_reference(&f.c, own, f.fp, 2, d, &e_));
+    MUST(ptq_collect_reference_end(&f.c, &e_));
+    MUST(ptq_collect_input(&f.c, own, f.x, 2, d, &e_));
+    MUST(ptq_collect_window_end(&f.c, &e_));
+  }
+  assert_int_equal(ptq_collected_tokens(&f.c, site), 0);
+  assert_int_equal(ptq_collected_tokens(&f.c, ptq_site_of(PTQ_SITE_MLP_IN, 1)),
+                   2 * WINDOWS);
+  MUST(ptq_collected_site(&f.c, site, &m, &e_));
+  for (int64_t i = 0; i < d; i++) {
+    assert_true(m->mean_abs[i] == 1.0);
+    for (int64_t j = 0; j < d; j++) {
+      const double one = i == j ? 1.0 : 0.0;
+      assert_true(m->h[i * d + j] == one && m->h_train[i * d + j] == one &&
+                  m->h_holdout[i * d + j] == one);
+      assert_true(m->cross[i * d + j] == 0.0);
+    }
+  }
+  double error = 1.0;
+  float scratch[4096];
+  MUST(ptq_collected_error(&f.c, site, f.x, 2, scratch, &error, &e_));
+  assert_true(error == 0.0);
+  tear_down(&f);
+}
+
+/* Tokens that only one of two models gives to an expert have no part in the
+ * cross moment. */
+static void rows_are_paired_by_token(void **state) {
+  (void)state;
+  static const int32_t a[] = {1, 3, 4, 8}, b[] = {0, 3, 5, 8, 9};
+  const ptq_kept_part x = {.tokens = a, .n = 4}, y = {.tokens = b, .n = 5};
+  int64_t i = -1, j = -1;
+  assert_true(ptq_kept_next(&x, &y, &i, &j));
+  assert_true(i == 1 && j == 1);
+  assert_true(ptq_kept_next(&x, &y, &i, &j));
+  assert_true(i == 3 && j == 3);
+  assert_false(ptq_kept_next(&x, &y, &i, &j));
+  const ptq_kept_part all = {.n = 6}; /* tokens 0..5 */
+  i = j = -1;
+  assert_true(ptq_kept_next(&x, &all, &i, &j));
+  assert_true(i == 0 && j == 1);
 }
 
 static int blas(void **state) {
@@ -138,7 +277,10 @@ static int blas(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(means_and_moments_are_those_of_the_windows),
+      cmocka_unit_test(kept_rows_give_the_same_moments),
       cmocka_unit_test(what_is_not_asked_for_is_not_there),
+      cmocka_unit_test(an_expert_without_tokens_has_the_identity),
+      cmocka_unit_test(rows_are_paired_by_token),
   };
   return cmocka_run_group_tests_name("sweep/collect", tests, blas, NULL);
 }

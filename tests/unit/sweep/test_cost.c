@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 
 #include "ptq/base/rng.h"
 #include "ptq/num/blas.h"
@@ -209,9 +210,20 @@ static void a_point_beyond_the_memory_is_refused_with_the_number(void **state) {
   assert_int_equal(
       ptq_plan_build(&grid, all, none, 2, one - 1, NULL, &plan, &err),
       PTQ_E_ARG);
-  assert_non_null(strstr(err.msg, "a point of model 'llama-25k' takes "));
+  assert_non_null(
+      strstr(err.msg, "a point, alone in its batch, of model 'llama-25k'"));
   assert_non_null(strstr(err.msg, bytes));
-  assert_non_null(strstr(err.msg, "raise --memory"));
+  assert_non_null(strstr(err.msg, "raise --memory, name a directory by "
+                                  "--scratch ("));
+  /* What it says would be enough is enough. */
+  ptq_grid with = grid;
+  with.scratch = "/tmp";
+  const int64_t less = batch_bytes(&with, 0, 1, 0);
+  assert_true(less < one);
+  ptq_plan fits;
+  assert_int_equal(
+      ptq_plan_build(&with, all, none, 2, one - 1, NULL, &fits, NULL), PTQ_OK);
+  ptq_plan_release(&fits);
   assert_null(plan.items);
   err = (ptq_err){0};
   assert_int_equal(ptq_plan_build(&grid, none, all, 2, 1, NULL, &plan, &err),
@@ -263,7 +275,7 @@ static void costs_order_methods_and_sizes(void **state) {
   ptq_spec_release(&longer_spec);
   open_grid("measure.spectra=off", &longer_spec, &longer);
   assert_true(ptq_subject_flops(&longer, 0) < ptq_subject_flops(&grid, 0));
-  assert_true(ptq_subject_bytes(&longer, 0) < ptq_subject_bytes(&grid, 0));
+  assert_true(ptq_subject_bytes(&longer, 0) <= ptq_subject_bytes(&grid, 0));
   ptq_grid_release(&longer);
   ptq_spec_release(&longer_spec);
 }
@@ -338,6 +350,45 @@ static void bf16_costs_memory_and_saves_time(void **state) {
   ptq_spec_release(&s);
 }
 
+/* Ten times the tokens cost ten times as much, and are held by the reference
+ * and by each point. */
+static void requests_are_counted(void **state) {
+  (void)state;
+  ptq_subject *s = &grid.subjects[0];
+  ptq_load load = {0};
+  for (int i = 0; i < 3; i++) ptq_load_add(&load, &grid, i);
+  const double flops = ptq_point_flops(&grid, 0);
+  const double shared = ptq_shared_flops(&grid, 0);
+  const double own = ptq_subject_flops(&grid, 0);
+  const int64_t bytes = ptq_batch_bytes(&grid, 0, &load);
+  const int64_t subject = ptq_subject_bytes(&grid, 0);
+  s->requests = (ptq_request_size){.n = 100,
+                                   .rows = 4000,
+                                   .targets = 2000,
+                                   .predicting = 1500,
+                                   .longest_bundle = 128,
+                                   .pairs = 1e5};
+  const double more = ptq_point_flops(&grid, 0) - flops;
+  /* The linear layers, twice a weight and token, and the head. */
+  const double least = 2.0 * (double)s->info.params_quantizable * 4000.0 +
+                       2.0 * 1500.0 * (double)(s->info.vocab * s->info.d_model);
+  assert_true(more > least && more < 3.0 * least);
+  assert_true(ptq_shared_flops(&grid, 0) - shared > least);
+  assert_true(ptq_subject_flops(&grid, 0) - own > least);
+  const int64_t states = 4000 * s->info.d_model * 4;
+  const int64_t held = ptq_batch_bytes(&grid, 0, &load) - bytes;
+  assert_true(held > 4 * states && held < 4 * states + (8 << 20));
+  assert_true(ptq_subject_bytes(&grid, 0) - subject > states);
+  s->requests = (ptq_request_size){.n = 100,
+                                   .rows = 40000,
+                                   .targets = 20000,
+                                   .predicting = 15000,
+                                   .longest_bundle = 128,
+                                   .pairs = 1e6};
+  assert_true(fabs((ptq_point_flops(&grid, 0) - flops) / more - 10.0) < 1e-6);
+  s->requests = (ptq_request_size){0};
+}
+
 static void the_correction_scales_seconds(void **state) {
   (void)state;
   ptq_rates rates = ptq_rates_default();
@@ -403,6 +454,7 @@ int main(void) {
       cmocka_unit_test(bytes_grow_with_points_and_their_hessians),
       cmocka_unit_test(what_a_method_asks_for_is_counted),
       cmocka_unit_test(bf16_costs_memory_and_saves_time),
+      cmocka_unit_test(requests_are_counted),
       cmocka_unit_test(the_correction_scales_seconds),
       cmocka_unit_test(amounts_of_memory_are_read_and_written),
   };

@@ -78,10 +78,37 @@ static void refused(const char *text, const char *set, const char *part) {
 static void set_keys(sweep *s, const char *numerics) {
   char models[8][PTQ_HASH_HEX], texts[8][PTQ_HASH_HEX];
   ptq_err err = {0};
-  assert_true(ptq_grid_texts(&s->grid) <= 8 && s->spec.n_models <= 8);
+  assert_true(ptq_grid_inputs(&s->grid) <= 8 && s->spec.n_models <= 8);
   if (ptq_grid_hash_inputs(&s->grid, models, texts, &err) != PTQ_OK ||
       ptq_grid_set_keys(&s->grid, models, texts, numerics, &err) != PTQ_OK)
     fail_msg("%s", err.msg);
+}
+
+/* Keys of a sweep without requests are what they were before there were any;
+ * with requests, their file, the options and the tokenizer's settings count. */
+static void requests_enter_keys_only_where_asked(void **state) {
+  (void)state;
+#define ASKED(more) MODELS DATA "  requests: {file: r.jsonl" more "}\n" GRID
+  static const char *const texts[] = {
+      MODELS DATA GRID,        ASKED(""),
+      ASKED(", limit: 1"),     ASKED(", bos: true"),
+      ASKED(", prefix: 1"),    ASKED(", length: 8"),
+      ASKED(", delimiter: ''")};
+#undef ASKED
+  enum { N = sizeof texts / sizeof texts[0] };
+  char keys[N + 1][PTQ_HASH_HEX];
+  scratch_text(&files, "r.jsonl", "{}\n{}\n");
+  for (int i = 0; i <= N; i++) {
+    sweep s;
+    if (i == N) scratch_text(&files, "r.jsonl", "{}\n{ }\n");
+    open_good(&s, texts[i < N ? i : 1], NULL);
+    set_keys(&s, "n");
+    assert_int_equal(s.grid.n_requests, i == 0 ? 0 : i == 2 ? 1 : 2);
+    assert_int_equal(ptq_grid_inputs(&s.grid), i == 0 ? 3 : 6);
+    strcpy(keys[i], s.grid.points[0].key);
+    for (int k = 0; k < i; k++) assert_string_not_equal(keys[k], keys[i]);
+    close_sweep(&s);
+  }
 }
 
 static void points_come_in_the_order_of_the_sweep_file(void **state) {
@@ -403,6 +430,7 @@ static void a_missing_text_is_named_with_its_line(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(requests_enter_keys_only_where_asked),
       cmocka_unit_test(points_come_in_the_order_of_the_sweep_file),
       cmocka_unit_test(texts_are_axes_of_the_grid),
       cmocka_unit_test(a_group_that_reaches_the_width_is_a_row),

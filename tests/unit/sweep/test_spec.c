@@ -276,6 +276,9 @@ static void bad_values_are_named(void **state) {
     {HEAD EVAL("preset: 'strided:x'") GRID, "the stride must be 1 to 7"},
     {HEAD EVAL("preset: 'strided:4', seed: 1") GRID, "without a seed"},
     {HEAD EVAL("preset: lm-eval, seed: 1") GRID, "without a seed"},
+    {HEAD EVAL("preset: 'bytes:0'") GRID, "the bytes of a window must be 1"},
+    {HEAD EVAL("preset: 'bytes:x'") GRID, "the bytes of a window must be 1"},
+    {HEAD EVAL("preset: 'bytes:7', seed: 1") GRID, "without a seed"},
     {HEAD "data:\n"
      "  calibration: {text: c, windows: 3, length: 8, preset: gptq}\n"
      "  evaluation: {}\n" GRID, "s.yaml:3: only evaluation texts are scored"},
@@ -345,6 +348,13 @@ static void models_that_cannot_be_told_apart_are_refused(void **state) {
     {"models: {path: zoo/a, tokens: [1]}\n" DATA GRID,
      "tokens must be a single value, got a list"},
     {"models: {path: zoo/a, famly: x}\n" DATA GRID, "did you mean 'family'?"},
+    {"models: {path: zoo/a, holdut: true}\n" DATA GRID,
+     "did you mean 'holdout'?"},
+    {"models: {path: zoo/a, holdout: 1}\n" DATA GRID,
+     "'holdout' of a model is true (predicted, never learned from) or false, "
+     "got '1'"},
+    {"models: {path: zoo/a, run: a/b}\n" DATA GRID,
+     "the training run 'a/b' of a model must be"},
     {"models: [[zoo/a]]\n" DATA GRID, "a model's path must be a single value"},
   };
   /* clang-format on */

@@ -13,6 +13,7 @@
 #include "ptq/base/mem.h"
 #include "ptq/sweep/tokens.h"
 #include "sweep_files.h"
+#include "tokenizer.h"
 
 enum { N_TOKENS = 50 };
 
@@ -225,18 +226,13 @@ static void presets_move_and_score_as_their_tools_do(void **state) {
       strstr(err.msg, "has 50 tokens, but 6 windows of 10 take 55"));
 }
 
-static void a_beginning_of_text_token_is_put_or_wanted(void **state) {
+static void a_beginning_of_text_token_is_put(void **state) {
   (void)state;
   uint32_t ids[N_TOKENS];
   uint64_t ends[N_TOKENS];
   const ptq_tokens tokens = counted(ids, ends);
   ptq_text_spec text = text_of(3, 10);
   ptq_windows w;
-  ptq_err err = {0};
-  text.scoring = (ptq_scoring){.preset = "lm-eval", .needs_bos = true};
-  assert_int_equal(ptq_windows_cut(&text, false, &tokens, &w, &err),
-                   PTQ_E_UNSUPPORTED);
-  assert_non_null(strstr(err.msg, "which this model's tokenizer does not add"));
   text.scoring =
       (ptq_scoring){.preset = "llama.cpp", .context = 6, .bos_each = true};
   ids[0] = 33;
@@ -248,6 +244,42 @@ static void a_beginning_of_text_token_is_put_or_wanted(void **state) {
     assert_int_equal(w.ids[11], 11);
     ptq_windows_release(&w);
   }
+}
+
+/* Beginning and end of text, as prepare.py writes them. */
+static void write_special(int64_t bos, int64_t eos, size_t n) {
+  char hex[PTQ_HASH_HEX], name[80];
+  const int64_t ids[2] = {bos, eos};
+  assert_int_equal(ptq_tokenizer_hash(model_dir, hex, NULL), PTQ_OK);
+  snprintf(name, sizeof name, ".tokens/%s.special.npy", hex);
+  scratch_npy(&files, name, "<i8", ids, n, sizeof *ids);
+}
+
+static void lm_eval_has_a_token_in_front(void **state) {
+  (void)state;
+  ptq_tokens t;
+  ptq_text_spec text = text_of(1, 2);
+  text.scoring = (ptq_scoring){.preset = "lm-eval", .prefixed = true};
+  refused(&text, model_dir, 40, PTQ_E_IO, "no special tokens of model");
+  for (int with = 0; with < 2; with++) {
+    write_special(with ? 33 : -1, 7, 2);
+    assert_int_equal(ptq_tokens_load(spec_path, &text, model_dir, 40, &t, NULL),
+                     PTQ_OK);
+    assert_int_equal(t.n, N_TOKENS + 1);
+    assert_int_equal(t.ids[0], with ? 33 : 7);
+    assert_int_equal(t.ends[0], 0);
+    assert_int_equal(t.ids[50], 49 % 40);
+    assert_int_equal(t.ends[50], 100);
+    ptq_tokens_release(&t);
+  }
+  write_special(-1, -1, 2);
+  refused(&text, model_dir, 40, PTQ_E_UNSUPPORTED, "names neither");
+  write_special(40, 1, 2);
+  refused(&text, model_dir, 40, PTQ_E_FORMAT, "beyond the vocabulary (40)");
+  write_special(1, 1, 1);
+  refused(&text, model_dir, 40, PTQ_E_FORMAT, "is damaged");
+  write_special(-2, 1, 2);
+  refused(&text, model_dir, 40, PTQ_E_FORMAT, "is damaged");
 }
 
 static void windows_with_a_seed_lie_anywhere_and_repeat(void **state) {
@@ -309,7 +341,8 @@ int main(void) {
       cmocka_unit_test(windows_without_a_seed_are_the_first_ones),
       cmocka_unit_test(windows_from_the_end_are_the_last_ones),
       cmocka_unit_test(presets_move_and_score_as_their_tools_do),
-      cmocka_unit_test(a_beginning_of_text_token_is_put_or_wanted),
+      cmocka_unit_test(a_beginning_of_text_token_is_put),
+      cmocka_unit_test(lm_eval_has_a_token_in_front),
       cmocka_unit_test(windows_with_a_seed_lie_anywhere_and_repeat),
       cmocka_unit_test(a_text_that_is_too_short_is_refused_with_both_numbers),
   };

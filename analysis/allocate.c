@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Minimize sum c(l, o(l)) subject to sum w(l) b(l, o(l)) <= B. For a price
+ * lambda of a bit, sum min over o of (c + lambda w b) - lambda B is a lower
+ * bound, concave in lambda; its maximum is the bound that is reported, and the
+ * choices that minimize at a price that keeps the budget are feasible ones,
+ * whose slack is then spent greedily. Dynamic programming finds what lies
+ * between the corners of the hull.
+ */
+#include "ptq/analysis/allocate.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "ptq/base/mem.h"
+
+enum { CELLS = 1 << 15 };
+
+static double bits_of(const ptq_layer_table *t, int64_t l, int64_t k) {
+  return t->weights[l] * t->bits[l * t->n_options + k];
+}
+
+static double cost_of(const ptq_layer_table *t, int64_t l, int64_t k) {
+  return t->sensitivity[l] * t->error[l * t->n_options + k];
+}
+
+static double sum_of(const double *v, int64_t n) {
+  double s = 0.0;
+  for (int64_t i = 0; i < n; i++) s += v[i];
+  return s;
+}
+
+void ptq_allocation_judge(const ptq_layer_table *t, const int *choice,
+                          double *bits, double *cost) {
+  *bits = *cost = 0.0;
+  for (int64_t l = 0; l < t->n_layers; l++) {
+    *bits += bits_of(t, l, choice[l]);
+    *cost += cost_of(t, l, choice[l]);
+  }
+  *bits /= sum_of(t->weights, t->n_layers);
+}
+
+void ptq_allocation_release(ptq_allocation *a) {
+  ptq_free(a->choice);
+  *a = (ptq_allocation){0};
+}
+
+/* The minimizers at a price; returns their bits, *value the sum minimized. */
+static double at_price(const ptq_layer_table *t, double price, int *choice,
+                       double *value) {
+  double bits = 0.0;
+  *value = 0.0;
+  for (int64_t l = 0; l < t->n_layers; l++) {
+    double least = INFINITY;
+    for (int64_t k = 0; k < t->n_options; k++) {
+      const double v = cost_of(t, l, k) + price * bits_of(t, l, k);
+      /* of equals the narrower, so that a price that is high enough keeps any
+       * budget that can be kept */
+      if (v < least ||
+          (v == least && bits_of(t, l, k) < bits_of(t, l, choice[l]))) {
+        least = v;
+        choice[l] = (int)k;
+      }
+    }
+    bits += bits_of(t, l, choice[l]);
+    *value += least;
+  }
+  return bits;
+}
+
+/* The exchange of one layer's option that saves most within what is left. */
+static bool improve(const ptq_layer_table *t, int *choice, double *left) {
+  double best = 0.0;
+  int64_t at = -1, to = -1;
+  for (int64_t l = 0; l < t->n_layers; l++)
+    for (int64_t k = 0; k < t->n_options; k++) {
+      const double more = bits_of(t, l, k) - bits_of(t, l, choice[l]);
+      const double saved = cost_of(t, l, choice[l]) - cost_of(t, l, k);
+      if (more > *left || !(saved > best)) continue;
+      best = saved;
+      at = l;
+      to = k;
+    }
+  if (at < 0) return false;
+  *left -= bits_of(t, at, to) - bits_of(t, at, choice[at]);
+  choice[at] = (int)to;
+  return true;
+}
+
+/* Bisection of the price's logarithm; the feasible side's choice. */
+static void relax(const ptq_layer_table *t, double budget, int *choice,
+                  int *trial, double *bound) {
+  enum { STEPS = 120 };
+  double low = 1e-40, high = 1.0, value = 0.0;
+  *bound = 0.0;
+  while (at_price(t, high, choice, &value) > budget && high < 1e200)
+    high *= 1e6;
+  for (int i = 0; i < STEPS; i++) {
+    const double price = i == 0 ? 0.0 : sqrt(low) * sqrt(high);
+    const double bits = at_price(t, price, trial, &value);
+    *bound = fmax(*bound, value - price * budget);
+    if (bits > budget) {
+      if (i > 0) low = price;
+      continue;
+    }
+    memcpy(choice, trial, (size_t)t->n_layers * sizeof *choice);
+    if (i == 0) break; /* the dearest fit */
+    high = price;
+  }
+  double bits = 0.0, cost = 0.0;
+  ptq_allocation_judge(t, choice, &bits, &cost);
+  double left = budget - bits * sum_of(t->weights, t->n_layers);
+  while (improve(t, choice, &left)) {
+  }
+}
+
+/* least[c]: cost of the layers so far within c cells; from[l, c]: option of
+ * layer l in it. */
+static ptq_status program(const ptq_layer_table *t, double budget, int *choice,
+                          bool *found, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  double *least = NULL, *next = NULL;
+  int16_t *from = NULL;
+  const double cell = budget / CELLS;
+  *found = false;
+  PTQ_TRY(ptq_alloc(&least, CELLS + 1, sizeof *least, "a budget", err));
+  PTQ_TRY(ptq_alloc(&next, CELLS + 1, sizeof *next, "a budget", err));
+  PTQ_TRY(ptq_alloc(&from, t->n_layers * (CELLS + 1), sizeof *from, "a budget",
+                    err));
+  for (int64_t l = 0; l < t->n_layers; l++) {
+    int16_t *own = from + l * (CELLS + 1);
+    for (int64_t c = 0; c <= CELLS; c++) next[c] = INFINITY;
+    for (int64_t k = 0; k < t->n_options; k++) {
+      const double need = ceil(bits_of(t, l, k) / cell - 1e-9);
+      const double cost = cost_of(t, l, k);
+      if (need > CELLS) continue;
+      for (int64_t c = (int64_t)need; c <= CELLS; c++) {
+        const double v = least[c - (int64_t)need] + cost;
+        if (!(v < next[c])) continue;
+        next[c] = v;
+        own[c] = (int16_t)k;
+      }
+    }
+    memcpy(least, next, (CELLS + 1) * sizeof *least);
+  }
+  int64_t at = CELLS;
+  *found = isfinite(least[CELLS]);
+  for (int64_t l = t->n_layers; l-- > 0 && *found;) {
+    choice[l] = from[l * (CELLS + 1) + at];
+    at -= (int64_t)ceil(bits_of(t, l, choice[l]) / cell - 1e-9);
+  }
+done:
+  ptq_free(least);
+  ptq_free(next);
+  ptq_free(from);
+  return rc;
+}
+
+static ptq_status too_few_bits(const ptq_layer_table *t, double bits,
+                               ptq_err *err) {
+  double all = 0.0;
+  for (int64_t l = 0; l < t->n_layers; l++) {
+    double least = INFINITY;
+    for (int64_t k = 0; k < t->n_options; k++)
+      least = fmin(least, bits_of(t, l, k));
+    all += least;
+  }
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "no choice has %g bits a weight or less; the narrowest "
+                  "formats of these points take %.4f",
+                  bits, all / sum_of(t->weights, t->n_layers));
+}
+
+ptq_status ptq_allocate(const ptq_layer_table *t, double bits,
+                        ptq_allocation *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  int *other = NULL;
+  bool found = false;
+  /* a budget that is met to the last digit is met */
+  const double budget = bits * sum_of(t->weights, t->n_layers) * (1.0 + 1e-12);
+  double other_bits = 0.0, other_cost = INFINITY;
+  *out = (ptq_allocation){0};
+  PTQ_TRY(ptq_alloc(&out->choice, t->n_layers, sizeof(int), "a choice", err));
+  PTQ_TRY(ptq_alloc(&other, t->n_layers, sizeof *other, "a choice", err));
+  relax(t, budget, out->choice, other, &out->bound);
+  ptq_allocation_judge(t, out->choice, &out->bits, &out->cost);
+  if (!(out->bits * sum_of(t->weights, t->n_layers) <= budget))
+    PTQ_TRY(too_few_bits(t, bits, err));
+  PTQ_TRY(program(t, budget, other, &found, err));
+  if (found) ptq_allocation_judge(t, other, &other_bits, &other_cost);
+  if (other_cost < out->cost) {
+    memcpy(out->choice, other, (size_t)t->n_layers * sizeof *other);
+    out->bits = other_bits;
+    out->cost = other_cost;
+  }
+done:
+  ptq_free(other);
+  if (rc != PTQ_OK) ptq_allocation_release(out);
+  return rc;
+}

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "ptq/grad/gradient.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "ptq/base/check.h"
+#include "ptq/base/mem.h"
+#include "ptq/grad/hessian.h"
+#include "shelf.h"
+
+/* Matrices [out, in] of a block's layers; absent ones are NULL. */
+typedef struct layer_set {
+  ptq_real *memory; /* owned */
+  ptq_real **of;    /* owned; [layers] */
+} layer_set;
+
+struct ptq_grad {
+  ptq_grad_setup setup;
+  const ptq_model_info *info;         /* borrowed */
+  ptq_embedding embedding;            /* owned */
+  ptq_head head;                      /* owned */
+  ptq_block block;                    /* owned; where blocks are read */
+  ptq_backspace *bs;                  /* owned */
+  ptq_lossspace *ls;                  /* owned */
+  ptq_shelf shelf;                    /* owned */
+  layer_set g;                        /* owned */
+  layer_set *e, *he;                  /* owned; [max_tangents] */
+  ptq_tangent *tangents;              /* owned; likewise */
+  ptq_loss_tangent *losses;           /* owned; likewise */
+  const ptq_real **e_list, **he_list; /* owned; likewise: one layer's */
+};
+
+static int64_t set_size(const ptq_model_info *info) {
+  return ptq_flat_at(info, 1, 0);
+}
+
+static ptq_status set_init(const ptq_model_info *info, layer_set *s,
+                           ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int layers = ptq_layer_count(info);
+  PTQ_TRY(ptq_alloc(&s->memory, set_size(info), sizeof(ptq_real),
+                    "derivatives of a block", err));
+  PTQ_TRY(
+      ptq_alloc(&s->of, layers, sizeof *s->of, "derivatives of a block", err));
+  for (int l = 0; l < layers; l++)
+    if (ptq_layer_present(info, l))
+      s->of[l] = s->memory + ptq_flat_at(info, 0, l);
+done:
+  return rc;
+}
+
+static void set_release(layer_set *s) {
+  ptq_free(s->memory);
+  ptq_free(s->of);
+}
+
+static void set_clear(const ptq_model_info *info, layer_set *s) {
+  memset(s->memory, 0, (size_t)set_size(info) * sizeof *s->memory);
+}
+
+static ptq_status check(const ptq_grad_setup *s, ptq_err *err) {
+  const ptq_model_info *info = ptq_model_get_info(s->model);
+  if (s->n_windows < 1)
+    return PTQ_FAIL(err, PTQ_E_ARG, "a gradient needs at least one window");
+  if (s->length < 2 || s->length > info->max_positions)
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "windows of %lld tokens for a gradient; 2 to %lld fit the "
+                    "model",
+                    (long long)s->length, (long long)info->max_positions);
+  if (s->first < 0 || s->first >= s->length)
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "windows of %lld tokens scored from token %lld on",
+                    (long long)s->length, (long long)s->first);
+  for (int64_t i = 0; i < s->n_windows * s->length; i++)
+    if ((int64_t)s->ids[i] >= info->vocab)
+      return PTQ_FAIL(err, PTQ_E_ARG,
+                      "token %lld of window %lld is %lu, the vocabulary has "
+                      "%lld",
+                      (long long)(i % s->length), (long long)(i / s->length),
+                      (unsigned long)s->ids[i], (long long)info->vocab);
+  return PTQ_OK;
+}
+
+static ptq_status make(ptq_grad *g, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t k = g->setup.max_tangents, length = g->setup.length;
+  PTQ_TRY(ptq_model_load_embedding(g->setup.model, &g->embedding, err));
+  PTQ_TRY(ptq_model_load_head(g->setup.model, &g->head, err));
+  PTQ_TRY(ptq_backspace_create(g->info, length, k, &g->bs, err));
+  PTQ_TRY(ptq_lossspace_create(g->info, length, k, &g->ls, err));
+  PTQ_TRY(ptq_shelf_init(g->info, length, k, g->setup.budget_bytes, &g->shelf,
+                         err));
+  PTQ_TRY(ptq_alloc(&g->e, k, sizeof *g->e, "directions", err));
+  PTQ_TRY(ptq_alloc(&g->he, k, sizeof *g->he, "directions", err));
+  PTQ_TRY(ptq_alloc(&g->tangents, k, sizeof *g->tangents, "directions", err));
+  PTQ_TRY(ptq_alloc(&g->losses, k, sizeof *g->losses, "directions", err));
+  PTQ_TRY(ptq_alloc(&g->e_list, k, sizeof *g->e_list, "directions", err));
+  PTQ_TRY(ptq_alloc(&g->he_list, k, sizeof *g->he_list, "directions", err));
+  PTQ_TRY(set_init(g->info, &g->g, err));
+  for (int64_t j = 0; j < k; j++) {
+    PTQ_TRY(set_init(g->info, &g->e[j], err));
+    PTQ_TRY(set_init(g->info, &g->he[j], err));
+  }
+done:
+  return rc;
+}
+
+ptq_status ptq_grad_create(const ptq_grad_setup *setup, ptq_grad **out,
+                           ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_grad *g = NULL;
+  *out = NULL;
+  PTQ_TRY(check(setup, err));
+  PTQ_TRY(ptq_alloc(&g, 1, sizeof *g, "a gradient", err));
+  g->setup = *setup;
+  if (g->setup.first == 0) g->setup.first = 1;
+  g->info = ptq_model_get_info(setup->model);
+  PTQ_TRY(make(g, err));
+  *out = g;
+  g = NULL;
+done:
+  ptq_grad_free(g);
+  return rc;
+}
+
+void ptq_grad_free(ptq_grad *g) {
+  if (g == NULL) return;
+  ptq_embedding_release(&g->embedding);
+  ptq_head_release(&g->head);
+  ptq_block_release(&g->block);
+  ptq_backspace_free(g->bs);
+  ptq_lossspace_free(g->ls);
+  ptq_shelf_release(&g->shelf);
+  set_release(&g->g);
+  for (int64_t j = 0; j < g->setup.max_tangents; j++) {
+    if (g->e != NULL) set_release(&g->e[j]);
+    if (g->he != NULL) set_release(&g->he[j]);
+  }
+  ptq_free(g->e);
+  ptq_free(g->he);
+  ptq_free(g->tangents);
+  ptq_free(g->losses);
+  ptq_free(g->e_list);
+  ptq_free(g->he_list);
+  ptq_free(g);
+}
+
+int64_t ptq_grad_bytes(const ptq_model_info *info,
+                       const ptq_grad_setup *setup) {
+  const int64_t k = setup->max_tangents, length = setup->length;
+  const int64_t sets = (1 + 2 * k) * set_size(info) * (int64_t)sizeof(ptq_real);
+  return sets + ptq_backspace_bytes(info, length, k) +
+         ptq_lossspace_bytes(info, length, k) +
+         ptq_shelf_bytes(info, length, k, setup->budget_bytes);
+}
+
+void ptq_grad_kept(const ptq_grad *g, int64_t windows[PTQ_KEEP_COUNT]) {
+  memset(windows, 0, PTQ_KEEP_COUNT * sizeof *windows);
+  for (int64_t w = 0; w < PTQ_GRAD_CHUNK; w++) windows[g->shelf.keep[w]]++;
+}
+
+const ptq_model_info *ptq_grad_info(const ptq_grad *g) {
+  return g->info;
+}
+
+int64_t ptq_grad_max_tangents(const ptq_grad *g) {
+  return g->setup.max_tangents;
+}
+
+int64_t ptq_grad_chunks(const ptq_grad *g) {
+  return (g->setup.n_windows + PTQ_GRAD_CHUNK - 1) / PTQ_GRAD_CHUNK;
+}
+
+/* Windows of a chunk. */
+static int64_t chunk_windows(const ptq_grad *g, int64_t chunk) {
+  const int64_t left = g->setup.n_windows - chunk * PTQ_GRAD_CHUNK;
+  return left < PTQ_GRAD_CHUNK ? left : PTQ_GRAD_CHUNK;
+}
+
+int64_t ptq_grad_tokens(const ptq_grad *g) {
+  return g->setup.n_windows * (g->setup.length - g->setup.first);
+}
+
+int64_t ptq_grad_chunk_tokens(const ptq_grad *g, int64_t chunk) {
+  return chunk_windows(g, chunk) * (g->setup.length - g->setup.first);
+}
+
+/* A run's way through one chunk. */
+typedef struct pass {
+  ptq_grad *g;
+  const ptq_directions *d;   /* borrowed; nullable */
+  const ptq_grad_sink *sink; /* borrowed */
+  int64_t k, chunk, windows; /* directions; the chunk and its windows */
+  int64_t block, window;     /* at hand, the window in the text */
+} pass;
+
+/* Window w of the chunk, in ids or labels. */
+static const uint32_t *window_of(const pass *p, const uint32_t *ids,
+                                 int64_t w) {
+  return ids + (p->chunk * PTQ_GRAD_CHUNK + w) * p->g->setup.length;
+}
+
+/* Block p->block and its displacements. */
+static ptq_status fetch(const pass *p, const ptq_block **b, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_grad *g = p->g;
+  *b = &g->block;
+  if (g->setup.blocks != NULL) {
+    *b = &g->setup.blocks[p->block];
+  } else if (g->block.memory == NULL || g->block.index != p->block) {
+    ptq_block_release(&g->block);
+    PTQ_TRY(ptq_model_load_block(g->setup.model, p->block, &g->block, err));
+  }
+  for (int64_t j = 0; j < p->k; j++)
+    PTQ_TRY(p->d->load(p->d->ctx, p->block, j, g->e[j].of, err));
+done:
+  return rc;
+}
+
+/* The tangents of window w in a block, for the way `back` or forth. */
+static void aim(const pass *p, int64_t w, bool back) {
+  ptq_grad *g = p->g;
+  for (int64_t j = 0; j < p->k; j++) {
+    ptq_real *stream = ptq_shelf_stream(&g->shelf, w, 1 + j);
+    g->tangents[j] =
+        (ptq_tangent){.e = (const ptq_real *const *)g->e[j].of,
+                      .tape = ptq_shelf_tape(&g->shelf, w, p->block, 1 + j),
+                      .hd = back ? NULL : stream,
+                      .dhd = back ? stream : NULL,
+                      .g = back && p->sink->products ? g->he[j].of : NULL};
+  }
+}
+
+static ptq_status go_forth(pass *p, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_grad *g = p->g;
+  const int64_t n = g->setup.length, size = n * g->info->d_model;
+  for (int64_t w = 0; w < p->windows; w++) {
+    PTQ_TRY(ptq_embed(g->info, &g->embedding, window_of(p, g->setup.ids, w), n,
+                      ptq_shelf_stream(&g->shelf, w, 0), err));
+    for (int64_t j = 1; j <= p->k; j++)
+      memset(ptq_shelf_stream(&g->shelf, w, j), 0,
+             (size_t)size * sizeof(ptq_real));
+  }
+  for (p->block = 0; p->block < g->info->n_blocks; p->block++) {
+    const ptq_block *b = NULL;
+    PTQ_TRY(fetch(p, &b, err));
+    for (int64_t w = 0; w < p->windows; w++) {
+      const ptq_tape t = ptq_shelf_tape(&g->shelf, w, p->block, 0);
+      ptq_real *h = ptq_shelf_stream(&g->shelf, w, 0);
+      aim(p, w, false);
+      PTQ_TRY(p->k == 0 ? ptq_block_record(g->info, b, h, n,
+                                           ptq_backspace_workspace(g->bs), &t,
+                                           NULL, err)
+                        : ptq_block_record_tangents(g->info, b, h, n, g->bs, &t,
+                                                    p->k, g->tangents, err));
+    }
+  }
+done:
+  return rc;
+}
+
+/* Streams become derivatives of the loss by them. */
+static ptq_status turn(const pass *p, double *nll, double *nlld, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_grad *g = p->g;
+  const bool back = p->sink->layer != NULL || p->sink->window != NULL;
+  *nll = 0.0;
+  for (int64_t j = 0; j < p->k; j++) nlld[j] = 0.0;
+  for (int64_t w = 0; w < p->windows; w++) {
+    const uint32_t *labels =
+        g->setup.labels != NULL ? g->setup.labels : g->setup.ids;
+    const ptq_scored scored = {window_of(p, labels, w), g->setup.length,
+                               g->setup.first};
+    ptq_real *h = ptq_shelf_stream(&g->shelf, w, 0);
+    double of_window = 0.0;
+    for (int64_t j = 0; j < p->k; j++) {
+      ptq_real *hd = ptq_shelf_stream(&g->shelf, w, 1 + j);
+      g->losses[j] = (ptq_loss_tangent){.hd = hd, .dhd = back ? hd : NULL};
+    }
+    PTQ_TRY(ptq_head_loss(g->info, &g->head, &scored, h, g->ls, &of_window,
+                          back ? h : NULL, p->k, g->losses, err));
+    *nll += of_window;
+    for (int64_t j = 0; j < p->k; j++) nlld[j] += g->losses[j].nll;
+  }
+done:
+  return rc;
+}
+
+/* The block's hook: on to the sink. */
+static ptq_status show(void *ctx, int layer, const ptq_real *x,
+                       const ptq_real *dy, int64_t n, ptq_err *err) {
+  const pass *p = ctx;
+  return p->sink->window(p->sink->ctx, p->window, p->block, layer, x, dy, n,
+                         err);
+}
+
+static ptq_status deliver(const pass *p, const ptq_block *b, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_grad *g = p->g;
+  if (p->sink->layer == NULL) return PTQ_OK;
+  for (int l = 0; l < ptq_layer_count(g->info); l++) {
+    if (b->linear[l].weight == NULL) continue;
+    for (int64_t j = 0; j < p->k; j++) {
+      g->e_list[j] = g->e[j].of[l];
+      g->he_list[j] = g->he[j].of[l];
+    }
+    const ptq_grad_layer result = {.chunk = p->chunk,
+                                   .block = p->block,
+                                   .layer = l,
+                                   .out = b->linear[l].out,
+                                   .in = b->linear[l].in,
+                                   .k = p->k,
+                                   .g = p->sink->gradient ? g->g.of[l] : NULL,
+                                   .e = g->e_list,
+                                   .he = p->sink->products ? g->he_list : NULL};
+    PTQ_TRY(p->sink->layer(p->sink->ctx, &result, err));
+  }
+done:
+  return rc;
+}
+
+static ptq_status go_back(pass *p, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_grad *g = p->g;
+  const ptq_backward_hook hook = {.ctx = p, .layer = show};
+  for (p->block = g->info->n_blocks - 1; p->block >= 0; p->block--) {
+    const ptq_block *b = NULL;
+    PTQ_TRY(fetch(p, &b, err));
+    set_clear(g->info, &g->g);
+    for (int64_t j = 0; j < p->k; j++) set_clear(g->info, &g->he[j]);
+    for (int64_t w = 0; w < p->windows; w++) {
+      const ptq_tape t = ptq_shelf_tape(&g->shelf, w, p->block, 0);
+      aim(p, w, true);
+      p->window = p->chunk * PTQ_GRAD_CHUNK + w;
+      PTQ_TRY(ptq_block_backward(
+          g->info, b, g->setup.length, g->bs, &t,
+          ptq_shelf_stream(&g->shelf, w, 0), p->sink->gradient ? g->g.of : NULL,
+          p->k, g->tangents, p->sink->window != NULL ? &hook : NULL, err));
+    }
+    PTQ_TRY(deliver(p, b, err));
+  }
+done:
+  return rc;
+}
+
+ptq_status ptq_grad_run(ptq_grad *g, int64_t c0, int64_t c1,
+                        const ptq_directions *d, const ptq_grad_sink *sink,
+                        double *nll, double *nlld, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  pass p = {.g = g, .d = d, .sink = sink, .k = d != NULL ? d->k : 0};
+  PTQ_ASSERT(0 <= c0 && c0 <= c1 && c1 <= ptq_grad_chunks(g));
+  PTQ_ASSERT(p.k <= g->setup.max_tangents);
+  for (p.chunk = c0; p.chunk < c1; p.chunk++) {
+    const int64_t i = p.chunk - c0;
+    p.windows = chunk_windows(g, p.chunk);
+    PTQ_TRY(go_forth(&p, err));
+    PTQ_TRY(turn(&p, &nll[i], nlld != NULL ? nlld + i * p.k : NULL, err));
+    if (sink->layer != NULL || sink->window != NULL) PTQ_TRY(go_back(&p, err));
+  }
+done:
+  return rc;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/**
+ * @file kept.h
+ * Rows that a forward pass showed, kept by window: those of a kind of site or
+ * of a role, in a mixture of experts each expert's own.
+ */
+#ifndef PTQ_SWEEP_KEPT_H
+#define PTQ_SWEEP_KEPT_H
+
+#include "ptq/model/model.h"
+#include "spool.h"
+
+typedef struct ptq_kept {
+  ptq_spool rows; /* owned; [n] windows of [most, width] */
+  int64_t n, most, width;
+  int mlps;        /* parts of a window: experts, or 1 */
+  int64_t *first;  /* owned; [n, mlps + 1] where in its window a part begins */
+  int32_t *tokens; /* owned; [n, most] each row's token; NULL where rows are
+                      the window's tokens in order */
+} ptq_kept;
+
+/** A part of a window: what one expert saw, or all. */
+typedef struct ptq_kept_part {
+  const float *x;        /* [n, width] */
+  const int32_t *tokens; /* [n] ascending, or NULL: 0, 1, ... */
+  int64_t n;
+} ptq_kept_part;
+
+/** Rows that a window of `length` tokens has at a kind of site at most. */
+int64_t ptq_kept_most(const ptq_model_info *info, ptq_site kind,
+                      int64_t length);
+
+/** Room for the rows of n windows; scratch as in ptq_spool_open. */
+ptq_status ptq_kept_open(ptq_kept *k, const char *scratch,
+                         const ptq_model_info *info, ptq_site kind, int64_t n,
+                         int64_t length, int64_t width, ptq_err *err);
+void ptq_kept_close(ptq_kept *k);
+
+/** Start window i over. */
+void ptq_kept_begin(ptq_kept *k, int64_t i);
+/** Append to the window begun; experts come in ascending order. */
+void ptq_kept_add(ptq_kept *k, int expert, const float *x,
+                  const int32_t *tokens, int64_t n);
+/** The window begun is whole. */
+ptq_status ptq_kept_end(ptq_kept *k, ptq_err *err);
+/** Borrowed until another window is asked for. */
+ptq_status ptq_kept_get(ptq_kept *k, int64_t i, int expert, ptq_kept_part *part,
+                        ptq_err *err);
+/** Rows of an expert in all windows. */
+int64_t ptq_kept_count(const ptq_kept *k, int expert);
+
+/** Two parts' rows of equal tokens, one after the other: at first *i = *j = -1;
+ * false behind the last. */
+bool ptq_kept_next(const ptq_kept_part *a, const ptq_kept_part *b, int64_t *i,
+                   int64_t *j);
+
+/** Bytes of memory. */
+int64_t ptq_kept_bytes(const char *scratch, const ptq_model_info *info,
+                       ptq_site kind, int64_t n, int64_t length, int64_t width);
+
+#endif /* PTQ_SWEEP_KEPT_H */

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "spool.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ptq/base/mem.h"
+
+enum { PATH_ROOM = 4096 };
+
+static ptq_status open_file(ptq_spool *s, const char *scratch, ptq_err *err) {
+  char path[PATH_ROOM];
+  const int length = snprintf(path, sizeof path, "%s/ptqsweep-XXXXXX", scratch);
+  if (length < 0 || length >= (int)sizeof path)
+    return PTQ_FAIL(err, PTQ_E_ARG, "--scratch: the path is too long");
+  s->fd = ptq_fault() ? -1 : mkstemp(path);
+  if (s->fd < 0)
+    return PTQ_FAIL(err, PTQ_E_IO, "--scratch: cannot make a file in '%s': %s",
+                    scratch, strerror(errno));
+  (void)unlink(path);
+  const off_t bytes = (off_t)(s->n * s->size) * (off_t)sizeof(float);
+  if (ftruncate(s->fd, bytes) != 0)
+    return PTQ_FAIL(err, PTQ_E_IO,
+                    "--scratch: no %lld bytes for a file in '%s': %s",
+                    (long long)bytes, scratch, strerror(errno));
+  return PTQ_OK;
+}
+
+ptq_status ptq_spool_open(ptq_spool *s, const char *scratch, int64_t n,
+                          int64_t size, const char *what, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  *s = (ptq_spool){.fd = -1, .n = n, .size = size, .at = -1};
+  PTQ_TRY(ptq_alloc(&s->memory, (scratch != NULL ? 1 : n) * size,
+                    sizeof *s->memory, what, err));
+  if (scratch != NULL) PTQ_TRY(open_file(s, scratch, err));
+done:
+  if (rc != PTQ_OK) ptq_spool_close(s);
+  return rc;
+}
+
+/* A spool that was never opened, all zero, has no file either. */
+void ptq_spool_close(ptq_spool *s) {
+  if (s->memory != NULL && s->fd >= 0) (void)close(s->fd);
+  ptq_free(s->memory);
+  *s = (ptq_spool){.fd = -1};
+}
+
+static ptq_status broken(const char *what, ptq_err *err) {
+  return PTQ_FAIL(err, PTQ_E_IO, "--scratch: cannot %s a scratch file: %s",
+                  what, strerror(errno));
+}
+
+ptq_status ptq_spool_get(ptq_spool *s, int64_t i, float **x, ptq_err *err) {
+  if (s->fd < 0) {
+    *x = s->memory + i * s->size;
+    s->at = i;
+    return PTQ_OK;
+  }
+  *x = s->memory;
+  if (s->at == i) return PTQ_OK;
+  const int64_t bytes = s->size * (int64_t)sizeof *s->memory;
+  char *to = (char *)s->memory;
+  s->at = -1;
+  for (int64_t done = 0; done < bytes;) {
+    const ssize_t got = pread(s->fd, to + done, (size_t)(bytes - done),
+                              (off_t)(i * bytes + done));
+    if (got <= 0) return broken("read", err);
+    done += got;
+  }
+  s->at = i;
+  return PTQ_OK;
+}
+
+float *ptq_spool_fresh(ptq_spool *s, int64_t i) {
+  s->at = i;
+  return s->fd < 0 ? s->memory + i * s->size : s->memory;
+}
+
+ptq_status ptq_spool_put(ptq_spool *s, int64_t n, ptq_err *err) {
+  if (s->fd < 0) return PTQ_OK;
+  const int64_t bytes = n * (int64_t)sizeof *s->memory;
+  const int64_t first = s->at * s->size * (int64_t)sizeof *s->memory;
+  const char *from = (const char *)s->memory;
+  for (int64_t done = 0; done < bytes;) {
+    const ssize_t put = pwrite(s->fd, from + done, (size_t)(bytes - done),
+                               (off_t)(first + done));
+    if (put <= 0) return broken("write", err);
+    done += put;
+  }
+  return PTQ_OK;
+}
+
+int64_t ptq_spool_bytes(const char *scratch, int64_t n, int64_t size) {
+  return (scratch != NULL ? 1 : n) * size * (int64_t)sizeof(float);
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* precisions: 64 */
+/* The whole Hessian of a model of 2,016 parameters, built column by column,
+ * and what the tools for larger ones say of it. */
+#include "grad_fixture.h"
+
+#include "ptq/num/lanczos.h"
+
+enum { N = 2016, WINDOWS = 3, LENGTH = 24, AT_ONCE = 8, LAYERS = 18 };
+
+typedef struct subject {
+  fx_model files;
+  ptq_model *m;
+  uint32_t *ids;
+  ptq_grad *g;
+  double *h;      /* [N, N] */
+  double *values; /* [N] eigenvalues, descending */
+} subject;
+
+static subject s;
+
+/* H by its products with unit vectors. */
+static int start(void **state) {
+  (void)state;
+  FX_MUST(ptq_blas_init(&e_));
+  gf_small(&s.files);
+  fx_write(&s.files);
+  FX_MUST(ptq_model_open(s.files.dir, &s.m, &e_));
+  s.ids = gf_ids(WINDOWS * LENGTH, 20);
+  const ptq_grad_setup setup = {.model = s.m,
+                                .ids = s.ids,
+                                .n_windows = WINDOWS,
+                                .length = LENGTH,
+                                .max_tangents = AT_ONCE,
+                                .budget_bytes = 1 << 28};
+  FX_MUST(ptq_grad_create(&setup, &s.g, &e_));
+  assert_int_equal(ptq_flat_size(ptq_model_get_info(s.m)), N);
+  s.h = gf_doubles((int64_t)N * N);
+  s.values = gf_doubles(N);
+  double *unit = gf_doubles((int64_t)AT_ONCE * N);
+  const ptq_operator h = ptq_hessian_operator(s.g);
+  assert_int_equal(h.width, AT_ONCE);
+  for (int64_t i = 0; i < N; i += AT_ONCE) {
+    const double *x[AT_ONCE];
+    double *y[AT_ONCE];
+    for (int64_t j = 0; j < AT_ONCE; j++) {
+      x[j] = unit + j * N;
+      y[j] = s.h + (i + j) * N;
+      unit[j * N + i + j] = 1.0;
+    }
+    FX_MUST(h.apply(h.ctx, AT_ONCE, x, y, &e_));
+    for (int64_t j = 0; j < AT_ONCE; j++) unit[j * N + i + j] = 0.0;
+  }
+  double *copy = gf_doubles((int64_t)N * N);
+  memcpy(copy, s.h, (size_t)N * N * sizeof *copy);
+  FX_MUST(ptq_eigenvalues(copy, N, s.values, &e_));
+  ptq_free(copy);
+  ptq_free(unit);
+  return 0;
+}
+
+static int end(void **state) {
+  (void)state;
+  ptq_grad_free(s.g);
+  ptq_free(s.h);
+  ptq_free(s.values);
+  ptq_free(s.ids);
+  ptq_model_close(s.m);
+  fx_end(&s.files);
+  return 0;
+}
+
+static void it_is_symmetric_and_indefinite(void **state) {
+  (void)state;
+  double worst = 0.0;
+  for (int64_t i = 0; i < N; i++)
+    for (int64_t j = 0; j < i; j++)
+      worst = fmax(worst, fabs(s.h[i * N + j] - s.h[j * N + i]));
+  assert_true(worst <= 1e-14 * s.values[0] * 100.0);
+  assert_true(s.values[0] > 0.0 && s.values[N - 1] < 0.0);
+}
+
+static void lanczos_finds_its_ends(void **state) {
+  (void)state;
+  const ptq_operator h = ptq_hessian_operator(s.g);
+  const ptq_lanczos_setup setup = {.n = N, .max_steps = 120};
+  ptq_ritz r;
+  FX_MUST(ptq_lanczos_run(&h, &setup, 1, 5, 2, 1e-9, &r, &e_));
+  assert_true(r.steps < 120);
+  for (int i = 0; i < 5; i++)
+    assert_true(fabs(r.value[i] - s.values[i]) <= 1e-8 * s.values[0]);
+  for (int i = 1; i <= 2; i++)
+    assert_true(fabs(r.value[r.steps - i] - s.values[N - i]) <=
+                1e-8 * s.values[0]);
+  ptq_ritz_release(&r);
+}
+
+static void traces_are_within_their_errors(void **state) {
+  (void)state;
+  ptq_estimate whole, by_layer[LAYERS], flat;
+  double trace = 0.0;
+  const ptq_operator h = ptq_hessian_operator(s.g);
+  FX_MUST(ptq_hessian_trace(s.g, 4, 100, &whole, by_layer, &e_));
+  FX_MUST(ptq_trace(&h, 4, 100, &flat, &e_));
+  const ptq_model_info *info = ptq_model_get_info(s.m);
+  assert_int_equal(ptq_flat_layers(info), LAYERS);
+  double sum = 0.0;
+  for (int64_t l = 0; l < LAYERS; l++) {
+    const int64_t block = l / PTQ_ROLE_COUNT;
+    const int layer = (int)(l % PTQ_ROLE_COUNT);
+    double exact = 0.0;
+    for (int64_t i = ptq_flat_at(info, block, layer);
+         i < ptq_flat_at(info, block, layer + 1); i++)
+      exact += s.h[i * N + i];
+    trace += exact;
+    sum += by_layer[l].mean;
+    if (exact == 0.0)
+      assert_true(by_layer[l].mean == 0.0);
+    else
+      assert_true(fabs(by_layer[l].mean - exact) <= 4.0 * by_layer[l].se);
+  }
+  assert_true(fabs(sum - whole.mean) <= 1e-12 * fabs(whole.mean));
+  assert_true(fabs(whole.mean - trace) <= 4.0 * whole.se);
+  assert_true(fabs(flat.mean - trace) <= 4.0 * flat.se);
+  /* With signs the variance is twice the sum of squares off the diagonal. */
+  double off = 0.0;
+  for (int64_t i = 0; i < N; i++)
+    for (int64_t j = 0; j < N; j++)
+      if (i != j) off += s.h[i * N + j] * s.h[i * N + j];
+  const double se = sqrt(2.0 * off / 100.0);
+  assert_true(whole.se > 0.7 * se && whole.se < 1.4 * se);
+}
+
+/* Share of eigenvalues up to x: exact, and by the quadrature. */
+static double exact_share(double x) {
+  int64_t n = 0;
+  for (int64_t i = 0; i < N; i++) n += s.values[i] <= x;
+  return (double)n / N;
+}
+
+typedef struct limit {
+  double x;
+} limit;
+
+static double up_to(double x, void *ctx) {
+  return x <= ((const limit *)ctx)->x ? 1.0 : 0.0;
+}
+
+static double itself(double x, void *ctx) {
+  (void)ctx;
+  return x;
+}
+
+static double its_square(double x, void *ctx) {
+  (void)ctx;
+  return x * x;
+}
+
+static void quadrature_has_the_spectral_distribution(void **state) {
+  (void)state;
+  const ptq_operator h = ptq_hessian_operator(s.g);
+  const ptq_lanczos_setup setup = {.n = N, .max_steps = 80};
+  ptq_quadrature q;
+  FX_MUST(ptq_quadrature_run(&h, &setup, 8, AT_ONCE, &q, &e_));
+  double first = 0.0, second = 0.0;
+  for (int64_t i = 0; i < N; i++) {
+    first += s.values[i] / N;
+    second += s.values[i] * s.values[i] / N;
+  }
+  const ptq_estimate m1 = ptq_quadrature_mean(&q, itself, NULL);
+  const ptq_estimate m2 = ptq_quadrature_mean(&q, its_square, NULL);
+  assert_true(fabs(m1.mean - first) <= 4.0 * m1.se);
+  assert_true(fabs(m2.mean - second) <= 4.0 * m2.se);
+  assert_true(m1.se < 0.1 * sqrt(second) && m2.se < 0.2 * second);
+  /* Where eigenvalues are sparse the distribution comes out by itself. */
+  for (int step = 1; step < 20; step++) {
+    limit l = {s.values[0] * step / 20.0};
+    const double got = ptq_quadrature_mean(&q, up_to, &l).mean;
+    if (!(fabs(got - exact_share(l.x)) <= 0.005))
+      fail_msg("up to %g: %g of all eigenvalues, not %g", l.x, got,
+               exact_share(l.x));
+  }
+  enum { GRID = 400 };
+  const double low = 1.2 * s.values[N - 1], high = 1.2 * s.values[0];
+  const double sigma = (high - low) / 60.0, width = (high - low) / GRID;
+  double x[GRID], density[GRID], off = 0.0;
+  for (int i = 0; i < GRID; i++) x[i] = low + width * (i + 0.5);
+  ptq_quadrature_density(&q, sigma, x, GRID, density);
+  for (int i = 0; i < GRID; i++) {
+    double exact = 0.0;
+    for (int64_t k = 0; k < N; k++)
+      exact += exp(-0.5 * pow((x[i] - s.values[k]) / sigma, 2.0));
+    exact /= N * sigma * sqrt(8.0 * atan(1.0));
+    off += fabs(density[i] - exact) * width;
+  }
+  /* Of an integral of 1. */
+  if (!(off <= 0.03)) fail_msg("densities are %g apart", off);
+  ptq_quadrature_release(&q);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(it_is_symmetric_and_indefinite),
+      cmocka_unit_test(lanczos_finds_its_ends),
+      cmocka_unit_test(traces_are_within_their_errors),
+      cmocka_unit_test(quadrature_has_the_spectral_distribution),
+  };
+  return cmocka_run_group_tests_name("grad/hessian", tests, start, end);
+}
