@@ -274,6 +274,7 @@ static double param_bits(const ptq_dtype *dt) {
       .element = {__VA_ARGS__},                                             \
       .check = check,                                                       \
       .fit = fit,                                                           \
+      .fits_peaks = true,                                                   \
       .fit_ranges = fit_ranges,                                             \
       .round = round_values,                                                \
       .round_run = round_run,                                               \
@@ -401,6 +402,7 @@ static unsigned fp8_exceptions(const ptq_dtype *dt) {
       .signed_codes = true,                                                   \
       .element = {__VA_ARGS__},                                               \
       .fit = fit_absmax,                                                      \
+      .fits_peaks = true,                                                     \
       .fit_ranges = absmax_ranges,                                            \
       .round = round_values,                                                  \
       .round_run = round_run,                                                 \

@@ -123,6 +123,28 @@ static inline int32_t vi_most(vi a) {
   const int32_t x = a[0] > a[1] ? a[0] : a[1], y = a[2] > a[3] ? a[2] : a[3];
   return x > y ? x : y;
 }
+/* Steps that bring what belongs to a and what belongs to b side by side. */
+static inline void v_fold0(vf a, vf b, vf *p, vf *q) {
+  *p = (vf){a[0], b[0], a[1], b[1]};
+  *q = (vf){a[2], b[2], a[3], b[3]};
+}
+static inline void v_fold1(vf a, vf b, vf *p, vf *q) {
+  *p = (vf){a[0], a[1], b[0], b[1]};
+  *q = (vf){a[2], a[3], b[2], b[3]};
+}
+static inline void v_fold2(vf a, vf b, vf *p, vf *q) { /* of 8 lanes */
+  *p = a;
+  *q = b;
+}
+static inline void v_fold3(vf a, vf b, vf *p, vf *q) { /* of 16 lanes */
+  *p = a;
+  *q = b;
+}
+/* a[0], b[0], a[1], b[1], ... */
+static inline void v_store_pairs(float *p, vf a, vf b) {
+  v_store(p, (vf){a[0], b[0], a[1], b[1]});
+  v_store(p + LANES, (vf){a[2], b[2], a[3], b[3]});
+}
 /* Scales and zeros of 4 groups. */
 static inline void v_params(const ptq_group_params *p, vf *scale, vf *zero) {
   *scale = (vf){p[0].scale, p[1].scale, p[2].scale, p[3].scale};

@@ -65,6 +65,9 @@ typedef struct ptq_round_table {
   /** Ranges of the groups of a run; how many there are before the first with
    * NaN or Inf. */
   int64_t (*ranges)(const float *x, int64_t n, int64_t width, ptq_range *r);
+  /** The same for formats that see the largest magnitude alone: ranges from
+   * minus that to that. */
+  int64_t (*peaks)(const float *x, int64_t n, int64_t width, ptq_range *r);
   void (*ints)(const ptq_round_int *c, const float *x, int64_t n, int64_t width,
                const ptq_group_params *p, float *y, int16_t *q, bool stream);
   void (*mxints)(const ptq_round_mxint *c, const float *x, int64_t n,

@@ -156,6 +156,7 @@ struct ptq_dtype_family {
   bool pads_groups;     /* true: a short last group is padded with zeros (MX);
                            false: it stands alone (GPTQ reference) */
   bool signed_codes;    /* codes mirror each other around 0 */
+  bool fits_peaks;      /* fit_ranges looks at the larger end alone */
   bool encodes_by_zero; /* params.zero is the scale by which codes are chosen,
                            .scale the one stored, which restores them */
   ptq_element element;  /* of floats only */
