@@ -62,6 +62,10 @@ static int64_t fit_chunk(const ptq_dtype *dt, int64_t index, const float *x,
     f->fit_ranges(dt, r, groups, p);
     return store_fitted(dt, index, r, groups, p);
   }
+  if (f->fit_run != NULL && !searches) {
+    f->fit_run(dt, x, least(n, groups * width), width, p);
+    return store_fitted(dt, index, r, groups, p);
+  }
   return fit_by_values(dt, index, x, n, width, groups, p);
 }
 

@@ -62,6 +62,9 @@ static inline vf v_floor(vf a) {
 static inline vm v_lt(vf a, vf b) {
   return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
 }
+static inline vm v_le(vf a, vf b) {
+  return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ);
+}
 static inline vm v_eq(vf a, vf b) {
   return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
 }

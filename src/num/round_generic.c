@@ -54,6 +54,9 @@ static inline vf v_div(vf a, vf b) {
 static inline vm v_lt(vf a, vf b) {
   return a < b;
 }
+static inline vm v_le(vf a, vf b) {
+  return a <= b;
+}
 static inline vm v_eq(vf a, vf b) {
   return a == b;
 }
@@ -83,7 +86,7 @@ static inline vf v_float(vi a) {
 static inline vf v_from_int(vi a) {
   return (vf){(float)a[0], (float)a[1], (float)a[2], (float)a[3]};
 }
-/* For 0 <= a < 2^22. */
+/* For |a| < 2^22. */
 static inline vf v_floor(vf a) {
   const vf magic = v_set(12582912.0F);
   const vf near = (a + magic) - magic;

@@ -212,7 +212,55 @@ static inline rounded step_mxint(const ptq_round_mxint *c, vf x, vf scale,
   return r;
 }
 
-RUN(k_mxints, ptq_round_mxint, step_mxint, 1)
+RUN(k_mxints_odd, ptq_round_mxint, step_mxint, 1)
+
+static inline rounded step_wide(const ptq_round_mxint *c, vf x, vf scale,
+                                vf zero, vf by, int exact) {
+  const vi magnitude = vi_set(0x7FFFFFFF);
+  const rounded r = step_mxint(c, x, scale, zero, by, exact);
+  const vf off = v_sub(r.y, x), next = v_sub(off, scale);
+  const vf a = v_float(vi_and(v_bits(off), magnitude));
+  const vf b = v_float(vi_and(v_bits(next), magnitude));
+  const vm far = vm_and(v_eq(r.code, v_set(-c->top)), v_le(b, a));
+  const vm more = vm_and(far, v_le(v_set(c->tiny), scale));
+  const vf low = v_set(-c->top - 1.0F);
+  return (rounded){v_pick(more, v_mul(scale, low), r.y),
+                   v_pick(more, low, r.code)};
+}
+
+RUN(k_mxints_wide, ptq_round_mxint, step_wide, 1)
+
+static void k_mxints(const ptq_round_mxint *c, const float *x, int64_t n,
+                     int64_t width, const ptq_group_params *p, float *y,
+                     int16_t *q, bool stream) {
+  if (c->wide)
+    k_mxints_wide(c, x, n, width, p, y, q, stream);
+  else
+    k_mxints_odd(c, x, n, width, p, y, q, stream);
+}
+
+/* dmx-compressor's SBFP: u = x / m + 0.5 in float32, then u - 0.5 to even: the
+ * integer at or below u, or where u is one the even one of it and that below.
+ * A code 0 keeps the sign of u - 0.5, or in a block of zeros that of x. */
+static inline rounded step_sbfp(const ptq_round_sbfp *c, vf x, vf scale,
+                                vf zero, vf by, int exact) {
+  (void)by, (void)exact;
+  const vf none = v_set(0.0F), half = v_set(0.5F), top = v_set(c->top);
+  const vi sign = vi_set(INT32_MIN);
+  const vf low = v_sub(half, top), high = v_add(half, top);
+  const vf u = v_min(v_max(v_add(v_div(x, zero), half), low), high);
+  const vf down = v_floor(u), halved = v_mul(down, half);
+  const vm even = v_eq(v_floor(halved), halved);
+  const vf tied = v_pick(even, down, v_sub(down, v_set(1.0F)));
+  vf k = v_pick(v_eq(down, u), tied, down);
+  k = v_pick(v_lt(u, half), v_float(vi_or(v_bits(k), sign)), k);
+  const vm some = v_lt(none, zero);
+  const vf of_zeros = v_float(vi_and(v_bits(x), sign));
+  return (rounded){v_pick(some, v_mul(k, scale), of_zeros),
+                   v_pick(some, k, none)};
+}
+
+RUN(k_sbfps, ptq_round_sbfp, step_sbfp, 0)
 
 /* t >= 0 to an integer where ties do not go to even, or where that is done as
  * floor(t + 0.5) in float32. */
@@ -407,9 +455,10 @@ const ptq_round_table ROUND_TABLE = {
     .peaks = k_peaks,
     .ints = k_ints,
     .mxints = k_mxints,
+    .sbfps = k_sbfps,
     .floats = k_floats,
     .ternary = k_ternary,
-    .sum_abs = k_sum_abs,
+    .sums_abs = k_sums_abs,
     .sum_2_4 = k_sum_2_4,
     .book = k_book,
     .ints64 = k_ints64,
