@@ -166,6 +166,8 @@ void ptq_activate_tangent(const ptq_model_info *info, int64_t n,
 ptq_status ptq_route(const ptq_model_info *info, const ptq_linear *router,
                      const ptq_real *x, int64_t n, ptq_workspace *ws,
                      ptq_err *err);
+/** The same from the router's scores in ws->odds. */
+void ptq_route_scores(const ptq_model_info *info, int64_t n, ptq_workspace *ws);
 /** oddsd[n, n_experts] from xd. */
 void ptq_route_jvp(const ptq_linear *router, const ptq_real *odds,
                    const ptq_real *xd, int64_t n, ptq_real *oddsd);

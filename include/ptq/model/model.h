@@ -181,6 +181,8 @@ typedef struct ptq_model_info {
   int64_t params_quantizable;          /* weights of the blocks' linears */
   double bits_unquantized; /* storage of everything else, as stored */
   bool dequantized;        /* config says provenance "dequantized" */
+  ptq_compute compute;     /* of the products; not the checkpoint's:
+                              ptq_model_set_compute */
 } ptq_model_info;
 
 /** Row i of the architecture table: config.json's model_type and the
