@@ -274,7 +274,8 @@ do_test() {
     -DPTQ_ANALYSIS_PYTHON="$venv-analysis/bin/python" >/dev/null
   cmake --build "$build" -j "$(nproc)" >"$build/build.log" 2>&1 ||
     { tail -n 40 "$build/build.log" >&2; die "the build failed"; }
-  (cd "$build" && ctest --output-on-failure --no-tests=error \
+  # Two at a time: many wait. Those with MPI ranks exclude one another.
+  (cd "$build" && ctest -j 2 --output-on-failure --no-tests=error \
     ${label[@]+"${label[@]}"} ${filter[@]+"${filter[@]}"})
 }
 
