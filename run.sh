@@ -77,7 +77,8 @@ has() {
     xgboost) compiles cc "#include <xgboost/c_api.h>" ||
       [ -n "${XGBOOST_ROOT:-}" ] ;;
     onednn) compiles cc "#include <oneapi/dnnl/dnnl.h>" ||
-      [ -n "${ONEDNN_ROOT:-}" ] ;;
+      [ -n "${ONEDNN_ROOT:-}" ] ||
+      [[ " ${PTQ_CMAKE_FLAGS:-} " == *" -DPTQ_ONEDNN=OFF "* ]] ;;
     blas) pkg-config --exists openblas 2>/dev/null || [ -n "${OPENBLAS_ROOT:-}" ] ;;
   esac
 }
@@ -117,8 +118,8 @@ install_missing() {
       has "$test" || printf '  %-22s Debian: %-20s module: %s\n' "$test" "$package" "$module"
     done < <(requirements)
     echo "Install the packages, or load the modules, and run again. Libraries in"
-    echo "unusual places: HDF5_ROOT, OPENBLAS_ROOT, ONEDNN_ROOT, PKG_CONFIG_PATH,
-CMAKE_PREFIX_PATH."
+    echo "unusual places: HDF5_ROOT, OPENBLAS_ROOT, ONEDNN_ROOT, PKG_CONFIG_PATH,"
+    echo "CMAKE_PREFIX_PATH. Without oneDNN: PTQ_CMAKE_FLAGS=-DPTQ_ONEDNN=OFF."
   } >&2
   exit 1
 }
