@@ -44,6 +44,7 @@ cmd:python3             python3              python
 py:venv,ensurepip       python3-venv         python
 hdf5                    libhdf5-openmpi-dev  hdf5-parallel
 blas                    libopenblas-dev      openblas
+onednn                  libdnnl-dev          onednn
 pc:gsl                  libgsl-dev           gsl
 xgboost                 libxgboost-dev       xgboost
 pc:yaml-0.1             libyaml-dev          libyaml
@@ -75,6 +76,9 @@ has() {
       [ -n "${HDF5_ROOT:-}" ] ;;
     xgboost) compiles cc "#include <xgboost/c_api.h>" ||
       [ -n "${XGBOOST_ROOT:-}" ] ;;
+    onednn) compiles cc "#include <oneapi/dnnl/dnnl.h>" ||
+      [ -n "${ONEDNN_ROOT:-}" ] ||
+      [[ " ${PTQ_CMAKE_FLAGS:-} " == *" -DPTQ_ONEDNN=OFF "* ]] ;;
     blas) pkg-config --exists openblas 2>/dev/null || [ -n "${OPENBLAS_ROOT:-}" ] ;;
   esac
 }
@@ -114,7 +118,8 @@ install_missing() {
       has "$test" || printf '  %-22s Debian: %-20s module: %s\n' "$test" "$package" "$module"
     done < <(requirements)
     echo "Install the packages, or load the modules, and run again. Libraries in"
-    echo "unusual places: HDF5_ROOT, OPENBLAS_ROOT, PKG_CONFIG_PATH, CMAKE_PREFIX_PATH."
+    echo "unusual places: HDF5_ROOT, OPENBLAS_ROOT, ONEDNN_ROOT, PKG_CONFIG_PATH,"
+    echo "CMAKE_PREFIX_PATH. Without oneDNN: PTQ_CMAKE_FLAGS=-DPTQ_ONEDNN=OFF."
   } >&2
   exit 1
 }
@@ -270,7 +275,8 @@ do_test() {
     -DPTQ_ANALYSIS_PYTHON="$venv-analysis/bin/python" >/dev/null
   cmake --build "$build" -j "$(nproc)" >"$build/build.log" 2>&1 ||
     { tail -n 40 "$build/build.log" >&2; die "the build failed"; }
-  (cd "$build" && ctest --output-on-failure --no-tests=error \
+  # Two at a time: many wait. Those with MPI ranks exclude one another.
+  (cd "$build" && ctest -j 2 --output-on-failure --no-tests=error \
     ${label[@]+"${label[@]}"} ${filter[@]+"${filter[@]}"})
 }
 

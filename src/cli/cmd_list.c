@@ -206,11 +206,20 @@ static void list_laws(listing *l) {
   }
 }
 
+static void list_compute(listing *l) {
+  for (int c = 0; c < PTQ_COMPUTE_COUNT; c++) {
+    const cell row[] = {{"compute", ptq_compute_name((ptq_compute)c), 7},
+                        {"summary", ptq_compute_summary((ptq_compute)c), 0}};
+    add_row(l, row, 2);
+  }
+}
+
 /* clang-format off */
 static const struct { const char *name; void (*list)(listing *l); } lists[] = {
   {"dtypes", list_dtypes},
   {"methods", list_methods},
   {"architectures", list_architectures},
+  {"compute", list_compute},
   {"metrics", list_metrics},
   {"columns", list_columns},
   {"laws", list_laws},
@@ -230,7 +239,7 @@ static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
     *exit_code = PTQ_EXIT_USAGE;
     return PTQ_FAIL(err, PTQ_E_ARG,
                     "there is no list of '%s'%s%s%s; known: dtypes, methods, "
-                    "architectures, metrics, columns, laws",
+                    "architectures, compute, metrics, columns, laws",
                     what, near != NULL ? ", did you mean '" : "",
                     near != NULL ? near : "", near != NULL ? "'?" : "");
   }
@@ -253,17 +262,18 @@ static const ptq_option options[] = {
 
 const ptq_command ptq_cmd_list = {
     .name = "list",
-    .args = "dtypes|methods|architectures|metrics|columns|laws [options]",
+    .args =
+        "dtypes|methods|architectures|compute|metrics|columns|laws [options]",
     .summary =
         "list number formats, methods, architectures, metrics, columns of "
         "formulas or laws",
     .details =
         "Prints a table of what this program knows: number formats and\n"
         "methods as they are spelled in a sweep file, architectures as\n"
-        "config.json names them, and every column of the store's tables with\n"
-        "its unit and meaning (metrics); the columns that a formula of `fit`\n"
-        "can name, with what they cost to know; and the laws that `fit`\n"
-        "compares.\n"
+        "config.json names them, what `compute:` of a sweep file takes, and\n"
+        "every column of the store's tables with its unit and meaning\n"
+        "(metrics); the columns that a formula of `fit` can name, with what\n"
+        "they cost to know; and the laws that `fit` compares.\n"
         "\n"
         "Of dtypes: bits of a code, distinct codes, bits of a group's\n"
         "parameters (before keep= and dq=) and of what a matrix shares; all\n"

@@ -111,10 +111,10 @@ static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   const int64_t n = p->grid.n_points + ptq_grid_own(&p->grid);
   PTQ_TRY(ptq_alloc(&todo, n, 1, "what is to do", err));
   memset(todo, 1, (size_t)n);
-  if (!ptq_args_has(args, "gflops")) {
-    PTQ_TRY(ptq_blas_init(err));
-    p->rates = ptq_speed_rates();
-  }
+  const bool here = !ptq_args_has(args, "gflops");
+  if (here || p->spec.compute == PTQ_COMPUTE_BF16) PTQ_TRY(ptq_blas_init(err));
+  if (p->spec.compute == PTQ_COMPUTE_BF16) PTQ_TRY(ptq_bf16_init(err));
+  if (here) p->rates = ptq_speed_rates();
   PTQ_TRY(ptq_plan_build(&p->grid, todo, todo + p->grid.n_points, p->ranks,
                          p->memory, &p->rates, &p->plan, err));
   p->makespan = ptq_plan_makespan(&p->plan, p->ranks);
@@ -241,6 +241,11 @@ static void print_plan(const planned *p) {
          p->rates.flops_per_s / 1e9, time_text(p->makespan, span), p->ranks,
          p->ranks == 1 ? "" : "s",
          100.0 * (p->makespan / lower_bound(&p->plan, p->ranks) - 1.0), memory);
+  if (p->spec.compute == PTQ_COMPUTE_BF16)
+    printf("compute bf16: multiplied here by %s%s\n", ptq_bf16_name(),
+           ptq_bf16_is_fast() ? ""
+                              : " in float32, for the lack of AVX-512 BF16 or "
+                                "AMX: no faster than f32");
 }
 
 static json_t *point_json(const planned *p, int64_t i) {
@@ -277,9 +282,9 @@ static ptq_status print_json(const planned *p, ptq_err *err) {
   for (int64_t i = 0; i < p->plan.n_items; i++)
     (void)json_array_append_new(items, item_json(p, i));
   json_t *root = json_pack(
-      "{s:s, s:i, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:o, s:o}", "name",
-      p->spec.name, "ranks", p->ranks, "duplicates",
-      (json_int_t)p->grid.n_duplicates, "excluded",
+      "{s:s, s:s, s:i, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:o, s:o}", "name",
+      p->spec.name, "compute", ptq_compute_name(p->spec.compute), "ranks",
+      p->ranks, "duplicates", (json_int_t)p->grid.n_duplicates, "excluded",
       (json_int_t)p->grid.n_excluded, "seconds", p->plan.seconds_total,
       "makespan", p->makespan, "lower_bound", lower_bound(&p->plan, p->ranks),
       "gflops", p->rates.flops_per_s / 1e9, "memory",

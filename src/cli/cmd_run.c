@@ -294,9 +294,9 @@ static ptq_status prepare(sweep_run *r, const ptq_args *args,
   PTQ_TRY(ptq_agree(r->comm, rc, err));
   PTQ_TRY(open_study(r, args, err));
   r->study.grid.scratch = ptq_args_get(args, "scratch");
-  PTQ_TRY(ptq_agree(r->comm, ptq_selfcheck(err), err));
-  rc = ptq_provenance_collect(r->comm, args, r->study.spec.path, &r->provenance,
-                              err);
+  PTQ_TRY(ptq_agree(r->comm, ptq_selfcheck(r->study.spec.compute, err), err));
+  rc = ptq_provenance_collect(r->comm, args, r->study.spec.path,
+                              r->study.numerics, &r->provenance, err);
   if (memory == 0) memory = default_memory(r->provenance.n_here);
   if (rc == PTQ_OK)
     rc = ptq_journal_open(ptq_args_get(args, "log"), r->rank, &r->journal, err);

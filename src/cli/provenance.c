@@ -11,8 +11,6 @@
 #include "ptq/base/mem.h"
 #include "ptq/comm/agree.h"
 #include "ptq/comm/meet.h"
-#include "ptq/num/blas.h"
-#include "ptq/num/numerics.h"
 
 enum { HOST_BYTES = 64 };
 
@@ -39,12 +37,11 @@ static void add_word(ptq_text *t, const char *word) {
   ptq_text_add(t, "'");
 }
 
-static void add_libraries(ptq_text *t) {
-  char hdf5[64], numerics[PTQ_NUMERICS_MAX];
+static void add_libraries(ptq_text *t, const char *numerics) {
+  char hdf5[64];
   char mpi[MPI_MAX_LIBRARY_VERSION_STRING] = "";
   int length = 0;
   ptq_store_library(hdf5);
-  ptq_numerics_text(numerics);
   (void)MPI_Get_library_version(mpi, &length);
   mpi[strcspn(mpi, ",\n")] = '\0'; /* name and version, not the rest */
   ptq_text_addf(t, "%s; %s; %s", numerics, hdf5, mpi);
@@ -78,8 +75,8 @@ static ptq_status add_hosts(MPI_Comm comm, ptq_text *t, int *n_here,
 }
 
 ptq_status ptq_provenance_collect(MPI_Comm comm, const ptq_args *args,
-                                  const char *spec_path, ptq_provenance *out,
-                                  ptq_err *err) {
+                                  const char *spec_path, const char *numerics,
+                                  ptq_provenance *out, ptq_err *err) {
   ptq_provenance *p = out;
   *p = (ptq_provenance){0};
   char *path = realpath(spec_path, NULL);
@@ -89,7 +86,7 @@ ptq_status ptq_provenance_collect(MPI_Comm comm, const ptq_args *args,
   for (int i = 0; i < args->argc; i++)
     add_word(&p->command_line, args->argv[i]);
   ptq_text_addf(&p->build, "ptqsweep %s, %s", PTQ_VERSION, PTQ_BUILD);
-  add_libraries(&p->libraries);
+  add_libraries(&p->libraries, numerics);
   const ptq_status rc = add_hosts(comm, &p->hosts, &p->n_here, err);
   if (rc != PTQ_OK) return rc;
   const ptq_store_attribute attributes[] = {

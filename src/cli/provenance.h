@@ -24,8 +24,8 @@ typedef struct ptq_provenance {
 /** Collective: every rank tells its host. Texts are complete on rank 0. A
  * failure may be of this rank only. */
 ptq_status ptq_provenance_collect(MPI_Comm comm, const ptq_args *args,
-                                  const char *spec_path, ptq_provenance *out,
-                                  ptq_err *err);
+                                  const char *spec_path, const char *numerics,
+                                  ptq_provenance *out, ptq_err *err);
 void ptq_provenance_release(ptq_provenance *p);
 
 #endif /* PTQ_CLI_PROVENANCE_H */

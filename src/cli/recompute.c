@@ -149,8 +149,9 @@ ptq_status ptq_study_reopen(ptq_view *v, const char *given, ptq_study *study,
   if (strcmp(study->numerics, ptq_view_attribute(v, "numerics")) != 0)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
                      "store '%s' was computed with numerics '%s', here are "
-                     "'%s', whose last bits differ; set OPENBLAS_CORETYPE and "
-                     "PTQ_ISA to the store's and use the same OpenBLAS",
+                     "'%s', whose last bits differ; set OPENBLAS_CORETYPE, "
+                     "ONEDNN_MAX_CPU_ISA and PTQ_ISA to the store's and use "
+                     "the same libraries",
                      ptq_view_path(v), ptq_view_attribute(v, "numerics"),
                      study->numerics));
 done:

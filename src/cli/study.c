@@ -21,8 +21,9 @@ static ptq_status prepare(const char *path, const char *const *sets,
                           int64_t n_sets, ptq_study *s, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   PTQ_TRY(ptq_blas_init(err));
-  ptq_numerics_text(s->numerics);
   PTQ_TRY(ptq_spec_read(path, sets, n_sets, &s->spec, err));
+  if (s->spec.compute == PTQ_COMPUTE_BF16) PTQ_TRY(ptq_bf16_init(err));
+  ptq_numerics_text(s->spec.compute, s->numerics);
   PTQ_TRY(ptq_grid_build(&s->spec, &s->grid, err));
 done:
   return rc;
@@ -58,8 +59,8 @@ ptq_status ptq_study_open(MPI_Comm comm, const char *path,
   *out = (ptq_study){0};
   PTQ_TRY(ptq_agree(comm, prepare(path, sets, n_sets, out, err), err));
   PTQ_TRY(ptq_agree_text(comm, out->numerics,
-                         "numerics (BLAS and kernels; set OPENBLAS_CORETYPE "
-                         "and PTQ_ISA alike on every host)",
+                         "numerics (BLAS and kernels; set OPENBLAS_CORETYPE, "
+                         "ONEDNN_MAX_CPU_ISA and PTQ_ISA alike on every host)",
                          err));
   PTQ_TRY(ptq_agree_text(comm, out->spec.text, "the sweep file's text", err));
   PTQ_TRY(set_keys(comm, out, err));

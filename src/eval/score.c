@@ -37,10 +37,11 @@ typedef struct row_state {
 struct ptq_scorer {
   ptq_model_info info;
   int64_t max_tokens, max_candidates;
-  float *ref_logits;  /* owned; [max_tokens, PTQ_HEAD_SLICE] */
-  float *cand_logits; /* owned; [max_tokens, PTQ_HEAD_SLICE] */
-  row_state *rows;    /* owned; [1 + max_candidates, max_tokens]; the
-                         reference first */
+  float *ref_logits;   /* owned; [max_tokens, PTQ_HEAD_SLICE] */
+  float *cand_logits;  /* owned; [max_tokens, PTQ_HEAD_SLICE] */
+  ptq_multiplier *mul; /* owned; NULL in float32 */
+  row_state *rows;     /* owned; [1 + max_candidates, max_tokens]; the
+                          reference first */
 };
 
 static int64_t slice_width(const ptq_model_info *info) {
@@ -51,7 +52,12 @@ int64_t ptq_scorer_bytes(const ptq_model_info *info, int64_t max_tokens,
                          int64_t max_candidates) {
   const int64_t logits = 2 * max_tokens * slice_width(info);
   const int64_t rows = (1 + max_candidates) * max_tokens;
-  return logits * (int64_t)sizeof(float) + rows * (int64_t)sizeof(row_state);
+  const int64_t operands =
+      info->compute == PTQ_COMPUTE_BF16
+          ? ptq_multiplier_bytes(max_tokens * info->d_model)
+          : 0;
+  return logits * (int64_t)sizeof(float) + rows * (int64_t)sizeof(row_state) +
+         operands;
 }
 
 ptq_status ptq_scorer_create(const ptq_model_info *info, int64_t max_tokens,
@@ -76,6 +82,8 @@ ptq_status ptq_scorer_create(const ptq_model_info *info, int64_t max_tokens,
                     "a slice of candidate logits", err));
   PTQ_TRY(ptq_alloc(&s->rows, (1 + max_candidates) * max_tokens,
                     sizeof(row_state), "scores of positions", err));
+  if (info->compute == PTQ_COMPUTE_BF16)
+    PTQ_TRY(ptq_multiplier_create(&s->mul, err));
   *out = s;
   s = NULL;
 done:
@@ -88,6 +96,7 @@ void ptq_scorer_free(ptq_scorer *s) {
   ptq_free(s->ref_logits);
   ptq_free(s->cand_logits);
   ptq_free(s->rows);
+  ptq_multiplier_free(s->mul);
   ptq_free(s);
 }
 
@@ -174,25 +183,30 @@ static void score_stream(row_state *rows, const row_state *ref_rows,
 
 /** One slice at every position of every stream; the reference goes last,
  * since the others need its maxima of before and after. */
-static void score_slice(ptq_scorer *s, const ptq_head *head,
-                        const uint32_t *ids, int64_t n_rows, const float *ref,
-                        const float *const *cand, int64_t n_cand, int64_t v0,
-                        int64_t width) {
+static ptq_status score_slice(ptq_scorer *s, const ptq_head *head,
+                              const uint32_t *ids, int64_t n_rows,
+                              const float *ref, const float *const *cand,
+                              int64_t n_cand, int64_t v0, int64_t width,
+                              ptq_err *err) {
+  ptq_status rc = PTQ_OK;
   row_state *ref_rows = s->rows;
-  ptq_head_logits(&s->info, head, ref, n_rows, v0, v0 + width, s->ref_logits);
+  PTQ_TRY(ptq_head_logits(&s->info, head, s->mul, ref, n_rows, v0, v0 + width,
+                          s->ref_logits, err));
   for (int64_t i = 0; i < n_rows; i++) {
     const float top = ptq_vec_max(s->ref_logits + i * width, width, NULL);
     const bool moves = v0 == 0 || top > ref_rows[i].max;
     ref_rows[i].next_max = moves ? top : ref_rows[i].max;
   }
   for (int64_t k = 0; k < n_cand; k++) {
-    ptq_head_logits(&s->info, head, cand[k], n_rows, v0, v0 + width,
-                    s->cand_logits);
+    PTQ_TRY(ptq_head_logits(&s->info, head, s->mul, cand[k], n_rows, v0,
+                            v0 + width, s->cand_logits, err));
     score_stream(s->rows + (1 + k) * s->max_tokens, ref_rows, ids, n_rows,
                  s->ref_logits, s->cand_logits, v0, width);
   }
   score_stream(ref_rows, ref_rows, ids, n_rows, s->ref_logits, s->ref_logits,
                v0, width);
+done:
+  return rc;
 }
 
 ptq_status ptq_score_window(ptq_scorer *s, const ptq_head *head,
@@ -209,8 +223,8 @@ ptq_status ptq_score_window(ptq_scorer *s, const ptq_head *head,
       s->rows[k * s->max_tokens + i] = (row_state){.target = NAN};
   for (int64_t v0 = 0; v0 < s->info.vocab; v0 += PTQ_HEAD_SLICE) {
     const int64_t left = s->info.vocab - v0;
-    score_slice(s, head, ids, n_rows, ref, cand, n_cand, v0,
-                left < PTQ_HEAD_SLICE ? left : PTQ_HEAD_SLICE);
+    PTQ_TRY(score_slice(s, head, ids, n_rows, ref, cand, n_cand, v0,
+                        left < PTQ_HEAD_SLICE ? left : PTQ_HEAD_SLICE, err));
   }
   double sum = 0.0;
   for (int64_t i = 0; i < n_rows; i++) sum += row_nll(&s->rows[i]);

@@ -17,10 +17,11 @@ typedef struct slot {
 struct ptq_target_scorer {
   ptq_model_info info;
   int64_t max_rows;
-  float *x;         /* owned; [max_rows, d_model] normed rows with targets */
-  float *logits;    /* owned; [max_rows, PTQ_HEAD_SLICE] */
-  slot *slots;      /* owned; [max_rows] */
-  int64_t *slot_of; /* owned; [max_rows] of each row; -1: no targets */
+  float *x;            /* owned; [max_rows, d_model] normed rows with targets */
+  float *logits;       /* owned; [max_rows, PTQ_HEAD_SLICE] */
+  slot *slots;         /* owned; [max_rows] */
+  int64_t *slot_of;    /* owned; [max_rows] of each row; -1: no targets */
+  ptq_multiplier *mul; /* owned; NULL in float32 */
 };
 
 static int64_t slice_width(const ptq_model_info *info) {
@@ -29,7 +30,11 @@ static int64_t slice_width(const ptq_model_info *info) {
 
 int64_t ptq_target_scorer_bytes(const ptq_model_info *info, int64_t max_rows) {
   const int64_t floats = info->d_model + slice_width(info);
-  return max_rows * (floats * (int64_t)sizeof(float) + (int64_t)sizeof(slot) +
+  const int64_t operands = info->compute == PTQ_COMPUTE_BF16
+                               ? ptq_multiplier_bytes(max_rows * info->d_model)
+                               : 0;
+  return operands +
+         max_rows * (floats * (int64_t)sizeof(float) + (int64_t)sizeof(slot) +
                      (int64_t)sizeof(int64_t));
 }
 
@@ -48,6 +53,8 @@ ptq_status ptq_target_scorer_create(const ptq_model_info *info,
                     "a slice of logits", err));
   PTQ_TRY(ptq_alloc(&s->slots, max_rows, sizeof *s->slots, "targets", err));
   PTQ_TRY(ptq_alloc(&s->slot_of, max_rows, sizeof *s->slot_of, "targets", err));
+  if (info->compute == PTQ_COMPUTE_BF16)
+    PTQ_TRY(ptq_multiplier_create(&s->mul, err));
   *out = s;
   s = NULL;
 done:
@@ -61,6 +68,7 @@ void ptq_target_scorer_free(ptq_target_scorer *s) {
   ptq_free(s->logits);
   ptq_free(s->slots);
   ptq_free(s->slot_of);
+  ptq_multiplier_free(s->mul);
   ptq_free(s);
 }
 
@@ -121,7 +129,8 @@ ptq_status ptq_score_targets(ptq_target_scorer *s, const ptq_head *head,
   for (int64_t v0 = 0; v0 < s->info.vocab; v0 += PTQ_HEAD_SLICE) {
     const int64_t left = s->info.vocab - v0;
     const int64_t width = left < PTQ_HEAD_SLICE ? left : PTQ_HEAD_SLICE;
-    ptq_head_logits(&s->info, head, s->x, used, v0, v0 + width, s->logits);
+    PTQ_TRY(ptq_head_logits(&s->info, head, s->mul, s->x, used, v0, v0 + width,
+                            s->logits, err));
     for (int64_t i = 0; i < used; i++)
       add_slice(&s->slots[i], s->logits + i * width, v0, width);
     for (int64_t i = 0; i < n; i++) {

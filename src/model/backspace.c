@@ -73,6 +73,11 @@ ptq_status ptq_backspace_create(const ptq_model_info *info, int64_t max_tokens,
   const int64_t lanes = 1 + max_tangents, rows = ptq_tile_rows(info);
   ptq_backspace *bs = NULL;
   *out = NULL;
+  if (info->compute != PTQ_COMPUTE_F32)
+    return PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
+                    "derivatives of a model whose products take %s: open it "
+                    "with 'compute: f32'",
+                    ptq_compute_name(info->compute));
   PTQ_TRY(ptq_alloc(&bs, 1, sizeof *bs, "a backward pass", err));
   bs->max_tokens = max_tokens;
   bs->max_tangents = max_tangents;

@@ -112,7 +112,8 @@ void ptq_cross_activation(const ptq_crossing *c, const ptq_mlp *m) {
 void ptq_cross_route(const ptq_crossing *c) {
   const ptq_linear *router = &c->b->router;
   ptq_lane *own = &c->bs->lanes[0];
-  ptq_route(c->info, router, own->at[PTQ_AT_IN], c->n, c->bs->ws);
+  ptq_linear_apply(router, own->at[PTQ_AT_IN], c->n, c->bs->ws->odds);
+  ptq_route_scores(c->info, c->n, c->bs->ws);
   own->at[PTQ_AT_ODDS] = c->bs->ws->odds;
   for (int64_t j = 1; j <= c->k; j++) {
     ptq_real *const *at = c->bs->lanes[j].at;

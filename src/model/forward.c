@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "op_bf16.h"
 #include "ptq/base/check.h"
 #include "ptq/num/kernels.h"
 #include "tape.h"
@@ -22,22 +23,23 @@ typedef struct pass {
 /* y = x W' + bias of n rows, shown to the hook before the bias. */
 static ptq_status apply(const pass *p, int layer, const ptq_real *x, int64_t n,
                         ptq_real *y, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
   const ptq_linear *l = &p->b->linear[layer];
-  ptq_linear_apply(l, x, n, y);
-  if (p->hook != NULL && p->hook->output != NULL) {
-    const ptq_status rc =
-        p->hook->output(p->hook->ctx, layer, y, n, l->out, err);
-    if (rc != PTQ_OK) return rc;
-  }
+  PTQ_TRY(ptq_linear_product(l, x, n, p->ws, y, err));
+  if (p->hook != NULL && p->hook->output != NULL)
+    PTQ_TRY(p->hook->output(p->hook->ctx, layer, y, n, l->out, err));
   ptq_linear_bias(l, n, y);
-  return PTQ_OK;
+done:
+  return rc;
 }
 
+/* Shows the hook what the products of a site take. */
 static ptq_status show(const pass *p, int site, const ptq_real *x, int64_t n,
                        ptq_err *err) {
   if (p->hook == NULL || p->hook->input == NULL) return PTQ_OK;
-  return p->hook->input(p->hook->ctx, site, x, n, ptq_site_width(p->info, site),
-                        err);
+  const int64_t width = ptq_site_width(p->info, site);
+  if (PTQ_BF16(p->ws->mul != NULL)) x = ptq_bf16_seen(x, n * width, p->ws);
+  return p->hook->input(p->hook->ctx, site, x, n, width, err);
 }
 
 /* norm(h) in ws->x, or h itself where the block has no such norm. */
@@ -89,8 +91,8 @@ static ptq_status attend(const pass *p, const ptq_real *x, ptq_err *err) {
   PTQ_TRY(show(p, PTQ_SITE_ATTN_IN, x, p->n, err));
   if (p->stop == PTQ_SITE_ATTN_IN) return PTQ_OK;
   PTQ_TRY(project(p, x, &qkv, err));
-  ptq_attention(p->info, p->info->block_flags[p->b->index], p->n, &qkv, p->ws,
-                mix, soft);
+  PTQ_TRY(ptq_attention(p->info, p->info->block_flags[p->b->index], p->n, &qkv,
+                        p->ws, mix, soft, err));
   PTQ_TRY(show(p, PTQ_SITE_ATTN_OUT, mix, p->n, err));
   if (p->stop == PTQ_SITE_ATTN_OUT) return PTQ_OK;
   PTQ_TRY(apply(p, PTQ_ROLE_O, mix, p->n, p->ws->y, err));
@@ -162,7 +164,7 @@ static ptq_status run_experts(const pass *p, const ptq_real *x, ptq_err *err) {
   int64_t first = 0;
   if (p->hook != NULL && p->hook->router != NULL)
     PTQ_TRY(p->hook->router(p->hook->ctx, x, p->n, err));
-  ptq_route(info, &p->b->router, x, p->n, ws);
+  PTQ_TRY(ptq_route(info, &p->b->router, x, p->n, ws, err));
   memset(ws->y, 0, (size_t)(p->n * info->d_model) * sizeof *ws->y);
   for (int e = 0; e < (int)info->n_experts; e++) {
     const int64_t m = ptq_route_members(info, e, p->n, ws);
@@ -275,7 +277,7 @@ static void replay_attention(const pass *p) {
   ptq_err err = {0};
   const ptq_real *x = normed(p, PTQ_NORM_ATTN_IN, p->t.h);
   const ptq_status rc = attend(p, x, &err);
-  PTQ_ASSERT(rc == PTQ_OK); /* only a hook can fail */
+  PTQ_ASSERT(rc == PTQ_OK); /* float32, no hook */
   norm_in_place(p, PTQ_NORM_ATTN_ADD, p->t.attn_add, p->ws->y);
   memcpy(p->t.mid, p->t.h, (size_t)size * sizeof *p->t.mid);
   PTQ_VEC(add, p->ws->y, size, p->t.mid);
@@ -299,7 +301,7 @@ static void replay_mlp(const pass *p, ptq_real *h) {
       p->t.mlp_add != NULL || p->t.end != NULL || p->t.given != NULL;
   const ptq_status rc =
       whole ? think(p, x, &err) : widen(p, 0, 0, x, p->n, &inner, &err);
-  PTQ_ASSERT(rc == PTQ_OK); /* only a hook can fail */
+  PTQ_ASSERT(rc == PTQ_OK); /* float32, no hook */
   if (!whole) return;
   norm_in_place(p, PTQ_NORM_MLP_ADD, p->t.mlp_add, p->ws->y);
   PTQ_VEC(add, p->ws->y, size, h);

@@ -275,7 +275,22 @@ void ptq_model_close(ptq_model *m) {
   if (m == NULL) return;
   ptq_config_close(m->config);
   ptq_weights_close(m->weights);
+  ptq_multiplier_free(m->mul);
   ptq_free(m);
+}
+
+ptq_status ptq_model_set_compute(ptq_model *m, ptq_compute compute,
+                                 ptq_err *err) {
+#ifdef PTQ_REAL64
+  if (compute != PTQ_COMPUTE_F32)
+    return PTQ_FAIL(err, PTQ_E_UNSUPPORTED, "no products of %s in float64",
+                    ptq_compute_name(compute));
+#endif
+  ptq_multiplier_free(m->mul);
+  m->mul = NULL;
+  m->info.compute = compute;
+  return compute == PTQ_COMPUTE_BF16 ? ptq_multiplier_create(&m->mul, err)
+                                     : PTQ_OK;
 }
 
 const ptq_model_info *ptq_model_get_info(const ptq_model *m) {

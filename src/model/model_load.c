@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "model_private.h"
+#include "op_bf16.h"
 #include "ptq/base/check.h"
 #include "ptq/base/mem.h"
 #include "ptq/num/kernels.h"
@@ -93,6 +94,7 @@ static ptq_status load_linear(const ptq_model *m, int64_t block, int layer,
     PTQ_TRY(read_transposed(m, name, l->out, l->in, l->weight, err));
   else
     PTQ_TRY(read_named(m, name, l->weight, err));
+  if (PTQ_BF16(m->mul != NULL)) PTQ_TRY(ptq_bf16_pack(l, m->mul, err));
   if (!m->info.has_bias[role]) return PTQ_OK;
   ptq_name_layer(m, block, layer, PTQ_PART_BIAS, name);
   l->bias = take(l->out, at);
@@ -104,11 +106,15 @@ done:
 static ptq_status load_router(const ptq_model *m, int64_t block, ptq_real **at,
                               ptq_linear *l, ptq_err *err) {
   char name[PTQ_TENSOR_NAME_MAX];
+  ptq_status rc = PTQ_OK;
   if (m->info.n_experts == 0) return PTQ_OK;
   *l = (ptq_linear){.out = m->info.n_experts, .in = m->info.d_model};
   l->weight = take(l->out * l->in, at);
   ptq_name_inner(m, block, m->arch->router, PTQ_PART_WEIGHT, name);
-  return read_named(m, name, l->weight, err);
+  PTQ_TRY(read_named(m, name, l->weight, err));
+  if (PTQ_BF16(m->mul != NULL)) PTQ_TRY(ptq_bf16_pack(l, m->mul, err));
+done:
+  return rc;
 }
 
 static ptq_status load_norm(const ptq_model *m, int64_t block,
@@ -147,6 +153,7 @@ ptq_status ptq_model_load_block(ptq_model *m, int64_t index, ptq_block *out,
                     "a block's weights", err));
   PTQ_TRY(ptq_alloc(&out->linear, ptq_layer_count(&m->info),
                     sizeof *out->linear, "a block's layers", err));
+  out->n_layers = ptq_layer_count(&m->info);
   ptq_real *at = out->memory;
   for (int p = 0; p < PTQ_NORM_INNER; p++)
     PTQ_TRY(load_norm(m, index, (ptq_norm_place)p, &at, &out->norm[p], err));
@@ -159,6 +166,8 @@ done:
 }
 
 void ptq_block_release(ptq_block *b) {
+  for (int l = 0; l < b->n_layers; l++) ptq_packed_free(b->linear[l].packed);
+  ptq_packed_free(b->router.packed);
   ptq_free(b->linear);
   ptq_free(b->memory);
   *b = (ptq_block){0};
@@ -253,6 +262,8 @@ ptq_status ptq_model_load_head(ptq_model *m, ptq_head *out, ptq_err *err) {
     ptq_name_head(m, PTQ_PART_WEIGHT, name);
   PTQ_TRY(
       load_vocabulary(m, name, m->arch->project_out, true, &out->weight, err));
+  if (PTQ_BF16(m->mul != NULL))
+    PTQ_TRY(ptq_bf16_pack_head(info, m->mul, out, err));
   if (!info->head_bias) goto done;
   PTQ_TRY(ptq_alloc(&out->bias, info->vocab, sizeof(ptq_real), "head", err));
   ptq_name_head(m, PTQ_PART_BIAS, name);
@@ -265,12 +276,17 @@ done:
 void ptq_head_release(ptq_head *h) {
   ptq_free(h->norm.w);
   ptq_free(h->weight);
+  for (int64_t i = 0; i < h->n_slices; i++) ptq_packed_free(h->slices[i]);
+  ptq_free(h->slices);
   ptq_free(h->bias);
   *h = (ptq_head){0};
 }
 
 int64_t ptq_model_block_bytes(const ptq_model_info *info) {
-  return block_floats(info) * (int64_t)sizeof(ptq_real) +
+  const int64_t packed = PTQ_BF16(info->compute == PTQ_COMPUTE_BF16)
+                             ? ptq_bf16_block_bytes(info)
+                             : 0;
+  return block_floats(info) * (int64_t)sizeof(ptq_real) + packed +
          ptq_layer_count(info) * (int64_t)sizeof(ptq_linear);
 }
 
@@ -287,7 +303,11 @@ int64_t ptq_model_embedding_bytes(const ptq_model_info *info) {
 }
 
 int64_t ptq_model_head_bytes(const ptq_model_info *info) {
+  const int64_t packed = PTQ_BF16(info->compute == PTQ_COMPUTE_BF16)
+                             ? ptq_bf16_head_bytes(info)
+                             : 0;
   return (vocabulary_floats(info) + norm_floats(info, PTQ_NORM_FINAL) +
           (info->head_bias ? info->vocab : 0)) *
-         (int64_t)sizeof(ptq_real);
+             (int64_t)sizeof(ptq_real) +
+         packed;
 }

@@ -17,6 +17,7 @@ struct ptq_model {
   const char *prefix;   /* static; one of arch->prefixes */
   ptq_config *config;   /* owned */
   ptq_weights *weights; /* owned */
+  ptq_multiplier *mul;  /* owned; packs weights where products take bfloat16 */
 };
 
 typedef enum ptq_part { PTQ_PART_WEIGHT, PTQ_PART_BIAS } ptq_part;

@@ -22,9 +22,12 @@
 /* op_linear.c: x[n, in], y[n, out], e[out, in] the weight's displacement, NULL
  * for none; g[out, in], NULL where it is not asked for. */
 
-/** y = x W' */
+/** y = x W' in ptq_real. */
 void ptq_linear_apply(const ptq_linear *l, const ptq_real *x, int64_t n,
                       ptq_real *y);
+/** y = x W' as the workspace's products are made. */
+ptq_status ptq_linear_product(const ptq_linear *l, const ptq_real *x, int64_t n,
+                              ptq_workspace *ws, ptq_real *y, ptq_err *err);
 /** y += bias, if there is one. */
 void ptq_linear_bias(const ptq_linear *l, int64_t n, ptq_real *y);
 void ptq_linear_jvp(const ptq_linear *l, const ptq_real *e, const ptq_real *x,
@@ -113,9 +116,9 @@ typedef struct ptq_soft {
 /** Causal attention of one window, or of each of ws->branches: mix[n, n_heads *
  * d_head]; soft is filled where its members are not NULL. `flags` are the
  * block's. */
-void ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
-                   const ptq_qkv *x, ptq_workspace *ws, ptq_real *mix,
-                   ptq_soft soft);
+ptq_status ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
+                         const ptq_qkv *x, ptq_workspace *ws, ptq_real *mix,
+                         ptq_soft soft, ptq_err *err);
 
 /** One window's attention, or its tangent along a direction. */
 typedef struct ptq_attended {
@@ -160,8 +163,11 @@ void ptq_activate_tangent(const ptq_model_info *info, int64_t n,
 /* op_router.c: a mixture of experts. */
 
 /** chosen, share and odds of each of the n tokens x[n, d_model]. */
-void ptq_route(const ptq_model_info *info, const ptq_linear *router,
-               const ptq_real *x, int64_t n, ptq_workspace *ws);
+ptq_status ptq_route(const ptq_model_info *info, const ptq_linear *router,
+                     const ptq_real *x, int64_t n, ptq_workspace *ws,
+                     ptq_err *err);
+/** The same from the router's scores in ws->odds. */
+void ptq_route_scores(const ptq_model_info *info, int64_t n, ptq_workspace *ws);
 /** oddsd[n, n_experts] from xd. */
 void ptq_route_jvp(const ptq_linear *router, const ptq_real *odds,
                    const ptq_real *xd, int64_t n, ptq_real *oddsd);

@@ -24,6 +24,7 @@
 
 #include "attention_tile.h"
 #include "backspace.h"
+#include "op_bf16.h"
 #include "ptq/num/kernels.h"
 
 /* Scores of one row against keys k0 + low .. k0 + high - 1 of a tile of
@@ -34,8 +35,12 @@ static void soften_row(const ptq_tile *t, const ptq_workspace *ws, int64_t row,
   const int64_t d = t->info->d_head, n = high - low;
   ptq_real *s = ws->tile_s + row * width;
   if (n <= 0) low = high = 0;
-  memset(s, 0, (size_t)low * sizeof *s);
-  memset(s + high, 0, (size_t)(width - high) * sizeof *s);
+  if (PTQ_BF16(ws->mul != NULL)) {
+    ptq_bf16_hide(ws, row, low, high, width);
+  } else {
+    memset(s, 0, (size_t)low * sizeof *s);
+    memset(s + high, 0, (size_t)(width - high) * sizeof *s);
+  }
   if (n <= 0) return;
   s += low;
   if (t->info->attn_cap > 0.0)
@@ -51,27 +56,51 @@ static void soften_row(const ptq_tile *t, const ptq_workspace *ws, int64_t row,
     ws->tile_sum[row] *= (double)shrink;
   }
   ws->tile_max[row] = now;
-  ws->tile_sum[row] += PTQ_VEC(exp, s, n, now, s);
+  ws->tile_sum[row] += PTQ_BF16(ws->mul != NULL)
+                           ? ptq_bf16_exp(ws, s, n, now, row * width + low)
+                           : PTQ_VEC(exp, s, n, now, s);
+}
+
+/* tile_s = scores of the tile's queries and keys k0 .. k0 + width - 1 */
+static ptq_status score_keys(const ptq_tile *t, const ptq_heads *k,
+                             const ptq_workspace *ws, int64_t k0, int64_t width,
+                             ptq_err *err) {
+  const int64_t d = t->info->d_head, row = ptq_branch_row(&t->branch, k0);
+  if (PTQ_BF16(ws->mul != NULL)) return ptq_bf16_score(t, ws, k0, width, err);
+  PTQ_GEMM(nt, t->rows, width, d, (ptq_real)t->info->attn_scale, ws->tile_q, d,
+           k->p + row * k->row + t->kv * k->step, k->row, 0.0F, ws->tile_s,
+           width);
+  return PTQ_OK;
+}
+
+/* tile_o += probabilities times the values at k0 .. k0 + width - 1 */
+static ptq_status gather_values(const ptq_tile *t, const ptq_heads *v,
+                                const ptq_workspace *ws, int64_t k0,
+                                int64_t width, ptq_err *err) {
+  const int64_t d = t->info->d_head, row = ptq_branch_row(&t->branch, k0);
+  if (PTQ_BF16(ws->mul != NULL)) return ptq_bf16_gather(t, ws, k0, width, err);
+  PTQ_GEMM(nn, t->rows, d, width, 1.0F, ws->tile_s, width,
+           v->p + row * v->row + t->kv * v->step, v->row,
+           k0 > t->first ? 1.0F : 0.0F, ws->tile_o, d);
+  return PTQ_OK;
 }
 
 /* Keys k0 .. k0 + width - 1, of which a token sees those up to its own, or
  * the last `window` of them. */
-static void meet_keys(const ptq_tile *t, const ptq_qkv *x,
-                      const ptq_workspace *ws, int64_t k0, int64_t width) {
-  const int64_t d = t->info->d_head;
-  const int64_t row = ptq_branch_row(&t->branch, k0);
-  const ptq_real *k = x->k.p + row * x->k.row + t->kv * x->k.step;
-  const ptq_real *v = x->v.p + row * x->v.row + t->kv * x->v.step;
-  PTQ_GEMM(nt, t->rows, width, d, (ptq_real)t->info->attn_scale, ws->tile_q, d,
-           k, x->k.row, 0.0F, ws->tile_s, width);
+static ptq_status meet_keys(const ptq_tile *t, const ptq_qkv *x,
+                            const ptq_workspace *ws, int64_t k0, int64_t width,
+                            ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  PTQ_TRY(score_keys(t, &x->k, ws, k0, width, err));
   for (int64_t i = 0; i < t->tokens; i++) {
     int64_t low = 0, high = 0;
     ptq_tile_seen(t, i, k0, width, &low, &high);
     for (int64_t g = 0; g < t->group; g++)
       soften_row(t, ws, i * t->group + g, k0, low, high, width);
   }
-  PTQ_GEMM(nn, t->rows, d, width, 1.0F, ws->tile_s, width, v, x->v.row,
-           k0 > t->first ? 1.0F : 0.0F, ws->tile_o, d);
+  PTQ_TRY(gather_values(t, &x->v, ws, k0, width, err));
+done:
+  return rc;
 }
 
 static void scatter_result(const ptq_tile *t, const ptq_workspace *ws,
@@ -94,41 +123,53 @@ static int64_t least(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
-static void attend(const ptq_tile *t, const ptq_qkv *x,
-                   const ptq_workspace *ws) {
+static ptq_status attend(const ptq_tile *t, const ptq_qkv *x,
+                         const ptq_workspace *ws, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
   for (int64_t k0 = t->first, width = 0; k0 < t->end; k0 += width) {
     width = least(t->end - k0, PTQ_KEY_TILE);
-    /* Shared rows are not beside the branch's own. */
-    if (k0 < t->branch.shared) width = least(width, t->branch.shared - k0);
-    meet_keys(t, x, ws, k0, width);
+    /* Shared rows are not beside the branch's own, but where rounded. */
+    if (!PTQ_BF16(ws->mul != NULL) && k0 < t->branch.shared)
+      width = least(width, t->branch.shared - k0);
+    PTQ_TRY(meet_keys(t, x, ws, k0, width, err));
   }
+done:
+  return rc;
 }
 
-static void attend_branch(const ptq_model_info *info, unsigned flags,
-                          const ptq_branch *b, const ptq_qkv *x,
-                          const ptq_workspace *ws, ptq_real *mix,
-                          ptq_soft soft) {
+static ptq_status attend_branch(const ptq_model_info *info, unsigned flags,
+                                const ptq_branch *b, const ptq_qkv *x,
+                                const ptq_workspace *ws, ptq_real *mix,
+                                ptq_soft soft, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
   const int64_t count = ptq_tile_count(info, b, ws);
   for (int64_t i = 0; i < count; i++) {
     const ptq_tile t = ptq_tile_at(info, flags, b, ws, i);
     ptq_tile_gather(&t, t.turns, &x->q, ws->tile_q);
+    if (PTQ_BF16(ws->mul != NULL)) ptq_bf16_round_tile(&t, x, ws);
     for (int64_t r = 0; r < t.rows; r++) {
       ws->tile_max[r] = -INFINITY;
       ws->tile_sum[r] = 0.0;
     }
-    attend(&t, x, ws);
+    PTQ_TRY(attend(&t, x, ws, err));
     scatter_result(&t, ws, mix, soft);
   }
+done:
+  return rc;
 }
 
-void ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
-                   const ptq_qkv *x, ptq_workspace *ws, ptq_real *mix,
-                   ptq_soft soft) {
+ptq_status ptq_attention(const ptq_model_info *info, unsigned flags, int64_t n,
+                         const ptq_qkv *x, ptq_workspace *ws, ptq_real *mix,
+                         ptq_soft soft, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
   const ptq_branch whole = {.n = n};
   if (ws->branches == NULL)
-    attend_branch(info, flags, &whole, x, ws, mix, soft);
+    return attend_branch(info, flags, &whole, x, ws, mix, soft, err);
   for (int64_t i = 0; i < ws->n_branches; i++)
-    attend_branch(info, flags, &ws->branches[i], x, ws, mix, soft);
+    PTQ_TRY(
+        attend_branch(info, flags, &ws->branches[i], x, ws, mix, soft, err));
+done:
+  return rc;
 }
 
 /* A tile on its way through derivatives. */

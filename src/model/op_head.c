@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "op.h"
+#include "op_bf16.h"
 #include "ptq/base/check.h"
 #include "ptq/base/mem.h"
 #include "ptq/model/loss.h"
@@ -40,16 +41,30 @@ static void multiply(const ptq_model_info *info, const ptq_head *head,
            v1 - v0);
 }
 
-void ptq_head_logits(const ptq_model_info *info, const ptq_head *head,
-                     const ptq_real *hn, int64_t n, int64_t v0, int64_t v1,
-                     ptq_real *logits) {
+/* What follows the product. */
+static void finish_logits(const ptq_model_info *info, const ptq_head *head,
+                          int64_t n, int64_t v0, int64_t v1, ptq_real *logits) {
   const int64_t width = v1 - v0;
-  multiply(info, head, hn, n, v0, v1, logits);
   if (head->bias != NULL)
     for (int64_t i = 0; i < n; i++)
       PTQ_VEC(add, head->bias + v0, width, logits + i * width);
   if (info->logit_cap > 0.0)
     PTQ_VEC(soft_cap, (ptq_real)info->logit_cap, n * width, logits);
+}
+
+ptq_status ptq_head_logits(const ptq_model_info *info, const ptq_head *head,
+                           ptq_multiplier *mul, const ptq_real *hn, int64_t n,
+                           int64_t v0, int64_t v1, ptq_real *logits,
+                           ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  PTQ_ASSERT((head->slices != NULL) == (mul != NULL));
+  if (PTQ_BF16(mul != NULL))
+    PTQ_TRY(ptq_bf16_head(info, head, mul, hn, n, v0, v1, logits, err));
+  else
+    multiply(info, head, hn, n, v0, v1, logits);
+  finish_logits(info, head, n, v0, v1, logits);
+done:
+  return rc;
 }
 
 /* One scored position of the window. */
@@ -208,8 +223,8 @@ static void take_tangent(const pass *p, int64_t j) {
 static void take_slice(const pass *p) {
   ptq_lossspace *ls = p->ls;
   const int64_t d = p->info->d_model;
-  ptq_head_logits(p->info, p->head, ls->hn, p->n, p->v0, p->v0 + p->width,
-                  ls->e);
+  multiply(p->info, p->head, ls->hn, p->n, p->v0, p->v0 + p->width, ls->e);
+  finish_logits(p->info, p->head, p->n, p->v0, p->v0 + p->width, ls->e);
   for (int64_t row = 0; row < p->n; row++) take_row(p, row);
   for (int64_t j = 0; j < p->k; j++) take_tangent(p, j);
   if (!p->slopes) return;

@@ -2,12 +2,31 @@
 /* A linear layer. Each product's shape depends on the layer and the window
  * alone: tangents are not stacked. */
 #include "op.h"
+#include "op_bf16.h"
+#include "ptq/base/check.h"
+#include "ptq/model/forward.h"
 #include "ptq/num/kernels.h"
 
 void ptq_linear_apply(const ptq_linear *l, const ptq_real *x, int64_t n,
                       ptq_real *y) {
   PTQ_GEMM(nt, n, l->out, l->in, 1.0F, x, l->in, l->weight, l->in, 0.0F, y,
            l->out);
+}
+
+ptq_status ptq_linear_product(const ptq_linear *l, const ptq_real *x, int64_t n,
+                              ptq_workspace *ws, ptq_real *y, ptq_err *err) {
+  if (PTQ_BF16(ws->mul != NULL)) return ptq_bf16_linear(l, x, n, ws, y, err);
+  ptq_linear_apply(l, x, n, y);
+  return PTQ_OK;
+}
+
+ptq_status ptq_linear_replace(ptq_linear *l, ptq_real *weight,
+                              ptq_packed *packed, ptq_workspace *ws,
+                              ptq_err *err) {
+  PTQ_ASSERT((packed != NULL) == (ws->mul != NULL));
+  l->weight = weight;
+  l->packed = packed;
+  return PTQ_BF16(ws->mul != NULL) ? ptq_bf16_pack(l, ws->mul, err) : PTQ_OK;
 }
 
 void ptq_linear_bias(const ptq_linear *l, int64_t n, ptq_real *y) {

@@ -39,10 +39,9 @@ static void choose_any(const ptq_model_info *info, int32_t *chosen,
   }
 }
 
-void ptq_route(const ptq_model_info *info, const ptq_linear *router,
-               const ptq_real *x, int64_t n, ptq_workspace *ws) {
+void ptq_route_scores(const ptq_model_info *info, int64_t n,
+                      ptq_workspace *ws) {
   const int64_t e = info->n_experts, used = info->experts_used;
-  ptq_linear_apply(router, x, n, ws->odds);
   for (int64_t i = 0; i < n; i++) {
     ptq_real *odds = ws->odds + i * e;
     const double sum = PTQ_VEC(exp, odds, e, PTQ_VEC(max, odds, e, NULL), odds);
@@ -55,6 +54,14 @@ void ptq_route(const ptq_model_info *info, const ptq_linear *router,
     PTQ_VEC(scale, (ptq_real)(1.0 / sum), e, odds);
     choose(info, odds, chosen, share);
   }
+}
+
+ptq_status ptq_route(const ptq_model_info *info, const ptq_linear *router,
+                     const ptq_real *x, int64_t n, ptq_workspace *ws,
+                     ptq_err *err) {
+  const ptq_status rc = ptq_linear_product(router, x, n, ws, ws->odds, err);
+  if (rc == PTQ_OK) ptq_route_scores(info, n, ws);
+  return rc;
 }
 
 void ptq_route_jvp(const ptq_linear *router, const ptq_real *odds,

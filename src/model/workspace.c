@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "op_bf16.h"
 #include "ptq/base/mem.h"
 
 /*
@@ -82,6 +83,8 @@ static int64_t lay_out(const ptq_model_info *info, int64_t n, ptq_real *base,
   ws->tile_s = ptq_take(base, &at, rows * PTQ_KEY_TILE);
   ws->tile_o = ptq_take(base, &at, rows * info->d_head);
   ws->tile_max = ptq_take(base, &at, rows);
+  if (PTQ_BF16(info->compute == PTQ_COMPUTE_BF16))
+    ptq_bf16_lay_out(info, n, base, &at, ws);
   return at;
 }
 
@@ -172,6 +175,8 @@ ptq_status ptq_workspace_create(const ptq_model_info *info, int64_t max_tokens,
   PTQ_TRY(ptq_alloc(&ws->tile_sum, ptq_tile_rows(info), sizeof(double),
                     "attention sums", err));
   (void)lay_out(info, max_tokens, ws->memory, ws);
+  if (PTQ_BF16(info->compute == PTQ_COMPUTE_BF16))
+    PTQ_TRY(ptq_multiplier_create(&ws->mul, err));
   for (int s = 0; s < PTQ_ROPE_SETS; s++)
     if (ws->turns[s].cosines != NULL)
       fill_turns(info, &info->rope[s], max_tokens, &ws->turns[s]);
@@ -187,11 +192,16 @@ void ptq_workspace_free(ptq_workspace *ws) {
   if (ws == NULL) return;
   ptq_free(ws->memory);
   ptq_free(ws->tile_sum);
+  ptq_multiplier_free(ws->mul);
   ptq_free(ws);
 }
 
 int64_t ptq_workspace_bytes(const ptq_model_info *info, int64_t max_tokens) {
   ptq_workspace ws;
+  const int64_t mul = PTQ_BF16(info->compute == PTQ_COMPUTE_BF16)
+                          ? ptq_bf16_multiplier_bytes(info, max_tokens)
+                          : 0;
   return lay_out(info, max_tokens, NULL, &ws) * (int64_t)sizeof(ptq_real) +
-         ptq_tile_rows(info) * (int64_t)sizeof(double) + (int64_t)sizeof ws;
+         mul + ptq_tile_rows(info) * (int64_t)sizeof(double) +
+         (int64_t)sizeof ws;
 }

@@ -62,6 +62,12 @@ struct ptq_workspace {
   ptq_real *tile_o;   /* [rows, d_head] */
   ptq_real *tile_max; /* [rows] largest score so far */
   double *tile_sum;   /* owned; [rows] sum of exp(score - largest) so far */
+  /* Where products take bfloat16; else NULL. */
+  ptq_multiplier *mul; /* owned */
+  ptq_real *seen;      /* [max_tokens, widest site] what hooks see */
+  ptq_bf16 *k16, *v16; /* [max_tokens, d_head] keys and values of one head */
+  ptq_bf16 *tile_q16;  /* [rows, d_head] */
+  ptq_bf16 *tile_p16;  /* [rows, PTQ_KEY_TILE] probabilities */
   const ptq_branch *branches; /* borrowed; of the bundle at hand, NULL where the
                                  rows are one sequence */
   int64_t n_branches;

@@ -112,9 +112,9 @@ void ptq_dgemm_nt(int64_t m, int64_t n, int64_t k, double alpha,
 void ptq_dgemm_nn(int64_t m, int64_t n, int64_t k, double alpha,
                   const double *a, int64_t lda, const double *b, int64_t ldb,
                   double beta, double *c, int64_t ldc) {
-  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, ptq_int(m),
-              ptq_int(n), ptq_int(k), alpha, a, ptq_int(lda), b, ptq_int(ldb),
-              beta, c, ptq_int(ldc));
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, ptq_int(m), ptq_int(n),
+              ptq_int(k), alpha, a, ptq_int(lda), b, ptq_int(ldb), beta, c,
+              ptq_int(ldc));
 }
 
 void ptq_dgemm_tn(int64_t m, int64_t n, int64_t k, double alpha,

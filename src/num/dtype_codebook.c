@@ -182,6 +182,7 @@ static const char *const dialects[] = {"keep=f16", "keep=bf16", "dq=fp8",
       .max_bits = most,                                       \
       .encodes_by_zero = true,                                \
       .fit = fit,                                             \
+      .fits_peaks = true,                                     \
       .fit_ranges = fit_ranges,                               \
       .round = round_values,                                  \
       .round_run = round_run,                                 \

@@ -65,13 +65,29 @@ static ptq_group_params shrink(const ptq_dtype *dt, float lo, float hi,
   return (ptq_group_params){.scale = (float)scale, .zero = (top + 1.0F) / 2.0F};
 }
 
+/* full_scale in float32, where only what is below the floor underflows. */
+static void fit_full(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
+                     ptq_group_params *out) {
+  const float floor = 1e-5F, zero = (float)(1 << (dt->bits - 1));
+  const float inverse = 1.0F / zero; /* a power of two */
+  for (int64_t g = 0; g < groups; g++) {
+    const float lo = r[g].lo < 0.0F ? -r[g].lo : 0.0F;
+    const float hi = r[g].hi > 0.0F ? r[g].hi : 0.0F;
+    const float most = lo > hi ? lo : hi;
+    const float wanted = most * inverse;
+    const float size = wanted > floor ? wanted : floor;
+    const float up = hi >= lo ? -size : size;
+    out[g].scale = most > 0.0F ? up : size;
+    out[g].zero = zero;
+  }
+}
+
 static void fit_ranges(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
                        ptq_group_params *out) {
   const float top = top_code(dt);
   const bool asym = is_asym(dt);
   if (is_full(dt))
-    for (int64_t g = 0; g < groups; g++)
-      out[g] = shrink(dt, r[g].lo, r[g].hi, 1.0F);
+    fit_full(dt, r, groups, out);
   else
     for (int64_t g = 0; g < groups; g++)
       out[g] = span(top, asym, r[g].lo, r[g].hi, 1.0F);

@@ -148,6 +148,24 @@ static ptq_group_params fit_dmx(const ptq_dtype *dt, float most, int emax) {
   return p;
 }
 
+/* fit_dmx by bits where all scales are 0 or normal floats, in a loop that is
+ * vectorized. False: some are not. */
+static bool fit_dmx_normal(const ptq_range *r, int64_t groups, int emax,
+                           ptq_group_params *out) {
+  int bad = 0;
+  for (int64_t g = 0; g < groups; g++) {
+    const float most = -r[g].lo > r[g].hi ? -r[g].lo : r[g].hi;
+    int bits;
+    memcpy(&bits, &most, sizeof bits);
+    const int scale = bits > 0 ? bits - (emax << 23) : 0;
+    const int power = scale & 0x7F800000;
+    bad |= (bits > 0) & ((scale < 1 << 23) | (bits >= 0x7F800000));
+    memcpy(&out[g].scale, &power, sizeof power);
+    out[g].zero = 0.0F;
+  }
+  return bad == 0;
+}
+
 static void fit_ranges(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
                        ptq_group_params *out) {
   const bool logarithm =
@@ -157,6 +175,9 @@ static void fit_ranges(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
     return;
   }
   const int emax = element_of(dt).emax;
+  if (is_dmx(dt) && (dt->options & LOG2F) == 0 &&
+      fit_dmx_normal(r, groups, emax, out))
+    return;
   for (int64_t g = 0; g < groups; g++) {
     const float most = -r[g].lo > r[g].hi ? -r[g].lo : r[g].hi;
     out[g] = is_dmx(dt) ? fit_dmx(dt, most, emax) : fit_log2f(dt, most);
@@ -253,6 +274,7 @@ static double param_bits(const ptq_dtype *dt) {
       .element = {__VA_ARGS__},                                             \
       .check = check,                                                       \
       .fit = fit,                                                           \
+      .fits_peaks = true,                                                   \
       .fit_ranges = fit_ranges,                                             \
       .round = round_values,                                                \
       .round_run = round_run,                                               \
@@ -380,6 +402,7 @@ static unsigned fp8_exceptions(const ptq_dtype *dt) {
       .signed_codes = true,                                                   \
       .element = {__VA_ARGS__},                                               \
       .fit = fit_absmax,                                                      \
+      .fits_peaks = true,                                                     \
       .fit_ranges = absmax_ranges,                                            \
       .round = round_values,                                                  \
       .round_run = round_run,                                                 \

@@ -40,6 +40,11 @@ static unsigned rounding(const ptq_dtype *dt) {
   return dt->family == &ptq_dtype_bfp ? DMX : dt->options & ROUND;
 }
 
+/* True where there is a code more below. */
+static bool is_wide(const ptq_dtype *dt) {
+  return dt->family == &ptq_dtype_bfp && (dt->options & ASYMMETRIC) != 0;
+}
+
 /* What is added to a float's bits so that its exponent is taken by the mode. */
 static uint32_t carry_of(unsigned mode, int mantissa) {
   if (mode == FLOOR) return 0;
@@ -133,7 +138,8 @@ static void round_run(const ptq_dtype *dt, const float *x, int64_t n,
   const ptq_round_mxint c = {.top = (float)((1 << (dt->bits - 1)) - 1),
                              .to_base = 6.0F * (float)(1 << (dt->bits - 2)),
                              .tiny = least_normal_step(dt),
-                             .bits = dt->bits};
+                             .bits = dt->bits,
+                             .wide = is_wide(dt)};
   ptq_rounding()->mxints(&c, x, n, width, params, y, q, stream);
 }
 
@@ -167,53 +173,6 @@ static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
   round_mxint(dt, x, n, params_inc != 0 ? 1 : n, params, y, q, false);
 }
 
-/* The code -2^(b-1) of asymmetric BFP, for values rounded to y and q. */
-static void widen(const ptq_dtype *dt, const float *x, int64_t n, int64_t width,
-                  const ptq_group_params *params, float *y, int16_t *q) {
-  const int low = 1 - (1 << (dt->bits - 1));
-  const float tiny = least_normal_step(dt);
-  for (int64_t i = 0; i < n; i++) {
-    const float step = params[i / width].scale, off = y[i] - x[i];
-    if (q[i] != low || step < tiny || fabsf(off - step) > fabsf(off)) continue;
-    q[i] = (int16_t)(low - 1);
-    y[i] = step * (float)q[i];
-  }
-}
-
-static void round_bfp(const ptq_dtype *dt, const float *x, int64_t n,
-                      const ptq_group_params *params, int64_t params_inc,
-                      float *y, int16_t *q) {
-  enum { CHUNK = 256 };
-  float from[CHUNK], value[CHUNK];
-  int16_t code[CHUNK];
-  if ((dt->options & ASYMMETRIC) == 0) {
-    round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q, false);
-    return;
-  }
-  for (int64_t i = 0; i < n; i += CHUNK) {
-    const int64_t m = n - i < CHUNK ? n - i : CHUNK;
-    const int64_t width = params_inc != 0 ? 1 : m;
-    const ptq_group_params *p = params + i * params_inc;
-    memcpy(from, x + i, (size_t)m * sizeof *from); /* y may be x */
-    round_run(dt, from, m, width, p, value, code, false);
-    widen(dt, from, m, width, p, value, code);
-    if (y != NULL) memcpy(y + i, value, (size_t)m * sizeof *y);
-    if (q != NULL) memcpy(q + i, code, (size_t)m * sizeof *q);
-  }
-}
-
-static void run_bfp(const ptq_dtype *dt, const float *x, int64_t n,
-                    int64_t width, const ptq_group_params *params, float *y,
-                    int16_t *q, bool stream) {
-  if ((dt->options & ASYMMETRIC) == 0) {
-    round_run(dt, x, n, width, params, y, q, stream);
-    return;
-  }
-  for (int64_t i = 0; i < n; i += width, params++)
-    round_bfp(dt, x + i, n - i < width ? n - i : width, params, 0,
-              y != NULL ? y + i : NULL, q != NULL ? q + i : NULL);
-}
-
 static void snap(const ptq_dtype *dt, int64_t index, ptq_group_params *p) {
   (void)index;
   if (p->scale == 0.0F) return; /* a block of zeros */
@@ -237,7 +196,7 @@ static double error_bound(const ptq_dtype *dt) {
 }
 
 static int levels_bfp(const ptq_dtype *dt) {
-  return (1 << dt->bits) - ((dt->options & ASYMMETRIC) == 0);
+  return (1 << dt->bits) - !is_wide(dt);
 }
 
 static ptq_status check(const ptq_dtype *dt, ptq_err *err) {
@@ -256,7 +215,7 @@ static unsigned exceptions(const ptq_dtype *dt) {
 }
 
 static unsigned exceptions_bfp(const ptq_dtype *dt) {
-  return (dt->options & ASYMMETRIC) != 0 ? PTQ_NOT_ODD : 0U;
+  return is_wide(dt) ? PTQ_NOT_ODD : 0U;
 }
 
 /* clang-format off */
@@ -298,6 +257,7 @@ const ptq_dtype_family ptq_dtype_mxint = {
     .pads_groups = true,
     .check = check,
     .fit = fit,
+    .fits_peaks = true,
     .fit_ranges = fit_ranges,
     .round = round_values,
     .round_run = round_mxint,
@@ -321,9 +281,10 @@ const ptq_dtype_family ptq_dtype_bfp = {
     .max_bits = 14,
     .pads_groups = true,
     .fit = fit,
+    .fits_peaks = true,
     .fit_ranges = fit_ranges,
-    .round = round_bfp,
-    .round_run = run_bfp,
+    .round = round_values,
+    .round_run = round_mxint,
     .snap = snap,
     .param_bits = param_bits,
     .levels = levels_bfp,

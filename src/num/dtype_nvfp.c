@@ -37,9 +37,9 @@ static float largest(const float *x, int64_t n, int64_t inc) {
 static ptq_status prepare(const ptq_dtype *dt, const float *w, int64_t rows,
                           int64_t cols, ptq_dtype_matrix *m, ptq_err *err) {
   ptq_range r;
-  if (ptq_rounding()->ranges(w, rows * cols, rows * cols, &r) == 0)
+  if (ptq_rounding()->peaks(w, rows * cols, rows * cols, &r) == 0)
     return ptq_dtype_check_finite(w, rows, cols, err);
-  const float most = -r.lo > r.hi ? -r.lo : r.hi;
+  const float most = r.hi;
   m->tensor = like_auto_round(dt) ? 2688.0F * (1.0F / most) : most / 2688.0F;
   if (!isfinite(m->tensor) || !isfinite(1.0F / m->tensor) ||
       most < FLT_MIN * 0x1p24F)
@@ -176,6 +176,7 @@ const ptq_dtype_family ptq_dtype_nvfp4 = {
     .signed_codes = true,
     .element = {1, 0, 2, 7},
     .fit = fit,
+    .fits_peaks = true,
     .fit_ranges = fit_ranges,
     .round = round_values,
     .round_run = round_run,

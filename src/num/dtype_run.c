@@ -24,11 +24,10 @@ static int64_t finite_scales(const ptq_group_params *p, int64_t groups) {
   return g;
 }
 
-/* Parameters of groups by their ranges alone. */
-static int64_t fit_by_ranges(const ptq_dtype *dt, int64_t index,
-                             const ptq_range *r, int64_t groups,
-                             ptq_group_params *p) {
-  dt->family->fit_ranges(dt, r, groups, p);
+/* Fitted parameters, as they are stored. */
+static int64_t store_fitted(const ptq_dtype *dt, int64_t index,
+                            const ptq_range *r, int64_t groups,
+                            ptq_group_params *p) {
   if (ptq_dtype_stores(dt)) ptq_dtype_store_all(dt, index, r, groups, p);
   return finite_scales(p, groups);
 }
@@ -53,9 +52,20 @@ static int64_t fit_by_values(const ptq_dtype *dt, int64_t index, const float *x,
 static int64_t fit_chunk(const ptq_dtype *dt, int64_t index, const float *x,
                          int64_t n, int64_t width, ptq_group_params *p) {
   ptq_range r[GROUPS];
-  const int64_t groups = ptq_rounding()->ranges(x, n, width, r);
-  if (dt->family->fit_ranges != NULL && (dt->options & PTQ_OPTION_SEARCH) == 0)
-    return fit_by_ranges(dt, index, r, groups, p);
+  const ptq_dtype_family *f = dt->family;
+  const bool searches = (dt->options & PTQ_OPTION_SEARCH) != 0;
+  const bool by_ranges = f->fit_ranges != NULL && !searches;
+  const int64_t groups = by_ranges && !f->fits_peaks
+                             ? ptq_rounding()->ranges(x, n, width, r)
+                             : ptq_rounding()->peaks(x, n, width, r);
+  if (by_ranges) {
+    f->fit_ranges(dt, r, groups, p);
+    return store_fitted(dt, index, r, groups, p);
+  }
+  if (f->fit_run != NULL && !searches) {
+    f->fit_run(dt, x, least(n, groups * width), width, p);
+    return store_fitted(dt, index, r, groups, p);
+  }
   return fit_by_values(dt, index, x, n, width, groups, p);
 }
 

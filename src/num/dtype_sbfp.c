@@ -8,8 +8,10 @@
 #include <math.h>
 
 #include "dtype_lanes.h"
+#include "round_table.h"
 
 enum { BIAS = 15U, USUAL = 7, LEAST = 4, TOP = 7 };
+#define MOST_SCALE 496.0F
 
 /* bias=7 has value 0, the others, from 4 up, follow. */
 static int bias_of(const ptq_dtype *dt) {
@@ -22,38 +24,43 @@ static int bias_of(const ptq_dtype *dt) {
 static float cast(const ptq_dtype *dt, float v) {
   const int emin = 1 - bias_of(dt);
   if (v < ldexpf(1.0F, emin)) return 0.0F;
-  return ptq_near_float(v, 4, emin, 496.0F);
+  return ptq_near_float(v, 4, emin, MOST_SCALE);
+}
+
+static void fit_ranges(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
+                       ptq_group_params *out) {
+  const int emin = 1 - bias_of(dt);
+  const float least = ldexpf(1.0F, emin);
+  for (int64_t g = 0; g < groups; g++) {
+    const float most = -r[g].lo > r[g].hi ? -r[g].lo : r[g].hi;
+    const float m = most / (float)TOP + 0.0F;
+    const float s = ptq_near_float(m, 4, emin, MOST_SCALE);
+    out[g].scale = m < least ? 0.0F : s;
+    out[g].zero = m;
+  }
 }
 
 static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
                             int64_t inc) {
-  float lo, hi;
-  ptq_lanes_range(x, n, inc, &lo, &hi);
-  const float m = (-lo > hi ? -lo : hi) / (float)TOP + 0.0F;
-  return (ptq_group_params){.scale = cast(dt, m), .zero = m};
+  ptq_group_params p;
+  ptq_range r;
+  ptq_lanes_range(x, n, inc, &r.lo, &r.hi);
+  fit_ranges(dt, &r, 1, &p);
+  return p;
 }
 
-/* floor(a + 0.5) would be away from zero: the tool adds 0.5 in float32, takes
- * it off in float64 and rounds to even. A block of zeros keeps their signs. */
-static float round_one(float x, ptq_group_params p, float *y) {
-  *y = copysignf(0.0F, x);
-  if (!(p.zero > 0.0F)) return 0.0F;
-  const double v = (double)(x / p.zero + 0.5F) - 0.5;
-  const double k = rint(fmin(fmax(v, (double)-TOP), (double)TOP));
-  *y = (float)k * p.scale;
-  return (float)k;
+static void round_run(const ptq_dtype *dt, const float *x, int64_t n,
+                      int64_t width, const ptq_group_params *params, float *y,
+                      int16_t *q, bool stream) {
+  const ptq_round_sbfp c = {.top = (float)TOP};
+  (void)dt;
+  ptq_rounding()->sbfps(&c, x, n, width, params, y, q, stream);
 }
 
 static void round_values(const ptq_dtype *dt, const float *x, int64_t n,
                          const ptq_group_params *params, int64_t params_inc,
                          float *y, int16_t *q) {
-  (void)dt;
-  for (int64_t i = 0; i < n; i++) {
-    float v;
-    const float code = round_one(x[i], params[i * params_inc], &v);
-    if (y != NULL) y[i] = v;
-    if (q != NULL) q[i] = (int16_t)code;
-  }
+  round_run(dt, x, n, params_inc != 0 ? 1 : n, params, y, q, false);
 }
 
 static float value(const ptq_dtype *dt, const ptq_group_params *p, int code) {
@@ -116,7 +123,10 @@ const ptq_dtype_family ptq_dtype_sbfp12 = {
     .pads_groups = true,
     .signed_codes = true,
     .fit = fit,
+    .fits_peaks = true,
+    .fit_ranges = fit_ranges,
     .round = round_values,
+    .round_run = round_run,
     .value = value,
     .snap = snap,
     .param_bits = param_bits,

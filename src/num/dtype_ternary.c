@@ -23,7 +23,7 @@ static unsigned rule_of(const ptq_dtype *dt) {
 }
 
 /* Parameters of absmean with the scale 1 / by. */
-static ptq_group_params params_of(float mean) {
+static inline ptq_group_params params_of(float mean) {
   const float by = 1.0F / (mean > 1e-5F ? mean : 1e-5F);
   return (ptq_group_params){.scale = 1.0F / by, .zero = by};
 }
@@ -31,7 +31,7 @@ static ptq_group_params params_of(float mean) {
 static ptq_group_params fit_absmean(const float *x, int64_t n, int64_t inc) {
   double sum = 0.0;
   if (inc == 1) {
-    sum = ptq_rounding()->sum_abs(x, n);
+    ptq_rounding()->sums_abs(x, n, n, &sum);
   } else { /* the same sums */
     double lanes[PTQ_LANES] = {0.0};
     for (int64_t i = 0; i < n; i++)
@@ -41,22 +41,59 @@ static ptq_group_params fit_absmean(const float *x, int64_t n, int64_t inc) {
   return params_of((float)(sum / (double)n));
 }
 
+/* Values of 1 and -1 of trits in a group from lo to hi. */
+static inline ptq_group_params trits_of(bool sym, float lo, float hi) {
+  lo = lo < 0.0F ? lo : 0.0F;
+  hi = hi > 0.0F ? hi : 0.0F;
+  const float most = -lo > hi ? -lo : hi;
+  const bool nothing = most == 0.0F;
+  const float up = sym ? most : hi;
+  const float down = sym && lo < 0.0F ? -most : lo;
+  return (ptq_group_params){.scale = nothing ? 1.0F : up,
+                            .zero = nothing ? -1.0F : down};
+}
+
 static ptq_group_params fit(const ptq_dtype *dt, const float *x, int64_t n,
                             int64_t inc) {
   if (rule_of(dt) == ABSMEAN) return fit_absmean(x, n, inc);
   float lo, hi;
   ptq_lanes_range(x, n, inc, &lo, &hi);
-  lo = lo < 0.0F ? lo : 0.0F;
-  hi = hi > 0.0F ? hi : 0.0F;
-  if (rule_of(dt) == TRITS_SYM) {
-    if (-lo > hi) hi = -lo;
-    if (lo < 0.0F) lo = -hi;
+  return trits_of(rule_of(dt) == TRITS_SYM, lo, hi);
+}
+
+enum { AT_ONCE = 64 }; /* groups */
+
+static void fit_means(const float *x, int64_t n, int64_t width,
+                      ptq_group_params *out) {
+  double sum[AT_ONCE];
+  for (int64_t i = 0; i < n; i += AT_ONCE * width, out += AT_ONCE) {
+    const int64_t m = n - i < AT_ONCE * width ? n - i : AT_ONCE * width;
+    const int64_t whole = m / width;
+    ptq_rounding()->sums_abs(x + i, m, width, sum);
+    for (int64_t g = 0; g < whole; g++)
+      out[g] = params_of((float)(sum[g] / (double)width));
+    if (m % width != 0)
+      out[whole] = params_of((float)(sum[whole] / (double)(m % width)));
   }
-  if (lo == 0.0F && hi == 0.0F) {
-    lo = -1.0F;
-    hi = 1.0F;
+}
+
+static void fit_trits(bool sym, const float *x, int64_t n, int64_t width,
+                      ptq_group_params *out) {
+  ptq_range r[AT_ONCE];
+  for (int64_t i = 0; i < n; i += AT_ONCE * width, out += AT_ONCE) {
+    const int64_t m = n - i < AT_ONCE * width ? n - i : AT_ONCE * width;
+    const int64_t groups = ptq_rounding()->ranges(x + i, m, width, r);
+    for (int64_t g = 0; g < groups; g++)
+      out[g] = trits_of(sym, r[g].lo, r[g].hi);
   }
-  return (ptq_group_params){.scale = hi, .zero = lo};
+}
+
+static void fit_run(const ptq_dtype *dt, const float *x, int64_t n,
+                    int64_t width, ptq_group_params *out) {
+  if (rule_of(dt) == ABSMEAN)
+    fit_means(x, n, width, out);
+  else
+    fit_trits(rule_of(dt) == TRITS_SYM, x, n, width, out);
 }
 
 static void round_run(const ptq_dtype *dt, const float *x, int64_t n,
@@ -153,6 +190,7 @@ const ptq_dtype_family ptq_dtype_ternary = {
     .signed_codes = true,
     .check = check,
     .fit = fit,
+    .fit_run = fit_run,
     .round = round_values,
     .round_run = round_run,
     .value = value,

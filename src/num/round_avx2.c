@@ -62,6 +62,9 @@ static inline vf v_floor(vf a) {
 static inline vm v_lt(vf a, vf b) {
   return _mm256_cmp_ps(a, b, _CMP_LT_OQ);
 }
+static inline vm v_le(vf a, vf b) {
+  return _mm256_cmp_ps(a, b, _CMP_LE_OQ);
+}
 static inline vm v_eq(vf a, vf b) {
   return _mm256_cmp_ps(a, b, _CMP_EQ_OQ);
 }
@@ -120,6 +123,32 @@ static inline int32_t vi_most(vi a) {
       _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
   m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4E));
   return _mm_cvtsi128_si32(_mm_max_epi32(m, _mm_shuffle_epi32(m, 0xB1)));
+}
+/* Steps that bring what belongs to a and what belongs to b side by side. */
+static inline void v_fold0(vf a, vf b, vf *p, vf *q) {
+  *p = _mm256_unpacklo_ps(a, b);
+  *q = _mm256_unpackhi_ps(a, b);
+}
+static inline void v_fold1(vf a, vf b, vf *p, vf *q) {
+  const __m256d x = _mm256_castps_pd(a), y = _mm256_castps_pd(b);
+  *p = _mm256_castpd_ps(_mm256_unpacklo_pd(x, y));
+  *q = _mm256_castpd_ps(_mm256_unpackhi_pd(x, y));
+}
+static inline void v_fold2(vf a, vf b, vf *p, vf *q) {
+  *p = _mm256_permute2f128_ps(a, b, 0x20);
+  *q = _mm256_permute2f128_ps(a, b, 0x31);
+}
+static inline void v_fold3(vf a, vf b, vf *p, vf *q) { /* of 16 lanes */
+  *p = a;
+  *q = b;
+}
+/* a[0], b[0], a[1], b[1], ... */
+static inline void v_store_pairs(float *p, vf a, vf b) {
+  vf low, high, first, second;
+  v_fold0(a, b, &low, &high);
+  v_fold2(low, high, &first, &second);
+  v_store(p, first);
+  v_store(p + LANES, second);
 }
 /* Scales and zeros of 8 groups. */
 static inline void v_params(const ptq_group_params *p, vf *scale, vf *zero) {

@@ -62,6 +62,9 @@ static inline vf v_floor(vf a) {
 static inline vm v_lt(vf a, vf b) {
   return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
 }
+static inline vm v_le(vf a, vf b) {
+  return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ);
+}
 static inline vm v_eq(vf a, vf b) {
   return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
 }
@@ -120,6 +123,31 @@ static inline void v_ends(vf lo, vf hi, ptq_range *r) {
 }
 static inline int32_t vi_most(vi a) {
   return _mm512_reduce_max_epi32(a);
+}
+/* Steps that bring what belongs to a and what belongs to b side by side. */
+static inline void v_fold0(vf a, vf b, vf *p, vf *q) {
+  *p = _mm512_unpacklo_ps(a, b);
+  *q = _mm512_unpackhi_ps(a, b);
+}
+static inline void v_fold1(vf a, vf b, vf *p, vf *q) {
+  const __m512d x = _mm512_castps_pd(a), y = _mm512_castps_pd(b);
+  *p = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+  *q = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+}
+static inline void v_fold2(vf a, vf b, vf *p, vf *q) {
+  *p = _mm512_shuffle_f32x4(a, b, 0x88);
+  *q = _mm512_shuffle_f32x4(a, b, 0xDD);
+}
+static inline void v_fold3(vf a, vf b, vf *p, vf *q) {
+  v_fold2(a, b, p, q);
+}
+/* a[0], b[0], a[1], b[1], ... */
+static inline void v_store_pairs(float *p, vf a, vf b) {
+  const vi low =
+      _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const vi high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+  _mm512_storeu_ps(p, _mm512_permutex2var_ps(a, low, b));
+  _mm512_storeu_ps(p + LANES, _mm512_permutex2var_ps(a, high, b));
 }
 /* Scales and zeros of 16 groups. */
 static inline void v_params(const ptq_group_params *p, vf *scale, vf *zero) {

@@ -54,6 +54,9 @@ static inline vf v_div(vf a, vf b) {
 static inline vm v_lt(vf a, vf b) {
   return a < b;
 }
+static inline vm v_le(vf a, vf b) {
+  return a <= b;
+}
 static inline vm v_eq(vf a, vf b) {
   return a == b;
 }
@@ -83,7 +86,7 @@ static inline vf v_float(vi a) {
 static inline vf v_from_int(vi a) {
   return (vf){(float)a[0], (float)a[1], (float)a[2], (float)a[3]};
 }
-/* For 0 <= a < 2^22. */
+/* For |a| < 2^22. */
 static inline vf v_floor(vf a) {
   const vf magic = v_set(12582912.0F);
   const vf near = (a + magic) - magic;
@@ -122,6 +125,28 @@ static inline void v_ends(vf lo, vf hi, ptq_range *r) {
 static inline int32_t vi_most(vi a) {
   const int32_t x = a[0] > a[1] ? a[0] : a[1], y = a[2] > a[3] ? a[2] : a[3];
   return x > y ? x : y;
+}
+/* Steps that bring what belongs to a and what belongs to b side by side. */
+static inline void v_fold0(vf a, vf b, vf *p, vf *q) {
+  *p = (vf){a[0], b[0], a[1], b[1]};
+  *q = (vf){a[2], b[2], a[3], b[3]};
+}
+static inline void v_fold1(vf a, vf b, vf *p, vf *q) {
+  *p = (vf){a[0], a[1], b[0], b[1]};
+  *q = (vf){a[2], a[3], b[2], b[3]};
+}
+static inline void v_fold2(vf a, vf b, vf *p, vf *q) { /* of 8 lanes */
+  *p = a;
+  *q = b;
+}
+static inline void v_fold3(vf a, vf b, vf *p, vf *q) { /* of 16 lanes */
+  *p = a;
+  *q = b;
+}
+/* a[0], b[0], a[1], b[1], ... */
+static inline void v_store_pairs(float *p, vf a, vf b) {
+  v_store(p, (vf){a[0], b[0], a[1], b[1]});
+  v_store(p + LANES, (vf){a[2], b[2], a[3], b[3]});
 }
 /* Scales and zeros of 4 groups. */
 static inline void v_params(const ptq_group_params *p, vf *scale, vf *zero) {

@@ -14,68 +14,14 @@
 #ifndef PTQ_NUM_ROUND_KERNELS_H
 #define PTQ_NUM_ROUND_KERNELS_H
 
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
 
 #include "dtype_lanes.h"
 #include "round_kernels64.h"
-
-/* Bits of magnitudes are ordered like magnitudes; those of NaN and Inf come
- * last. */
-static inline vi magnitude_bits(vf x) {
-  return vi_and(v_bits(x), vi_set(0x7FFFFFFF));
-}
-
-static inline void range_of(const float *x, int64_t n, ptq_range *r, vi *most) {
-  int64_t i = 0;
-  vf lo, hi;
-  if (n < LANES) {
-    lo = hi = v_load_n(x, n, x[0]);
-    *most = vi_max(*most, magnitude_bits(lo));
-    v_ends(lo, hi, r);
-    return;
-  }
-  lo = hi = v_load(x);
-  *most = vi_max(*most, magnitude_bits(lo));
-  for (i = LANES; i + LANES <= n; i += LANES) {
-    const vf v = v_load(x + i);
-    lo = v_min(v, lo);
-    hi = v_max(v, hi);
-    *most = vi_max(*most, magnitude_bits(v));
-  }
-  if (i < n) {
-    const vf v = v_load_n(x + i, n - i, x[0]);
-    lo = v_min(v, lo);
-    hi = v_max(v, hi);
-    *most = vi_max(*most, magnitude_bits(v));
-  }
-  v_ends(lo, hi, r);
-}
-
-static int is_finite(vi most) {
-  return vi_most(most) < 0x7F800000;
-}
-
-static int64_t k_ranges(const float *x, int64_t n, int64_t width,
-                        ptq_range *r) {
-  vi most = vi_set(0);
-  int64_t g = 0;
-  if (width == LANES)
-    for (; (g + 1) * LANES <= n; g++) {
-      const vf v = v_load(x + g * LANES);
-      most = vi_max(most, magnitude_bits(v));
-      v_ends(v, v, &r[g]);
-    }
-  for (int64_t i = g * width; i < n; i += width, g++)
-    range_of(x + i, n - i < width ? n - i : width, &r[g], &most);
-  if (is_finite(most)) return g;
-  most = vi_set(0); /* which one was it? */
-  for (g = 0; is_finite(most); g++)
-    range_of(x + g * width, n - g * width < width ? n - g * width : width,
-             &r[g], &most);
-  return g - 1;
-}
+#include "round_ranges.h"
 
 /* Streaming stores want whole vectors in place. */
 static inline int is_aligned(const float *y) {
@@ -131,15 +77,27 @@ static inline vf over(vf x, vf scale, int exact) {
     if (i < n)                                                              \
       put_n(y, q, i, n - i,                                                 \
             step(c, v_load_n(x + i, n - i, 0.0F), scale, zero, by, exact)); \
-  }                                                                         \
-  /* The same of whole vectors, values alone, past the caches. */           \
-  static inline void name##_stream(const constants *c, const float *x,      \
-                                   int64_t n, vf scale, vf zero, vf by,     \
-                                   int exact, float *y) {                   \
-    for (int64_t i = 0; i < n; i += LANES) {                                \
-      __builtin_prefetch(x + i + PTQ_ROUND_AHEAD);                          \
-      v_stream(y + i, step(c, v_load(x + i), scale, zero, by, exact).y);    \
-    }                                                                       \
+  }
+
+/* Groups of whole vectors, values alone; `stream`: past the caches. */
+#define WHOLE(name, constants, step)                                    \
+  static inline void name##_whole(                                      \
+      const constants *c, const float *x, int64_t n, int64_t width,     \
+      const ptq_group_params *p, float *y, int exact, int stream) {     \
+    const constants k = *c; /* which no store to y changes */           \
+    for (int64_t i = 0; i < n; p++) {                                   \
+      const vf scale = v_set(p->scale), zero = v_set(p->zero);          \
+      const vf by = exact ? v_inverse(scale) : scale;                   \
+      for (const int64_t end = i + width; i < end; i += LANES) {        \
+        if (stream) __builtin_prefetch(x + i + PTQ_ROUND_AHEAD);        \
+        const vf v = step(&k, v_load(x + i), scale, zero, by, exact).y; \
+        if (stream)                                                     \
+          v_stream(y + i, v);                                           \
+        else                                                            \
+          v_store(y + i, v);                                            \
+      }                                                                 \
+    }                                                                   \
+    if (stream) v_fence();                                              \
   }
 
 /* A column: value i has parameters p[i]. */
@@ -163,43 +121,41 @@ static inline vf over(vf x, vf scale, int exact) {
 /* A run; `powers` says that scales mostly are powers of two. */
 #define RUN(name, constants, step, powers)                                \
   GROUP(name, constants, step)                                            \
+  WHOLE(name, constants, step)                                            \
   COLUMN(name, constants, step)                                           \
   static inline void name##_groups(const constants *c, const float *x,    \
                                    int64_t n, int64_t width,              \
                                    const ptq_group_params *p, float *y,   \
                                    int16_t *q, int exact, int stream) {   \
+    if (y != NULL && q == NULL && n % width == 0 && width % LANES == 0) { \
+      if (!stream || !is_aligned(y))                                      \
+        name##_whole(c, x, n, width, p, y, exact, 0);                     \
+      else if (width == LANES)                                            \
+        name##_whole(c, x, n, LANES, p, y, exact, 1);                     \
+      else if (width == 2 * LANES)                                        \
+        name##_whole(c, x, n, 2 * LANES, p, y, exact, 1);                 \
+      else                                                                \
+        name##_whole(c, x, n, width, p, y, exact, 1);                     \
+      return;                                                             \
+    }                                                                     \
     for (int64_t i = 0; i < n; i += width, p++) {                         \
       const int64_t m = n - i < width ? n - i : width;                    \
       const vf scale = v_set(p->scale), zero = v_set(p->zero);            \
       const vf by = exact ? v_inverse(scale) : scale;                     \
-      if (stream)                                                         \
-        name##_stream(c, x + i, m, scale, zero, by, exact, y + i);        \
-      else                                                                \
-        name##_group(c, x + i, m, scale, zero, by, exact,                 \
-                     y != NULL ? y + i : NULL, q != NULL ? q + i : NULL); \
+      name##_group(c, x + i, m, scale, zero, by, exact,                   \
+                   y != NULL ? y + i : NULL, q != NULL ? q + i : NULL);   \
     }                                                                     \
-    if (stream) v_fence();                                                \
   }                                                                       \
   static void name(const constants *c, const float *x, int64_t n,         \
                    int64_t width, const ptq_group_params *p, float *y,    \
                    int16_t *q, bool stream) {                             \
-    if (width == 1) {                                                     \
-      name##_column(c, x, n, p, y, q);                                    \
-      return;                                                             \
-    }                                                                     \
     const int64_t groups = n / width + (n % width != 0);                  \
-    const int whole = stream && q == NULL && is_aligned(y) &&             \
-                      width % LANES == 0 && n % LANES == 0;               \
-    if ((powers) && all_exact(p, groups)) {                               \
-      if (whole)                                                          \
-        name##_groups(c, x, n, width, p, y, NULL, 1, 1);                  \
-      else                                                                \
-        name##_groups(c, x, n, width, p, y, q, 1, 0);                     \
-    } else if (whole) {                                                   \
-      name##_groups(c, x, n, width, p, y, NULL, 0, 1);                    \
-    } else {                                                              \
-      name##_groups(c, x, n, width, p, y, q, 0, 0);                       \
-    }                                                                     \
+    if (width == 1)                                                       \
+      name##_column(c, x, n, p, y, q);                                    \
+    else if ((powers) && all_exact(p, groups))                            \
+      name##_groups(c, x, n, width, p, y, q, 1, stream);                  \
+    else                                                                  \
+      name##_groups(c, x, n, width, p, y, q, 0, stream);                  \
   }
 
 /* |v| < 2^22 to an integer, ties to even, never -0. */
@@ -256,7 +212,55 @@ static inline rounded step_mxint(const ptq_round_mxint *c, vf x, vf scale,
   return r;
 }
 
-RUN(k_mxints, ptq_round_mxint, step_mxint, 1)
+RUN(k_mxints_odd, ptq_round_mxint, step_mxint, 1)
+
+static inline rounded step_wide(const ptq_round_mxint *c, vf x, vf scale,
+                                vf zero, vf by, int exact) {
+  const vi magnitude = vi_set(0x7FFFFFFF);
+  const rounded r = step_mxint(c, x, scale, zero, by, exact);
+  const vf off = v_sub(r.y, x), next = v_sub(off, scale);
+  const vf a = v_float(vi_and(v_bits(off), magnitude));
+  const vf b = v_float(vi_and(v_bits(next), magnitude));
+  const vm far = vm_and(v_eq(r.code, v_set(-c->top)), v_le(b, a));
+  const vm more = vm_and(far, v_le(v_set(c->tiny), scale));
+  const vf low = v_set(-c->top - 1.0F);
+  return (rounded){v_pick(more, v_mul(scale, low), r.y),
+                   v_pick(more, low, r.code)};
+}
+
+RUN(k_mxints_wide, ptq_round_mxint, step_wide, 1)
+
+static void k_mxints(const ptq_round_mxint *c, const float *x, int64_t n,
+                     int64_t width, const ptq_group_params *p, float *y,
+                     int16_t *q, bool stream) {
+  if (c->wide)
+    k_mxints_wide(c, x, n, width, p, y, q, stream);
+  else
+    k_mxints_odd(c, x, n, width, p, y, q, stream);
+}
+
+/* dmx-compressor's SBFP: u = x / m + 0.5 in float32, then u - 0.5 to even: the
+ * integer at or below u, or where u is one the even one of it and that below.
+ * A code 0 keeps the sign of u - 0.5, or in a block of zeros that of x. */
+static inline rounded step_sbfp(const ptq_round_sbfp *c, vf x, vf scale,
+                                vf zero, vf by, int exact) {
+  (void)by, (void)exact;
+  const vf none = v_set(0.0F), half = v_set(0.5F), top = v_set(c->top);
+  const vi sign = vi_set(INT32_MIN);
+  const vf low = v_sub(half, top), high = v_add(half, top);
+  const vf u = v_min(v_max(v_add(v_div(x, zero), half), low), high);
+  const vf down = v_floor(u), halved = v_mul(down, half);
+  const vm even = v_eq(v_floor(halved), halved);
+  const vf tied = v_pick(even, down, v_sub(down, v_set(1.0F)));
+  vf k = v_pick(v_eq(down, u), tied, down);
+  k = v_pick(v_lt(u, half), v_float(vi_or(v_bits(k), sign)), k);
+  const vm some = v_lt(none, zero);
+  const vf of_zeros = v_float(vi_and(v_bits(x), sign));
+  return (rounded){v_pick(some, v_mul(k, scale), of_zeros),
+                   v_pick(some, k, none)};
+}
+
+RUN(k_sbfps, ptq_round_sbfp, step_sbfp, 0)
 
 /* t >= 0 to an integer where ties do not go to even, or where that is done as
  * floor(t + 0.5) in float32. */
@@ -448,11 +452,13 @@ RUN(k_book, ptq_round_book, step_book, 0)
 const ptq_round_table ROUND_TABLE = {
     .isa = ROUND_ISA,
     .ranges = k_ranges,
+    .peaks = k_peaks,
     .ints = k_ints,
     .mxints = k_mxints,
+    .sbfps = k_sbfps,
     .floats = k_floats,
     .ternary = k_ternary,
-    .sum_abs = k_sum_abs,
+    .sums_abs = k_sums_abs,
     .sum_2_4 = k_sum_2_4,
     .book = k_book,
     .ints64 = k_ints64,

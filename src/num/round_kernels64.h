@@ -66,13 +66,21 @@ static double k_sum_2_4(const double *d, int64_t n) {
 }
 
 /* The same in float64 of magnitudes. */
-static double k_sum_abs(const float *x, int64_t n) {
+static inline double sum_abs(const float *x, int64_t n) {
   double sum[PTQ_LANES] = {0.0};
   int64_t i = 0;
   for (; i + PTQ_LANES <= n; i += PTQ_LANES)
     for (int j = 0; j < PTQ_LANES; j++) sum[j] += fabs((double)x[i + j]);
   for (int j = 0; i < n; i++, j++) sum[j] += fabs((double)x[i]);
   return ptq_lanes_total(sum);
+}
+
+/* Those of groups of `width` values. */
+static void k_sums_abs(const float *x, int64_t n, int64_t width, double *out) {
+  for (int64_t i = 0; i < n; i += width) {
+    const int64_t m = n - i < width ? n - i : width;
+    *out++ = sum_abs(x + i, m);
+  }
 }
 
 /* As step_int, in a form that compilers vectorize. */

@@ -27,7 +27,14 @@ typedef struct ptq_round_int {
 typedef struct ptq_round_mxint {
   float top, to_base, tiny;
   int bits;
+  bool wide; /* -top - 1 too, for what was clipped to -top and is as near */
 } ptq_round_mxint;
+
+/** Codes -top .. top, chosen with p.zero, restored with p.scale; a tie that
+ * float32's addition of 0.5 leaves goes to even: dtype_sbfp.c. */
+typedef struct ptq_round_sbfp {
+  float top;
+} ptq_round_sbfp;
 
 /** Small floats: dtype_mxfp.c. */
 typedef struct ptq_round_float {
@@ -65,18 +72,25 @@ typedef struct ptq_round_table {
   /** Ranges of the groups of a run; how many there are before the first with
    * NaN or Inf. */
   int64_t (*ranges)(const float *x, int64_t n, int64_t width, ptq_range *r);
+  /** The same for formats that see the largest magnitude alone: ranges from
+   * minus that to that. */
+  int64_t (*peaks)(const float *x, int64_t n, int64_t width, ptq_range *r);
   void (*ints)(const ptq_round_int *c, const float *x, int64_t n, int64_t width,
                const ptq_group_params *p, float *y, int16_t *q, bool stream);
   void (*mxints)(const ptq_round_mxint *c, const float *x, int64_t n,
                  int64_t width, const ptq_group_params *p, float *y, int16_t *q,
                  bool stream);
+  void (*sbfps)(const ptq_round_sbfp *c, const float *x, int64_t n,
+                int64_t width, const ptq_group_params *p, float *y, int16_t *q,
+                bool stream);
   void (*floats)(const ptq_round_float *c, const float *x, int64_t n,
                  int64_t width, const ptq_group_params *p, float *y, int16_t *q,
                  bool stream);
   void (*ternary)(const ptq_round_ternary *c, const float *x, int64_t n,
                   int64_t width, const ptq_group_params *p, float *y,
                   int16_t *q, bool stream);
-  double (*sum_abs)(const float *x, int64_t n);
+  /** Sums of magnitudes of the groups of a run. */
+  void (*sums_abs)(const float *x, int64_t n, int64_t width, double *out);
   double (*sum_2_4)(const double *d, int64_t n); /* of |d|^2.4 */
   void (*book)(const ptq_round_book *c, const float *x, int64_t n,
                int64_t width, const ptq_group_params *p, float *y, int16_t *q,

@@ -89,6 +89,10 @@ double ptq_vec_exp(const float *x, int64_t n, float shift, float *y) {
   return table()->exp(x, n, shift, y);
 }
 
+double ptq_vec_exp_bf16(const float *x, int64_t n, float shift, uint16_t *y) {
+  return table()->exp_bf16(x, n, shift, y);
+}
+
 double ptq_vec_sum_exp(const float *x, int64_t n, float shift) {
   return table()->sum_exp(x, n, shift);
 }
@@ -170,4 +174,16 @@ int ptq_vec_all_finite(const float *x, int64_t n) {
 void ptq_vec_kl_slice(const float *r, const float *c, int64_t n, float mr,
                       float mc, double sums[4]) {
   table()->kl_slice(r, c, n, mr, mc, sums);
+}
+
+void ptq_vec_to_bf16(const float *x, int64_t n, uint16_t *y) {
+  table()->to_bf16(x, n, y);
+}
+
+void ptq_vec_from_bf16(const uint16_t *x, int64_t n, float *y) {
+  table()->from_bf16(x, n, y);
+}
+
+void ptq_vec_round_bf16(const float *x, int64_t n, float *y) {
+  table()->round_bf16(x, n, y);
 }

@@ -67,6 +67,18 @@ static inline vf v_scale2(vf p, vf k, vf x, vf low) {
   const __mmask16 keep = _mm512_cmp_ps_mask(x, low, _CMP_NLT_UQ);
   return _mm512_maskz_scalef_ps(keep, p, k);
 }
+#define VEC_NARROWS
+/* upper_half of each lane. */
+static inline void v_store_bf16(uint16_t *p, vf v) {
+  const __m512i b = _mm512_castps_si512(v), h = _mm512_srli_epi32(b, 16);
+  const __m512i odd = _mm512_and_si512(h, _mm512_set1_epi32(1));
+  const __m512i up = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+  const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(b, up), 16);
+  const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+  const __m512i quiet = _mm512_set1_epi32(0x40);
+  const __m512i all = _mm512_mask_or_epi32(rounded, nan, h, quiet);
+  _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(all));
+}
 static inline vd vd_set(double s) {
   return _mm512_set1_pd(s);
 }

@@ -12,7 +12,9 @@
 #define PTQ_NUM_VEC_KERNELS_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 /* Sums in float64: one partial sum a lane, added up lane by lane. */
 typedef struct vsum {
@@ -87,6 +89,51 @@ static double k_exp(const float *x, int64_t n, float shift, float *y) {
   if (i < n) {
     v_store_n(y + i, n - i, v_exp(v_sub(v_load_n(x + i, n - i, shift), s)));
     vsum_add(&sum, v_load_n(y + i, n - i, 0.0F));
+  }
+  return vsum_total(&sum);
+}
+
+/* A float's bits rounded to their upper half: to nearest, ties to even; a NaN
+ * stays one. */
+static inline uint16_t upper_half(float x) {
+  uint32_t b;
+  memcpy(&b, &x, sizeof b);
+  const uint32_t rounded = (b + 0x7fffU + (b >> 16 & 1U)) >> 16;
+  const bool nan = (b & 0x7fffffffU) > 0x7f800000U;
+  return (uint16_t)(nan ? b >> 16 | 0x40U : rounded);
+}
+
+#ifndef VEC_NARROWS
+static inline void v_store_bf16(uint16_t *p, vf v) {
+  float lane[LANES];
+  v_store(lane, v);
+  for (int l = 0; l < LANES; l++) p[l] = upper_half(lane[l]);
+}
+#endif
+
+/* k_exp, its results rounded; the sum is that of what was rounded. */
+static double k_exp_bf16(const float *x, int64_t n, float shift, uint16_t *y) {
+  const vf s = v_set(shift);
+  vsum sum = vsum_zero();
+  int64_t i = 0;
+  for (; i + 4 * LANES <= n; i += 4 * LANES) {
+    vf e[4];
+    for (int k = 0; k < 4; k++) {
+      e[k] = v_exp(v_sub(v_load(x + i + k * LANES), s));
+      v_store_bf16(y + i + k * LANES, e[k]);
+    }
+    vsum_add4(&sum, e);
+  }
+  for (; i + LANES <= n; i += LANES) {
+    const vf e = v_exp(v_sub(v_load(x + i), s));
+    v_store_bf16(y + i, e);
+    vsum_add(&sum, e);
+  }
+  if (i < n) {
+    float rest[LANES];
+    v_store(rest, v_exp(v_sub(v_load_n(x + i, n - i, shift), s)));
+    for (int64_t l = 0; l < n - i; l++) y[i + l] = upper_half(rest[l]);
+    vsum_add(&sum, v_load_n(rest, n - i, 0.0F));
   }
   return vsum_total(&sum);
 }
@@ -366,11 +413,38 @@ static void k_kl_slice(const float *r, const float *c, int64_t n, float mr,
   for (int k = 0; k < 4; k++) sums[k] += vsum_total(&sum[k]);
 }
 
+/* Compilers vectorize these loops, the first only so far. */
+static void k_to_bf16(const float *restrict x, int64_t n,
+                      uint16_t *restrict y) {
+  int64_t i = 0;
+#ifdef VEC_NARROWS
+  for (; i + LANES <= n; i += LANES) v_store_bf16(y + i, v_load(x + i));
+#endif
+  for (; i < n; i++) y[i] = upper_half(x[i]);
+}
+
+static void k_from_bf16(const uint16_t *restrict x, int64_t n,
+                        float *restrict y) {
+  for (int64_t i = 0; i < n; i++) {
+    const uint32_t b = (uint32_t)x[i] << 16;
+    memcpy(y + i, &b, sizeof b);
+  }
+}
+
+static void k_round_bf16(const float *restrict x, int64_t n,
+                         float *restrict y) {
+  for (int64_t i = 0; i < n; i++) {
+    const uint32_t b = (uint32_t)upper_half(x[i]) << 16;
+    memcpy(y + i, &b, sizeof b);
+  }
+}
+
 const ptq_vec_table VEC_TABLE = {
     .isa = VEC_ISA,
     .rounding = &VEC_ROUNDING,
     .diff = &VEC_DIFF,
     .exp = k_exp,
+    .exp_bf16 = k_exp_bf16,
     .sum_exp = k_sum_exp,
     .max = k_max,
     .sum = k_sum,
@@ -391,6 +465,9 @@ const ptq_vec_table VEC_TABLE = {
     .rotate = k_rotate,
     .all_finite = k_all_finite,
     .kl_slice = k_kl_slice,
+    .to_bf16 = k_to_bf16,
+    .from_bf16 = k_from_bf16,
+    .round_bf16 = k_round_bf16,
 };
 
 #endif /* PTQ_NUM_VEC_KERNELS_H */

@@ -18,6 +18,7 @@ typedef struct ptq_vec_table {
   const ptq_round_table *rounding; /* of the same instruction set */
   const ptq_diff_table *diff;      /* likewise */
   double (*exp)(const float *x, int64_t n, float shift, float *y);
+  double (*exp_bf16)(const float *x, int64_t n, float shift, uint16_t *y);
   double (*sum_exp)(const float *x, int64_t n, float shift);
   float (*max)(const float *x, int64_t n, int64_t *at);
   double (*sum)(const float *x, int64_t n);
@@ -41,6 +42,9 @@ typedef struct ptq_vec_table {
   int (*all_finite)(const float *x, int64_t n);
   void (*kl_slice)(const float *r, const float *c, int64_t n, float mr,
                    float mc, double sums[4]);
+  void (*to_bf16)(const float *x, int64_t n, uint16_t *y);
+  void (*from_bf16)(const uint16_t *x, int64_t n, float *y);
+  void (*round_bf16)(const float *x, int64_t n, float *y);
 } ptq_vec_table;
 
 extern const ptq_vec_table ptq_vec_generic;

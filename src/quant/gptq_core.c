@@ -21,6 +21,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "gptq_tile.h"
 #include "ptq/base/mem.h"
 #include "ptq/num/blas.h"
 #include "tiles.h"
@@ -28,61 +29,25 @@
 enum {
   TILE = 256, /* rows of a tile: fixed, since it shapes the products */
   STRIP = 32,
-  LANES = 16 /* rows are padded to a multiple, with zeros */
+  LANES = PTQ_GPTQ_LANES
 };
-
-typedef struct tile {
-  const ptq_gptq_job *job;  /* borrowed */
-  int64_t row, rows;        /* first row and their number */
-  int64_t lanes;            /* rows padded */
-  int64_t width, n_groups;  /* columns of a group */
-  double *w;                /* owned; [cols, lanes], by position */
-  double *e;                /* owned; [block, lanes] */
-  double *y64;              /* owned; [lanes]: the column at hand */
-  float *y;                 /* owned; [block, lanes] */
-  int16_t *q;               /* owned; [block, lanes] */
-  double *scale, *zero;     /* owned; [n_groups, lanes] */
-  ptq_group_params *params; /* owned; [n_groups, lanes]: rounded */
-  float *group;             /* owned; [LANES, cols]: rows of a group */
-} tile;
-
-typedef struct shared {
-  const ptq_gptq_job *job; /* borrowed */
-  ptq_group_params tensor; /* parameters of PTQ_GROUP_TENSOR */
-  ptq_group_params64 tensor64;
-} shared;
 
 static int64_t least(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
 
-static int64_t column_at(const ptq_gptq_job *job, int64_t position) {
-  const int64_t *order = job->factor->order;
-  return order != NULL ? order[position] : position;
-}
-
-/* Where no two columns are coupled GPTQ is rounding to nearest, to the bit. */
-static bool in_float64(const ptq_gptq_job *job) {
-  return job->dtype->family->round64 != NULL && job->factor->coupled;
-}
-
-/* Parameters are known before the first column, groups are of columns. */
-static bool by_column(const ptq_gptq_job *job) {
-  return job->static_groups || job->given_params;
-}
-
 /* The group of a position: groups that are whole go by original column. */
-static int64_t group_at(const tile *t, int64_t position) {
+static int64_t group_at(const ptq_gptq_tile *t, int64_t position) {
   if (t->job->group <= 0) return 0;
-  const bool original = by_column(t->job) || t->job->whole_groups;
-  const int64_t at = original ? column_at(t->job, position) : position;
+  const bool original = ptq_gptq_by_column(t->job) || t->job->whole_groups;
+  const int64_t at = original ? ptq_gptq_column(t->job, position) : position;
   return at / t->width;
 }
 
-static ptq_status tile_init(tile *t, const ptq_gptq_job *job, int64_t index,
-                            ptq_err *err) {
+static ptq_status tile_init(ptq_gptq_tile *t, const ptq_gptq_job *job,
+                            int64_t index, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  *t = (tile){.job = job, .row = index * TILE};
+  *t = (ptq_gptq_tile){.job = job, .row = index * TILE};
   t->rows = least(TILE, job->rows - t->row);
   t->lanes = (t->rows + LANES - 1) / LANES * LANES;
   t->width = job->group > 0 ? least(job->group, job->cols) : job->cols;
@@ -107,7 +72,7 @@ done:
   return rc;
 }
 
-static void tile_release(tile *t) {
+static void tile_release(ptq_gptq_tile *t) {
   ptq_free(t->w);
   ptq_free(t->e);
   ptq_free(t->y64);
@@ -120,12 +85,12 @@ static void tile_release(tile *t) {
 }
 
 /* The tile's rows of w, transposed, in the factor's order, dead columns 0. */
-static void load(tile *t) {
+static void load(ptq_gptq_tile *t) {
   const ptq_gptq_job *job = t->job;
   for (int64_t i0 = 0; i0 < job->cols; i0 += LANES)
     for (int64_t r0 = 0; r0 < t->rows; r0 += LANES)
       for (int64_t i = i0; i < i0 + LANES && i < job->cols; i++) {
-        const int64_t c = column_at(job, i);
+        const int64_t c = ptq_gptq_column(job, i);
         if (job->factor->dead[c]) continue; /* already 0 */
         const float *from = job->w + t->row * job->cols + c;
         for (int64_t r = r0; r < r0 + LANES && r < t->rows; r++)
@@ -134,151 +99,16 @@ static void load(tile *t) {
 }
 
 /* Columns [first, first + n) of the block at hand to the outputs. */
-static void store(const tile *t, int64_t first, int64_t n) {
+static void store(const ptq_gptq_tile *t, int64_t first, int64_t n) {
   const ptq_gptq_job *job = t->job;
   for (int64_t i0 = 0; i0 < n; i0 += LANES)
     for (int64_t r = 0; r < t->rows; r++)
       for (int64_t i = i0; i < i0 + LANES && i < n; i++) {
-        const int64_t at = (t->row + r) * job->cols + column_at(job, first + i);
+        const int64_t at =
+            (t->row + r) * job->cols + ptq_gptq_column(job, first + i);
         job->y[at] = t->y[i * t->lanes + r];
         job->q[at] = t->q[i * t->lanes + r];
       }
-}
-
-/* Parameters in float64 of given weights x[0..n). */
-static ptq_status fit_floats(const ptq_dtype *dt, const float *x, int64_t n,
-                             int64_t row, int64_t col, ptq_group_params64 *out,
-                             ptq_err *err) {
-  float lo = x[0], hi = x[0];
-  for (int64_t i = 1; i < n; i++) {
-    if (x[i] < lo) lo = x[i];
-    if (x[i] > hi) hi = x[i];
-  }
-  const ptq_group64 group = {.f = x,
-                             .n = n,
-                             .inc = 1,
-                             .lo = (double)lo,
-                             .hi = (double)hi,
-                             .given = true};
-  return ptq_dtype_fit64(dt, &group, row, col, out, err);
-}
-
-/* Parameter k of the tile, as used and as it leaves the loop. */
-static void put_params(tile *t, int64_t k, ptq_group_params64 p) {
-  t->scale[k] = p.scale;
-  t->zero[k] = p.zero;
-  t->params[k] =
-      (ptq_group_params){.scale = (float)p.scale, .zero = (float)p.zero};
-}
-
-/* Parameters of group g of the tile's r-th row from given weights x[0..n),
- * which start at column col. */
-static ptq_status fit_given(tile *t, int64_t g, int64_t r, const float *x,
-                            int64_t n, int64_t col, ptq_err *err) {
-  const ptq_gptq_job *job = t->job;
-  const int64_t k = g * t->lanes + r;
-  if (!in_float64(job))
-    return ptq_dtype_fit(job->dtype, x, n, 1, t->row + r, col, &t->params[k],
-                         err);
-  ptq_group_params64 p;
-  const ptq_status rc = fit_floats(job->dtype, x, n, t->row + r, col, &p, err);
-  if (rc == PTQ_OK) put_params(t, k, p);
-  return rc;
-}
-
-/* Parameters of group g at positions [first, first + n) from the working
- * weights. What groups share goes by position, as it is stored. */
-static ptq_status fit_group64(tile *t, int64_t g, int64_t first, int64_t n,
-                              ptq_err *err) {
-  const ptq_gptq_job *job = t->job;
-  for (int64_t r0 = 0; r0 < t->rows; r0 += LANES) {
-    double lo[LANES], hi[LANES];
-    const double *w = t->w + first * t->lanes + r0;
-    memcpy(lo, w, sizeof lo);
-    memcpy(hi, w, sizeof hi);
-    for (int64_t i = 1; i < n; i++) {
-      w += t->lanes;
-      for (int j = 0; j < LANES; j++) {
-        lo[j] = w[j] < lo[j] ? w[j] : lo[j];
-        hi[j] = w[j] > hi[j] ? w[j] : hi[j];
-      }
-    }
-    for (int64_t r = r0; r < r0 + LANES && r < t->rows; r++) {
-      ptq_group_params64 p;
-      const ptq_group64 group = {.x = t->w + first * t->lanes + r,
-                                 .n = n,
-                                 .inc = t->lanes,
-                                 .lo = lo[r - r0],
-                                 .hi = hi[r - r0],
-                                 .given = first < job->block};
-      const ptq_status rc = ptq_dtype_fit64(job->dtype, &group, t->row + r,
-                                            g * t->width, &p, err);
-      if (rc != PTQ_OK) return rc;
-      put_params(t, g * t->lanes + r, p);
-    }
-  }
-  return PTQ_OK;
-}
-
-/* The same in float32, LANES rows at a time through a transposed copy. */
-static ptq_status fit_group32(tile *t, int64_t g, int64_t first, int64_t n,
-                              ptq_err *err) {
-  const ptq_gptq_job *job = t->job;
-  for (int64_t r0 = 0; r0 < t->rows; r0 += LANES) {
-    for (int64_t i = 0; i < n; i++)
-      for (int64_t r = 0; r < LANES; r++)
-        t->group[r * n + i] = (float)t->w[(first + i) * t->lanes + r0 + r];
-    for (int64_t r = r0; r < r0 + LANES && r < t->rows; r++) {
-      const ptq_status rc =
-          ptq_dtype_fit(job->dtype, t->group + (r - r0) * n, n, 1, t->row + r,
-                        g * t->width, &t->params[g * t->lanes + r], err);
-      if (rc != PTQ_OK) return rc;
-    }
-  }
-  return PTQ_OK;
-}
-
-/* The job's parameters. */
-static void take_params(tile *t) {
-  const bool whole = t->job->group == PTQ_GROUP_TENSOR;
-  for (int64_t r = 0; r < t->rows; r++)
-    for (int64_t g = 0; g < t->n_groups; g++) {
-      const ptq_group_params p =
-          t->job->params[whole ? 0 : (t->row + r) * t->n_groups + g];
-      put_params(t, g * t->lanes + r,
-                 (ptq_group_params64){.scale = (double)p.scale,
-                                      .zero = (double)p.zero});
-    }
-}
-
-/* Parameters that are known before the first column. */
-static ptq_status fit_static(tile *t, const shared *s, ptq_err *err) {
-  const ptq_gptq_job *job = t->job;
-  const int64_t cols = job->cols;
-  ptq_status rc = PTQ_OK;
-  if (job->given_params) {
-    take_params(t);
-    return PTQ_OK;
-  }
-  for (int64_t r = 0; r < t->rows && rc == PTQ_OK; r++) {
-    const float *row = job->w + (t->row + r) * cols;
-    if (job->group == PTQ_GROUP_TENSOR) {
-      if (in_float64(job)) put_params(t, r, s->tensor64);
-      t->params[r] = s->tensor;
-      continue;
-    }
-    if (job->group == PTQ_GROUP_ROW) {
-      rc = fit_given(t, 0, r, row, cols, 0, err);
-      continue;
-    }
-    for (int64_t c = 0; c < cols; c++)
-      t->group[c] = job->factor->dead[c] ? 0.0F : row[c];
-    for (int64_t g = 0; g < t->n_groups && rc == PTQ_OK; g++) {
-      const int64_t c = g * t->width;
-      rc = fit_given(t, g, r, t->group + c, least(t->width, cols - c), c, err);
-    }
-  }
-  return rc;
 }
 
 /* w -= sum over k < n of e_k u_k, one after the other; u_k is `ld` apart. */
@@ -319,11 +149,11 @@ static void restore(const ptq_dtype *dt, const ptq_group_params *params,
 }
 
 /* Column w of group g: codes q, weights y, and y64 for the error. */
-static void round_column(tile *t, int64_t g, const double *w, float *y,
+static void round_column(ptq_gptq_tile *t, int64_t g, const double *w, float *y,
                          int16_t *q) {
   const ptq_dtype *dt = t->job->dtype;
   const int64_t lanes = t->lanes, at = g * lanes;
-  if (in_float64(t->job)) {
+  if (ptq_gptq_in_float64(t->job)) {
     dt->family->round64(dt, w, lanes, t->scale + at, t->zero + at, t->y64, q);
     restore(dt, t->params + at, q, y, lanes);
     return;
@@ -335,14 +165,12 @@ static void round_column(tile *t, int64_t g, const double *w, float *y,
 
 /* Columns [first, last) of a group are rounded as they are; what is left of
  * them is the error that they have to spread. */
-static ptq_status cast_jointly(tile *t, int64_t block, int64_t first,
+static ptq_status cast_jointly(ptq_gptq_tile *t, int64_t block, int64_t first,
                                int64_t last, ptq_err *err) {
   const ptq_gptq_job *job = t->job;
   const int64_t lanes = t->lanes, g = group_at(t, first);
   if (job->group > 0) {
-    const ptq_status rc = in_float64(job)
-                              ? fit_group64(t, g, first, last - first, err)
-                              : fit_group32(t, g, first, last - first, err);
+    const ptq_status rc = ptq_gptq_fit_group(t, g, first, last - first, err);
     if (rc != PTQ_OK) return rc;
   }
   for (int64_t i = first; i < last; i++) {
@@ -356,7 +184,7 @@ static ptq_status cast_jointly(tile *t, int64_t block, int64_t first,
 }
 
 /* Columns [first, last) of the block that starts at `block`. */
-static void quantize_strip(tile *t, int64_t block, int64_t first,
+static void quantize_strip(ptq_gptq_tile *t, int64_t block, int64_t first,
                            int64_t last) {
   const ptq_gptq_job *job = t->job;
   const int64_t lanes = t->lanes, ld = job->cols;
@@ -375,7 +203,7 @@ static void quantize_strip(tile *t, int64_t block, int64_t first,
 }
 
 /* Columns [from, to) lose the errors of columns [first, last). */
-static void update(tile *t, int64_t block, int64_t first, int64_t last,
+static void update(ptq_gptq_tile *t, int64_t block, int64_t first, int64_t last,
                    int64_t from, int64_t to) {
   if (from >= to) return;
   const int64_t lanes = t->lanes, ld = t->job->cols;
@@ -391,7 +219,7 @@ static void update(tile *t, int64_t block, int64_t first, int64_t last,
 
 /* Behind a block GPTAQ's reference takes the quantized columns, as its own
  * arithmetic has them: w - e U_ii. */
-static void settle(tile *t, int64_t block, int64_t end) {
+static void settle(ptq_gptq_tile *t, int64_t block, int64_t end) {
   const int64_t lanes = t->lanes, ld = t->job->cols;
   for (int64_t i = block; i < end; i++) {
     const double d = t->job->factor->u[i * ld + i];
@@ -407,7 +235,7 @@ static bool fit_float32(const double *e, int64_t n) {
   return bad == 0;
 }
 
-static ptq_status diverged(const tile *t, int64_t block, int64_t n,
+static ptq_status diverged(const ptq_gptq_tile *t, int64_t block, int64_t n,
                            ptq_err *err) {
   int64_t k = 0;
   while (k < n * t->lanes && fabs(t->e[k]) <= FLT_MAX) k++;
@@ -415,11 +243,11 @@ static ptq_status diverged(const tile *t, int64_t block, int64_t n,
                   "GPTQ's feedback overflows float32 at row %lld, column "
                   "%lld; more damping helps",
                   (long long)(t->row + k % t->lanes),
-                  (long long)column_at(t->job, block + k / t->lanes));
+                  (long long)ptq_gptq_column(t->job, block + k / t->lanes));
 }
 
 /* Groups that begin within the block, from weights as they are now. */
-static ptq_status fit_groups(tile *t, int64_t block, int64_t end,
+static ptq_status fit_groups(ptq_gptq_tile *t, int64_t block, int64_t end,
                              ptq_err *err) {
   const ptq_gptq_job *job = t->job;
   const int64_t width = t->width;
@@ -427,19 +255,18 @@ static ptq_status fit_groups(tile *t, int64_t block, int64_t end,
   int64_t first = (block + width - 1) / width * width;
   for (; first < end && rc == PTQ_OK; first += width) {
     const int64_t n = least(width, job->cols - first);
-    const int64_t g = group_at(t, first);
-    rc = in_float64(job) ? fit_group64(t, g, first, n, err)
-                         : fit_group32(t, g, first, n, err);
+    rc = ptq_gptq_fit_group(t, group_at(t, first), first, n, err);
   }
   return rc;
 }
 
-static ptq_status quantize_block(tile *t, int64_t block, ptq_err *err) {
+static ptq_status quantize_block(ptq_gptq_tile *t, int64_t block,
+                                 ptq_err *err) {
   const ptq_gptq_job *job = t->job;
   const int64_t end = least(block + job->block, job->cols);
   const int64_t span = job->joint ? t->width : end - block;
   ptq_status rc = PTQ_OK;
-  if (job->group > 0 && !by_column(job) && !job->joint)
+  if (job->group > 0 && !ptq_gptq_by_column(job) && !job->joint)
     rc = fit_groups(t, block, end, err);
   for (int64_t start = block; start < end && rc == PTQ_OK; start += span) {
     const int64_t stop = least(start + span, end);
@@ -459,7 +286,7 @@ static ptq_status quantize_block(tile *t, int64_t block, ptq_err *err) {
   return PTQ_OK;
 }
 
-static void store_params(const tile *t) {
+static void store_params(const ptq_gptq_tile *t) {
   if (t->job->group == PTQ_GROUP_TENSOR) return;
   for (int64_t r = 0; r < t->rows; r++)
     for (int64_t g = 0; g < t->n_groups; g++)
@@ -468,13 +295,14 @@ static void store_params(const tile *t) {
 }
 
 static ptq_status run_tile(void *ctx, int64_t index, ptq_err *err) {
-  const shared *s = ctx;
+  const ptq_gptq_shared *s = ctx;
   const ptq_gptq_job *job = s->job;
   ptq_status rc = PTQ_OK;
-  tile t;
+  ptq_gptq_tile t;
   PTQ_TRY(tile_init(&t, job, index, err));
   load(&t);
-  if (job->group <= 0 || by_column(job)) PTQ_TRY(fit_static(&t, s, err));
+  if (job->group <= 0 || ptq_gptq_by_column(job))
+    PTQ_TRY(ptq_gptq_fit_static(&t, s, err));
   for (int64_t block = 0; block < job->cols; block += job->block)
     PTQ_TRY(quantize_block(&t, block, err));
   store_params(&t);
@@ -483,26 +311,10 @@ done:
   return rc;
 }
 
-/* Parameters of the whole matrix. */
-static ptq_status fit_tensor(shared *s, ptq_err *err) {
-  const ptq_gptq_job *job = s->job;
-  const int64_t n = job->rows * job->cols;
-  ptq_status rc = PTQ_OK;
-  if (!in_float64(job)) {
-    rc = ptq_dtype_fit(job->dtype, job->w, n, 1, 0, 0, &s->tensor, err);
-  } else {
-    rc = fit_floats(job->dtype, job->w, n, 0, 0, &s->tensor64, err);
-    s->tensor = (ptq_group_params){.scale = (float)s->tensor64.scale,
-                                   .zero = (float)s->tensor64.zero};
-  }
-  *job->params = s->tensor;
-  return rc;
-}
-
 ptq_status ptq_gptq_run(const ptq_gptq_job *job, ptq_err *err) {
-  shared s = {.job = job};
+  ptq_gptq_shared s = {.job = job};
   if (job->group == PTQ_GROUP_TENSOR && !job->given_params) {
-    const ptq_status rc = fit_tensor(&s, err);
+    const ptq_status rc = ptq_gptq_fit_tensor(&s, err);
     if (rc != PTQ_OK) return rc;
   }
   return ptq_tiles_run((job->rows + TILE - 1) / TILE, job->threads, run_tile,

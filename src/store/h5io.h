@@ -17,11 +17,13 @@
 #include "ptq/record/rows.h"
 
 /** What this program writes. Grows when a column or dataset is added; stores
- * of lower schemas are read, and what they lack is empty, NaN or 0.
+ * of lower schemas are read, and what they lack is empty, NaN or 0, or what
+ * the list says.
  *   1  the first
  *   2  attempts: deaths
  *   3  layers: format, size and bits of each, calib_tokens; requests: answers,
- *      baseline_answers, columns of points and models; landscape */
+ *      baseline_answers, columns of points and models; points, models: compute
+ *      (which was f32); landscape */
 enum { PTQ_H5_SCHEMA = 3 };
 
 /** Stop HDF5 from printing; called before anything else here. */

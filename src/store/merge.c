@@ -45,6 +45,7 @@ static void model_config(const ptq_model_row *m, ptq_hash *h) {
   ptq_hash_text(h, m->calibration);
   ptq_hash_text(h, m->selection);
   ptq_hash_text(h, m->evaluation);
+  ptq_hash_text(h, m->compute);
   ptq_hash_text(h, m->requests);
 }
 

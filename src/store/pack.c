@@ -62,6 +62,15 @@ void ptq_pack_columns(const ptq_table *t, ptq_pack_column *out) {
   }
 }
 
+/* A column that the file has not. */
+static void unpack_nothing(const ptq_field *f, char *member) {
+  const double nothing = (double)NAN;
+  memset(member, 0, f->size);
+  if (f->kind == PTQ_KIND_F64) memcpy(member, &nothing, sizeof nothing);
+  /* Before there was a choice. */
+  if (strcmp(f->name, "compute") == 0) memcpy(member, "f32", sizeof "f32");
+}
+
 void ptq_unpack_rows(const ptq_table *t, const ptq_pack_column *columns,
                      size_t stride, const unsigned char *in, int64_t n,
                      void *rows) {
@@ -70,11 +79,8 @@ void ptq_unpack_rows(const ptq_table *t, const ptq_pack_column *columns,
     for (size_t i = 0; i < t->n_fields; i++) {
       const ptq_field *f = &t->fields[i];
       const unsigned char *from = in + columns[i].offset;
-      if (columns[i].size == 0) { /* the file has none */
-        const double nothing = (double)NAN;
-        memset(row + f->offset, 0, f->size);
-        if (f->kind == PTQ_KIND_F64)
-          memcpy(row + f->offset, &nothing, sizeof nothing);
+      if (columns[i].size == 0) {
+        unpack_nothing(f, row + f->offset);
         continue;
       }
       if (f->kind == PTQ_KIND_TEXT) {

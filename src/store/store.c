@@ -108,8 +108,8 @@ static ptq_status same_sweep(const ptq_sets *s, const ptq_store_layout *l,
   PTQ_TRY(same_attribute(
       s, "numerics", l->numerics,
       "its results were computed with other numerics, whose last bits differ",
-      "set OPENBLAS_CORETYPE to the store's core and use the same OpenBLAS, "
-      "or choose another file with -o",
+      "give the same 'compute', set OPENBLAS_CORETYPE to the store's core and "
+      "use the same libraries, or choose another file with -o",
       err));
   PTQ_TRY(same_attribute(s, "fingerprint", l->fingerprint,
                          "it belongs to another sweep",

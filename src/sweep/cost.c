@@ -24,6 +24,7 @@
 #define PACK_ROWS      10.0   /* BLAS lays out the weights anew for each window,
                                  which takes as long as so many rows */
 #define RATE_ROWS      128.0  /* of the product by which rates are measured */
+#define BF16_FLOPS     0.5    /* a FLOP of bfloat16, where the CPU has it */
 /* clang-format on */
 
 ptq_rates ptq_rates_default(void) {
@@ -70,16 +71,24 @@ static double short_factor(int64_t n) {
   return (1.0 + PACK_ROWS / (double)n) / (1.0 + PACK_ROWS / RATE_ROWS);
 }
 
+/* What a FLOP of the forward pass's products counts. */
+static double product_flops(const ptq_model_info *info) {
+  return info->compute == PTQ_COMPUTE_BF16 && ptq_bf16_is_fast() ? BF16_FLOPS
+                                                                 : 1.0;
+}
+
 /* Every window of a text through every block. */
 static double pass_flops(const ptq_model_info *info, const ptq_text_spec *t) {
-  return (double)t->windows *
-         (short_factor(t->length) * ptq_forward_flops(info, t->length, false) +
-          element_flops(info, (double)t->length));
+  return (double)t->windows * (short_factor(t->length) * product_flops(info) *
+                                   ptq_forward_flops(info, t->length, false) +
+                               element_flops(info, (double)t->length));
 }
 
 static double head_flops(const ptq_model_info *info, const ptq_text_spec *t) {
   return tokens(t) * (double)info->vocab *
-         (2.0 * short_factor(t->length) * (double)info->d_model + LOGIT_FLOPS);
+         (2.0 * short_factor(t->length) * product_flops(info) *
+              (double)info->d_model +
+          LOGIT_FLOPS);
 }
 
 /* The requests through every block and the head, where they predict. */
@@ -88,13 +97,14 @@ static double request_flops(const ptq_grid *g, int64_t subject) {
   const ptq_request_size *r = &g->subjects[subject].requests;
   const double rows = (double)r->rows;
   const double heads = (double)(info->n_heads * info->d_head);
-  return rows * (ptq_forward_flops(info, 1, false) +
+  const double product = product_flops(info);
+  return rows * (product * ptq_forward_flops(info, 1, false) +
                  ELEMENT_FLOPS * (double)info->n_blocks *
                      (double)(info->d_model + info->d_ff)) +
          r->pairs * (double)info->n_blocks *
-             (4.0 * heads + ELEMENT_FLOPS * (double)info->n_heads) +
+             (4.0 * product * heads + ELEMENT_FLOPS * (double)info->n_heads) +
          (double)r->predicting * (double)info->vocab *
-             (2.0 * (double)info->d_model + LOGIT_FLOPS);
+             (2.0 * product * (double)info->d_model + LOGIT_FLOPS);
 }
 
 /* Linear layers of a block that take their input at one site of a kind, a
@@ -127,7 +137,8 @@ static double collect_flops(const ptq_model_info *info, const ptq_text_spec *t,
   double left_out = 0.0;
   for (int s = (int)last; s < PTQ_SITE_COUNT; s++)
     left_out += rows_a_token(info, s) * site_flops(info, (ptq_site)s);
-  const double skipped = tokens(t) * (double)info->n_blocks * left_out;
+  const double skipped =
+      tokens(t) * (double)info->n_blocks * left_out * product_flops(info);
   return pass_flops(info, t) - skipped + moment_flops(info, t, last);
 }
 
@@ -153,7 +164,7 @@ static double module_flops(const ptq_grid *g, int64_t subject,
   if (t.windows > PTQ_MODULE_WINDOWS) t.windows = PTQ_MODULE_WINDOWS;
   double flops = pass_flops(info, &t);
   if (!info->has_gate)
-    flops -= tokens(&t) * (double)info->n_blocks *
+    flops -= tokens(&t) * (double)info->n_blocks * product_flops(info) *
              (site_flops(info, PTQ_SITE_MLP_IN) +
               site_flops(info, PTQ_SITE_MLP_OUT));
   for (int s = 0; s < PTQ_SITE_COUNT; s++)

@@ -77,6 +77,7 @@ static ptq_status add_subjects(ptq_grid *g, int64_t model, bool *used,
       ptq_subject *s = &g->subjects[g->n_subjects++];
       *s = (ptq_subject){
           .model = model, .calibration = c, .evaluation = e, .info = *info};
+      s->info.compute = spec->compute;
       (void)ptq_text_copy(s->family, sizeof s->family,
                           m->family[0] != '\0' ? m->family : info->arch);
       PTQ_TRY(ptq_grid_resolve(g, g->n_subjects - 1, open, used, err));

@@ -20,6 +20,7 @@ void ptq_point_identity(const ptq_grid *g, int64_t point, const char *numerics,
   row->group = p->group;
   PUT(row->calibration, spec->calibrations[s->calibration].label);
   PUT(row->evaluation, spec->evaluations[s->evaluation].label);
+  PUT(row->compute, ptq_compute_name(spec->compute));
   PUT(row->requests, spec->requests.label);
   PUT(row->numerics, numerics);
 }
@@ -38,6 +39,7 @@ void ptq_subject_identity(const ptq_grid *g, int64_t subject,
   PUT(row->calibration, spec->calibrations[s->calibration].label);
   PUT(row->selection, spec->selection.label);
   PUT(row->evaluation, spec->evaluations[s->evaluation].label);
+  PUT(row->compute, ptq_compute_name(spec->compute));
   PUT(row->requests, spec->requests.label);
   PUT(row->covariates, m->covariates);
   row->params = s->info.params;

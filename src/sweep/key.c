@@ -162,6 +162,9 @@ static ptq_status set_key(ptq_grid *g, int64_t point,
   ptq_hash_text(h, m->name);
   ptq_hash_text(h, m->options);
   ptq_hash_text(h, group);
+  /* float32 adds nothing: keys made before there was a choice stay. */
+  if (spec->compute != PTQ_COMPUTE_F32)
+    ptq_hash_text(h, ptq_compute_name(spec->compute));
   ptq_hash_text(h, numerics);
   ptq_hash_hex(h, p->key);
   ptq_hash_free(h);

@@ -232,15 +232,19 @@ done:
 }
 
 /* Where a layer's quantized weights stay. */
-static void put(ptq_reference *r, ptq_workbench *b, const site_work *work,
-                int i) {
+static ptq_status put(ptq_reference *r, ptq_workbench *b, ptq_workspace *ws,
+                      const site_work *work, int i, ptq_err *err) {
   const int layer = work->layer[i];
   ptq_linear *w = &r->block.linear[layer];
   if (b->in_place)
     memcpy(w->weight, work->out[i].y,
            (size_t)(w->out * w->in) * sizeof *w->weight);
-  b->block.linear[layer].weight =
-      b->in_place ? w->weight : b->layer_weights[layer];
+  ptq_packed *packed = b->packed != NULL ? b->packed[layer] : NULL;
+  if (b->in_place)
+    return ptq_linear_replace(&b->block.linear[layer], w->weight, w->packed, ws,
+                              err);
+  return ptq_linear_replace(&b->block.linear[layer], b->layer_weights[layer],
+                            packed, ws, err);
 }
 
 ptq_status ptq_lane_site(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
@@ -248,7 +252,8 @@ ptq_status ptq_lane_site(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
   ptq_status rc = PTQ_OK;
   const bool own = ptq_method_is_sequential(l->method);
   ptq_factor_cache *cache = own ? b->own : b->shared;
-  site_work work = {.probe = {.r = r, .ws = ws, .site = site}};
+  site_work work = {
+      .probe = {.r = r, .ws = ws, .packed = b->packed, .site = site}};
   work.loss =
       (ptq_module_loss){.ctx = &work.probe, .eval = ptq_module_probe_eval};
   PTQ_TRY(ptq_workbench_begin_site(b, r->setup->info, site, err));
@@ -259,7 +264,7 @@ ptq_status ptq_lane_site(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
   if (own || b->alone) ptq_factor_cache_reset(cache);
   for (int i = 0; i < work.n; i++) {
     PTQ_TRY(record_layer(l, r, b, &work, i, err));
-    put(r, b, &work, i);
+    PTQ_TRY(put(r, b, ws, &work, i, err));
   }
 done:
   ptq_workbench_end_site(b);

@@ -57,7 +57,9 @@ static ptq_status module_loss(const ptq_module_probe *p, float *const *w,
   for (int l = 0, i = 0; l < PTQ_ROLE_COUNT; l++) {
     linear[l] = r->block.linear[l];
     if (ptq_layer_site(l) == p->site && linear[l].weight != NULL)
-      linear[l].weight = w[i++];
+      PTQ_TRY(ptq_linear_replace(&linear[l], w[i++],
+                                 p->packed != NULL ? p->packed[l] : NULL, p->ws,
+                                 err));
   }
   compared c = {.layer = kind == PTQ_SITE_ATTN_IN ? PTQ_ROLE_O : PTQ_ROLE_DOWN};
   const ptq_forward_hook hook = {.ctx = &c, .output = compare};

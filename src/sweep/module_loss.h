@@ -10,9 +10,11 @@
 #include "reference.h"
 
 typedef struct ptq_module_probe {
-  ptq_reference *r;  /* borrowed; opened with PTQ_NEED_MODULE_LOSS */
-  ptq_workspace *ws; /* borrowed */
-  float *error;      /* borrowed; scratch, largest [out, in] */
+  ptq_reference *r;          /* borrowed; opened with PTQ_NEED_MODULE_LOSS */
+  ptq_workspace *ws;         /* borrowed */
+  float *error;              /* borrowed; scratch, largest [out, in] */
+  ptq_packed *const *packed; /* borrowed; [layers] scratch for weights as bf16
+                                products take them; NULL in float32 */
   int site;
 } ptq_module_probe;
 

@@ -228,7 +228,7 @@ ptq_status ptq_hand_over_failed(const ptq_grid *g, int64_t point,
                                 ptq_err *err) {
   char numerics[PTQ_NUMERICS_MAX];
   ptq_point_result result = {.point = point, .state = PTQ_STATE_FAILED};
-  ptq_numerics_text(numerics);
+  ptq_numerics_text(g->spec->compute, numerics);
   ptq_point_identity(g, point, numerics, &result.row);
   (void)ptq_text_copy(result.message, sizeof result.message, why);
   return sink->point(sink->ctx, &result, err);
@@ -276,7 +276,7 @@ ptq_status ptq_score_lanes(const ptq_grid *g, ptq_reference *r, ptq_lane *lanes,
   scores s = {0};
   char numerics[PTQ_NUMERICS_MAX];
   const double start = ptq_clock();
-  ptq_numerics_text(numerics);
+  ptq_numerics_text(g->spec->compute, numerics);
   PTQ_TRY(scores_init(&s, &r->setup->eval, lanes, n, err));
   PTQ_TRY(ptq_model_load_head(r->setup->model, &head, err));
   PTQ_TRY(score_windows(&s, r, &head, err));

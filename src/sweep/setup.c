@@ -30,6 +30,7 @@ ptq_status ptq_setup_open(ptq_setup *s, const ptq_grid *g, int64_t subject,
   const ptq_text_spec *calib = &spec->calibrations[sub->calibration];
   *s = (ptq_setup){.scratch = g->scratch};
   PTQ_TRY(ptq_model_open(dir, &s->model, err));
+  PTQ_TRY(ptq_model_set_compute(s->model, spec->compute, err));
   s->info = ptq_model_get_info(s->model);
   const int64_t vocab = s->info->vocab;
   PTQ_TRY(

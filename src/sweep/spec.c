@@ -123,11 +123,25 @@ done:
   return rc;
 }
 
+static ptq_status read_compute(const ptq_spec_source *src,
+                               const ptq_yaml_node *node, ptq_spec *out,
+                               ptq_err *err) {
+  out->compute = PTQ_COMPUTE_F32;
+  if (node == NULL || (node->kind == PTQ_YAML_SCALAR &&
+                       ptq_compute_parse(node->text, &out->compute)))
+    return PTQ_OK;
+  return PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
+                       "compute must be 'f32' or 'bf16', got '%s'",
+                       node->kind == PTQ_YAML_SCALAR ? node->text
+                       : node->kind == PTQ_YAML_LIST ? "a list"
+                                                     : "a mapping");
+}
+
 static ptq_status read_root(const ptq_spec_source *src,
                             const ptq_yaml_node *root, ptq_spec *out,
                             ptq_err *err) {
-  static const char *const known[] = {"name",    "models",  "data", "grid",
-                                      "exclude", "measure", NULL};
+  static const char *const known[] = {"name",    "models",  "data",    "grid",
+                                      "exclude", "measure", "compute", NULL};
   ptq_status rc = PTQ_OK;
   PTQ_TRY(ptq_spec_check_map(src, root, "a sweep file", known, err));
   const ptq_yaml_node *models = NULL, *data = NULL, *grid = NULL;
@@ -140,6 +154,13 @@ static ptq_status read_root(const ptq_spec_source *src,
   PTQ_TRY(ptq_spec_read_grid(src, grid, out, err));
   PTQ_TRY(ptq_spec_read_excludes(src, ptq_yaml_get(root, "exclude"), out, err));
   PTQ_TRY(ptq_spec_read_measure(src, ptq_yaml_get(root, "measure"), out, err));
+  PTQ_TRY(read_compute(src, ptq_yaml_get(root, "compute"), out, err));
+  if (out->landscape.mode != PTQ_LANDSCAPE_OFF &&
+      out->compute != PTQ_COMPUTE_F32)
+    rc = PTQ_YAML_FAIL(src->path, ptq_yaml_get(root, "measure"), err, PTQ_E_ARG,
+                       "the landscape is measured in float32; leave it out of "
+                       "a sweep with 'compute: %s'",
+                       ptq_compute_name(out->compute));
 done:
   return rc;
 }

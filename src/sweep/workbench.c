@@ -101,6 +101,41 @@ void ptq_workbench_end_site(ptq_workbench *b) {
   if (b->alone) close_buffers(b);
 }
 
+static ptq_status open_packed(ptq_workbench *b, const ptq_model_info *info,
+                              ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int layers = ptq_layer_count(info);
+  ptq_multiplier *mul = NULL;
+  PTQ_TRY(ptq_multiplier_create(&mul, err));
+  PTQ_TRY(ptq_alloc(&b->packed, layers, sizeof(ptq_packed *),
+                    "a block's layers", err));
+  b->n_packed = layers;
+  for (int l = 0; l < layers; l++) {
+    if (!ptq_layer_present(info, l)) continue;
+    const ptq_role role = ptq_layer_role(l);
+    PTQ_TRY(ptq_packed_create(mul, ptq_role_outputs(info, role),
+                              ptq_role_inputs(info, role), &b->packed[l], err));
+  }
+done:
+  ptq_multiplier_free(mul);
+  return rc;
+}
+
+static void close_packed(ptq_workbench *b) {
+  for (int l = 0; l < b->n_packed; l++) ptq_packed_free(b->packed[l]);
+  ptq_free(b->packed);
+}
+
+static int64_t packed_bytes(const ptq_model_info *info) {
+  int64_t bytes = 0;
+  if (info->compute != PTQ_COMPUTE_BF16) return 0;
+  for (int l = 0; l < ptq_layer_count(info); l++)
+    if (ptq_layer_present(info, l))
+      bytes += ptq_packed_bytes(ptq_role_outputs(info, ptq_layer_role(l)),
+                                ptq_role_inputs(info, ptq_layer_role(l)));
+  return bytes;
+}
+
 static ptq_status open_weights(ptq_workbench *b, const ptq_model_info *info,
                                ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -119,6 +154,7 @@ static ptq_status open_weights(ptq_workbench *b, const ptq_model_info *info,
     b->layer_weights[l] = at;
     at += ptq_role_outputs(info, role) * ptq_role_inputs(info, role);
   }
+  if (info->compute == PTQ_COMPUTE_BF16) PTQ_TRY(open_packed(b, info, err));
 done:
   return rc;
 }
@@ -169,6 +205,7 @@ void ptq_workbench_close(ptq_workbench *b) {
   ptq_free(b->block.linear);
   ptq_free(b->weights);
   ptq_free(b->layer_weights);
+  close_packed(b);
   close_buffers(b);
   for (float **f = b->fold; f != NULL && *f != NULL; f++) ptq_free(*f);
   ptq_free(b->fold);
@@ -210,7 +247,7 @@ ptq_workbench_size ptq_workbench_bytes(const ptq_model_info *info,
     if (load->points == 1) size.site[k] = buffer_bytes(&s, place);
   }
   if (load->points > 1) size.fixed = buffer_bytes(&all, place);
-  if (!place) size.fixed += one * block_weights(info);
+  if (!place) size.fixed += one * block_weights(info) + packed_bytes(info);
   for (int site = 0; site < ptq_site_count(info); site++)
     size.fixed += one * ptq_site_width(info, site);
   size.fixed += one * 2 * info->d_ff;

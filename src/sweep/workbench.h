@@ -20,6 +20,9 @@ typedef struct ptq_workbench {
                       into `weights`; `linear` owned */
   float *weights;  /* owned; quantized weights of a block; in place NULL */
   float **layer_weights; /* owned; [layers] into weights */
+  ptq_packed **packed;   /* owned, of owned; [layers] these as bf16 products
+                            take them; NULL in float32 and in place */
+  int n_packed;
   /* Of the largest site; where `alone`, of the site at hand. */
   float *error;             /* owned; largest [out, in] */
   float *site_weights;      /* owned; [out, in] of its layers; only in place */

@@ -44,7 +44,7 @@ typedef struct shared {
   pthread_barrier_t gate;
   double seconds[PROCESSES][PHASES]; /* wall clock */
   double cpu[PROCESSES][PHASES];     /* processor time */
-  double norm[PROCESSES]; /* of the gradient, and so of use */
+  double norm[PROCESSES];            /* of the gradient, and so of use */
 } shared;
 
 typedef struct bench {
@@ -121,8 +121,8 @@ static ptq_status begin(const bench *b, uint64_t seed, worker *w,
                                 .max_tangents = widths[WIDTHS - 1],
                                 .budget_bytes = INT64_C(6) << 30};
   PTQ_TRY(ptq_grad_create(&setup, &w->grad, err));
-  PTQ_TRY(ptq_random_directions_init(info, seed, PTQ_PROBE_SIGNS, &w->random,
-                                     err));
+  PTQ_TRY(
+      ptq_random_directions_init(info, seed, PTQ_PROBE_SIGNS, &w->random, err));
 done:
   return rc;
 }
@@ -253,8 +253,8 @@ static void print(const bench *b, const shared *sh, double cost[PHASES]) {
     if (phase < PRODUCT)
       printf("%-22s", phase == FORWARD ? "forward pass" : "gradient");
     else
-      printf("%-18s %2lld ", "product, at once:",
-             (long long)widths[phase - PRODUCT]);
+      printf("%-18s %2lld ",
+             "product, at once:", (long long)widths[phase - PRODUCT]);
     printf(" %5lld: %7.1f tokens/s, %.2f forward passes\n",
            (long long)b->length, rate, cost[phase]);
   }

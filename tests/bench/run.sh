@@ -7,9 +7,9 @@
 #   36 MX formats of it by static GPTQ, beside 36 single runs
 #   rounding of a 4096 x 4096 matrix to every number format, beside memcpy
 #   100,000 points: a regression on 40 columns, a forest, the report
-#   the forward pass on SmolLM2-135M at 512 and 2048 tokens: the share of what
-#   the same two processes reach multiplying matrices, and, turn by turn,
-#   transformers in float32 on two threads
+#   the forward pass on SmolLM2-135M at 512 and 2048 tokens, in float32 and in
+#   bf16: the share of what the same two processes reach multiplying matrices,
+#   and, turn by turn, transformers in both and llama.cpp, on two threads
 #   gradients and Hessian-vector products there: their cost in forward passes,
 #   and, turn by turn, PyTorch's
 #
@@ -55,11 +55,14 @@ rm -rf "$laws"
 echo
 echo "== forward pass, SmolLM2-135M =="
 if [ "$rivals" = 1 ]; then
+  make_llama_cpp
   "$parity_python" "$top/tests/bench/rivals.py" \
-    --bench "$build/tests/bench/bench_forward" --model "$model"
+    --bench "$build/tests/bench/bench_forward" --model "$model" \
+    --llama-python "$llama_python" --gguf "$gguf"
 else
   "$build/tests/bench/bench_forward" "$model" 512 2048
-  echo "transformers: not run (--no-rivals)"
+  "$build/tests/bench/bench_forward" --bf16 "$model" 512 2048
+  echo "transformers, llama.cpp: not run (--no-rivals)"
 fi
 echo
 echo "== gradient and Hessian-vector products, SmolLM2-135M =="

@@ -32,7 +32,7 @@ def layers_of(build, model):
     return info["layers"], info["n_blocks"]
 
 
-def ours(build, model, ids):
+def ours(build, model, ids, flags=()):
     """Logits, NLL sum, and {tensor: input} of one window; NaN where an expert
     does not get a token."""
     layers, n_blocks = layers_of(build, model)
@@ -47,7 +47,7 @@ def ours(build, model, ids):
     with tempfile.TemporaryDirectory() as scratch:
         np.save(f"{scratch}/ids.npy", ids[None].astype(np.uint32))
         done = subprocess.run(
-            [f"{build}/tests/parity/parity_logits", str(model),
+            [f"{build}/tests/parity/parity_logits", *flags, str(model),
              f"{scratch}/ids.npy", f"{scratch}/logits", f"{scratch}/inputs"],
             check=True, capture_output=True, text=True)
         logits = np.fromfile(f"{scratch}/logits", np.float32)

@@ -2,9 +2,10 @@
 # Sourced by parity and bench: PyTorch in an environment of its own outside the
 # repository (PTQ_PARITY_VENV names one that is there), a newer transformers
 # beside it (PTQ_PARITY_NEWER_VENV), the number formats' tools
-# (PTQ_PARITY_FORMATS_VENV), curvlinops (PTQ_PARITY_CURVATURE_VENV), and the
-# checkpoints of SmolLM2-135M and Gemma-3-270m. Sets parity_python,
-# newer_python, formats_python, curvature_python, cache, model and gemma.
+# (PTQ_PARITY_FORMATS_VENV), curvlinops (PTQ_PARITY_CURVATURE_VENV), llama.cpp
+# (PTQ_LLAMA_CPP_VENV), and the checkpoints of SmolLM2-135M and Gemma-3-270m.
+# Sets parity_python, newer_python, formats_python, curvature_python,
+# llama_python, cache, model, gguf and gemma.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/ptqsweep
 model=$cache/smollm2-135m
 gemma=$cache/gemma3-270m
@@ -54,6 +55,22 @@ make_formats() {
   fi
 }
 
+# llama.cpp, which pip compiles, and the file that our model is made of.
+llama=${PTQ_LLAMA_CPP_VENV:-$cache/llama-cpp-venv}
+llama_python=$llama/bin/python
+gguf=$cache/smollm2-135m.gguf
+make_llama_cpp() {
+  if [ -z "${PTQ_LLAMA_CPP_VENV:-}" ] &&
+     ! "$llama_python" -c 'import llama_cpp' >/dev/null 2>&1; then
+    echo "compiling llama.cpp into $llama" >&2
+    python3 -m venv --clear "$llama"
+    "$llama_python" -m pip install -q --disable-pip-version-check \
+      llama-cpp-python==0.3.36
+  fi
+  [ -f "$gguf" ] ||
+    "$parity_python" "$top/sweeps/smollm2.py" -o "$model" --keep-gguf "$gguf"
+}
+
 # curvlinops, in an environment that finds PyTorch in the first.
 curvature=${PTQ_PARITY_CURVATURE_VENV:-$cache/parity-curvature-venv}
 curvature_python=$curvature/bin/python
@@ -72,7 +89,7 @@ make_curvature() {
 
 make_model() {
   [ -f "$model/model.safetensors" ] ||
-    "$parity_python" "$top/sweeps/smollm2.py" -o "$model"
+    "$parity_python" "$top/sweeps/smollm2.py" -o "$model" --keep-gguf "$gguf"
 }
 
 make_gemma() {

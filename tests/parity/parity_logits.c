@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /**
  * @file parity_logits.c
- * parity_logits MODEL IDS.npy OUT [INPUTS]: the float32 logits [windows,
- * length, vocab] of a checkpoint over token windows, as raw bytes; prints the
- * NLL sum of each window. INPUTS receives what the linear layers take: float32
- * [length, width] by window, block and site, NaN for tokens that an expert
- * does not get.
+ * parity_logits [--bf16] MODEL IDS.npy OUT [INPUTS]: the float32 logits
+ * [windows, length, vocab] of a checkpoint over token windows, as raw bytes;
+ * prints the NLL sum of each window. INPUTS receives what the linear layers
+ * take: float32 [length, width] by window, block and site, NaN for tokens that
+ * an expert does not get. --bf16: products of bfloat16, and what multiplies
+ * them on standard error.
  */
 #include <math.h>
 #include <stdio.h>
@@ -24,14 +25,22 @@ typedef struct parity {
   ptq_head head;
   ptq_workspace *ws;
   ptq_scorer *scorer;
-  float *h, *logits; /* [length, d_model], [length, PTQ_HEAD_SLICE] */
+  ptq_multiplier *mul; /* NULL in float32 */
+  float *h, *logits;   /* [length, d_model], [length, vocab] */
+  float *slice;        /* [length, PTQ_HEAD_SLICE] */
 } parity;
 
 static ptq_status parity_open(parity *p, const char *dir, int64_t length,
-                              ptq_err *err) {
+                              ptq_compute compute, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   PTQ_TRY(ptq_blas_init(err));
   PTQ_TRY(ptq_model_open(dir, &p->model, err));
+  if (compute == PTQ_COMPUTE_BF16) {
+    PTQ_TRY(ptq_bf16_init(err));
+    PTQ_TRY(ptq_multiplier_create(&p->mul, err));
+    fprintf(stderr, "bf16 %s\n", ptq_bf16_name());
+  }
+  PTQ_TRY(ptq_model_set_compute(p->model, compute, err));
   p->info = ptq_model_get_info(p->model);
   PTQ_TRY(ptq_model_load_embedding(p->model, &p->embedding, err));
   PTQ_TRY(ptq_model_load_head(p->model, &p->head, err));
@@ -41,6 +50,8 @@ static ptq_status parity_open(parity *p, const char *dir, int64_t length,
                     err));
   PTQ_TRY(ptq_alloc(&p->logits, length * p->info->vocab, sizeof(float),
                     "logits", err));
+  PTQ_TRY(ptq_alloc(&p->slice, length * PTQ_HEAD_SLICE, sizeof(float), "logits",
+                    err));
 done:
   return rc;
 }
@@ -48,7 +59,9 @@ done:
 static void parity_close(parity *p) {
   ptq_free(p->h);
   ptq_free(p->logits);
+  ptq_free(p->slice);
   ptq_scorer_free(p->scorer);
+  ptq_multiplier_free(p->mul);
   ptq_workspace_free(p->ws);
   ptq_head_release(&p->head);
   ptq_embedding_release(&p->embedding);
@@ -118,6 +131,21 @@ static ptq_status seen_write(const seen *s, const ptq_model_info *info,
   return rc;
 }
 
+/* All logits of a window, slice by slice. */
+static ptq_status multiply_head(parity *p, int64_t length, ptq_err *err) {
+  const int64_t v = p->info->vocab;
+  for (int64_t v0 = 0; v0 < v; v0 += PTQ_HEAD_SLICE) {
+    const int64_t width = v - v0 < PTQ_HEAD_SLICE ? v - v0 : PTQ_HEAD_SLICE;
+    const ptq_status rc = ptq_head_logits(
+        p->info, &p->head, p->mul, p->h, length, v0, v0 + width, p->slice, err);
+    if (rc != PTQ_OK) return rc;
+    for (int64_t i = 0; i < length; i++)
+      memcpy(p->logits + i * v + v0, p->slice + i * width,
+             (size_t)width * sizeof *p->slice);
+  }
+  return PTQ_OK;
+}
+
 static ptq_status one_window(parity *p, const uint32_t *ids, int64_t length,
                              FILE *out, FILE *inputs, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -140,8 +168,7 @@ static ptq_status one_window(parity *p, const uint32_t *ids, int64_t length,
     if (inputs != NULL) PTQ_TRY(seen_write(&s, p->info, inputs, true, err));
   }
   ptq_head_norm(p->info, &p->head, p->h, length);
-  ptq_head_logits(p->info, &p->head, p->h, length, 0, p->info->vocab,
-                  p->logits);
+  PTQ_TRY(multiply_head(p, length, err));
   PTQ_TRY(write_floats(out, p->logits, length * p->info->vocab, err));
   PTQ_TRY(ptq_score_window(p->scorer, &p->head, ids, length, p->h, NULL, 0,
                            &nll, NULL, NULL, err));
@@ -165,8 +192,15 @@ static ptq_status close_output(FILE *f, ptq_status rc, ptq_err *err) {
 }
 
 int main(int argc, char **argv) {
+  ptq_compute compute = PTQ_COMPUTE_F32;
+  if (argc > 1 && strcmp(argv[1], "--bf16") == 0) {
+    compute = PTQ_COMPUTE_BF16;
+    argc--;
+    argv++;
+  }
   if (argc != 4 && argc != 5) {
-    fprintf(stderr, "usage: parity_logits MODEL IDS.npy OUT [INPUTS]\n");
+    fprintf(stderr,
+            "usage: parity_logits [--bf16] MODEL IDS.npy OUT [INPUTS]\n");
     return 2;
   }
   ptq_status rc = PTQ_OK;
@@ -175,7 +209,7 @@ int main(int argc, char **argv) {
   ptq_npy ids = {0};
   FILE *out = NULL, *inputs = NULL;
   PTQ_TRY(ptq_npy_read(argv[2], PTQ_NPY_U32, 2, &ids, &err));
-  PTQ_TRY(parity_open(&p, argv[1], ids.dims[1], &err));
+  PTQ_TRY(parity_open(&p, argv[1], ids.dims[1], compute, &err));
   PTQ_TRY(open_output(argv[3], &out, &err));
   if (argc == 5) PTQ_TRY(open_output(argv[4], &inputs, &err));
   const uint32_t *data = ids.data;

@@ -319,8 +319,8 @@ class Fit(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn(".none", done.stderr)
 
-    def test_help_lists_every_column(self):
-        text = ptqsweep("fit", "--help").stdout
+    def test_list_tells_every_column(self):
+        text = ptqsweep("list", "columns").stdout
         source = (ROOT / "analysis/feature.c").read_text()
         names = re.findall(r'^  \{"(\w+)"', source, re.MULTILINE)
         self.assertGreater(len(names), 15)

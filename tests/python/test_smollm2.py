@@ -86,6 +86,19 @@ class Numbers(unittest.TestCase):
         self.assertEqual(len(raw), 8 + size + 14)
 
 
+class Keeping(unittest.TestCase):
+    def test_the_gguf_is_kept_beside_what_is_made_of_it(self):
+        with tempfile.TemporaryDirectory() as temp:
+            here, kept = pathlib.Path(temp) / "a", pathlib.Path(temp) / "b"
+            here.write_bytes(b"GGUF and more")
+            with unittest.mock.patch.object(smollm2, "convert") as convert:
+                code = smollm2.main(["-o", temp, "--gguf", str(here),
+                                     "--keep-gguf", str(kept), "--quiet"])
+            self.assertEqual(code, 0)
+            convert.assert_called_once_with(str(here), temp)
+            self.assertEqual(kept.read_bytes(), b"GGUF and more")
+
+
 class BadInput(unittest.TestCase):
     def setUp(self):
         temp = tempfile.TemporaryDirectory()

@@ -20,7 +20,7 @@ expect 1 "no-such.yaml" run no-such.yaml
 
 # --- The sweep file -----------------------------------------------------------
 sed 's/dtype:.*/dtype: [mxint3, itn4]/' sweep.yaml >bad.yaml
-expect 1 "bad.yaml:8:.*itn4.*int" run bad.yaml
+expect 1 "bad.yaml:9:.*itn4.*int" run bad.yaml
 sed 's/method:/methd:/' sweep.yaml >bad.yaml
 expect 1 "bad.yaml:[0-9]+:.*methd.*method" run bad.yaml
 sed 's/group:.*/group: [0.5]/' sweep.yaml >bad.yaml
@@ -30,9 +30,9 @@ expect 1 "bad.yaml:[0-9]+:.*six" run bad.yaml
 sed 's/models:.*/models: [nothing-*]/' sweep.yaml >bad.yaml
 expect 1 "bad.yaml:2:.*nothing-" run bad.yaml
 sed 's/dtype:.*/dtype: ["int4:asym", mxint4]/; s/- rtn$/- hqq/' sweep.yaml >bad.yaml
-expect 1 "bad.yaml:10: method 'hqq' cannot be combined with dtype 'mxint4' and group 16: .* zero point.*'exclude'" run bad.yaml
+expect 1 "bad.yaml:11: method 'hqq' cannot be combined with dtype 'mxint4' and group 16: .* zero point.*'exclude'" run bad.yaml
 sed 's/- rtn$/- {name: eora, rnk: 8}/' sweep.yaml >bad.yaml
-expect 1 "bad.yaml:10: .*eora.*rank.*no option 'rnk'" run bad.yaml
+expect 1 "bad.yaml:11: .*eora.*rank.*no option 'rnk'" run bad.yaml
 printf 'models: [a\n' >bad.yaml
 expect 1 "bad.yaml:[0-9]+" run bad.yaml
 

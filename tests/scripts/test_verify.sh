@@ -20,7 +20,7 @@ expect 1 "has changed" "$PTQSWEEP" verify s.h5 --recompute 1 --spec changed.yaml
 PTQ_ISA=generic expect 1 "numerics.*PTQ_ISA" "$PTQSWEEP" verify s.h5 --recompute 1
 
 # A wrong number under a right checksum. The CRC of a point covers its index
-# (8 bytes), its state and its rows in points, layers and windows.
+# (8 bytes), its state and its rows in points, layers, windows and answers.
 cp s.h5 wrong.h5
 "$PTQ_PYTHON" - <<'PY'
 import struct, zlib
@@ -38,6 +38,7 @@ def rows(table):
                           "--format", "jsonl"], capture_output=True, check=True)
     return [json.loads(line) for line in out.stdout.splitlines()]
 points, layers, windows = rows("points"), rows("layers"), rows("windows")
+answers = [a for a in rows("answers") if a["key"] == points[0]["key"]]
 at = data.find(points[0]["key"].encode())
 size = data.find(points[1]["key"].encode()) - at
 first = [l["layer"] for l in layers if l["key"] == points[0]["key"]]
@@ -47,11 +48,16 @@ layer_at, second = (data.find(struct.pack("<q", 0) + name.encode() + b"\0")
 layer_size = second - layer_at
 window_at = data.find(struct.pack("<qqd", 0, 0, next(
     w["nll"] for w in windows if w["key"] == points[0]["key"])))
-assert min(at, layer_at, window_at) > 0
+a = answers[0]
+answer_at = data.find(struct.pack(
+    "<6q2d", 0, 0, a["choice"], a["choice_norm"], a["choice_byte"],
+    a["choice_token"], a["logp"], a["margin"]))
+assert min(at, layer_at, window_at, answer_at) > 0
 def sum_of(d):
     return crc(struct.pack("<q", 0), b"\2", d[at:at + size],
                d[layer_at:layer_at + len(first) * layer_size],
-               d[window_at:window_at + n_windows * 40])
+               d[window_at:window_at + n_windows * 40],
+               d[answer_at:answer_at + len(answers) * 64])
 old = struct.pack("<I", sum_of(data))
 assert data.count(old) == 1, data.count(old)
 where = data.find(old)

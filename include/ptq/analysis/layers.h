@@ -83,11 +83,11 @@ void ptq_layer_table_release(ptq_layer_table *t);
 
 /**
  * Sensitivities from the probes of `s`, which may be another store's: all
- * probes of the model. Least squares of (KL - sum s e) / (KL's error and a tenth of it) with
- * s >= 0, drawn to the mean with three times its size as error, so that layers
- * without a probe are average; each s gets its standard error on top, at most
- * the mean: a layer is not taken for insensitive because it was not measured.
- * Without probes nothing changes.
+ * probes of the model. Least squares of (KL - sum s e) / (KL's error and a
+ * tenth of it) with s >= 0, drawn to the mean with three times its size as
+ * error, so that layers without a probe are average; each s gets its standard
+ * error on top, at most the mean: a layer is not taken for insensitive because
+ * it was not measured. Without probes nothing changes.
  */
 ptq_status ptq_layer_sensitivities(const ptq_layer_source *s, const char *model,
                                    ptq_layer_table *t, ptq_err *err);

@@ -7,7 +7,8 @@
  * a whole.
  *
  * A vector has a model's layers in the order of blocks and of their numbers
- * within (ptq_layer_of), each row-major [out, in]. Sums over chunks are float64 in chunk order.
+ * within (ptq_layer_of), each row-major [out, in]. Sums over chunks are float64
+ * in chunk order.
  */
 #ifndef PTQ_GRAD_HESSIAN_H
 #define PTQ_GRAD_HESSIAN_H

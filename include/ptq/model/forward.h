@@ -7,6 +7,12 @@
  * matrix product's shape depends on the model and n alone (within an expert, on
  * the window's tokens that it gets), so the bits of a window do not depend on
  * what else is computed.
+ *
+ * Where info->compute is bf16, the operands of every product are rounded to
+ * bfloat16 and nothing else is: linear layers, routers and head take rounded
+ * inputs and weights; attention rounded queries and keys (after norms and
+ * rotation), rounded values, and exp(score - running maximum), whose sum is
+ * taken before rounding.
  */
 #ifndef PTQ_MODEL_FORWARD_H
 #define PTQ_MODEL_FORWARD_H
@@ -16,8 +22,9 @@
 /** Watches a block's forward pass. Members may be NULL. */
 typedef struct ptq_forward_hook {
   void *ctx; /* borrowed */
-  /** The common input x[n, width] of a site's linear layers. Sites of an
-   * expert see the tokens that it gets, in order, and nothing without any. */
+  /** The common input x[n, width] of a site's linear layers, as their products
+   * take it: rounded where info->compute is bf16. Sites of an expert see the
+   * tokens that it gets, in order, and nothing without any. */
   ptq_status (*input)(void *ctx, int site, const ptq_real *x, int64_t n,
                       int64_t width, ptq_err *err);
   /** A linear layer's output y[n, out] before its bias is added. */
@@ -52,6 +59,13 @@ ptq_status ptq_block_forward(const ptq_model_info *info, const ptq_block *b,
                              const ptq_forward_hook *hook, ptq_site stop,
                              ptq_err *err);
 
+/** Give a layer other weights [out, in] (borrowed), which go into `packed`
+ * where products take bfloat16; it is NULL in float32. The layer must be one
+ * that does not own its own: of a block copied from another. */
+ptq_status ptq_linear_replace(ptq_linear *l, ptq_real *weight,
+                              ptq_packed *packed, ptq_workspace *ws,
+                              ptq_err *err);
+
 /**
  * What a block's half adds to the residual stream, from its normed input
  * x[n, d_model]: attention (site PTQ_SITE_ATTN_IN) or the MLP
@@ -69,10 +83,13 @@ void ptq_head_norm(const ptq_model_info *info, const ptq_head *head,
 /** Rows of vocabulary that are multiplied at once: logits come in slices
  * [n, <= PTQ_HEAD_SLICE]. */
 enum { PTQ_HEAD_SLICE = 2048 };
-/** logits[n, v1 - v0] = hn[n, d_model] * head rows v0..v1; hn is normed. */
-void ptq_head_logits(const ptq_model_info *info, const ptq_head *head,
-                     const ptq_real *hn, int64_t n, int64_t v0, int64_t v1,
-                     ptq_real *logits);
+/** logits[n, v1 - v0] = hn[n, d_model] * head rows v0..v1; hn is normed. `mul`
+ * is NULL in float32; in bf16, v0..v1 is one slice: v0 a multiple of
+ * PTQ_HEAD_SLICE, v1 the next or the vocabulary's end. */
+ptq_status ptq_head_logits(const ptq_model_info *info, const ptq_head *head,
+                           ptq_multiplier *mul, const ptq_real *hn, int64_t n,
+                           int64_t v0, int64_t v1, ptq_real *logits,
+                           ptq_err *err);
 
 /** FLOPs of a forward pass over one window: linears, causal attention (half),
  * and the head where asked. For benchmarks and the cost model. */

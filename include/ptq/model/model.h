@@ -16,6 +16,7 @@
 
 #include "ptq/base/hash.h"
 #include "ptq/base/status.h"
+#include "ptq/num/bf16.h"
 #include "ptq/num/diff.h"
 #include "ptq/num/real.h"
 
@@ -180,6 +181,8 @@ typedef struct ptq_model_info {
   int64_t params_quantizable;          /* weights of the blocks' linears */
   double bits_unquantized; /* storage of everything else, as stored */
   bool dequantized;        /* config says provenance "dequantized" */
+  ptq_compute compute;     /* of the products; not the checkpoint's:
+                              ptq_model_set_compute */
 } ptq_model_info;
 
 /** Row i of the architecture table: config.json's model_type and the
@@ -198,6 +201,12 @@ typedef struct ptq_model ptq_model;
  */
 ptq_status ptq_model_open(const char *dir, ptq_model **out, ptq_err *err);
 void ptq_model_close(ptq_model *m);
+/** The arithmetic of the forward pass's products, float32 unless set: before
+ * blocks or head are loaded, which hold their weights as products take them,
+ * and after ptq_bf16_init where it is bf16. PTQ_E_UNSUPPORTED: bf16 in the
+ * library of float64. */
+ptq_status ptq_model_set_compute(ptq_model *m, ptq_compute compute,
+                                 ptq_err *err);
 const ptq_model_info *ptq_model_get_info(const ptq_model *m); /* borrowed */
 
 /** XXH3-128 over config.json and every weight file's contents (reads them
@@ -230,6 +239,8 @@ typedef struct ptq_linear {
   ptq_real
       *weight;    /* owned by the block; [out, in] row-major; NULL if absent */
   ptq_real *bias; /* owned by the block; [out]; NULL if none */
+  ptq_packed *packed; /* owned by the block; weight as bf16 products take it;
+                         NULL in float32 */
   int64_t out, in;
 } ptq_linear;
 
@@ -243,6 +254,7 @@ typedef struct ptq_norm {
 typedef struct ptq_block {
   int64_t index;
   ptq_linear *linear; /* owned; [ptq_layer_count] */
+  int n_layers;       /* of `linear` */
   ptq_linear router;  /* of a mixture of experts; never quantized */
   ptq_norm norm[PTQ_NORM_INNER];
   void *memory; /* owned; what the pointers to weights point into */
@@ -275,10 +287,12 @@ ptq_status ptq_embed(const ptq_model_info *info, const ptq_embedding *e,
 
 /** Final norm and head. */
 typedef struct ptq_head {
-  ptq_norm norm;    /* owned; PTQ_NORM_FINAL */
-  ptq_real *weight; /* owned; [vocab, d_model] (a copy when tied), projected
-                    where d_embed differs */
-  ptq_real *bias;   /* owned; [vocab] or NULL */
+  ptq_norm norm;       /* owned; PTQ_NORM_FINAL */
+  ptq_real *weight;    /* owned; [vocab, d_model] (a copy when tied), projected
+                       where d_embed differs; NULL in bf16 */
+  ptq_packed **slices; /* owned; of PTQ_HEAD_SLICE rows; NULL in float32 */
+  int64_t n_slices;
+  ptq_real *bias; /* owned; [vocab] or NULL */
 } ptq_head;
 ptq_status ptq_model_load_head(ptq_model *m, ptq_head *out, ptq_err *err);
 void ptq_head_release(ptq_head *h);

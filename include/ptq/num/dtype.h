@@ -156,6 +156,7 @@ struct ptq_dtype_family {
   bool pads_groups;     /* true: a short last group is padded with zeros (MX);
                            false: it stands alone (GPTQ reference) */
   bool signed_codes;    /* codes mirror each other around 0 */
+  bool fits_peaks;      /* fit_ranges looks at the larger end alone */
   bool encodes_by_zero; /* params.zero is the scale by which codes are chosen,
                            .scale the one stored, which restores them */
   ptq_element element;  /* of floats only */
@@ -185,6 +186,10 @@ struct ptq_dtype_family {
    * fit and round group by group. `stream`: y is too large for the caches. */
   void (*fit_ranges)(const ptq_dtype *dt, const ptq_range *r, int64_t groups,
                      ptq_group_params *out);
+  /** fit of a run of groups that a format looks at by more than their ranges;
+   * NULL: one by one. */
+  void (*fit_run)(const ptq_dtype *dt, const float *x, int64_t n, int64_t width,
+                  ptq_group_params *out);
   void (*round_run)(const ptq_dtype *dt, const float *x, int64_t n,
                     int64_t width, const ptq_group_params *params, float *y,
                     int16_t *q, bool stream);

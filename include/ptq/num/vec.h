@@ -29,6 +29,8 @@ const char *ptq_vec_isa(void);
  * Returns the sum of y, added up in float32 by fours, then in float64 (fixed
  * order; relative error below 1.2e-7). */
 double ptq_vec_exp(const float *x, int64_t n, float shift, float *y);
+/** The same with y rounded to bfloat16; the sum is of what was rounded. */
+double ptq_vec_exp_bf16(const float *x, int64_t n, float shift, uint16_t *y);
 /** The same sum without storing. */
 double ptq_vec_sum_exp(const float *x, int64_t n, float shift);
 /** Largest element and, in *at (may be NULL), its first index; n > 0. NaN is
@@ -83,5 +85,13 @@ int ptq_vec_all_finite(const float *x, int64_t n);
  */
 void ptq_vec_kl_slice(const float *r, const float *c, int64_t n, float mr,
                       float mc, double sums[4]);
+
+/** y = x to the nearest bfloat16, ties to even; beyond the largest infinity,
+ * NaN stays NaN; and back, which is exact. Bitwise the same on every
+ * instruction set. x and y do not overlap. */
+void ptq_vec_to_bf16(const float *x, int64_t n, uint16_t *y);
+void ptq_vec_from_bf16(const uint16_t *x, int64_t n, float *y);
+/** There and back: y = x rounded to bfloat16. */
+void ptq_vec_round_bf16(const float *x, int64_t n, float *y);
 
 #endif /* PTQ_NUM_VEC_H */

@@ -29,6 +29,7 @@
   X(I64,  group,         1, "",      "weights a group; -1 a row, 0 the tensor") \
   X(TEXT, calibration,  96, "",      "calibration text:windows x length[@seed]") \
   X(TEXT, evaluation,   96, "",      "evaluation text:windows x length[@seed]") \
+  X(TEXT, compute,       8, "",      "arithmetic of the forward pass's products: f32 or bf16") \
   X(TEXT, requests,     96, "",      "requests file[:limit][xlength][/...]; empty without requests") \
   X(TEXT, numerics,     96, "",      "BLAS and kernels that computed the row") \
   X(F64,  bits_per_weight,  1, "bit",    "storage of the quantized weights over their number") \
@@ -113,6 +114,7 @@
   X(TEXT, calibration,  96, "",    "calibration text:windows x length[@seed]") \
   X(TEXT, selection,    96, "",    "selection text:windows x length[@seed]") \
   X(TEXT, evaluation,   96, "",    "evaluation text:windows x length[@seed]") \
+  X(TEXT, compute,       8, "",    "arithmetic of the forward pass's products: f32 or bf16") \
   X(TEXT, requests,     96, "",    "requests file[:limit][xlength][/...]; empty without requests") \
   X(TEXT, covariates,  192, "",    "what the sweep file says of the model, k=v,...") \
   X(I64,  params,               1, "", "parameters, tied tensors once") \

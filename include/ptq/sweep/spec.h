@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "ptq/base/status.h"
+#include "ptq/num/bf16.h"
 #include "ptq/num/dtype.h"
 #include "ptq/quant/method.h"
 #include "ptq/sweep/mixture.h"
@@ -149,6 +150,7 @@ typedef struct ptq_spec {
   int64_t n_excludes;
   ptq_spectra_mode spectra;
   ptq_landscape_spec landscape;
+  ptq_compute compute; /* of every forward pass */
 } ptq_spec;
 
 /**

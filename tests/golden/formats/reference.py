@@ -151,14 +151,21 @@ def torchao_int(bits, rounding, mode):
 
 # auto-round
 
-def auto_round_int(kind, bits, scale_dtype, floor=1e-5):
-    """kind: quant_tensor_sym, quant_tensor_sym_gptq or quant_tensor_asym."""
+def auto_round_int(kind, bits, scale_dtype, floor=1e-5, unknown=False):
+    """kind: quant_tensor_sym, quant_tensor_sym_gptq or quant_tensor_asym.
+    unknown: NaN for groups whose zero point is no code. Where a scale was
+    rounded down, the tool's may be 2^bits, which `bits` bits do not hold."""
     module, _ = load_auto_round()
     function = getattr(module, kind)
-    return lambda x, group: by_group(
-        x, group, lambda part: function(part, bits, -1,
-                                        scale_dtype=scale_dtype,
-                                        q_scale_thresh=floor)[0])
+
+    def one(part):
+        y, _, zero = function(part, bits, -1, scale_dtype=scale_dtype,
+                              q_scale_thresh=floor)
+        if unknown:
+            zero = torch.as_tensor(zero, dtype=y.dtype)
+            y = torch.where(zero < 2**bits, y, torch.nan)
+        return y
+    return lambda x, group: by_group(x, group, one)
 
 
 def auto_round_nvfp4(x, group):

@@ -31,9 +31,10 @@ typedef struct subject {
   uint32_t ids[MOST];
 } subject;
 
-static void begin(subject *s, const char *dir) {
+static void begin(subject *s, const char *dir, ptq_compute compute) {
   *s = (subject){0};
   FX_MUST(ptq_model_open(dir, &s->model, &e_));
+  FX_MUST(ptq_model_set_compute(s->model, compute, &e_));
   s->info = ptq_model_get_info(s->model);
   FX_MUST(ptq_model_load_embedding(s->model, &s->e, &e_));
   ptq_rng rng;
@@ -90,9 +91,13 @@ static float *run_window(subject *s, const uint32_t *ids, int64_t n) {
 }
 
 /* A branch's rows are those of its whole sequence. Both are float32 sums in
- * another order: 2e-5 of the largest, of states that are all about as large. */
+ * another order: 2e-5 of the largest, of states that are all about as large. In
+ * bf16 such a last bit may round an operand the other way, by half a step of
+ * 2^-8. */
 static void check_branch(subject *s, const ptq_branch *b, const float *bundle,
                          const char *name) {
+  const bool bf16 = s->info->compute == PTQ_COMPUTE_BF16;
+  const double bound = bf16 ? 0x1p-8 : 2e-5;
   const int64_t d = s->info->d_model, n = b->shared + b->n;
   uint32_t ids[MOST];
   for (int64_t i = 0; i < n; i++)
@@ -104,15 +109,15 @@ static void check_branch(subject *s, const ptq_branch *b, const float *bundle,
     largest = fmax(largest, fabs((double)want[i]));
     off = fmax(off, fabs((double)want[i] - got));
   }
-  if (!(off <= 2e-5 * largest))
+  if (!(off <= bound * largest))
     fail_msg("%s: branch at %lld is off by %g of %g", name, (long long)b->start,
              off, largest);
   ptq_free(want);
 }
 
-static void check_model(const char *dir) {
+static void check_model(const char *dir, ptq_compute compute) {
   subject s;
-  begin(&s, dir);
+  begin(&s, dir, compute);
   /* Where length matters, the same rows as sequences of their own. */
   ptq_branch branches[BRANCHES];
   memcpy(branches, tree, sizeof tree);
@@ -136,7 +141,8 @@ static void every_architecture_packs(void **state) {
     snprintf(path, sizeof path, MODELS "/%.200s/config.json", e->d_name);
     if (access(path, R_OK) != 0) continue;
     snprintf(path, sizeof path, MODELS "/%.200s", e->d_name);
-    check_model(path);
+    for (int c = 0; c < PTQ_COMPUTE_COUNT; c++)
+      check_model(path, (ptq_compute)c);
     n++;
   }
   closedir(d);
@@ -153,8 +159,7 @@ static void only_longrope_forbids_to_share(void **state) {
 }
 
 /* Longer than a tile of keys, with the end of the trunk inside one. */
-static void long_trunks_are_met_in_tiles(void **state) {
-  (void)state;
+static void meet_trunks(ptq_compute compute) {
   static const ptq_branch branches[] = {
       {.start = 0, .n = 700},
       {.start = 700, .n = 300, .trunk = 0, .shared = 700},
@@ -167,7 +172,7 @@ static void long_trunks_are_met_in_tiles(void **state) {
     else
       fx_opt(&m);
     fx_write(&m);
-    begin(&s, m.dir);
+    begin(&s, m.dir, compute);
     float *bundle = run_bundle(&s, 1130, branches, 3);
     for (int i = 0; i < 3; i++) check_branch(&s, &branches[i], bundle, m.dir);
     ptq_free(bundle);
@@ -176,14 +181,19 @@ static void long_trunks_are_met_in_tiles(void **state) {
   }
 }
 
-static void a_bundle_of_one_sequence_is_its_window(void **state) {
+static void long_trunks_are_met_in_tiles(void **state) {
   (void)state;
+  meet_trunks(PTQ_COMPUTE_F32);
+  meet_trunks(PTQ_COMPUTE_BF16);
+}
+
+static void bundle_a_window(ptq_compute compute) {
   const ptq_branch whole = {.n = 130};
   fx_model m;
   subject s;
   fx_llama(&m);
   fx_write(&m);
-  begin(&s, m.dir);
+  begin(&s, m.dir, compute);
   float *bundle = run_bundle(&s, 130, &whole, 1);
   float *window = run_window(&s, s.ids, 130);
   assert_memory_equal(bundle, window,
@@ -194,15 +204,20 @@ static void a_bundle_of_one_sequence_is_its_window(void **state) {
   fx_end(&m);
 }
 
+static void a_bundle_of_one_sequence_is_its_window(void **state) {
+  (void)state;
+  bundle_a_window(PTQ_COMPUTE_F32);
+  bundle_a_window(PTQ_COMPUTE_BF16);
+}
+
 /* What stands beside a sequence changes none of its bits: other tokens in the
  * other branches, the same shapes. */
-static void branches_do_not_see_one_another(void **state) {
-  (void)state;
+static void change_neighbours(ptq_compute compute) {
   fx_model m;
   subject s;
   fx_llama(&m);
   fx_write(&m);
-  begin(&s, m.dir);
+  begin(&s, m.dir, compute);
   const int64_t n = tree[BRANCHES - 1].start + tree[BRANCHES - 1].n;
   const int64_t d = s.info->d_model;
   float *before = run_bundle(&s, n, tree, BRANCHES);
@@ -218,6 +233,12 @@ static void branches_do_not_see_one_another(void **state) {
   fx_end(&m);
 }
 
+static void branches_do_not_see_one_another(void **state) {
+  (void)state;
+  change_neighbours(PTQ_COMPUTE_F32);
+  change_neighbours(PTQ_COMPUTE_BF16);
+}
+
 static void a_position_beyond_the_models_is_refused(void **state) {
   (void)state;
   const ptq_branch branch = {.start = 0, .n = 2, .trunk = 0, .shared = 1499};
@@ -226,7 +247,7 @@ static void a_position_beyond_the_models_is_refused(void **state) {
   ptq_err err = {0};
   fx_opt(&m);
   fx_write(&m);
-  begin(&s, m.dir);
+  begin(&s, m.dir, PTQ_COMPUTE_F32);
   float *h = states(2, &s);
   assert_int_equal(ptq_bundle_embed(s.info, &s.e, s.ids, &branch, 1, h, &err),
                    PTQ_E_ARG);
@@ -238,7 +259,8 @@ static void a_position_beyond_the_models_is_refused(void **state) {
 
 static int start(void **state) {
   (void)state;
-  return ptq_blas_init(NULL) == PTQ_OK ? 0 : -1;
+  return ptq_blas_init(NULL) == PTQ_OK && ptq_bf16_init(NULL) == PTQ_OK ? 0
+                                                                        : -1;
 }
 
 int main(void) {

@@ -417,7 +417,8 @@ static void head_slices_join_to_the_whole(void **state) {
   compare("final norm", hn, normed, N * D);
   for (int v = 0; v < V; v += 20) {
     const int width = V - v < 20 ? V - v : 20;
-    ptq_head_logits(s.info, &head, hn, N, v, v + width, slice);
+    FX_MUST(
+        ptq_head_logits(s.info, &head, NULL, hn, N, v, v + width, slice, &e_));
     for (int i = 0; i < N; i++)
       for (int j = 0; j < width; j++) {
         double want = 0.0;

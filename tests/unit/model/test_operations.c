@@ -316,7 +316,7 @@ static void check_attention(const sizes *a) {
   along.dmix = draw(&s, size, 1.0, 0.0);
   ptq_rotate_keys(&info, turns, &whole, &own.x.k);
   ptq_rotate_keys(&info, turns, &whole, &along.x.k);
-  ptq_attention(&info, flags, n, &own.x, bs->ws, own.mix, own.soft);
+  MUST(ptq_attention(&info, flags, n, &own.x, bs->ws, own.mix, own.soft, &e_));
   ptq_attention_jvp(&info, flags, n, bs, &own, 1, &along);
   ptq_attention_vjp(&info, flags, n, bs, &own, 1, &along);
   compare(&s, "mix", own.mix, size);

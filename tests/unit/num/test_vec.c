@@ -387,6 +387,95 @@ static void kl_moments_equal_a_plain_float64_loop(void **state) {
   assert_true(each_isa(check_kl) >= 1);
 }
 
+/* The nearest of the two bfloat16 numbers around x, by their distances in
+ * float64; of two as near, the even one. */
+static uint16_t nearest_bf16(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  const uint16_t below = (uint16_t)(bits >> 16);
+  float ends[2];
+  for (uint32_t k = 0; k < 2; k++) {
+    const uint32_t b = ((uint32_t)below + k) << 16;
+    memcpy(&ends[k], &b, sizeof b);
+  }
+  /* Infinity stands where the next number would be. */
+  const double up =
+      isinf(ends[1]) ? copysign(0x1p128, (double)x) : (double)ends[1];
+  const double d0 = fabs((double)x - (double)ends[0]);
+  const double d1 = fabs(up - (double)x);
+  if (d0 != d1) return (uint16_t)(below + (d1 < d0));
+  return (uint16_t)(below + (below & 1U));
+}
+
+static void check_bf16(const char *isa) {
+  enum { N = 4096 };
+  static float x[N], back[N], round[N];
+  static uint16_t y[N], part[N];
+  ptq_rng rng;
+  ptq_rng_init(&rng, 5);
+  for (int i = 0; i < N; i++) {
+    uint32_t bits = (uint32_t)ptq_rng_below(&rng, UINT64_C(1) << 32);
+    if (i % 3 == 0) bits = (bits & 0xffff0000U) | 0x8000U; /* a tie */
+    if (i % 3 == 1) bits &= 0x807fffffU;                   /* subnormal */
+    memcpy(&x[i], &bits, sizeof bits);
+    if (isnan(x[i])) x[i] = 1.5F;
+  }
+  x[0] = FLT_MAX;
+  x[1] = -FLT_MAX;
+  x[2] = INFINITY;
+  x[3] = 0x1.fep127F; /* the largest bfloat16 */
+  x[4] = -0.0F;
+  ptq_vec_to_bf16(x, N, y);
+  ptq_vec_from_bf16(y, N, back);
+  ptq_vec_round_bf16(x, N, round);
+  assert_memory_equal(back, round, sizeof back);
+  for (int i = 0; i < N; i++)
+    if (!isinf(x[i]) && y[i] != nearest_bf16(x[i]))
+      fail_msg("%s: %a became %04x, not %04x", isa, (double)x[i], y[i],
+               nearest_bf16(x[i]));
+  assert_int_equal(y[0], 0x7f80);
+  assert_int_equal(y[2], 0x7f80);
+  assert_int_equal(y[3], 0x7f7f);
+  assert_int_equal(y[4], 0x8000);
+  for (int n = 0; n <= N_MAX; n++) { /* ragged ends, and nothing beyond */
+    memset(part, 0xab, sizeof part);
+    ptq_vec_to_bf16(x + 1, n, part);
+    assert_memory_equal(part, y + 1, (size_t)n * sizeof *y);
+    assert_int_equal(part[n], 0xabab);
+  }
+  static const uint32_t nans[] = {0x7f800001U, 0xffffffffU, 0x7fc00000U};
+  for (int i = 0; i < 3; i++) {
+    memcpy(x, &nans[i], sizeof *x);
+    ptq_vec_round_bf16(x, 1, round);
+    assert_true(isnan(round[0]));
+  }
+}
+
+static void check_exp_bf16(const char *isa) {
+  float x[N_MAX], y[N_MAX];
+  uint16_t want[N_MAX], got[N_MAX + 1];
+  (void)isa;
+  for (int n = 0; n <= N_MAX; n++) {
+    fill(x, n, 20.0F, (uint64_t)n + 1);
+    const double sum = ptq_vec_exp(x, n, 19.0F, y);
+    ptq_vec_to_bf16(y, n, want);
+    got[n] = 0xabab;
+    assert_true(ptq_vec_exp_bf16(x, n, 19.0F, got) == sum);
+    assert_memory_equal(got, want, (size_t)n * sizeof *got);
+    assert_int_equal(got[n], 0xabab);
+  }
+}
+
+static void rounded_exponentials_have_the_same_sum(void **state) {
+  (void)state;
+  assert_true(each_isa(check_exp_bf16) > 0);
+}
+
+static void bfloat16_is_the_nearest_ties_to_even(void **state) {
+  (void)state;
+  assert_true(each_isa(check_bf16) > 0);
+}
+
 static void a_wrong_ptq_isa_is_refused_by_name(void **state) {
   (void)state;
   ptq_err err = {0};
@@ -411,6 +500,8 @@ int main(void) {
       cmocka_unit_test(one_bad_element_is_seen_wherever_it_is),
       cmocka_unit_test(norms_and_rotations_equal_plain_loops),
       cmocka_unit_test(kl_moments_equal_a_plain_float64_loop),
+      cmocka_unit_test(rounded_exponentials_have_the_same_sum),
+      cmocka_unit_test(bfloat16_is_the_nearest_ties_to_even),
       cmocka_unit_test(a_wrong_ptq_isa_is_refused_by_name),
   };
   return cmocka_run_group_tests_name("num/vec", tests, NULL, NULL);

@@ -81,6 +81,20 @@ static void a_longer_text_of_another_file_is_cut_and_ended(void **state) {
   assert_int_equal(strlen(row.layer), sizeof row.layer - 1);
 }
 
+static void what_a_file_lacks_is_empty_or_what_it_meant(void **state) {
+  (void)state;
+  const ptq_table *t = ptq_table_get(PTQ_TABLE_POINTS);
+  ptq_pack_column columns[64] = {{0, 0}};
+  const unsigned char in[8] = {0};
+  ptq_point_row row;
+  memset(&row, 'x', sizeof row);
+  ptq_unpack_rows(t, columns, 8, in, 1, &row);
+  assert_string_equal(row.model, "");
+  assert_string_equal(row.compute, "f32"); /* before there was a choice */
+  assert_int_equal(row.group, 0);
+  assert_true(row.nll != row.nll);
+}
+
 static void integers_keep_their_sign(void **state) {
   (void)state;
   const int64_t values[] = {0, 1, -1, INT64_MAX, INT64_MIN};
@@ -106,6 +120,7 @@ int main(void) {
       cmocka_unit_test(rows_come_back_as_they_were),
       cmocka_unit_test(bytes_behind_a_text_do_not_reach_the_file),
       cmocka_unit_test(a_longer_text_of_another_file_is_cut_and_ended),
+      cmocka_unit_test(what_a_file_lacks_is_empty_or_what_it_meant),
       cmocka_unit_test(integers_keep_their_sign),
       cmocka_unit_test(checksums_are_those_of_zlib),
   };

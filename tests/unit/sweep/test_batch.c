@@ -89,7 +89,7 @@ static int open_grid(void **state) {
       ptq_grid_build(&spec, &grid, &err) != PTQ_OK ||
       ptq_grid_hash_inputs(&grid, models, texts, &err) != PTQ_OK)
     fail_msg("%s", err.msg);
-  ptq_numerics_text(numerics);
+  ptq_numerics_text(spec.compute, numerics);
   assert_int_equal(ptq_grid_set_keys(&grid, models, texts, numerics, &err),
                    PTQ_OK);
   return 0;

@@ -11,6 +11,7 @@
 #include <math.h>
 
 #include "ptq/base/rng.h"
+#include "ptq/num/blas.h"
 #include "ptq/sweep/cost.h"
 #include "sweep_files.h"
 
@@ -50,6 +51,7 @@ static void open_grid(const char *set, ptq_spec *s, ptq_grid *g) {
 
 static int make_grid(void **state) {
   (void)state;
+  if (ptq_blas_init(NULL) != PTQ_OK || ptq_bf16_init(NULL) != PTQ_OK) return -1;
   scratch_make(&files);
   open_grid(NULL, &spec, &grid);
   memset(all, 1, sizeof all);
@@ -327,6 +329,27 @@ static void what_a_method_asks_for_is_counted(void **state) {
   ptq_spec_release(&s);
 }
 
+/* Weights beside float32 ones; less time where the CPU has bfloat16. */
+static void bf16_costs_memory_and_saves_time(void **state) {
+  (void)state;
+  ptq_spec s;
+  ptq_grid g;
+  ptq_load f32 = {0}, bf16 = {0};
+  open_grid("compute=bf16", &s, &g);
+  ptq_load_add(&f32, &grid, 0);
+  ptq_load_add(&bf16, &g, 0);
+  assert_true(ptq_batch_bytes(&g, 0, &bf16) > ptq_batch_bytes(&grid, 0, &f32));
+  assert_true(ptq_subject_bytes(&g, 0) > ptq_subject_bytes(&grid, 0));
+  const bool fast = ptq_bf16_is_fast();
+  for (int64_t i = 0; i < g.n_points; i++) {
+    const double mine = ptq_point_flops(&g, i);
+    const double plain = ptq_point_flops(&grid, i);
+    assert_true(fast ? mine < plain && mine > 0.4 * plain : mine == plain);
+  }
+  ptq_grid_release(&g);
+  ptq_spec_release(&s);
+}
+
 /* Ten times the tokens cost ten times as much, and are held by the reference
  * and by each point. */
 static void requests_are_counted(void **state) {
@@ -430,6 +453,7 @@ int main(void) {
       cmocka_unit_test(costs_order_methods_and_sizes),
       cmocka_unit_test(bytes_grow_with_points_and_their_hessians),
       cmocka_unit_test(what_a_method_asks_for_is_counted),
+      cmocka_unit_test(bf16_costs_memory_and_saves_time),
       cmocka_unit_test(requests_are_counted),
       cmocka_unit_test(the_correction_scales_seconds),
       cmocka_unit_test(amounts_of_memory_are_read_and_written),

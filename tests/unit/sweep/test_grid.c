@@ -308,6 +308,7 @@ static void every_ingredient_changes_the_key(void **state) {
       "grid.method={name: gptq, hessian: static}",
       "grid.group=8",
       "grid.group=row",
+      "compute=bf16",
   };
   enum { N = sizeof sets / sizeof sets[0] + 2 };
   char keys[N][PTQ_HASH_HEX];
@@ -328,6 +329,7 @@ static void nothing_else_changes_the_key(void **state) {
       "name=other",
       "models={path: " ZOO "llama-25k, name: renamed, family: f, tokens: 3}",
       "measure.spectra=off",
+      "compute=f32",
       "grid.dtype=[int4, int8]",
       "grid.group=[16, 8]",
       ("data.evaluation=[{text: e.txt, windows: 4, length: 8}, "

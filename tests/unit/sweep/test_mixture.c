@@ -138,8 +138,8 @@ static void names_hold_a_hash_of_the_formats(void **state) {
       "    - {mixed: m, default: int3, layers: {'*': int4}}\n",
       "    - {mixed: m, default: int3, layers: {'*': int4}, models: opt*}\n",
       "    - {mixed: m, default: int3, layers: {'*': int5}}\n",
-      "    - {mixed: m, default: int3, layers: {'*': {dtype: int4, group: "
-      "8}}}\n",
+      ("    - {mixed: m, default: int3, layers: {'*': {dtype: int4, group: "
+       "8}}}\n"),
       "    - {mixed: m, default: int2, layers: {'*': int4}}\n",
       "    - {mixed: n, default: int3, layers: {'*': int4}}\n"};
   char names[6][PTQ_DTYPE_NAME_MAX];

@@ -87,7 +87,8 @@ static void a_whole_sweep_file_is_resolved(void **state) {
             "exclude:\n"
             "  - {dtype: mxint3, method: gptq, group: 16, model: 'a*'}\n"
             "  - {method: {name: gptq, hessian: static}}\n"
-            "measure: {spectra: off}\n",
+            "measure: {spectra: off}\n"
+            "compute: bf16\n",
             NULL, 0, &s);
   assert_string_equal(s.name, "quick");
   assert_int_equal(s.n_models, 4);
@@ -128,6 +129,7 @@ static void a_whole_sweep_file_is_resolved(void **state) {
   assert_true(s.excludes[1].has_options);
   assert_string_equal(s.excludes[1].options, "hessian=static");
   assert_int_equal(s.spectra, PTQ_SPECTRA_OFF);
+  assert_int_equal(s.compute, PTQ_COMPUTE_BF16);
   assert_non_null(strstr(s.text, "name: quick\n"));
   ptq_spec_release(&s);
 }
@@ -147,6 +149,7 @@ static void what_is_left_out_has_documented_defaults(void **state) {
   assert_string_equal(s.selection.path, s.calibrations[0].path);
   assert_string_equal(s.selection.label, "c.txt:16x8@end");
   assert_int_equal(s.spectra, PTQ_SPECTRA_FULL);
+  assert_int_equal(s.compute, PTQ_COMPUTE_F32);
   assert_int_equal(s.n_excludes, 0);
   ptq_spec_release(&s);
 }
@@ -241,6 +244,8 @@ static void bad_values_are_named(void **state) {
      "s.yaml:5: group '3' is listed twice"},
     {HEAD DATA GRID "measure: {landscape: some}\n",
      "s.yaml:6: landscape must be 'off', 'radial' or 'full', got 'some'"},
+    {HEAD DATA GRID "compute: bf16\nmeasure: {landscape: full}\n",
+     "s.yaml:7: the landscape is measured in float32; leave it out"},
     {HEAD DATA GRID "measure: {landscape: {radii: 9}}\n",
      "s.yaml:6: landscape lacks 'mode'"},
     {HEAD DATA GRID "measure: {landscape: {mode: full, probe: 9}}\n",
@@ -261,6 +266,10 @@ static void bad_values_are_named(void **state) {
      "s.yaml:6: landscape: no directions at all; raise 'directions'"},
     {HEAD DATA GRID "measure: {spectra: some}\n",
      "s.yaml:6: spectra must be 'full' or 'off', got 'some'"},
+    {HEAD DATA GRID "compute: fp16\n",
+     "s.yaml:6: compute must be 'f32' or 'bf16', got 'fp16'"},
+    {HEAD DATA GRID "compute: [f32, bf16]\n",
+     "s.yaml:6: compute must be 'f32' or 'bf16', got 'a list'"},
     {"name: a/b\n" HEAD DATA GRID, "s.yaml:1: the sweep's name 'a/b' must be"},
     {"name: [1]\n" HEAD DATA GRID, "s.yaml:1: name must be a single value"},
     {HEAD "data:\n  calibration: {text: c, windows: 0, length: 8}\n"
