@@ -10,7 +10,7 @@
 static void fill_identity(const ptq_grid *g, int64_t direction,
                           ptq_direction_row *row) {
   char numerics[PTQ_NUMERICS_MAX];
-  ptq_numerics_text(numerics);
+  ptq_numerics_text(g->spec->compute, numerics);
   ptq_direction_identity(g, direction, numerics, row);
 }
 

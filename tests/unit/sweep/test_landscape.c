@@ -72,7 +72,7 @@ static void open_study(study *s, const char *models, const char *evaluation,
       ptq_grid_build(&s->spec, &s->grid, &err) != PTQ_OK ||
       ptq_grid_hash_inputs(&s->grid, hashes, texts, &err) != PTQ_OK)
     fail_msg("%s", err.msg);
-  ptq_numerics_text(numerics);
+  ptq_numerics_text(PTQ_COMPUTE_F32, numerics);
   assert_int_equal(ptq_grid_set_keys(&s->grid, hashes, texts, numerics, &err),
                    PTQ_OK);
 }
