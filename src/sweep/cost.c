@@ -6,6 +6,7 @@
 #include "ptq/sweep/cost.h"
 
 #include "collect.h"
+#include "derivatives.h"
 #include "ptq/base/check.h"
 #include "ptq/model/forward.h"
 #include "ptq/sweep/landscape.h"
@@ -20,6 +21,7 @@
 #define EIGEN_FLOPS    4.0    /* times d^3: dsyevr, eigenvalues only; and */
 #define EIGEN_SQUARE   700.0  /* times d^2 */
 #define DISPLACE_FLOPS 25.0   /* a weight of a direction added to the weights */
+#define GRADIENT_PASSES 3.6    /* forward passes that a gradient takes */
 #define DRAW_FLOPS     1000.0 /* a weight of a random direction: Box-Muller */
 #define PACK_ROWS      10.0   /* BLAS lays out the weights anew for each window,
                                  which takes as long as so many rows */
@@ -278,10 +280,15 @@ double ptq_direction_flops(const ptq_grid *g, int64_t direction) {
   const bool full = g->spec->landscape.mode == PTQ_LANDSCAPE_FULL;
   ptq_direction_size n;
   ptq_direction_rows(g, direction, &n);
+  double derivatives = 0.0;
+  if (full)
+    derivatives = ptq_derivatives_gradients(g, direction) * GRADIENT_PASSES *
+                  (pass_flops(info, calib) + head_flops(info, calib));
+  if (n.steps == 0) return BATCH_OVERHEAD + POINT_OVERHEAD + derivatives;
   double lane = pass_flops(info, eval) + head_flops(info, eval) +
                 DISPLACE_FLOPS * weights;
   if (full) lane += pass_flops(info, calib) + head_flops(info, calib);
-  return BATCH_OVERHEAD + POINT_OVERHEAD +
+  return BATCH_OVERHEAD + POINT_OVERHEAD + derivatives +
          (rtn ? 2.0 : 1.0) * READ_FLOPS * 4.0 * (double)info->params +
          (rtn ? 2.0 * 60.0 : DRAW_FLOPS) * weights + (double)n.steps * lane;
 }

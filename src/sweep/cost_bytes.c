@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "derivatives.h"
 #include "displace.h"
 #include "lane.h"
 #include "ptq/eval/score.h"
@@ -243,8 +244,10 @@ int64_t ptq_direction_bytes(const ptq_grid *g, int64_t direction) {
       ptq_scorer_bytes(info, larger(t.eval->length, t.calib->length), 0);
   const int64_t start =
       ptq_model_embedding_bytes(info) + ptq_displacer_bytes(info, d->kind);
-  return BASE_BYTES + request_token_bytes(sub) + lanes +
-         larger(start, larger(walk, score));
+  int64_t most = n.steps > 0 ? lanes + larger(start, larger(walk, score)) : 0;
+  if (g->spec->landscape.mode == PTQ_LANDSCAPE_FULL)
+    most = larger(most, ptq_derivatives_bytes(g, direction));
+  return BASE_BYTES + request_token_bytes(sub) + most;
 }
 
 ptq_status ptq_bytes_parse(const char *text, int64_t *out, ptq_err *err) {

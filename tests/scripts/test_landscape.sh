@@ -8,27 +8,33 @@
 make_study
 sed -i -e 's/method:/method: [rtn, {name: gptq, hessian: static}]/' \
   -e '/^    - /d' -e 's/group: .*/group: [32]/' \
-  -e 's/^measure.*/measure: {spectra: off, landscape: {mode: radial, directions: 2, random: ["gaussian:row", "uniform:layer"]}}/' sweep.yaml
+  -e 's/^measure.*/measure: {spectra: off, landscape: {mode: full, directions: 2, random: ["gaussian:row", "uniform:layer"], probes: 3, lanczos: 6, starts: 2}}/' sweep.yaml
 run() { "$PTQSWEEP" run "$@"; }
 landscape() {  # landscape STORE DIRECTORY
   mkdir -p "$2"
   local table
-  for table in directions landscape; do
+  for table in directions landscape direction_layers ritz; do
     "$PTQSWEEP" export "$1" --table "$table" --stable -o "$2/$table.csv"
   done
 }
-same_landscape() { cmp "$1/directions.csv" "$2/directions.csv" &&
-  cmp "$1/landscape.csv" "$2/landscape.csv"; }
+same_landscape() {
+  local table
+  for table in directions landscape direction_layers ritz; do
+    cmp "$1/$table.csv" "$2/$table.csv" || return 1
+  done
+}
 column() {  # column NAME FILE: number of a column
   head -1 "$2" | tr , '\n' | grep -nx "$1" | cut -d: -f1
 }
 
-expect 0 '21 batches and items of models' "$PTQSWEEP" plan sweep.yaml
+expect 0 '23 batches and items of models' "$PTQSWEEP" plan sweep.yaml
 run sweep.yaml -o alone.h5 --quiet
 expect 0 ' 0 bad' "$PTQSWEEP" verify alone.h5
 landscape alone.h5 alone
-[ "$(grep -c ',done$' alone/directions.csv)" = 14 ] || fail "not 14 directions"
+[ "$(grep -c ',done$' alone/directions.csv)" = 16 ] || fail "not 16 directions"
 # 4 random ones with radius 0 and 24 more, 3 of RTN with one more, two models
+[ "$(wc -l <alone/ritz.csv)" = $((1 + 2 * 2 * 6)) ] ||
+  fail "$(wc -l <alone/ritz.csv) Ritz values"
 [ "$(wc -l <alone/landscape.csv)" = $((1 + 2 * (4 * 25 + 3 * 26))) ] ||
   fail "$(wc -l <alone/landscape.csv) rows of profiles"
 
@@ -76,7 +82,8 @@ pass "the same bytes alone, on 2 and 3 ranks and in files"
 for text in eval.txt calib.txt select.txt; do
   for i in 1 2 3 4; do cat "$text"; done >long && mv long "$text"
 done
-sed 's/windows: 6,/windows: 60,/' sweep.yaml >long.yaml
+sed -e 's/windows: 6,/windows: 60,/' -e 's/mode: full/mode: radial/' \
+  -e 's/, probes: 3, lanczos: 6, starts: 2//' sweep.yaml >long.yaml
 tokens long.yaml
 run long.yaml -o whole.h5 --quiet
 landscape whole.h5 whole

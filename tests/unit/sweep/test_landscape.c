@@ -23,7 +23,7 @@
 
 #define ZOO PTQ_SOURCE_DIR "/sweeps/zoo/"
 
-enum { N_TOKENS = 2000, MAX_STEPS = 32 };
+enum { N_TOKENS = 2000, MAX_STEPS = 32, MAX_LAYERS = 32, MAX_RITZ = 64 };
 
 static scratch files;
 
@@ -110,6 +110,10 @@ typedef struct taken {
   ptq_profile_row steps[MAX_STEPS];
   int64_t n;
   char message[240];
+  ptq_direction_layer_row layers[MAX_LAYERS];
+  int64_t n_layers;
+  ptq_ritz_row ritz[MAX_RITZ];
+  int64_t n_ritz;
   double baseline;
   int stop_after; /* calls of alive; -1: never */
   double last;
@@ -125,6 +129,13 @@ static ptq_status take_direction(void *ctx, const ptq_direction_result *r,
   t->n = r->n_profile;
   memcpy(t->message, r->message, sizeof t->message);
   if (t->n > 0) memcpy(t->steps, r->profile, (size_t)t->n * sizeof *t->steps);
+  assert_true(r->n_layers <= MAX_LAYERS && r->n_ritz <= MAX_RITZ);
+  t->n_layers = r->n_layers;
+  t->n_ritz = r->n_ritz;
+  if (t->n_layers > 0)
+    memcpy(t->layers, r->layers, (size_t)t->n_layers * sizeof *t->layers);
+  if (t->n_ritz > 0)
+    memcpy(t->ritz, r->ritz, (size_t)t->n_ritz * sizeof *t->ritz);
   return PTQ_OK;
 }
 
@@ -342,6 +353,88 @@ static void a_loss_that_is_not_finite_is_said(void **state) {
   close_study(&s);
 }
 
+static const char full[] =
+    "{mode: full, directions: 1, radii: 6, smallest: 0.002, largest: 0.02,"
+    " probes: 40, lanczos: 30, starts: 2}";
+
+/* What derivatives say of the first steps, where the third order is small; in
+ * OPT, tokens that pass ReLU's kink bend the loss at the second, which no
+ * derivative sees. */
+static void derivatives_predict_the_profile(void **state) {
+  (void)state;
+  static const char *const models[] = {ZOO "llama-25k", ZOO "opt-25k"};
+  for (int m = 0; m < 2; m++) {
+    study s;
+    open_study(&s, models[m], "", full);
+    assert_int_equal(s.grid.n_directions, 5);
+    for (int64_t i = 1; i < s.grid.n_directions; i++) {
+      taken t;
+      double slope = 0.0, curvature = 0.0;
+      run_direction(&s, i, &t);
+      assert_int_equal(t.n_layers, ptq_subject_layers(&s.grid.subjects[0]));
+      for (int64_t k = 0; k < t.n_layers; k++) {
+        slope += t.layers[k].slope;
+        curvature += t.layers[k].curvature;
+        assert_true(t.layers[k].size > 0.0 && isnan(t.layers[k].trace));
+      }
+      assert_true(fabs(slope - t.row.slope) < 1e-12);
+      assert_true(fabs(curvature - t.row.curvature) < 1e-12);
+      for (int64_t k = 1; k < 4; k++) {
+        const double f = t.steps[k].factor, r = t.steps[k].radius;
+        const double linear = f * t.row.slope;
+        const double quadratic = linear + f * f * t.row.curvature / 2.0;
+        const double miss = fabs(quadratic - t.steps[k].dnll_calib);
+        if (miss > (m == 0 ? 200.0 * r * r * r + 2e-6 : 60.0 * r * r))
+          fail_msg("direction %d step %d: %g, measured %g", (int)i, (int)k,
+                   quadratic, t.steps[k].dnll_calib);
+      }
+    }
+    close_study(&s);
+  }
+}
+
+static void the_hessian_is_summed_up_in_itself(void **state) {
+  (void)state;
+  study s;
+  taken t;
+  open_study(&s, ZOO "llama-25k", "", full);
+  assert_int_equal(s.grid.directions[0].kind, PTQ_DIRECTION_HESSIAN);
+  run_direction(&s, 0, &t);
+  assert_int_equal(t.n, 0);
+  assert_int_equal(t.n_ritz, 60);
+  double norm = 0.0, traces = 0.0, weights = 0.0;
+  for (int64_t k = 0; k < t.n_layers; k++) {
+    norm += t.layers[k].gradient_norm * t.layers[k].gradient_norm;
+    traces += t.layers[k].trace;
+    weights += (double)t.layers[k].weights;
+    assert_true(t.layers[k].trace_se > 0.0 && isnan(t.layers[k].slope));
+  }
+  assert_true(fabs(sqrt(norm) - t.row.gradient_norm) <
+              1e-9 * t.row.gradient_norm);
+  assert_true(fabs(traces - t.row.trace) < 5.0 * t.row.trace_se);
+  double top[2], mean = 0.0;
+  for (int start = 0; start < 2; start++) {
+    double sum = 0.0;
+    const ptq_ritz_row *r = &t.ritz[30 * start];
+    for (int i = 0; i < 30; i++) {
+      assert_int_equal(r[i].start, start);
+      assert_int_equal(r[i].rank, i);
+      assert_true(i == 0 || r[i].value <= r[i - 1].value);
+      sum += r[i].weight;
+      mean += r[i].weight * r[i].value / 2.0;
+    }
+    assert_true(fabs(sum - 1.0) < 1e-9);
+    top[start] = r[0].value;
+  }
+  assert_true(fabs(top[0] - top[1]) < 1e-4 * top[0]);
+  assert_true(t.row.eigen_max == fmax(top[0], top[1]));
+  assert_true(t.row.eigen_min < 0.0); /* a saddle: signs are kept */
+  /* A start scatters like a probe. */
+  assert_true(fabs(weights * mean - t.row.trace) <
+              5.0 * t.row.trace_se * sqrt(40.0 / 2.0));
+  close_study(&s);
+}
+
 static void keys_are_of_what_is_measured(void **state) {
   (void)state;
   study a, b;
@@ -369,6 +462,8 @@ int main(void) {
       cmocka_unit_test(a_stop_hands_nothing_over),
       cmocka_unit_test(an_unreadable_input_fails_the_direction),
       cmocka_unit_test(a_loss_that_is_not_finite_is_said),
+      cmocka_unit_test(derivatives_predict_the_profile),
+      cmocka_unit_test(the_hessian_is_summed_up_in_itself),
       cmocka_unit_test(keys_are_of_what_is_measured),
   };
   return cmocka_run_group_tests_name("sweep/landscape", tests, make_files,
