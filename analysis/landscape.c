@@ -63,14 +63,32 @@ void ptq_profile_traits(const ptq_profile_row *steps, int64_t n,
   out->step = ptq_step_fit_of(steps, n);
 }
 
+static double quadratic_radius(const ptq_direction_traits *t) {
+  double radius = 0.0;
+  if (!isfinite(t->row->curvature)) return NAN;
+  for (int64_t i = 1; i < t->n; i++) {
+    const ptq_profile_row *s = &t->steps[i];
+    const double miss =
+        fabs(ptq_landscape_quadratic(t->row, s->radius) - s->dnll_calib);
+    if (!(miss <= fmax(0.01, 0.1 * fabs(s->dnll_calib)))) break;
+    radius = s->radius;
+  }
+  return radius;
+}
+
 static void direction_of(const ptq_direction_row *row,
                          const ptq_profile_row *steps, int64_t n,
                          ptq_direction_traits *out) {
-  *out = (ptq_direction_traits){.row = row, .dnll_at_one = NAN};
+  *out = (ptq_direction_traits){
+      .row = row, .dnll_at_one = NAN, .calib_at_one = NAN};
   ptq_profile_traits(steps, n, out);
+  out->quadratic_radius = quadratic_radius(out);
   if (!ptq_direction_is_rtn(row)) return;
   for (int64_t i = 0; i < n; i++)
-    if (steps[i].factor == 1.0) out->dnll_at_one = steps[i].dnll;
+    if (steps[i].factor == 1.0) {
+      out->dnll_at_one = steps[i].dnll;
+      out->calib_at_one = steps[i].dnll_calib;
+    }
   out->inside = row->size <= out->basin[1];
 }
 
@@ -154,6 +172,8 @@ ptq_status ptq_landscape_read(ptq_view *v, int64_t n_models, ptq_landscape *out,
   PTQ_TRY(ptq_view_table(v, PTQ_TABLE_PROFILES, &steps, &n_steps, err));
   PTQ_TRY(ptq_view_table(v, PTQ_TABLE_RITZ, &ritz, &out->n_ritz, err));
   out->ritz = ritz;
+  out->rows = rows;
+  out->n_rows = n;
   PTQ_TRY(ptq_alloc(&out->directions, n, sizeof *out->directions, "directions",
                     err));
   PTQ_TRY(ptq_alloc(&out->models, n_models, sizeof *out->models, "landscapes",

@@ -65,6 +65,24 @@ assert (begun, through) == (14, 6), (begun, through)
 PY
 pass "profiles begin at the baseline and pass through the RTN points"
 
+# --- Read and drawn --------------------------------------------------------------
+"$PTQSWEEP" report alone.h5 -o page 2>/dev/null
+for picture in profiles hessian-density quadratic; do
+  [ -s "page/$picture.svg" ] && [ -s "page/$picture.csv" ] ||
+    fail "no picture '$picture'"
+done
+grep -q 'id="landscape"' page/index.html || fail "no table of landscapes"
+[ "$(grep -c '<td class="t">\(inside\|beyond\)</td>' page/index.html)" = 6 ] ||
+  fail "not 6 displacements on the page"
+"$PTQSWEEP" run sweep.yaml -o off.h5 --quiet --set measure.landscape=off
+"$PTQSWEEP" report off.h5 -o off 2>/dev/null
+! ls off/profiles.svg off/hessian-density.svg 2>/dev/null ||
+  fail "pictures of nothing"
+"$PTQSWEEP" fit alone.h5 --formula \
+  'dnll ~ log(noise_over_basin) + log(basin_05)' >fit.log 2>&1 ||
+  grep -q 'no finished point' fit.log || { cat fit.log; fail "no fit"; }
+pass "pictures, tables and columns"
+
 # --- The same bytes for any ranks, and in files -------------------------------
 for workers in 2 3; do
   mpi $((workers + 1)) "$PTQSWEEP" run sweep.yaml -o ranks.h5 --quiet

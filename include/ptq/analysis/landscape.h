@@ -39,8 +39,12 @@ typedef struct ptq_direction_traits {
                                of a parabola through the steps below the
                                first basin's end, weighted by their errors */
   ptq_step_fit step;
-  double dnll_at_one; /* of RTN: measured at factor 1 */
-  bool inside;        /* of RTN: it lies within basin[1] along itself */
+  double dnll_at_one, calib_at_one; /* of RTN: measured at factor 1 on either
+                                       text */
+  double quadratic_radius;          /* largest radius up to which the quadratic
+                                       prediction is within a tenth of the calibration
+                                       text's loss, or 0.01 nat; NaN without one */
+  bool inside; /* of RTN: it lies within basin[1] along itself */
 } ptq_direction_traits;
 
 /** Basin, parabola and step of a profile by radius, from radius 0. */
@@ -66,8 +70,11 @@ typedef struct ptq_landscape_traits {
 typedef struct ptq_landscape {
   ptq_direction_traits *directions; /* owned; [n] finished ones */
   int64_t n;
-  ptq_landscape_traits *models; /* owned; [n_models] */
-  const ptq_ritz_row *ritz;     /* borrowed; [n_ritz] of all directions */
+  ptq_landscape_traits *models;  /* owned; [n_models] */
+  const ptq_direction_row *rows; /* borrowed; [n_rows] all directions */
+  int64_t n_rows;
+  const ptq_ritz_row *ritz; /* borrowed; [n_ritz] by direction; NaN where one is
+                               not finished */
   int64_t n_ritz;
 } ptq_landscape;
 
