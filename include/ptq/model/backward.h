@@ -60,7 +60,8 @@ void ptq_tape_at(const ptq_model_info *info, int64_t n, ptq_keep keep,
                  ptq_real *memory, ptq_tape *out);
 
 /** Scratch for windows of up to max_tokens with up to max_tangents directions
- * at once; one a thread. */
+ * at once; one a thread. PTQ_E_UNSUPPORTED where the model's products are not
+ * float32. */
 typedef struct ptq_backspace ptq_backspace;
 ptq_status ptq_backspace_create(const ptq_model_info *info, int64_t max_tokens,
                                 int64_t max_tangents, ptq_backspace **out,

@@ -77,7 +77,7 @@ static void add_uniform(ptq_model_row *m, int i) {
 static void add_probe(ptq_model_row *m, int which, double noise) {
   const char *dtypes[N_LAYERS];
   double bits[N_LAYERS];
-  char name[32];
+  char name[64];
   (void)snprintf(name, sizeof name, "mixed:probe.%d-00000000", which);
   for (int l = 0; l < N_LAYERS; l++) {
     dtypes[l] = l == which ? "int2" : "int8";

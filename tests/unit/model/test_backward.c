@@ -435,9 +435,33 @@ static void tapes_and_scratch_know_their_size(void **state) {
   ptq_model_close(m);
 }
 
+/* Derivatives are float32's; the library of float64 has no such products at
+ * all. */
+static void products_of_bf16_have_no_derivatives(void **state) {
+  (void)state;
+  ptq_model *m = NULL;
+  ptq_backspace *bs = NULL;
+  ptq_err err = {0};
+  MUST(ptq_model_open(ARCHITECTURES "llama", &m, &e_));
+  const ptq_status rc = ptq_model_set_compute(m, PTQ_COMPUTE_BF16, &err);
+#ifdef PTQ_REAL64
+  assert_int_equal(rc, PTQ_E_UNSUPPORTED);
+  assert_non_null(strstr(err.msg, "no products of bf16 in float64"));
+  assert_int_equal(ptq_model_get_info(m)->compute, PTQ_COMPUTE_F32);
+#else
+  assert_int_equal(rc, PTQ_OK);
+  assert_int_equal(ptq_backspace_create(ptq_model_get_info(m), 8, 0, &bs, &err),
+                   PTQ_E_UNSUPPORTED);
+  assert_non_null(strstr(err.msg, "products take bf16"));
+#endif
+  assert_null(bs);
+  ptq_model_close(m);
+}
+
 static int start(void **state) {
   (void)state;
-  return ptq_blas_init(NULL) == PTQ_OK ? 0 : -1;
+  return ptq_blas_init(NULL) == PTQ_OK && ptq_bf16_init(NULL) == PTQ_OK ? 0
+                                                                        : -1;
 }
 
 int main(void) {
@@ -450,6 +474,7 @@ int main(void) {
 #endif
       cmocka_unit_test(the_hook_sees_each_layer_once),
       cmocka_unit_test(tapes_and_scratch_know_their_size),
+      cmocka_unit_test(products_of_bf16_have_no_derivatives),
   };
   return cmocka_run_group_tests_name("model/backward", tests, start, NULL);
 }

@@ -53,7 +53,8 @@ static void bytes_behind_a_text_do_not_reach_the_file(void **state) {
   (void)state;
   const ptq_table *t = ptq_table_get(PTQ_TABLE_LAYERS);
   ptq_layer_row a, b;
-  unsigned char pa[256], pb[256];
+  unsigned char pa[512], pb[512];
+  assert_true(ptq_pack_size(t) <= sizeof pa);
   ptq_row_clear(t, &a);
   memset(&b, 0xaa, sizeof b);
   b.point = b.layer_group = b.weights = b.calib_tokens = a.point;

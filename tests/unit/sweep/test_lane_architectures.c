@@ -61,9 +61,10 @@ static void check_names(const ptq_lane *l, const ptq_setup *s,
   assert_int_equal(at, l->n_layers);
 }
 
-/* The rows of a point on all blocks, freed with ptq_free. */
+/* The rows of a point on all blocks, as one of a batch of `points`; freed with
+ * ptq_free. */
 static ptq_layer_row *run_point(ptq_setup *s, ptq_method m, ptq_dtype dt,
-                                const char *name) {
+                                int points, const char *name) {
   ptq_err err = {0};
   ptq_load load = {0};
   ptq_spec spec = {.methods = &m, .dtypes = &dt, .n_methods = 1};
@@ -78,7 +79,7 @@ static ptq_layer_row *run_point(ptq_setup *s, ptq_method m, ptq_dtype dt,
   ptq_workbench b;
   ptq_lane l;
   ptq_workspace *ws = NULL;
-  ptq_load_add(&load, &grid, 0);
+  for (int i = 0; i < points; i++) ptq_load_add(&load, &grid, 0);
   if (ptq_reference_open(&r, s, &load, &err) != PTQ_OK ||
       ptq_workbench_open(&b, s, &load, &err) != PTQ_OK ||
       ptq_workspace_create(s->info, LENGTH, &ws, &err) != PTQ_OK ||
@@ -111,7 +112,7 @@ static void run_case(ptq_setup *s, int k, const char *name) {
   ptq_method m;
   ptq_dtype dt;
   parse(cases[k].method, &cases[k].option, cases[k].dtype, &m, &dt);
-  ptq_layer_row *rows = run_point(s, m, dt, name);
+  ptq_layer_row *rows = run_point(s, m, dt, 1, name);
   const ptq_subject subject = {.info = *s->info};
   for (int64_t i = 0; i < ptq_subject_layers(&subject); i++)
     if (!isfinite(rows[i].sqnr_output) || !isfinite(rows[i].sqnr_output_prop) ||
@@ -121,12 +122,15 @@ static void run_case(ptq_setup *s, int k, const char *name) {
   ptq_free(rows);
 }
 
-static ptq_setup set_up(const char *name, int64_t calib, int64_t length) {
+static ptq_setup set_up(const char *name, int64_t calib, int64_t length,
+                        ptq_compute compute) {
   char path[512];
   ptq_err err = {0};
   ptq_setup s = {0};
   snprintf(path, sizeof path, MODELS "/%s", name);
-  if (ptq_model_open(path, &s.model, &err) != PTQ_OK) fail_msg("%s", err.msg);
+  if (ptq_model_open(path, &s.model, &err) != PTQ_OK ||
+      ptq_model_set_compute(s.model, compute, &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
   s.info = ptq_model_get_info(s.model);
   s.calib = random_windows(calib, length, s.info->vocab, 1);
   s.select = random_windows(2, length, s.info->vocab, 2);
@@ -134,8 +138,8 @@ static ptq_setup set_up(const char *name, int64_t calib, int64_t length) {
   return s;
 }
 
-static void run_model(const char *name) {
-  ptq_setup s = set_up(name, CALIB, LENGTH);
+static void run_model(const char *name, ptq_compute compute) {
+  ptq_setup s = set_up(name, CALIB, LENGTH, compute);
   for (int k = 0; k < CASES; k++) run_case(&s, k, name);
   ptq_setup_close(&s);
 }
@@ -151,7 +155,8 @@ static void every_architecture_gives_what_methods_ask_for(void **state) {
     FILE *f = fopen(path, "r");
     if (f == NULL) continue;
     fclose(f);
-    run_model(e->d_name);
+    for (int c = 0; c < PTQ_COMPUTE_COUNT; c++)
+      run_model(e->d_name, (ptq_compute)c);
     n++;
   }
   closedir(d);
@@ -167,14 +172,14 @@ static void an_expert_without_tokens_is_rounded(void **state) {
                                                {"hessian", "sequential"}};
   ptq_method m;
   ptq_dtype dt;
-  ptq_setup s = set_up("mixtral", 1, 2);
+  ptq_setup s = set_up("mixtral", 1, 2, PTQ_COMPUTE_F32);
   const ptq_subject subject = {.info = *s.info};
   parse("rtn", NULL, "int3", &m, &dt);
-  ptq_layer_row *rounded = run_point(&s, m, dt, "mixtral");
+  ptq_layer_row *rounded = run_point(&s, m, dt, 1, "mixtral");
   for (int k = 0; k < 2; k++) {
     int64_t without = 0, with = 0;
     parse("gptq", &settings[k], "int3", &m, &dt);
-    ptq_layer_row *rows = run_point(&s, m, dt, "mixtral");
+    ptq_layer_row *rows = run_point(&s, m, dt, 1, "mixtral");
     for (int64_t i = 0; i < ptq_subject_layers(&subject); i++) {
       const bool same = strcmp(rows[i].codes, rounded[i].codes) == 0;
       if (rows[i].calib_tokens > 0) {
@@ -195,15 +200,41 @@ static void an_expert_without_tokens_is_rounded(void **state) {
   ptq_setup_close(&s);
 }
 
+/* Alone, a point's weights take the place of the model's, also those that
+ * products of bfloat16 take; beside others they have places of their own. */
+static void rows_are_the_same_alone_and_beside_others(void **state) {
+  (void)state;
+  static const char *const names[] = {"llama", "mixtral", "qwen3-moe"};
+  static const ptq_method_option sequential = {"true_sequential", "true"};
+  ptq_method m;
+  ptq_dtype dt;
+  parse("gptq", &sequential, "int3", &m, &dt);
+  for (int i = 0; i < 6; i++) {
+    const char *name = names[i / 2];
+    ptq_setup s = set_up(name, CALIB, LENGTH,
+                         i % 2 == 0 ? PTQ_COMPUTE_F32 : PTQ_COMPUTE_BF16);
+    const ptq_subject subject = {.info = *s.info};
+    ptq_layer_row *alone = run_point(&s, m, dt, 1, name);
+    ptq_layer_row *beside = run_point(&s, m, dt, 2, name);
+    assert_memory_equal(
+        alone, beside,
+        (size_t)ptq_subject_layers(&subject) * sizeof(ptq_layer_row));
+    ptq_free(alone);
+    ptq_free(beside);
+    ptq_setup_close(&s);
+  }
+}
+
 static int blas(void **state) {
   (void)state;
-  return ptq_blas_init(NULL) == PTQ_OK ? 0 : 1;
+  return ptq_blas_init(NULL) == PTQ_OK && ptq_bf16_init(NULL) == PTQ_OK ? 0 : 1;
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_architecture_gives_what_methods_ask_for),
       cmocka_unit_test(an_expert_without_tokens_is_rounded),
+      cmocka_unit_test(rows_are_the_same_alone_and_beside_others),
   };
   return cmocka_run_group_tests_name("sweep/lane_architectures", tests, blas,
                                      NULL);
