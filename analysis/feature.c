@@ -218,10 +218,9 @@ static double get_rtn_over_basin(const ptq_obs *o) {
              : (double)NAN;
 }
 static double get_dnll_quadratic(const ptq_obs *o) {
-  return o->displacement != NULL
-             ? ptq_landscape_quadratic(o->displacement->row,
-                                       size_of(o->sqnr_rtn))
-             : (double)NAN;
+  return o->displacement != NULL ? ptq_landscape_quadratic(o->displacement->row,
+                                                           size_of(o->sqnr_rtn))
+                                 : (double)NAN;
 }
 
 static double get_nll_model(const ptq_obs *o) {
