@@ -4,7 +4,8 @@
  * PTQ_STORE_OUT=PATH in the environment makes the program write a finished
  * synthetic store there, PATH.half, one with pending and failed points and
  * difficult names, and PATH.tokens, whose loss grows with the power 0.4 of the
- * covariate train_tokens, for tests in other languages; then it ends.
+ * covariate train_tokens, of two tokenizers and a model without an NLL, for
+ * tests in other languages; then it ends.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -246,8 +247,21 @@ static void file_in_the_way_of_the_directory_is_named(void **state) {
   ptq_view_close(view);
 }
 
+/* Two tokenizers, and one model whose own NLL is not there. */
+static void make_tokenizers(tables *t) {
+  for (int64_t i = 0; i < t->n_models; i++) {
+    ptq_model_row *m = &t->models[i];
+    const bool opt = strcmp(m->family, "opt") == 0;
+    m->vocab = opt ? 2048 : 1024;
+    m->tokens = opt ? 400 : 510;
+    m->bytes = 1800;
+  }
+  t->models[0].nll = NAN;
+}
+
 /* Tokens without order in size; the loss grows with their power 0.4. */
 static void make_tokens(tables *t) {
+  make_tokenizers(t);
   for (int64_t i = 0; i < t->n_models; i++)
     (void)snprintf(t->models[i].covariates, sizeof t->models[i].covariates,
                    "train_tokens=%.0f", 1e6 * pow(4.0, (double)(i % 3)));
