@@ -294,9 +294,14 @@ void ptq_guess_print(const ptq_guesses *g, const ptq_oracle *oracle,
       law = g->row[i].forecast.law;
       break;
     }
-  printf("law '%s', off by a factor of %.2f (median) on models it has not "
-         "seen: %s\n\n",
-         law->recipe.name, exp(law->accuracy.median), law->recipe.text);
+  if (isnan(law->accuracy.median))
+    printf("law '%s', not tried on models it has not seen (too few in the "
+           "store): %s\n\n",
+           law->recipe.name, law->recipe.text);
+  else
+    printf("law '%s', off by a factor of %.2f (median) on models it has not "
+           "seen: %s\n\n",
+           law->recipe.name, exp(law->accuracy.median), law->recipe.text);
   for (int64_t i = 0; i < g->n; i++) {
     const int n = (int)strlen(g->row[i].point.dtype);
     if (n > width) width = n;

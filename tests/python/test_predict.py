@@ -156,6 +156,15 @@ class Predict(unittest.TestCase):
                              "--method", method)
             self.assertEqual(row["outside_hull"], want)
 
+    def test_stores_of_one_model_and_of_none(self):
+        done = predict(f"{self.store}.one", "llama-25k", "--dtype", "int4")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("not tried on models it has not seen", done.stdout)
+        self.assertNotIn("nan", done.stdout)
+        done = predict(f"{self.store}.empty", "llama-25k", "--dtype", "int4")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("no finished point to learn a law from", done.stderr)
+
     def test_bad_input_is_usage(self):
         for args, want in (
                 (["llama-25k"], "what is to be predicted"),
