@@ -180,6 +180,50 @@ static double get_h_cond_nofirst(const ptq_obs *o) {
   return exp(get_log_cond_nofirst(o));
 }
 
+#define LANDSCAPE_NUMBER(name, member)                                \
+  static double get_##name(const ptq_obs *o) {                        \
+    return o->landscape != NULL ? o->landscape->member : (double)NAN; \
+  }
+LANDSCAPE_NUMBER(log_basin_01, log_basin[0])
+LANDSCAPE_NUMBER(log_basin_05, log_basin[1])
+LANDSCAPE_NUMBER(log_basin_1, log_basin[2])
+LANDSCAPE_NUMBER(step_height, height)
+LANDSCAPE_NUMBER(step_width, width)
+LANDSCAPE_NUMBER(loss_curvature, curvature)
+LANDSCAPE_NUMBER(anisotropy, anisotropy)
+LANDSCAPE_NUMBER(gradient_norm, gradient_norm)
+LANDSCAPE_NUMBER(hessian_trace, trace)
+LANDSCAPE_NUMBER(hessian_max, eigen_max)
+
+static double get_basin_01(const ptq_obs *o) {
+  return exp(get_log_basin_01(o));
+}
+static double get_basin_05(const ptq_obs *o) {
+  return exp(get_log_basin_05(o));
+}
+static double get_basin_1(const ptq_obs *o) {
+  return exp(get_log_basin_1(o));
+}
+
+/* A displacement's length over that of the weights, from its SQNR. */
+static double size_of(double sqnr) {
+  return pow(10.0, -sqnr / 20.0);
+}
+static double get_noise_over_basin(const ptq_obs *o) {
+  return size_of(o->point->sqnr_weight) / get_basin_05(o);
+}
+static double get_rtn_over_basin(const ptq_obs *o) {
+  return o->displacement != NULL
+             ? size_of(o->sqnr_rtn) / o->displacement->basin[1]
+             : (double)NAN;
+}
+static double get_dnll_quadratic(const ptq_obs *o) {
+  return o->displacement != NULL
+             ? ptq_landscape_quadratic(o->displacement->row,
+                                       size_of(o->sqnr_rtn))
+             : (double)NAN;
+}
+
 static double get_nll_model(const ptq_obs *o) {
   return o->model->nll;
 }
@@ -267,6 +311,33 @@ static const ptq_feature features[] = {
    PTQ_TIER_CALIBRATION, get_h_cond_nofirst},
   {"h_tail_nofirst", "", "h_tail without the first position of windows",
    PTQ_TIER_CALIBRATION, get_tail_nofirst},
+  {"basin_01", "", "radius over |W| where the loss has risen by 0.1 nat, "
+   "geometric mean over random directions", PTQ_TIER_CALIBRATION,
+   get_basin_01},
+  {"basin_05", "", "the same of 0.5 nat", PTQ_TIER_CALIBRATION, get_basin_05},
+  {"basin_1", "", "the same of 1 nat", PTQ_TIER_CALIBRATION, get_basin_1},
+  {"step_height", "nat", "height of the loss's step by ln radius, mean over "
+   "random directions", PTQ_TIER_CALIBRATION, get_step_height},
+  {"step_width", "", "width of that step in ln radius", PTQ_TIER_CALIBRATION,
+   get_step_width},
+  {"loss_curvature", "nat", "second derivative of the loss by radius at 0, "
+   "mean over random directions", PTQ_TIER_CALIBRATION, get_loss_curvature},
+  {"anisotropy", "", "ln of the basin (0.5 nat) along RTN over that along "
+   "random directions, mean over dtypes", PTQ_TIER_CALIBRATION,
+   get_anisotropy},
+  {"noise_over_basin", "", "length of the weights' displacement over |W|, over "
+   "basin_05", PTQ_TIER_CALIBRATION, get_noise_over_basin},
+  {"rtn_over_basin", "", "RTN's displacement of the dtype over |W|, over its "
+   "basin (0.5 nat) along itself: below 1 inside", PTQ_TIER_CALIBRATION,
+   get_rtn_over_basin},
+  {"gradient_norm", "nat", "length of the gradient by the weights",
+   PTQ_TIER_CALIBRATION, get_gradient_norm},
+  {"hessian_trace", "nat", "trace of the loss's Hessian", PTQ_TIER_CALIBRATION,
+   get_hessian_trace},
+  {"hessian_max", "nat", "largest Ritz value of the loss's Hessian",
+   PTQ_TIER_CALIBRATION, get_hessian_max},
+  {"dnll_quadratic", "nat", "g'e + e'He / 2 of RTN's displacement of the dtype "
+   "at its size in this group", PTQ_TIER_CALIBRATION, get_dnll_quadratic},
   {"nll_byte_model", "nat", "NLL a byte of the unquantized model",
    PTQ_TIER_CALIBRATION, get_nll_byte},
   {"headroom", "nat", "unigram model's NLL less the model's: what can be lost",

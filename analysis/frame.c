@@ -89,6 +89,10 @@ ptq_status ptq_frame_build(const ptq_frame_source *source, ptq_frame *out,
                            ptq_err *err) {
   ptq_status rc = PTQ_OK;
   *out = (ptq_frame){.models = source->models, .n_models = source->n_models};
+  if (source->landscape != NULL) {
+    out->landscape = *source->landscape;
+    *source->landscape = (ptq_landscape){0};
+  }
   PTQ_TRY(ptq_alloc(&out->obs, source->n_points, sizeof *out->obs,
                     "observations", err));
   out->n = source->n_points;
@@ -114,14 +118,19 @@ ptq_status ptq_frame_build(const ptq_frame_source *source, ptq_frame *out,
       goto done;
     }
     ptq_obs *o = &out->obs[i];
-    *o = (ptq_obs){.point = &source->points[i],
-                   .model = &source->models[s],
-                   .subject = s,
-                   .layers = ptq_layer_traits_of(NULL, 0),
-                   .traits = out->traits != NULL ? &out->traits[s] : NULL,
-                   .run = out->runs[s],
-                   .sqnr_rtn = NAN,
-                   .log_err_hessian = NAN};
+    *o = (ptq_obs){
+        .point = &source->points[i],
+        .model = &source->models[s],
+        .subject = s,
+        .layers = ptq_layer_traits_of(NULL, 0),
+        .traits = out->traits != NULL ? &out->traits[s] : NULL,
+        .landscape =
+            out->landscape.models != NULL ? &out->landscape.models[s] : NULL,
+        .displacement =
+            ptq_landscape_find(&out->landscape, s, source->points[i].dtype),
+        .run = out->runs[s],
+        .sqnr_rtn = NAN,
+        .log_err_hessian = NAN};
     if (source->layers != NULL) {
       const int64_t first = source->first_layer[i];
       o->n_layers = source->first_layer[i + 1] - first;
@@ -145,6 +154,7 @@ ptq_status ptq_frame_from_view(ptq_view *view, ptq_frame *out, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   *out = (ptq_frame){0};
   ptq_frame_source s = {0};
+  ptq_landscape landscape = {0};
   const void *points = NULL, *models = NULL, *layers = NULL;
   const int *subject_states = NULL;
   const int64_t *first_window = NULL;
@@ -161,6 +171,8 @@ ptq_status ptq_frame_from_view(ptq_view *view, ptq_frame *out, ptq_err *err) {
                   ptq_view_path(view));
     goto done;
   }
+  PTQ_TRY(ptq_landscape_read(view, s.n_models, &landscape, err));
+  s.landscape = &landscape;
   s.points = points;
   s.models = models;
   s.layers = layers;
@@ -193,6 +205,7 @@ ptq_status ptq_frame_sample(const ptq_frame *f, int64_t most, uint64_t seed,
 void ptq_frame_release(ptq_frame *f) {
   ptq_free(f->obs);
   ptq_free(f->traits);
+  ptq_landscape_release(&f->landscape);
   ptq_free(f->runs);
   *f = (ptq_frame){0};
 }

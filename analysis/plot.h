@@ -54,7 +54,8 @@ typedef struct ptq_plot {
 
 extern const ptq_plot ptq_plot_nll, ptq_plot_dnll, ptq_plot_gain, ptq_plot_sqnr,
     ptq_plot_holdout, ptq_plot_residuals, ptq_plot_spectra, ptq_plot_importance,
-    ptq_plot_pareto, ptq_plot_layers, ptq_plot_mixed, ptq_plot_mixed_layers;
+    ptq_plot_pareto, ptq_plot_layers, ptq_plot_mixed, ptq_plot_mixed_layers,
+    ptq_plot_profiles, ptq_plot_density, ptq_plot_quadratic;
 
 /** Labels and ranges of the frame. */
 void ptq_plot_data_init(ptq_plot_data *d, const ptq_frame *frame,

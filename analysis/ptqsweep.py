@@ -27,6 +27,10 @@ class Store:
              unquantized model's; empty without requests
     spectra  one row an eigenvalue, with model, site, block and rank
     models   one row a model
+    directions  one row an item of a model's loss landscape
+    profiles    one row a (direction, radius) of finished ones
+    direction_layers, ritz  likewise by layer, and of the Hessian's density;
+                all four empty without measure.landscape
     attributes  of the file: uuid, created, spec_text, ...
     """
 
@@ -36,6 +40,10 @@ class Store:
     answers: pd.DataFrame
     spectra: pd.DataFrame
     models: pd.DataFrame
+    directions: pd.DataFrame
+    profiles: pd.DataFrame
+    direction_layers: pd.DataFrame
+    ritz: pd.DataFrame
     attributes: dict
 
 
@@ -88,6 +96,25 @@ def _beside(points, rows, baseline, key, columns):
     return _repeat(points, rows)
 
 
+def _landscape(file):
+    """Directions with their states, and the parts of finished ones."""
+    if "landscape" not in file:  # stores of before schema 3
+        return [pd.DataFrame(columns=["key", "model", "kind"])] * 4
+    directions = _frame(file["landscape/directions"])
+    directions["state"] = [STATES[s] for s in file["landscape/state"][:]]
+    done = directions.index[directions.state == "done"]
+    tables = [directions]
+    for name in ("profiles", "layers", "ritz"):
+        rows = _frame(file[f"landscape/{name}"])
+        rows = rows[rows.direction.isin(done)]
+        columns = ["key", "model", "kind", "scaling", "number", "dtype",
+                   "group"]
+        head = directions[columns].iloc[rows["direction"].to_numpy()]
+        tables.append(pd.concat([head.reset_index(drop=True),
+                                 rows.reset_index(drop=True)], axis=1))
+    return tables
+
+
 def read(path):
     """Every table of the store at `path`; see Store."""
     with h5py.File(path, "r") as file:
@@ -103,6 +130,7 @@ def read(path):
             answers = _frame(file["answers"])
             base = _frame(file["baseline_answers"])
         spectra = _spectra(file)
+        landscape = _landscape(file)
         attributes = {k: v.decode("utf-8") if isinstance(v, bytes) else v
                       for k, v in file.attrs.items()}
     joined = models.add_prefix("model_").rename(
@@ -117,4 +145,5 @@ def read(path):
     else:
         answers = _beside(points, answers, base, "request",
                           [c for c in base if c not in ("subject", "request")])
-    return Store(points, layers, windows, answers, spectra, models, attributes)
+    return Store(points, layers, windows, answers, spectra, models, *landscape,
+                 attributes)

@@ -16,7 +16,8 @@ static const ptq_plot *const plots[] = {
     &ptq_plot_nll,        &ptq_plot_dnll,    &ptq_plot_holdout,
     &ptq_plot_gain,       &ptq_plot_sqnr,    &ptq_plot_pareto,
     &ptq_plot_layers,     &ptq_plot_spectra, &ptq_plot_residuals,
-    &ptq_plot_importance, &ptq_plot_mixed,   &ptq_plot_mixed_layers};
+    &ptq_plot_importance, &ptq_plot_mixed,   &ptq_plot_mixed_layers,
+    &ptq_plot_profiles,   &ptq_plot_density, &ptq_plot_quadratic};
 enum { N_PLOTS = sizeof plots / sizeof plots[0] };
 /* More points make files that no browser likes. */
 enum { DRAWN_MAX = 4000 };
@@ -128,6 +129,8 @@ static void head(const ptq_report *r, const ptq_plot_data *data,
                "trying?</p>\n<nav><a href=\"#law\">The law</a>"
                "<a href=\"#validation\">Validation</a>");
   if (data->mixed->n > 0) ptq_text_add(page, "<a href=\"#mixed\">Mixtures</a>");
+  if (r->frame->landscape.n > 0)
+    ptq_text_add(page, "<a href=\"#landscape\">Landscape</a>");
   for (int i = 0; i < N_PLOTS; i++)
     if (has_section(plots[i], data))
       ptq_text_addf(page, "<a href=\"#%s\">%s</a>", plots[i]->id,
@@ -199,6 +202,7 @@ ptq_status ptq_report_write(const ptq_report *report, const char *dir,
   ptq_page_law(report, &page);
   ptq_page_validation(report, &page);
   ptq_page_mixed(&mixed, &page);
+  ptq_page_landscape(report->frame, &page);
   if (drawn.n < report->frame->n)
     ptq_text_addf(&page,
                   "<p class=\"note\">The pictures and their data show %lld of "

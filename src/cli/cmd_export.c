@@ -15,15 +15,13 @@ static ptq_status check_table(const char *table, ptq_err *err) {
   size_t n = 0;
   if (table == NULL)
     return PTQ_FAIL(err, PTQ_E_ARG,
-                    "which table? --table points, layers, windows, spectra, "
-                    "models or answers");
+                    "which table? --table takes one of " PTQ_EXPORT_NAMES);
   for (; ptq_export_tables[n] != NULL; n++)
     if (strcmp(ptq_export_tables[n], table) == 0) return PTQ_OK;
   const char *near = ptq_text_nearest(table, ptq_export_tables, n);
   return PTQ_FAIL(err, PTQ_E_ARG,
-                  "unknown table '%s'%s%s%s; one of points, layers, windows, "
-                  "spectra, models, answers",
-                  table, near != NULL ? "; did you mean '" : "",
+                  "unknown table '%s'%s%s%s; one of " PTQ_EXPORT_NAMES, table,
+                  near != NULL ? "; did you mean '" : "",
                   near != NULL ? near : "", near != NULL ? "'" : "");
 }
 
@@ -125,7 +123,10 @@ done:
 
 static const ptq_option options[] = {
     {"table", 't', "TABLE",
-     "points, layers, windows, spectra, models or answers"},
+     "points, layers, windows, spectra, models, answers,\n"
+     "                               directions, landscape, direction_layers "
+     "or "
+     "ritz"},
     {"format", 'f', "FORMAT", "csv (default), jsonl or netcdf"},
     {"output", 'o', "FILE", "write FILE instead of standard output"},
     {"stable", 0, NULL,
@@ -141,7 +142,11 @@ const ptq_command ptq_cmd_export = {
         "in the\norder of the grid, with their state and attempts; layers, "
         "windows and answers\nrepeat the key, model, dtype, method and group "
         "of their point; answers have the\nunquantized model's beside them, "
-        "and the right one. What is not finished is an\nempty field (CSV) or "
+        "and the right one. Of a landscape (measure.landscape),\ndirections "
+        "come one "
+        "a row, and their losses (landscape), layers and the Hessian's\nRitz "
+        "values (ritz) one a row behind what the direction is. What is not "
+        "finished is an\nempty field (CSV) or "
         "null (JSON), NaN in netCDF-4 (HDF5 with dimension scales,\ntext as "
         "strings, units as attributes). With --stable two runs of one sweep "
         "can be\ncompared with cmp. Works while a run is writing.\n\n"

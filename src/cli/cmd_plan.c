@@ -108,7 +108,7 @@ static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   PTQ_TRY(ptq_grid_build(&p->spec, &p->grid, err));
   PTQ_TRY(ptq_grid_measure(&p->grid, err));
   p->grid.scratch = p->scratch;
-  const int64_t n = p->grid.n_points + p->grid.n_subjects;
+  const int64_t n = p->grid.n_points + ptq_grid_own(&p->grid);
   PTQ_TRY(ptq_alloc(&todo, n, 1, "what is to do", err));
   memset(todo, 1, (size_t)n);
   const bool here = !ptq_args_has(args, "gflops");
@@ -133,15 +133,21 @@ static double point_seconds(const planned *p, int64_t point) {
 
 static int64_t item_bytes(const planned *p, const ptq_item *item) {
   ptq_load load = {0};
-  if (item->n == 0) return ptq_subject_bytes(&p->grid, item->subject);
+  if (item->n == 0) return ptq_own_bytes(&p->grid, item->subject);
   for (int64_t j = 0; j < item->n; j++)
     ptq_load_add(&load, &p->grid, p->plan.order[item->first + j]);
   return ptq_batch_bytes(&p->grid, item->subject, &load);
 }
 
+/* Whose item it is. */
+static int64_t subject_of(const planned *p, const ptq_item *item) {
+  return item->n > 0 ? item->subject
+                     : ptq_grid_own_subject(&p->grid, item->subject);
+}
+
 /* What a subject sums up to in the plan. */
 typedef struct subject_total {
-  int64_t points, batches, widest, bytes;
+  int64_t points, batches, directions, widest, bytes;
   double seconds;
 } subject_total;
 
@@ -149,9 +155,10 @@ static subject_total total_of(const planned *p, int64_t subject) {
   subject_total t = {.bytes = ptq_subject_bytes(&p->grid, subject)};
   for (int64_t i = 0; i < p->plan.n_items; i++) {
     const ptq_item *item = &p->plan.items[i];
-    if (item->subject != subject) continue;
+    if (subject_of(p, item) != subject) continue;
     t.seconds += item->seconds;
     t.batches += item->n > 0;
+    t.directions += item->n == 0 && item->subject >= p->grid.n_subjects;
     t.points += item->n;
     if (item->n > t.widest) t.widest = item->n;
     const int64_t bytes = item_bytes(p, item);
@@ -196,19 +203,20 @@ static void print_points(const planned *p) {
 }
 
 static void print_subjects(const planned *p) {
-  printf("\n%-20s %-24s %-24s %6s %7s %6s %10s %9s\n", "model", "calibration",
-         "evaluation", "points", "batches", "widest", "seconds", "memory");
+  printf("\n%-20s %-24s %-24s %6s %7s %6s %10s %10s %9s\n", "model",
+         "calibration", "evaluation", "points", "batches", "widest",
+         "directions", "seconds", "memory");
   for (int64_t i = 0; i < p->grid.n_subjects; i++) {
     const ptq_subject *s = &p->grid.subjects[i];
     const subject_total t = total_of(p, i);
     char memory[24];
     ptq_bytes_name(t.bytes, memory);
-    printf("%-20s %-24s %-24s %6" PRId64 " %7" PRId64 " %6" PRId64
+    printf("%-20s %-24s %-24s %6" PRId64 " %7" PRId64 " %6" PRId64 " %10" PRId64
            " %10.1f %9s\n",
            p->spec.models[s->model].name,
            p->spec.calibrations[s->calibration].label,
            p->spec.evaluations[s->evaluation].label, t.points, t.batches,
-           t.widest, t.seconds, memory);
+           t.widest, t.directions, t.seconds, memory);
   }
 }
 
@@ -225,7 +233,8 @@ static void print_plan(const planned *p) {
            p->grid.n_duplicates);
   if (p->grid.n_excluded > 0)
     printf("; %" PRId64 " excluded", p->grid.n_excluded);
-  printf("\n%" PRId64 " batches and baselines, %s of one rank at %.0f GFLOP/s; "
+  printf("\n%" PRId64
+         " batches and items of models, %s of one rank at %.0f GFLOP/s; "
          "about %s on %d rank%s, %.1f %% above the lower bound\nmemory of a "
          "rank: at most %s\n",
          p->plan.n_items, time_text(p->plan.seconds_total, total),
@@ -258,9 +267,11 @@ static json_t *item_json(const planned *p, int64_t i) {
   for (int64_t j = 0; j < item->n; j++)
     (void)json_array_append_new(points,
                                 json_integer(p->plan.order[item->first + j]));
-  const int64_t model = p->grid.subjects[item->subject].model;
-  return json_pack("{s:s, s:o, s:f, s:I}", "model", p->spec.models[model].name,
-                   "points", points, "seconds", item->seconds, "memory",
+  const int64_t model = p->grid.subjects[subject_of(p, item)].model;
+  const bool along = item->n == 0 && item->subject >= p->grid.n_subjects;
+  return json_pack("{s:s, s:o, s:b, s:f, s:I}", "model",
+                   p->spec.models[model].name, "points", points, "landscape",
+                   (int)along, "seconds", item->seconds, "memory",
                    (json_int_t)item_bytes(p, item));
 }
 

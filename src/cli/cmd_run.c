@@ -16,6 +16,7 @@
 #include "ptq/dist/run.h"
 #include "ptq/sweep/batch.h"
 #include "ptq/sweep/identity.h"
+#include "ptq/sweep/landscape.h"
 #include "journal.h"
 #include "provenance.h"
 #include "selfcheck.h"
@@ -49,9 +50,14 @@ static ptq_status work(void *ctx, int64_t subject, const int64_t *points,
   ptq_status rc = PTQ_OK;
   if (n > 0) {
     rc = ptq_batch_run(&r->study.grid, points, n, sink, err);
-  } else {
+  } else if (subject < r->study.grid.n_subjects) {
     rc = ptq_store_begin_subject(r->store, subject, err);
     if (rc == PTQ_OK) rc = ptq_subject_run(&r->study.grid, subject, sink, err);
+  } else {
+    const int64_t direction = subject - r->study.grid.n_subjects;
+    rc = ptq_store_begin_direction(r->store, direction, err);
+    if (rc == PTQ_OK)
+      rc = ptq_direction_run(&r->study.grid, direction, sink, err);
   }
   ptq_store_rest(r->store);
   return rc;
@@ -80,6 +86,14 @@ static ptq_status sink_subject(void *ctx, const ptq_subject_result *s,
   return rc;
 }
 
+static ptq_status sink_direction(void *ctx, const ptq_direction_result *d,
+                                 ptq_err *err) {
+  sweep_run *r = ctx;
+  const ptq_status rc = ptq_store_put_direction(r->store, d, err);
+  if (rc == PTQ_OK) ptq_journal_direction(&r->journal, d);
+  return rc;
+}
+
 static ptq_status give_up(void *ctx, int64_t point, const char *why,
                           ptq_err *err) {
   ptq_store *store = ((sweep_run *)ctx)->store;
@@ -94,18 +108,33 @@ static ptq_status give_up(void *ctx, int64_t point, const char *why,
 
 static ptq_status died(void *ctx, int64_t subject, int64_t point,
                        int64_t deaths, const char *who, ptq_err *err) {
-  ptq_store *store = ((sweep_run *)ctx)->store;
-  return point >= 0 ? ptq_store_died(store, point, deaths, who, err)
-                    : ptq_store_died_subject(store, subject, deaths, who, err);
+  const sweep_run *r = ctx;
+  const int64_t n = r->study.grid.n_subjects;
+  if (point >= 0) return ptq_store_died(r->store, point, deaths, who, err);
+  if (subject < n)
+    return ptq_store_died_subject(r->store, subject, deaths, who, err);
+  return ptq_store_died_direction(r->store, subject - n, deaths, who, err);
 }
 
 static ptq_status dropped(void *ctx, int64_t point, ptq_err *err) {
   return ptq_store_drop(((sweep_run *)ctx)->store, point, err);
 }
 
+static ptq_status give_up_direction(const sweep_run *r, int64_t direction,
+                                    const char *why, ptq_err *err) {
+  ptq_direction_result result = {.direction = direction,
+                                 .state = PTQ_STATE_FAILED};
+  ptq_direction_identity(&r->study.grid, direction, r->study.numerics,
+                         &result.row);
+  (void)ptq_text_copy(result.message, sizeof result.message, why);
+  return ptq_store_put_direction(r->store, &result, err);
+}
+
 static ptq_status give_up_subject(void *ctx, int64_t subject, const char *why,
                                   ptq_err *err) {
   sweep_run *r = ctx;
+  if (subject >= r->study.grid.n_subjects)
+    return give_up_direction(r, subject - r->study.grid.n_subjects, why, err);
   ptq_subject_result result = {.subject = subject, .state = PTQ_STATE_FAILED};
   ptq_subject_identity(&r->study.grid, subject, &result.row);
   (void)ptq_text_copy(result.message, sizeof result.message, why);
@@ -167,7 +196,7 @@ static ptq_status make_plan(sweep_run *r, const ptq_args *args, int64_t memory,
   ptq_grid *g = &r->study.grid;
   const ptq_rates rates = ptq_speed_rates();
   PTQ_TRY(ptq_grid_measure(g, err));
-  PTQ_TRY(ptq_todo_find(r->store, g->n_points, g->n_subjects,
+  PTQ_TRY(ptq_todo_find(r->store, g->n_points, g->n_subjects, g->n_directions,
                         options->max_attempts,
                         ptq_args_has(args, "retry-failed"), &r->todo, err));
   say_todo(r);
@@ -335,7 +364,8 @@ static ptq_status sweep(sweep_run *r, const ptq_args *args,
                             .sink = {.ctx = r,
                                      .begin = sink_begin,
                                      .point = sink_point,
-                                     .subject = sink_subject},
+                                     .subject = sink_subject,
+                                     .direction = sink_direction},
                             .give_up = give_up,
                             .give_up_subject = give_up_subject,
                             .died = died,
@@ -417,8 +447,8 @@ const ptq_command ptq_cmd_run = {
         "on with what is missing: the same command line resumes.\n\n"
         "--log DIR tells programs what each rank does, one JSON object a "
         "line with time,\nrank, host, pid and event: start (command), begin "
-        "(points, rows of /points),\npoint and model (state, seconds, "
-        "message), log (line), error (message), end\n(status, "
+        "(points, rows of /points),\npoint, model and direction (state, "
+        "seconds,\nmessage), log (line), error (message), end\n(status, "
         "points_done, points_failed, seconds).\n\n"
         "Rank 0 hands out work and sleeps: start one rank more than cores.\n\n"
         "  mpirun -n 3 ptqsweep run sweeps/quick.yaml -o quick.h5\n",

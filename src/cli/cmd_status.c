@@ -25,7 +25,8 @@ typedef struct overview {
   const int *state, *model_state;
   const int64_t *subject;
   int64_t n_points, n_models;
-  int64_t count[N_STATES], model_count[N_STATES];
+  int64_t count[N_STATES], model_count[N_STATES], direction_count[N_STATES];
+  int64_t n_directions;
   bool running;
   long pid;
   int64_t n_ranks;     /* that wrote or work on a row */
@@ -94,6 +95,7 @@ static ptq_status look(ptq_view *v, overview *o, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const void *rows = NULL;
   const int64_t *first_layer = NULL, *first_window = NULL;
+  ptq_view_landscape landscape;
   int64_t n = 0;
   *o = (overview){0};
   PTQ_TRY(ptq_view_states(v, &o->state, &o->n_points, &o->model_state,
@@ -108,6 +110,9 @@ static ptq_status look(ptq_view *v, overview *o, ptq_err *err) {
   o->running = ptq_view_running(v, &o->pid);
   count_states(o->state, o->n_points, o->count);
   count_states(o->model_state, o->n_models, o->model_count);
+  ptq_view_directions(v, &landscape);
+  o->n_directions = landscape.n;
+  count_states(landscape.state, landscape.n, o->direction_count);
   o->n_ranks = count_ranks(o);
   PTQ_TRY(estimate(o, err));
 done:
@@ -193,6 +198,11 @@ static ptq_status print_text(ptq_view *v, const overview *o, ptq_err *err) {
     printf(" on %" PRId64 " rank%s\n", o->n_ranks, o->n_ranks > 1 ? "s" : "");
   }
   print_models(o);
+  if (o->n_directions > 0)
+    printf("landscape: %" PRId64 " of %" PRId64 " directions measured, %" PRId64
+           " failed\n",
+           o->direction_count[PTQ_STATE_DONE], o->n_directions,
+           o->direction_count[PTQ_STATE_FAILED]);
   print_points(o, PTQ_STATE_STARTED,
                o->running ? "being worked on" : "interrupted");
   print_points(o, PTQ_STATE_FAILED, "failed");
@@ -244,13 +254,14 @@ static json_t *models_json(const overview *o) {
 
 static ptq_status print_json(ptq_view *v, const overview *o, ptq_err *err) {
   json_t *out = json_pack(
-      "{s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:o, "
+      "{s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:o, "
       "s:o}",
       "store", ptq_view_path(v), "uuid", ptq_view_attribute(v, "uuid"),
       "created", ptq_view_attribute(v, "created"), "numerics",
       ptq_view_attribute(v, "numerics"), "n_points", (json_int_t)o->n_points,
       "points", counts_json(o->count), "subjects", counts_json(o->model_count),
-      "running", o->running, "ranks", (json_int_t)o->n_ranks, "seconds_done",
+      "directions", counts_json(o->direction_count), "running", o->running,
+      "ranks", (json_int_t)o->n_ranks, "seconds_done",
       number_json(o->seconds_done), "seconds_left",
       number_json(o->seconds_left / (double)o->n_ranks), "models",
       models_json(o), "started", points_json(o, PTQ_STATE_STARTED), "failures",

@@ -437,14 +437,102 @@ static ptq_status export_spectra(ptq_view *v, const source *s, writer *w,
   return PTQ_OK;
 }
 
+/* What parts of the landscape repeat of their direction. */
+static void add_direction_columns(writer *w) {
+  static const char *const names[] = {"key",    "model", "kind", "scaling",
+                                      "number", "dtype", "group"};
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+    add_table(w, 0, PTQ_TABLE_DIRECTIONS, names[i]);
+}
+
+static ptq_status export_directions(ptq_view *v, const source *s, writer *w,
+                                    bool stable, ptq_err *err) {
+  const void *rows = NULL;
+  int64_t n = 0;
+  ptq_view_landscape l;
+  const ptq_status rc = ptq_view_table(v, PTQ_TABLE_DIRECTIONS, &rows, &n, err);
+  if (rc != PTQ_OK) return rc;
+  (void)s;
+  ptq_view_directions(v, &l);
+  add_table(w, 0, PTQ_TABLE_DIRECTIONS, NULL);
+  add(w, 1, &state_field, 1, NULL);
+  write_header(w);
+  for (int64_t i = 0; i < n; i++) {
+    state_row state;
+    (void)ptq_text_copy(
+        state.state, sizeof state.state,
+        stable ? settled_name(l.state[i]) : ptq_state_name(l.state[i]));
+    const void *parts[MAX_PARTS] = {(const ptq_direction_row *)rows + i,
+                                    &state};
+    write_row(w, parts);
+  }
+  return PTQ_OK;
+}
+
+/* Rows of one part of the finished directions; `first` [directions + 1]. */
+static ptq_status export_part(ptq_view *v, writer *w, ptq_table_id id,
+                              const int64_t *first, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_table *t = ptq_table_get(id);
+  const void *directions = NULL, *rows = NULL;
+  int64_t n = 0, n_rows = 0;
+  ptq_view_landscape l;
+  ptq_view_directions(v, &l);
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_DIRECTIONS, &directions, &n, err));
+  PTQ_TRY(ptq_view_table(v, id, &rows, &n_rows, err));
+  add_direction_columns(w);
+  add_table(w, 1, id, NULL);
+  write_header(w);
+  for (int64_t i = 0; i < n; i++) {
+    if (l.state[i] != PTQ_STATE_DONE) continue;
+    for (int64_t k = first[i]; k < first[i + 1]; k++) {
+      const void *parts[MAX_PARTS] = {
+          (const ptq_direction_row *)directions + i,
+          (const char *)rows + (size_t)k * t->row_size};
+      write_row(w, parts);
+    }
+  }
+done:
+  return rc;
+}
+
+static ptq_status export_landscape(ptq_view *v, const source *s, writer *w,
+                                   bool stable, ptq_err *err) {
+  ptq_view_landscape l;
+  (void)s, (void)stable;
+  ptq_view_directions(v, &l);
+  return export_part(v, w, PTQ_TABLE_PROFILES, l.first_profile, err);
+}
+
+static ptq_status export_direction_layers(ptq_view *v, const source *s,
+                                          writer *w, bool stable,
+                                          ptq_err *err) {
+  ptq_view_landscape l;
+  (void)s, (void)stable;
+  ptq_view_directions(v, &l);
+  return export_part(v, w, PTQ_TABLE_DIRECTION_LAYERS, l.first_layer, err);
+}
+
+static ptq_status export_ritz(ptq_view *v, const source *s, writer *w,
+                              bool stable, ptq_err *err) {
+  ptq_view_landscape l;
+  (void)s, (void)stable;
+  ptq_view_directions(v, &l);
+  return export_part(v, w, PTQ_TABLE_RITZ, l.first_ritz, err);
+}
+
 typedef ptq_status (*exporter)(ptq_view *, const source *, writer *, bool,
                                ptq_err *);
 
 const char *const ptq_export_tables[] = {
-    "points", "layers", "windows", "spectra", "models", "answers", NULL};
-static const exporter exporters[] = {export_points,  export_layers,
-                                     export_windows, export_spectra,
-                                     export_models,  export_answers};
+    "points",           "layers",  "windows",    "spectra",
+    "models",           "answers", "directions", "landscape",
+    "direction_layers", "ritz",    NULL};
+static const exporter exporters[] = {export_points,           export_layers,
+                                     export_windows,          export_spectra,
+                                     export_models,           export_answers,
+                                     export_directions,       export_landscape,
+                                     export_direction_layers, export_ritz};
 _Static_assert(sizeof exporters / sizeof exporters[0] + 1 ==
                    sizeof ptq_export_tables / sizeof ptq_export_tables[0],
                "one exporter per table");
@@ -458,9 +546,7 @@ static ptq_status export_rows(ptq_view *v, const char *table, bool stable,
     i++;
   if (ptq_export_tables[i] == NULL)
     return PTQ_FAIL(err, PTQ_E_ARG,
-                    "unknown table '%s'; one of points, layers, windows, "
-                    "spectra, models, answers",
-                    table);
+                    "unknown table '%s'; one of " PTQ_EXPORT_NAMES, table);
   ptq_status rc = read_source(v, &s, err);
   if (rc == PTQ_OK) rc = exporters[i](v, &s, w, stable, err);
   return rc;

@@ -15,6 +15,9 @@ typedef enum ptq_export_format {
 } ptq_export_format;
 
 /** What can be exported, in the order of --help. NULL-terminated. */
+#define PTQ_EXPORT_NAMES                                            \
+  "points, layers, windows, spectra, models, answers, directions, " \
+  "landscape, direction_layers, ritz"
 extern const char *const ptq_export_tables[];
 
 /**

@@ -121,6 +121,19 @@ void ptq_journal_subject(ptq_journal *j, const ptq_subject_result *s) {
   put(j, out);
 }
 
+void ptq_journal_direction(ptq_journal *j, const ptq_direction_result *d) {
+  json_t *out = line(j, "direction");
+  if (out != NULL) {
+    (void)json_object_set_new(out, "direction", json_integer(d->direction));
+    (void)json_object_set_new(out, "model", json_string(d->row.model));
+    (void)json_object_set_new(out, "state",
+                              json_string(ptq_state_name((int)d->state)));
+    (void)json_object_set_new(out, "seconds", number(d->seconds));
+    (void)json_object_set_new(out, "message", json_string(d->message));
+  }
+  put(j, out);
+}
+
 void ptq_journal_end(ptq_journal *j, int exit_code, int64_t done,
                      int64_t failed, double seconds) {
   json_t *out = line(j, "end");

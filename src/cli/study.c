@@ -12,6 +12,7 @@
 #include "ptq/comm/meet.h"
 #include "ptq/num/blas.h"
 #include "ptq/sweep/identity.h"
+#include "ptq/sweep/landscape.h"
 #include "ptq/sweep/sites.h"
 #include "ptq/sweep/tokens.h"
 
@@ -227,6 +228,33 @@ static void fill_rows(const ptq_study *s, ptq_study_layout *l) {
   }
 }
 
+static ptq_status fill_directions(const ptq_study *s, ptq_study_layout *l,
+                                  ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_grid *g = &s->grid;
+  const int64_t n = g->n_directions;
+  PTQ_TRY(
+      ptq_alloc(&l->directions, n, sizeof *l->directions, "directions", err));
+  PTQ_TRY(
+      ptq_alloc(&l->direction_rows, 3 * n, sizeof(int64_t), "directions", err));
+  int64_t *steps = l->direction_rows, *layers = steps + n, *ritz = layers + n;
+  for (int64_t i = 0; i < n; i++) {
+    ptq_direction_size size;
+    ptq_direction_identity(g, i, s->numerics, &l->directions[i]);
+    ptq_direction_rows(g, i, &size);
+    steps[i] = size.steps;
+    layers[i] = size.layers;
+    ritz[i] = size.ritz;
+  }
+  l->layout.n_directions = n;
+  l->layout.directions = l->directions;
+  l->layout.direction_steps = steps;
+  l->layout.direction_layers = layers;
+  l->layout.direction_ritz = ritz;
+done:
+  return rc;
+}
+
 /* What every store of this program says, and more. */
 static ptq_status fill_attributes(ptq_study_layout *l,
                                   const ptq_store_attribute *more,
@@ -236,6 +264,12 @@ static ptq_status fill_attributes(ptq_study_layout *l,
        "moving blocks of ceil(n^(1/3)) windows, 1000 resamples, seed the "
        "XXH3-64 of the point's key"},
       {"preset", "gptq: positions 1.. of windows cut without overlap"},
+      {"landscape",
+       "NLL at W + factor * D, W and D the weights of all linear layers in the "
+       "blocks; size |D| / |W|, radius factor * size; kinds gaussian and "
+       "uniform: |D| = |W| in every layer or every output row (scaling), kind "
+       "rtn: D = RTN(W) - W. Derivatives are of the calibration text's mean "
+       "NLL in nats a token by these weights"},
       {"moments", "H = (1/n) sum x x', uncentred, undamped"},
   };
   enum { N_ALWAYS = sizeof always / sizeof always[0] };
@@ -287,6 +321,7 @@ ptq_status ptq_study_layout_make(const ptq_study *s,
                                    .subject_answers = out->subject_answers,
                                    .n_spectra = n_spectra,
                                    .spectra = out->spectra};
+  PTQ_TRY(fill_directions(s, out, err));
   PTQ_TRY(fill_attributes(out, more, n_more, err));
   (void)ptq_text_copy(out->layout.fingerprint, sizeof out->layout.fingerprint,
                       g->fingerprint);
@@ -305,6 +340,8 @@ void ptq_study_layout_release(ptq_study_layout *l) {
   ptq_free(l->subject_windows);
   ptq_free(l->subject_answers);
   ptq_free(l->spectra);
+  ptq_free(l->directions);
+  ptq_free(l->direction_rows);
   ptq_free(l->attributes);
   *l = (ptq_study_layout){0};
 }

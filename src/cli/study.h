@@ -37,16 +37,18 @@ ptq_status ptq_study_check_tokens(const ptq_study *s, ptq_err *err);
 
 /** Layout of the study's store, with its arrays. */
 typedef struct ptq_study_layout {
-  ptq_store_layout layout;         /* borrows the arrays below */
-  ptq_point_row *points;           /* owned */
-  int64_t *point_subject;          /* owned */
-  int64_t *point_layers;           /* owned */
-  int64_t *point_windows;          /* owned */
-  int64_t *point_answers;          /* owned */
-  ptq_model_row *subjects;         /* owned */
-  int64_t *subject_windows;        /* owned */
-  int64_t *subject_answers;        /* owned */
-  ptq_spectrum_slot *spectra;      /* owned */
+  ptq_store_layout layout;       /* borrows the arrays below */
+  ptq_point_row *points;         /* owned */
+  int64_t *point_subject;        /* owned */
+  int64_t *point_layers;         /* owned */
+  int64_t *point_windows;        /* owned */
+  int64_t *point_answers;        /* owned */
+  ptq_model_row *subjects;       /* owned */
+  int64_t *subject_windows;      /* owned */
+  int64_t *subject_answers;      /* owned */
+  ptq_spectrum_slot *spectra;    /* owned */
+  ptq_direction_row *directions; /* owned */
+  int64_t *direction_rows;       /* owned; steps, layers, Ritz values of all */
   ptq_store_attribute *attributes; /* owned */
 } ptq_study_layout;
 

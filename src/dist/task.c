@@ -65,6 +65,19 @@ static ptq_status relay_subject(void *ctx, const ptq_subject_result *result,
   return r->listener->subject(r->listener->ctx, result->state, err);
 }
 
+static ptq_status relay_direction(void *ctx, const ptq_direction_result *result,
+                                  ptq_err *err) {
+  relay *r = ctx;
+  if (r->user->direction != NULL) {
+    const ptq_status rc = r->user->direction(r->user->ctx, result, err);
+    if (rc != PTQ_OK) {
+      r->sink_failed = true;
+      return rc;
+    }
+  }
+  return r->listener->subject(r->listener->ctx, result->state, err);
+}
+
 static ptq_status relay_alive(void *ctx, double done, ptq_err *err) {
   relay *r = ctx;
   if (r->user->alive != NULL) {
@@ -86,6 +99,7 @@ void ptq_task_run(const ptq_dist_ops *ops, const ptq_task *task,
                          .begin = relay_begin,
                          .point = relay_point,
                          .subject = relay_subject,
+                         .direction = relay_direction,
                          .alive = relay_alive};
   const double start = ptq_nap_clock();
   *err = (ptq_err){0};

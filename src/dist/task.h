@@ -14,6 +14,7 @@ typedef struct ptq_task_listener {
   void *ctx; /* borrowed */
   /** The point at place `index` of the plan's order has a result. */
   ptq_status (*point)(void *ctx, int64_t index, ptq_state state, ptq_err *err);
+  /** A model's own item has one. */
   ptq_status (*subject)(void *ctx, ptq_state state, ptq_err *err);
   /** Between blocks; PTQ_E_STOPPED drops the task. */
   ptq_status (*alive)(void *ctx, double done, ptq_err *err);

@@ -206,6 +206,7 @@ static ptq_status fetch(const pass *p, const ptq_block **b, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_grad *g = p->g;
   *b = &g->block;
+  if (g->setup.alive != NULL) PTQ_TRY(g->setup.alive(g->setup.ctx, err));
   if (g->setup.blocks != NULL) {
     *b = &g->setup.blocks[p->block];
   } else if (g->block.memory == NULL || g->block.index != p->block) {

@@ -39,8 +39,10 @@ void ptq_probe_fill(uint64_t probe_seed, ptq_probe_kind kind, int64_t n,
   ptq_rng_init(&rng, probe_seed);
   if (kind == PTQ_PROBE_SIGNS)
     fill_signs(&rng, n, x);
-  else
+  else if (kind == PTQ_PROBE_GAUSSIAN)
     fill_gaussian(&rng, n, x);
+  else
+    for (int64_t i = 0; i < n; i++) x[i] = 2.0 * ptq_rng_unit(&rng) - 1.0;
 }
 
 ptq_estimate ptq_estimate_of(const double *x, int64_t count) {

@@ -28,6 +28,15 @@
 #define BASELINE_ANSWER(kind, name, length, unit, text) \
   FIELD(ptq_baseline_answer_row, kind, name, unit, text)
 
+#define DIRECTION(kind, name, length, unit, text) \
+  FIELD(ptq_direction_row, kind, name, unit, text)
+#define PROFILE(kind, name, length, unit, text) \
+  FIELD(ptq_profile_row, kind, name, unit, text)
+#define DIRECTION_LAYER(kind, name, length, unit, text) \
+  FIELD(ptq_direction_layer_row, kind, name, unit, text)
+#define RITZ(kind, name, length, unit, text) \
+  FIELD(ptq_ritz_row, kind, name, unit, text)
+
 static const ptq_field point_fields[] = {PTQ_POINT_FIELDS(POINT)};
 static const ptq_field layer_fields[] = {PTQ_LAYER_FIELDS(LAYER)};
 static const ptq_field window_fields[] = {PTQ_WINDOW_FIELDS(WINDOW)};
@@ -37,6 +46,11 @@ static const ptq_field attempt_fields[] = {PTQ_ATTEMPT_FIELDS(ATTEMPT)};
 static const ptq_field answer_fields[] = {PTQ_ANSWER_FIELDS(ANSWER)};
 static const ptq_field baseline_answer_fields[] = {
     PTQ_BASELINE_ANSWER_FIELDS(BASELINE_ANSWER)};
+static const ptq_field direction_fields[] = {PTQ_DIRECTION_FIELDS(DIRECTION)};
+static const ptq_field profile_fields[] = {PTQ_PROFILE_FIELDS(PROFILE)};
+static const ptq_field direction_layer_fields[] = {
+    PTQ_DIRECTION_LAYER_FIELDS(DIRECTION_LAYER)};
+static const ptq_field ritz_fields[] = {PTQ_RITZ_FIELDS(RITZ)};
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -59,6 +73,15 @@ static const ptq_table tables[PTQ_TABLE_COUNT] = {
   [PTQ_TABLE_BASELINE_ANSWERS] = {"baseline_answers", baseline_answer_fields,
                           COUNT(baseline_answer_fields),
                           sizeof(ptq_baseline_answer_row)},
+  [PTQ_TABLE_DIRECTIONS] = {"directions", direction_fields,
+                          COUNT(direction_fields), sizeof(ptq_direction_row)},
+  [PTQ_TABLE_PROFILES] = {"profiles", profile_fields, COUNT(profile_fields),
+                          sizeof(ptq_profile_row)},
+  [PTQ_TABLE_DIRECTION_LAYERS] = {"direction_layers", direction_layer_fields,
+                          COUNT(direction_layer_fields),
+                          sizeof(ptq_direction_layer_row)},
+  [PTQ_TABLE_RITZ]     = {"ritz", ritz_fields, COUNT(ritz_fields),
+                          sizeof(ptq_ritz_row)},
 };
 /* clang-format on */
 _Static_assert(COUNT(tables) == PTQ_TABLE_COUNT, "one row per table");

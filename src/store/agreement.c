@@ -160,6 +160,29 @@ done:
   return rc;
 }
 
+ptq_status ptq_agreement_direction(const ptq_source *a, int64_t row_a,
+                                   const ptq_source *b, int64_t row_b,
+                                   char how[160], bool *agree, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_sets *s = &a->sets, *t = &b->sets;
+  *agree = same_results(ptq_table_get(PTQ_TABLE_DIRECTIONS),
+                        &a->directions[row_a], &b->directions[row_b], how);
+  if (*agree)
+    PTQ_TRY(compare_part(a, s->first_profile + row_a, b,
+                         t->first_profile + row_b, PTQ_SET_PROFILES,
+                         "direction", how, agree, err));
+  if (*agree)
+    PTQ_TRY(compare_part(a, s->first_direction_layer + row_a, b,
+                         t->first_direction_layer + row_b,
+                         PTQ_SET_DIRECTION_LAYERS, "direction", how, agree,
+                         err));
+  if (*agree)
+    PTQ_TRY(compare_part(a, s->first_ritz + row_a, b, t->first_ritz + row_b,
+                         PTQ_SET_RITZ, "direction", how, agree, err));
+done:
+  return rc;
+}
+
 bool ptq_agreement_close(const ptq_source *a, int64_t row_a,
                          const ptq_source *b, int64_t row_b, bool model,
                          double tolerance, char how[160]) {

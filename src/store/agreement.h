@@ -15,6 +15,11 @@ ptq_status ptq_agreement_bits(const ptq_source *a, int64_t row_a,
                               const ptq_source *b, int64_t row_b, bool model,
                               char how[160], bool *agree, ptq_err *err);
 
+/** The same of two directions. */
+ptq_status ptq_agreement_direction(const ptq_source *a, int64_t row_a,
+                                   const ptq_source *b, int64_t row_b,
+                                   char how[160], bool *agree, ptq_err *err);
+
 /** Every number of the row within `tolerance` of the other's, over max(1, |a|,
  * |b|). */
 bool ptq_agreement_close(const ptq_source *a, int64_t row_a,

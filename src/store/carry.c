@@ -153,6 +153,47 @@ done:
   return rc;
 }
 
+static ptq_status carry_direction(ptq_store *st, int64_t row,
+                                  const ptq_carry *c, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_source *s = c->source;
+  const int64_t *step = s->sets.first_profile + c->from;
+  const int64_t *layer = s->sets.first_direction_layer + c->from;
+  const int64_t *value = s->sets.first_ritz + c->from;
+  const ptq_attempt_row *a = &s->direction_attempts[c->from];
+  ptq_profile_row *profile = NULL;
+  ptq_direction_layer_row *layers = NULL;
+  ptq_ritz_row *ritz = NULL;
+  if (s->direction_state[c->from] != PTQ_STATE_DONE) return PTQ_OK;
+  ptq_direction_result r = {.direction = row,
+                            .state = PTQ_STATE_DONE,
+                            .row = s->directions[c->from],
+                            .n_profile = step[1] - step[0],
+                            .n_layers = layer[1] - layer[0],
+                            .n_ritz = value[1] - value[0],
+                            .seconds = a->seconds};
+  PTQ_TRY(ptq_source_rows(s, PTQ_SET_PROFILES, step[0], r.n_profile, &profile,
+                          err));
+  for (int64_t i = 0; i < r.n_profile; i++) profile[i].direction = row;
+  PTQ_TRY(ptq_source_rows(s, PTQ_SET_DIRECTION_LAYERS, layer[0], r.n_layers,
+                          &layers, err));
+  for (int64_t i = 0; i < r.n_layers; i++) layers[i].direction = row;
+  PTQ_TRY(ptq_source_rows(s, PTQ_SET_RITZ, value[0], r.n_ritz, &ritz, err));
+  for (int64_t i = 0; i < r.n_ritz; i++) ritz[i].direction = row;
+  r.profile = profile;
+  r.layers = layers;
+  r.ritz = ritz;
+  r.row.key[0] = '\0'; /* identity is the new store's */
+  r.row.subject = 0;
+  PTQ_TRY(ptq_store_put_direction(st, &r, err));
+  PTQ_TRY(put_attempt(st, PTQ_SET_DIRECTIONS_ATTEMPTS, row, a, err));
+done:
+  ptq_free(profile);
+  ptq_free(layers);
+  ptq_free(ritz);
+  return rc;
+}
+
 /* The ring as it is: it has the same length in every store. */
 static ptq_status carry_log(ptq_store *st, const ptq_source *s, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -180,6 +221,10 @@ static ptq_status fill(ptq_store *st, const ptq_carry_plan *plan,
   for (int64_t i = 0; i < plan->layout->n_subjects; i++)
     if (plan->subjects[i].source != NULL)
       PTQ_TRY(carry_subject(st, i, &plan->subjects[i], err));
+  for (int64_t i = 0;
+       plan->directions != NULL && i < plan->layout->n_directions; i++)
+    if (plan->directions[i].source != NULL)
+      PTQ_TRY(carry_direction(st, i, &plan->directions[i], err));
   if (plan->log != NULL) PTQ_TRY(carry_log(st, plan->log, err));
   PTQ_TRY(ptq_store_log(st, plan->line, err));
 done:

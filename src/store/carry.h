@@ -18,10 +18,11 @@ typedef struct ptq_carry {
 /** What a new store is made of. Borrowed. */
 typedef struct ptq_carry_plan {
   const ptq_store_layout *layout;
-  const ptq_carry *points;   /* [layout->n_points] */
-  const ptq_carry *subjects; /* [layout->n_subjects] */
-  const ptq_source *log;     /* whose log goes on; NULL: none */
-  const char *line;          /* its next line */
+  const ptq_carry *points;     /* [layout->n_points] */
+  const ptq_carry *subjects;   /* [layout->n_subjects] */
+  const ptq_carry *directions; /* [layout->n_directions]; NULL: none */
+  const ptq_source *log;       /* whose log goes on; NULL: none */
+  const char *line;            /* its next line */
 } ptq_carry_plan;
 
 /**

@@ -46,6 +46,14 @@ void ptq_store_count(const ptq_store_layout *layout, ptq_set_rows *out) {
   out->n[PTQ_SET_FIRST_ANSWER] = points + 1;
   out->n[PTQ_SET_BASELINE_ANSWERS] = sum(layout->subject_answers, subjects);
   out->n[PTQ_SET_FIRST_BASELINE_ANSWER] = subjects + 1;
+  for (int i = PTQ_SET_DIRECTIONS; i <= PTQ_SET_DIRECTIONS_ATTEMPTS; i++)
+    out->n[i] = layout->n_directions;
+  for (int i = PTQ_SET_FIRST_PROFILE; i <= PTQ_SET_FIRST_RITZ; i++)
+    out->n[i] = layout->n_directions + 1;
+  const int64_t n = layout->n_directions;
+  out->n[PTQ_SET_PROFILES] = sum(layout->direction_steps, n);
+  out->n[PTQ_SET_DIRECTION_LAYERS] = sum(layout->direction_layers, n);
+  out->n[PTQ_SET_RITZ] = sum(layout->direction_ritz, n);
   out->n[PTQ_SET_LOG] = PTQ_LOG_LINES;
   out->n[PTQ_SET_LOG_NEXT] = 1;
 }
@@ -310,6 +318,15 @@ static ptq_status write_contents(hid_t file, const char *path,
                       true, err));
   PTQ_TRY(write_index(file, path, PTQ_SET_FIRST_BASELINE_ANSWER,
                       l->subject_answers, m, true, err));
+  const int64_t k = l->n_directions;
+  PTQ_TRY(write_rows(file, path, PTQ_SET_DIRECTIONS, l->directions, k, err));
+  PTQ_TRY(write_rows(file, path, PTQ_SET_DIRECTIONS_ATTEMPTS, NULL, k, err));
+  PTQ_TRY(write_index(file, path, PTQ_SET_FIRST_PROFILE, l->direction_steps, k,
+                      true, err));
+  PTQ_TRY(write_index(file, path, PTQ_SET_FIRST_DIRECTION_LAYER,
+                      l->direction_layers, k, true, err));
+  PTQ_TRY(write_index(file, path, PTQ_SET_FIRST_RITZ, l->direction_ritz, k,
+                      true, err));
 done:
   return rc;
 }

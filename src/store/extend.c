@@ -9,6 +9,7 @@
 #include "ptq/base/log.h"
 #include "ptq/base/mem.h"
 #include "source.h"
+#include "store_impl.h"
 
 /* Points looked at for why they are missing; kinds of reasons told. */
 enum { MAX_LOOKED_AT = 2000, MAX_REASONS = 20 };
@@ -172,6 +173,32 @@ static ptq_status refuse(const char *path, comparison *c, ptq_err *err) {
                   c->reasons[0].text, c->n_reasons > 1 ? ", and more" : "");
 }
 
+/* The old store's directions in the new one; a finished one that has no place
+ * there would be lost. */
+static ptq_status carry_directions(const char *path, const comparison *c,
+                                   ptq_carry **out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_store_layout *l = c->fresh;
+  PTQ_TRY(ptq_alloc(out, l->n_directions, sizeof **out, "directions", err));
+  for (int64_t i = 0; i < c->old->sets.n_directions; i++) {
+    const ptq_direction_row *d = &c->old->directions[i];
+    int64_t at = 0;
+    while (at < l->n_directions && strcmp(l->directions[at].key, d->key) != 0)
+      at++;
+    if (at < l->n_directions)
+      (*out)[at] = (ptq_carry){c->old, i};
+    else if (c->old->direction_state[i] == PTQ_STATE_DONE)
+      PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
+                       "store '%s': a direction of its landscape (%s %s%s of "
+                       "'%s') is not in this sweep and would be lost; keep "
+                       "measure.landscape's radii and texts and ask for no "
+                       "less, or choose another file with -o",
+                       path, d->kind, d->scaling, d->dtype, d->model));
+  }
+done:
+  return rc;
+}
+
 /* Where each row of the new store comes from. */
 static ptq_status make_carries(const comparison *c, ptq_carry **points,
                                ptq_carry **subjects, ptq_err *err) {
@@ -192,16 +219,18 @@ done:
 
 static ptq_status grow(const char *path, const comparison *c, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  ptq_carry *points = NULL, *subjects = NULL;
+  ptq_carry *points = NULL, *subjects = NULL, *directions = NULL;
   char line[200];
   int64_t n = 0;
   (void)snprintf(line, sizeof line, "extended from %lld to %lld points",
                  (long long)c->old->sets.n_points,
                  (long long)c->fresh->n_points);
   PTQ_TRY(make_carries(c, &points, &subjects, err));
+  PTQ_TRY(carry_directions(path, c, &directions, err));
   const ptq_carry_plan plan = {.layout = c->fresh,
                                .points = points,
                                .subjects = subjects,
+                               .directions = directions,
                                .log = c->old,
                                .line = line};
   PTQ_TRY(ptq_carry_into(path, &plan, &n, err));
@@ -210,6 +239,22 @@ static ptq_status grow(const char *path, const comparison *c, ptq_err *err) {
 done:
   ptq_free(points);
   ptq_free(subjects);
+  ptq_free(directions);
+  return rc;
+}
+
+/* Are the directions, in order, those of the layout? */
+static ptq_status same_landscape(const ptq_sets *s, const ptq_store_layout *l,
+                                 bool *same, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_table *t = ptq_table_get(PTQ_TABLE_DIRECTIONS);
+  *same = s->n_directions == l->n_directions;
+  for (int64_t i = 0; i < l->n_directions && *same; i++) {
+    ptq_direction_row row;
+    PTQ_TRY(ptq_store_read_row(&s->set[PTQ_SET_DIRECTIONS], t, i, &row, err));
+    *same = strcmp(row.key, l->directions[i].key) == 0;
+  }
+done:
   return rc;
 }
 
@@ -228,9 +273,12 @@ static ptq_status differs(const char *path, const ptq_store_layout *l,
       ptq_h5_attribute_get(sets.file, path, "fingerprint", &fingerprint, err));
   PTQ_TRY(ptq_h5_attribute_get(sets.file, path, "numerics", &numerics, err));
   if (strcmp(numerics, l->numerics) != 0) goto done;
+  bool same = true;
+  if (l->extend && sets.schema == PTQ_STORE_SCHEMA)
+    PTQ_TRY(same_landscape(&sets, l, &same, err));
   *out = strcmp(fingerprint, l->fingerprint) != 0 ||
-         (l->extend &&
-          (sets.schema < PTQ_STORE_SCHEMA || sets.n_spectra != l->n_spectra));
+         (l->extend && (sets.schema < PTQ_STORE_SCHEMA ||
+                        sets.n_spectra != l->n_spectra || !same));
 done:
   if (fapl >= 0) (void)H5Pclose(fapl);
   (void)ptq_sets_close(&sets, NULL);

@@ -23,7 +23,7 @@
  *   2  attempts: deaths
  *   3  layers: format, size and bits of each, calib_tokens; requests: answers,
  *      baseline_answers, columns of points and models; points, models: compute
- *      (which was f32) */
+ *      (which was f32); landscape */
 enum { PTQ_H5_SCHEMA = 3 };
 
 /** Stop HDF5 from printing; called before anything else here. */

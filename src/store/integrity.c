@@ -206,6 +206,23 @@ ptq_status ptq_integrity_models(const ptq_sets *s, int64_t begin, int64_t end,
   return check_owners(&o, begin, end, report, ctx, n_checked, n_bad, err);
 }
 
+ptq_status ptq_integrity_directions(const ptq_sets *s, int64_t begin,
+                                    int64_t end, ptq_integrity_report report,
+                                    void *ctx, int64_t *n_checked,
+                                    int64_t *n_bad, ptq_err *err) {
+  const owners o = {
+      .kind = "direction",
+      .rows = &s->set[PTQ_SET_DIRECTIONS],
+      .state = &s->set[PTQ_SET_DIRECTIONS_STATE],
+      .checksum = &s->set[PTQ_SET_DIRECTIONS_CHECKSUM],
+      .part = {&s->set[PTQ_SET_PROFILES], &s->set[PTQ_SET_DIRECTION_LAYERS],
+               &s->set[PTQ_SET_RITZ]},
+      .first = {s->first_profile, s->first_direction_layer, s->first_ritz},
+  };
+  if (begin >= end) return PTQ_OK; /* older stores have none of these */
+  return check_owners(&o, begin, end, report, ctx, n_checked, n_bad, err);
+}
+
 ptq_status ptq_integrity_spectra(const ptq_sets *s, int64_t begin, int64_t end,
                                  ptq_integrity_report report, void *ctx,
                                  int64_t *n_checked, int64_t *n_bad,

@@ -8,14 +8,15 @@
 
 #include "sets.h"
 
-/** Told of each bad row: what kind ("point", "model", "spectrum"), which, and
+/** Told of each bad row: what kind ("point", "model", "direction",
+ * "spectrum"), which, and
  * why. */
 typedef void (*ptq_integrity_report)(void *ctx, const char *kind, int64_t row,
                                      const char *why);
 
-/** Check the points, models and spectra [begin, end). *n_checked grows by the
- * finished rows seen, *n_bad by the bad ones. PTQ_E_IO when a row cannot be
- * read, PTQ_E_NOMEM. Rank-local. */
+/** Check the points, models, directions and spectra [begin, end). *n_checked
+ * grows by the finished rows seen, *n_bad by the bad ones. PTQ_E_IO when a row
+ * cannot be read, PTQ_E_NOMEM. Rank-local. */
 ptq_status ptq_integrity_points(const ptq_sets *s, int64_t begin, int64_t end,
                                 ptq_integrity_report report, void *ctx,
                                 int64_t *n_checked, int64_t *n_bad,
@@ -24,6 +25,10 @@ ptq_status ptq_integrity_models(const ptq_sets *s, int64_t begin, int64_t end,
                                 ptq_integrity_report report, void *ctx,
                                 int64_t *n_checked, int64_t *n_bad,
                                 ptq_err *err);
+ptq_status ptq_integrity_directions(const ptq_sets *s, int64_t begin,
+                                    int64_t end, ptq_integrity_report report,
+                                    void *ctx, int64_t *n_checked,
+                                    int64_t *n_bad, ptq_err *err);
 ptq_status ptq_integrity_spectra(const ptq_sets *s, int64_t begin, int64_t end,
                                  ptq_integrity_report report, void *ctx,
                                  int64_t *n_checked, int64_t *n_bad,

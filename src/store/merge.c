@@ -13,6 +13,7 @@
 
 #include "agreement.h"
 #include "carry.h"
+#include "join_directions.h"
 #include "lockfile.h"
 #include "ptq/base/file.h"
 #include "ptq/base/hash.h"
@@ -223,6 +224,7 @@ typedef struct layout_parts {
   ptq_carry *carry_points, *carry_subjects; /* owned */
   char *texts[4]; /* owned; attributes of the first store */
   ptq_store_attribute attributes[4];
+  ptq_joined_directions directions;
   ptq_text origin; /* where the rows are from */
   char numerics[128];
 } layout_parts;
@@ -239,6 +241,7 @@ static void parts_release(layout_parts *p) {
   ptq_free(p->spectra);
   ptq_free(p->carry_points);
   ptq_free(p->carry_subjects);
+  ptq_joined_directions_release(&p->directions);
   for (int i = 0; i < 4; i++) ptq_free(p->texts[i]);
   ptq_text_release(&p->origin);
 }
@@ -251,7 +254,8 @@ static void clear_numbers(const ptq_table *t, void *row) {
 }
 
 /* Place of a subject's configuration among the kept ones. */
-static int64_t find_model(const joining *j, const ptq_source *s, int64_t row) {
+static int64_t find_model(const void *ctx, const ptq_source *s, int64_t row) {
+  const joining *j = ctx;
   entry want = {.row = row};
   if (set_config(s, true, &want, NULL) != PTQ_OK) return -1;
   for (int64_t i = 0; i < j->n_kept_models; i++)
@@ -407,9 +411,31 @@ static ptq_status make_layout(const joining *j, const char *spec_text,
   l->subject_answers = p->subject_answers;
   l->n_spectra = n_spectra;
   l->spectra = p->spectra;
+  ptq_joined_directions_lay_out(&p->directions, l);
   PTQ_TRY(fingerprint(p, j->n_kept, l->fingerprint, err));
 done:
   return rc;
+}
+
+static ptq_status refuse(const joining *j, ptq_err *err) {
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "the stores disagree in %lld rows, and nothing was "
+                  "written; --tolerance allows more between different "
+                  "CPUs, --keep-first takes the first store's rows",
+                  (long long)j->summary->n_disagree);
+}
+
+static ptq_status join_directions(const joining *j, layout_parts *p,
+                                  ptq_err *err) {
+  const ptq_status rc = ptq_join_directions(
+      j->sources, j->n_sources, find_model, j, j->options->report,
+      j->options->ctx, &p->directions, err);
+  if (rc != PTQ_OK) return rc;
+  j->summary->n_equal += p->directions.n_equal;
+  j->summary->n_disagree += p->directions.n_disagree;
+  if (j->summary->n_disagree > 0 && !j->options->keep_first)
+    return refuse(j, err);
+  return PTQ_OK;
 }
 
 static ptq_status write_out(const char *out, const joining *j, ptq_err *err) {
@@ -422,12 +448,14 @@ static ptq_status write_out(const char *out, const joining *j, ptq_err *err) {
   if (H5Aexists(first->file, "spec_text") > 0)
     PTQ_TRY(ptq_h5_attribute_get(first->file, first->path, "spec_text",
                                  &spec_text, err));
+  PTQ_TRY(join_directions(j, &p, err));
   PTQ_TRY(make_layout(j, spec_text != NULL ? spec_text : "", &p, err));
   (void)snprintf(line, sizeof line, "merged from %lld stores",
                  (long long)j->n_sources);
   const ptq_carry_plan plan = {.layout = &p.layout,
                                .points = p.carry_points,
                                .subjects = p.carry_subjects,
+                               .directions = p.directions.carry,
                                .line = line};
   PTQ_TRY(ptq_lockfile_take(out, 1, &lock, err));
   PTQ_TRY(ptq_carry_into(out, &plan, &j->summary->n_finished, err));
@@ -479,12 +507,7 @@ ptq_status ptq_store_merge(const char *out, const char *const *paths,
   PTQ_TRY(choose(&j, j.models, j.n_models, true, &j.kept_models,
                  &j.n_kept_models, err));
   summary->n_points = j.n_kept;
-  if (summary->n_disagree > 0 && !options->keep_first)
-    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
-                     "the stores disagree in %lld rows, and nothing was "
-                     "written; --tolerance allows more between different "
-                     "CPUs, --keep-first takes the first store's rows",
-                     (long long)summary->n_disagree));
+  if (summary->n_disagree > 0 && !options->keep_first) PTQ_TRY(refuse(&j, err));
   PTQ_TRY(write_out(out, &j, err));
 done:
   joining_release(&j);

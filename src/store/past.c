@@ -30,7 +30,7 @@ ptq_status ptq_attempt_write(ptq_store *st, ptq_set_id id, int64_t row,
   return ptq_h5_write(&st->sets.set[id], row, 1, raw, err);
 }
 
-/* A row's tables: of points or of models. */
+/* A row's tables: of points, of models or of directions. */
 typedef struct kind {
   ptq_set_id attempts, state, checksum;
 } kind;
@@ -38,6 +38,10 @@ static const kind of_points = {PTQ_SET_ATTEMPTS, PTQ_SET_STATE,
                                PTQ_SET_CHECKSUM};
 static const kind of_models = {PTQ_SET_MODELS_ATTEMPTS, PTQ_SET_MODELS_STATE,
                                PTQ_SET_MODELS_CHECKSUM};
+
+static const kind of_directions = {PTQ_SET_DIRECTIONS_ATTEMPTS,
+                                   PTQ_SET_DIRECTIONS_STATE,
+                                   PTQ_SET_DIRECTIONS_CHECKSUM};
 
 static ptq_status check_row(const ptq_store *st, const kind *k, int64_t row,
                             ptq_err *err) {
@@ -84,15 +88,25 @@ done:
   return rc;
 }
 
-ptq_status ptq_store_begin_subject(ptq_store *st, int64_t subject,
-                                   ptq_err *err) {
+static ptq_status begin_alone(ptq_store *st, const kind *k, int64_t row,
+                              ptq_err *err) {
   ptq_status rc = PTQ_OK;
   int64_t deaths = 0;
-  PTQ_TRY(begin_row(st, &of_models, subject, &deaths, err));
-  PTQ_TRY(ptq_words_arm(&st->words, &st->sets.set[PTQ_SET_MODELS_ATTEMPTS],
-                        &subject, 1, deaths, err));
+  PTQ_TRY(begin_row(st, k, row, &deaths, err));
+  PTQ_TRY(ptq_words_arm(&st->words, &st->sets.set[k->attempts], &row, 1, deaths,
+                        err));
 done:
   return rc;
+}
+
+ptq_status ptq_store_begin_subject(ptq_store *st, int64_t subject,
+                                   ptq_err *err) {
+  return begin_alone(st, &of_models, subject, err);
+}
+
+ptq_status ptq_store_begin_direction(ptq_store *st, int64_t direction,
+                                     ptq_err *err) {
+  return begin_alone(st, &of_directions, direction, err);
 }
 
 void ptq_store_rest(ptq_store *st) {
@@ -140,8 +154,9 @@ done:
 }
 
 ptq_status ptq_past_reset(ptq_store *st, ptq_err *err) {
-  const ptq_status rc = reset_kind(st, &of_points, err);
-  return rc != PTQ_OK ? rc : reset_kind(st, &of_models, err);
+  ptq_status rc = reset_kind(st, &of_points, err);
+  if (rc == PTQ_OK) rc = reset_kind(st, &of_models, err);
+  return rc != PTQ_OK ? rc : reset_kind(st, &of_directions, err);
 }
 
 static ptq_status died(ptq_store *st, const kind *k, int64_t row,
@@ -165,6 +180,12 @@ ptq_status ptq_store_died_subject(ptq_store *st, int64_t subject,
                                   int64_t deaths, const char *who,
                                   ptq_err *err) {
   return died(st, &of_models, subject, deaths, who, err);
+}
+
+ptq_status ptq_store_died_direction(ptq_store *st, int64_t direction,
+                                    int64_t deaths, const char *who,
+                                    ptq_err *err) {
+  return died(st, &of_directions, direction, deaths, who, err);
 }
 
 static ptq_status last_words(ptq_store *st, const kind *k, int64_t row,
@@ -204,6 +225,11 @@ ptq_status ptq_store_forgive_subject(ptq_store *st, int64_t subject,
   return forgive(st, &of_models, subject, err);
 }
 
+ptq_status ptq_store_forgive_direction(ptq_store *st, int64_t direction,
+                                       ptq_err *err) {
+  return forgive(st, &of_directions, direction, err);
+}
+
 static ptq_status load_past(ptq_store *st, const kind *k, ptq_store_past *out,
                             ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -241,4 +267,9 @@ ptq_status ptq_store_history(ptq_store *st, ptq_store_past *points,
                              ptq_store_past *subjects, ptq_err *err) {
   const ptq_status rc = load_past(st, &of_points, points, err);
   return rc != PTQ_OK ? rc : load_past(st, &of_models, subjects, err);
+}
+
+ptq_status ptq_past_directions(ptq_store *st, ptq_store_past *out,
+                               ptq_err *err) {
+  return load_past(st, &of_directions, out, err);
 }

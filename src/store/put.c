@@ -81,6 +81,7 @@ static ptq_status take_identity(const ptq_h5_set *set, const ptq_table *t,
   union {
     ptq_point_row point;
     ptq_model_row model;
+    ptq_direction_row direction;
   } stored;
   const ptq_field *id = ptq_table_field(t, name);
   PTQ_TRY(ptq_store_read_row(set, t, row, &stored, err));
@@ -363,6 +364,63 @@ ptq_status ptq_store_put_subject(ptq_store *st, const ptq_subject_result *r,
   if (finished) PTQ_TRY(put_spectra(st, r, err));
   PTQ_TRY(pack(st, &p, t, &row, parts, err)); /* spectra used it */
   PTQ_TRY(end_attempt(st, PTQ_SET_MODELS_ATTEMPTS, r->subject, r->seconds,
+                      r->message, err));
+  PTQ_TRY(write_package(st, &p, states, sums, sum, r->state, err));
+done:
+  return rc;
+}
+
+/* The rows of a direction, where they stand in the store. */
+static ptq_status place_direction(const ptq_store *st,
+                                  const ptq_direction_result *r, package *p,
+                                  ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_sets *s = &st->sets;
+  const int64_t *first[PTQ_PARTS] = {s->first_profile, s->first_direction_layer,
+                                     s->first_ritz};
+  const int64_t have[PTQ_PARTS] = {r->n_profile, r->n_layers, r->n_ritz};
+  for (int i = 0; i < PTQ_PARTS; i++) {
+    p->at[i] = first[i][r->direction];
+    p->n[i] = first[i][r->direction + 1] - p->at[i];
+    PTQ_TRY(check_count(p->part[i], r->direction, have[i], p->n[i], err));
+  }
+done:
+  return rc;
+}
+
+ptq_status ptq_store_put_direction(ptq_store *st, const ptq_direction_result *r,
+                                   ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_sets *s = &st->sets;
+  const ptq_table *t = ptq_table_get(PTQ_TABLE_DIRECTIONS);
+  const given parts[PTQ_PARTS] = {
+      {ptq_table_get(PTQ_TABLE_PROFILES), r->profile},
+      {ptq_table_get(PTQ_TABLE_DIRECTION_LAYERS), r->layers},
+      {ptq_table_get(PTQ_TABLE_RITZ), r->ritz}};
+  const ptq_h5_set *states = &s->set[PTQ_SET_DIRECTIONS_STATE],
+                   *sums = &s->set[PTQ_SET_DIRECTIONS_CHECKSUM];
+  const bool finished = r->state == PTQ_STATE_DONE;
+  package p = {
+      .rows = &s->set[PTQ_SET_DIRECTIONS],
+      .part = {&s->set[PTQ_SET_PROFILES], &s->set[PTQ_SET_DIRECTION_LAYERS],
+               &s->set[PTQ_SET_RITZ]},
+      .row = r->direction};
+  ptq_direction_row row = r->row;
+  bool needed = false;
+  if (r->direction < 0 || r->direction >= s->n_directions ||
+      (!finished && r->state != PTQ_STATE_FAILED))
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "store '%s': direction %lld in state %s",
+                     st->path, (long long)r->direction,
+                     ptq_state_name((int)r->state)));
+  PTQ_TRY(ptq_store_still_there(st, err));
+  PTQ_TRY(take_identity(p.rows, t, r->direction, "key", &row, err));
+  if (!finished) clear_results(t, &row);
+  if (finished) PTQ_TRY(place_direction(st, r, &p, err));
+  PTQ_TRY(pack(st, &p, t, &row, parts, err));
+  const uint32_t sum = package_sum(&p, 0, r->state);
+  PTQ_TRY(is_needed(&p, states, sums, sum, r->state, &needed, err));
+  if (!needed) goto done;
+  PTQ_TRY(end_attempt(st, PTQ_SET_DIRECTIONS_ATTEMPTS, r->direction, r->seconds,
                       r->message, err));
   PTQ_TRY(write_package(st, &p, states, sums, sum, r->state, err));
 done:

@@ -31,6 +31,18 @@ static const ptq_table *answers(void) {
 static const ptq_table *baseline_answers(void) {
   return ptq_table_get(PTQ_TABLE_BASELINE_ANSWERS);
 }
+static const ptq_table *directions(void) {
+  return ptq_table_get(PTQ_TABLE_DIRECTIONS);
+}
+static const ptq_table *profiles(void) {
+  return ptq_table_get(PTQ_TABLE_PROFILES);
+}
+static const ptq_table *direction_layers(void) {
+  return ptq_table_get(PTQ_TABLE_DIRECTION_LAYERS);
+}
+static const ptq_table *ritz(void) {
+  return ptq_table_get(PTQ_TABLE_RITZ);
+}
 static const ptq_table *attempts(void) {
   return ptq_table_get(PTQ_TABLE_ATTEMPTS);
 }
@@ -59,6 +71,9 @@ static const ptq_table *slots(void) {
 #define STATE_TEXT "0 pending, 1 started, 2 done, 3 failed"
 #define ZERO_TEXT \
   "; only rows of points whose /state is 2 mean anything, others may be zero"
+#define LANDSCAPE_ZERO                                         \
+  "; only rows of directions whose landscape/state is 2 mean " \
+  "anything, others may be zero"
 
 /* clang-format off */
 static const ptq_set_info infos[PTQ_SET_COUNT] = {
@@ -117,6 +132,34 @@ static const ptq_set_info infos[PTQ_SET_COUNT] = {
     PTQ_ELEMENT_I64, NULL,
     "first row in baseline_answers of every row of models, and their number",
     3},
+  [PTQ_SET_DIRECTIONS] = {"landscape/directions", PTQ_ELEMENT_ROW, directions,
+    "one row an item of a model's loss landscape: displacements of all linear "
+    "layers' weights, in units of the weights' length (size); results are NaN "
+    "until landscape/state is 2", 3},
+  [PTQ_SET_DIRECTIONS_STATE] = {"landscape/state", PTQ_ELEMENT_U8, NULL,
+    STATE_TEXT, 3},
+  [PTQ_SET_DIRECTIONS_CHECKSUM] = {"landscape/checksum", PTQ_ELEMENT_U32, NULL,
+    "CRC-32 of 8 zero bytes, landscape/state (1) and the direction's rows in "
+    "directions, profiles, layers and ritz; 0 before there is one", 3},
+  [PTQ_SET_DIRECTIONS_ATTEMPTS] = {"landscape/attempts", PTQ_ELEMENT_ROW,
+    attempts, "one row a row of directions: what is not a result", 3},
+  [PTQ_SET_PROFILES] = {"landscape/profiles", PTQ_ELEMENT_ROW, profiles,
+    "one row a (direction, radius): the loss at weights + factor * direction; "
+    "those of direction d begin at index/first_profile[d]" LANDSCAPE_ZERO, 3},
+  [PTQ_SET_DIRECTION_LAYERS] = {"landscape/layers", PTQ_ELEMENT_ROW,
+    direction_layers,
+    "one row a (direction, linear layer); those of direction d begin at "
+    "index/first_direction_layer[d]" LANDSCAPE_ZERO, 3},
+  [PTQ_SET_RITZ] = {"landscape/ritz", PTQ_ELEMENT_ROW, ritz,
+    "one row a node of the Hessian's spectral density; those of direction d "
+    "begin at index/first_ritz[d]" LANDSCAPE_ZERO, 3},
+  [PTQ_SET_FIRST_PROFILE] = {"index/first_profile", PTQ_ELEMENT_I64, NULL,
+    "first row in landscape/profiles of every direction, and their number", 3},
+  [PTQ_SET_FIRST_DIRECTION_LAYER] = {"index/first_direction_layer",
+    PTQ_ELEMENT_I64, NULL,
+    "first row in landscape/layers of every direction, and their number", 3},
+  [PTQ_SET_FIRST_RITZ] = {"index/first_ritz", PTQ_ELEMENT_I64, NULL,
+    "first row in landscape/ritz of every direction, and their number", 3},
   [PTQ_SET_SPECTRA_INDEX] = {"index/spectra", PTQ_ELEMENT_ROW, slots,
     "one row a dataset below /spectra", 0},
   [PTQ_SET_LOG] = {"log", PTQ_ELEMENT_LINE, NULL,
@@ -271,6 +314,10 @@ static ptq_status check_counts(const ptq_sets *s, ptq_err *err) {
       s->n_subjects + 1;
   expect[PTQ_SET_SPECTRA_STATE] = expect[PTQ_SET_SPECTRA_CHECKSUM] =
       expect[PTQ_SET_SPECTRA_TOKENS] = s->n_spectra;
+  expect[PTQ_SET_DIRECTIONS_STATE] = expect[PTQ_SET_DIRECTIONS_CHECKSUM] =
+      expect[PTQ_SET_DIRECTIONS_ATTEMPTS] = s->n_directions;
+  expect[PTQ_SET_FIRST_PROFILE] = expect[PTQ_SET_FIRST_DIRECTION_LAYER] =
+      expect[PTQ_SET_FIRST_RITZ] = s->n_directions + 1;
   expect[PTQ_SET_LOG_NEXT] = 1;
   for (int i = 0; i < PTQ_SET_COUNT; i++)
     if (is_there(s, (ptq_set_id)i) && s->set[i].rows != expect[i])
@@ -296,6 +343,7 @@ static ptq_status load_index(ptq_sets *s, ptq_err *err) {
   const int64_t n = s->n_points = s->set[PTQ_SET_POINTS].rows;
   const int64_t m = s->n_subjects = s->set[PTQ_SET_MODELS].rows;
   s->n_spectra = s->set[PTQ_SET_SPECTRA_INDEX].rows;
+  const int64_t k = s->n_directions = s->set[PTQ_SET_DIRECTIONS].rows;
   PTQ_TRY(check_counts(s, err));
   PTQ_TRY(load_i64(s, PTQ_SET_SUBJECT, &s->subject, err));
   PTQ_TRY(load_ranges(s, PTQ_SET_FIRST_LAYER, n, PTQ_SET_LAYERS,
@@ -309,6 +357,13 @@ static ptq_status load_index(ptq_sets *s, ptq_err *err) {
   PTQ_TRY(load_ranges(s, PTQ_SET_FIRST_BASELINE_ANSWER, m,
                       PTQ_SET_BASELINE_ANSWERS, &s->first_baseline_answer,
                       err));
+  PTQ_TRY(load_ranges(s, PTQ_SET_FIRST_PROFILE, k, PTQ_SET_PROFILES,
+                      &s->first_profile, err));
+  PTQ_TRY(load_ranges(s, PTQ_SET_FIRST_DIRECTION_LAYER, k,
+                      PTQ_SET_DIRECTION_LAYERS, &s->first_direction_layer,
+                      err));
+  PTQ_TRY(
+      load_ranges(s, PTQ_SET_FIRST_RITZ, k, PTQ_SET_RITZ, &s->first_ritz, err));
   for (int64_t i = 0; i < s->n_points; i++)
     if (s->subject[i] < 0 || s->subject[i] >= s->n_subjects)
       PTQ_TRY(PTQ_FAIL(err, PTQ_E_FORMAT,
@@ -362,6 +417,9 @@ ptq_status ptq_sets_close(ptq_sets *s, ptq_err *err) {
   ptq_free(s->first_baseline);
   ptq_free(s->first_baseline_answer);
   ptq_free(s->spectra);
+  ptq_free(s->first_profile);
+  ptq_free(s->first_direction_layer);
+  ptq_free(s->first_ritz);
   ptq_sets_init(s);
   return rc;
 }

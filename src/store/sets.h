@@ -37,6 +37,16 @@ typedef enum ptq_set_id {
   PTQ_SET_FIRST_ANSWER,
   PTQ_SET_BASELINE_ANSWERS,
   PTQ_SET_FIRST_BASELINE_ANSWER,
+  PTQ_SET_DIRECTIONS,
+  PTQ_SET_DIRECTIONS_STATE,
+  PTQ_SET_DIRECTIONS_CHECKSUM,
+  PTQ_SET_DIRECTIONS_ATTEMPTS,
+  PTQ_SET_PROFILES,
+  PTQ_SET_DIRECTION_LAYERS,
+  PTQ_SET_RITZ,
+  PTQ_SET_FIRST_PROFILE,
+  PTQ_SET_FIRST_DIRECTION_LAYER,
+  PTQ_SET_FIRST_RITZ,
   PTQ_SET_SPECTRA_INDEX,
   PTQ_SET_LOG,
   PTQ_SET_LOG_NEXT,
@@ -86,6 +96,10 @@ typedef struct ptq_sets {
   int64_t *first_baseline;        /* owned [n_subjects + 1] */
   int64_t *first_baseline_answer; /* owned [n_subjects + 1] */
   ptq_spectrum_slot *spectra;     /* owned [n_spectra] */
+  int64_t n_directions;
+  int64_t *first_profile;         /* owned [n_directions + 1] */
+  int64_t *first_direction_layer; /* likewise */
+  int64_t *first_ritz;            /* likewise */
 } ptq_sets;
 
 /** Nothing open; ptq_sets_close accepts it. */

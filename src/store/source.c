@@ -44,6 +44,8 @@ static void forget_bad(void *ctx, const char *kind, int64_t row,
     s->state[row] = PTQ_STATE_PENDING;
   else if (strcmp(kind, "model") == 0)
     s->model_state[row] = PTQ_STATE_PENDING;
+  else if (strcmp(kind, "direction") == 0)
+    s->direction_state[row] = PTQ_STATE_PENDING;
   else /* a spectrum is redone with its model */
     s->model_state[s->sets.spectra[row].subject] = PTQ_STATE_PENDING;
 }
@@ -58,10 +60,17 @@ static ptq_status load_states(ptq_source *s, ptq_err *err) {
       ptq_h5_read(&sets->set[PTQ_SET_STATE], 0, sets->n_points, s->state, err));
   PTQ_TRY(ptq_h5_read(&sets->set[PTQ_SET_MODELS_STATE], 0, sets->n_subjects,
                       s->model_state, err));
+  const int64_t n = sets->n_directions;
+  PTQ_TRY(ptq_alloc(&s->direction_state, n, 1, "states", err));
+  if (n > 0)
+    PTQ_TRY(ptq_h5_read(&sets->set[PTQ_SET_DIRECTIONS_STATE], 0, n,
+                        s->direction_state, err));
   PTQ_TRY(ptq_integrity_points(sets, 0, sets->n_points, forget_bad, s, &checked,
                                &bad, err));
   PTQ_TRY(ptq_integrity_models(sets, 0, sets->n_subjects, forget_bad, s,
                                &checked, &bad, err));
+  PTQ_TRY(ptq_integrity_directions(sets, 0, sets->n_directions, forget_bad, s,
+                                   &checked, &bad, err));
   PTQ_TRY(ptq_integrity_spectra(sets, 0, sets->n_spectra, forget_bad, s,
                                 &checked, &bad, err));
 done:
@@ -88,6 +97,10 @@ ptq_status ptq_source_open(const char *path, ptq_source *out, ptq_err *err) {
                           &out->attempts, err));
   PTQ_TRY(ptq_source_rows(out, PTQ_SET_MODELS_ATTEMPTS, 0, sets->n_subjects,
                           &out->model_attempts, err));
+  PTQ_TRY(ptq_source_rows(out, PTQ_SET_DIRECTIONS, 0, sets->n_directions,
+                          &out->directions, err));
+  PTQ_TRY(ptq_source_rows(out, PTQ_SET_DIRECTIONS_ATTEMPTS, 0,
+                          sets->n_directions, &out->direction_attempts, err));
   PTQ_TRY(load_states(out, err));
 done:
   if (fapl >= 0) (void)H5Pclose(fapl);
@@ -103,6 +116,9 @@ void ptq_source_close(ptq_source *s) {
   ptq_free(s->model_attempts);
   ptq_free(s->state);
   ptq_free(s->model_state);
+  ptq_free(s->directions);
+  ptq_free(s->direction_attempts);
+  ptq_free(s->direction_state);
   ptq_free(s->uuid);
   ptq_free(s->numerics);
   *s = (ptq_source){0};

@@ -17,7 +17,10 @@ typedef struct ptq_source {
   ptq_attempt_row *model_attempts; /* owned [n_subjects] */
   unsigned char *state;            /* owned [n_points]; bad rows are PENDING */
   unsigned char *model_state;      /* owned [n_subjects] */
-  char *uuid, *numerics;           /* owned; root attributes */
+  ptq_direction_row *directions;   /* owned [n_directions] */
+  ptq_attempt_row *direction_attempts; /* owned [n_directions] */
+  unsigned char *direction_state;      /* owned [n_directions] */
+  char *uuid, *numerics;               /* owned; root attributes */
 } ptq_source;
 
 /** Open `path` and read what is one row a point or model. PTQ_E_IO,

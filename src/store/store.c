@@ -33,6 +33,13 @@ static ptq_status check_layout(const char *path, const ptq_store_layout *l,
         (l->point_answers != NULL && l->point_answers[i] < 0))
       return PTQ_FAIL(err, PTQ_E_ARG, "store '%s': layout of point %lld", path,
                       (long long)i);
+  for (int64_t i = 0; i < l->n_directions; i++)
+    if (l->directions[i].subject < 0 ||
+        l->directions[i].subject >= l->n_subjects ||
+        l->direction_steps[i] < 0 || l->direction_layers[i] < 0 ||
+        l->direction_ritz[i] < 0)
+      return PTQ_FAIL(err, PTQ_E_ARG, "store '%s': layout of direction %lld",
+                      path, (long long)i);
   for (int64_t i = 0; i < l->n_spectra; i++)
     if (l->spectra[i].subject < 0 || l->spectra[i].subject >= l->n_subjects ||
         l->spectra[i].n_blocks < 1 || l->spectra[i].d < 1)
@@ -71,6 +78,26 @@ static ptq_status same_types(const ptq_sets *s, ptq_err *err) {
   return PTQ_OK;
 }
 
+/* Directions are found by their place; their keys are not the points'. */
+static ptq_status same_directions(const ptq_sets *s, const ptq_store_layout *l,
+                                  ptq_err *err) {
+  const ptq_h5_set *set = &s->set[PTQ_SET_DIRECTIONS];
+  for (int64_t i = 0; i < l->n_directions; i++) {
+    ptq_direction_row row;
+    const ptq_status rc = ptq_store_read_row(
+        set, ptq_table_get(PTQ_TABLE_DIRECTIONS), i, &row, err);
+    if (rc != PTQ_OK) return rc;
+    if (strcmp(row.key, l->directions[i].key) != 0)
+      return PTQ_FAIL(err, PTQ_E_ARG,
+                      "store '%s': its landscape was measured otherwise "
+                      "(direction %lld, %s of '%s'): give the sweep file's "
+                      "measure.landscape back what it was, carry the rest over "
+                      "with --extend, or choose another file with -o",
+                      s->path, (long long)i, row.kind, row.model);
+  }
+  return PTQ_OK;
+}
+
 /* Is the store the one this layout would make? Numerics come first: they are
  * part of every key, so that other numerics change the fingerprint too. */
 static ptq_status same_sweep(const ptq_sets *s, const ptq_store_layout *l,
@@ -98,12 +125,13 @@ static ptq_status same_sweep(const ptq_sets *s, const ptq_store_layout *l,
                        "choose another file with -o",
                        s->path, s->set[i].name, (long long)s->set[i].rows,
                        (long long)rows.n[i]));
+  PTQ_TRY(same_directions(s, l, err));
 done:
   return rc;
 }
 
 typedef struct bad_rows {
-  unsigned char *point, *model; /* borrowed */
+  unsigned char *point, *model, *direction; /* borrowed */
   const ptq_sets *sets;
 } bad_rows;
 
@@ -115,6 +143,8 @@ static void remember_bad(void *ctx, const char *kind, int64_t row,
     bad->point[row] = 1;
   else if (strcmp(kind, "model") == 0)
     bad->model[row] = 1;
+  else if (strcmp(kind, "direction") == 0)
+    bad->direction[row] = 1;
   else /* a spectrum is redone with its model */
     bad->model[bad->sets->spectra[row].subject] = 1;
 }
@@ -123,7 +153,7 @@ static void remember_bad(void *ctx, const char *kind, int64_t row,
 static ptq_status check_share(ptq_store *st, int size, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_sets *s = &st->sets;
-  bad_rows bad = {st->bad_points, st->bad_models, s};
+  bad_rows bad = {st->bad_points, st->bad_models, st->bad_directions, s};
   int64_t checked = 0, n_bad = 0;
   const int64_t r = st->rank;
   PTQ_TRY(ptq_integrity_points(s, s->n_points * r / size,
@@ -132,6 +162,9 @@ static ptq_status check_share(ptq_store *st, int size, ptq_err *err) {
   PTQ_TRY(ptq_integrity_models(s, s->n_subjects * r / size,
                                s->n_subjects * (r + 1) / size, remember_bad,
                                &bad, &checked, &n_bad, err));
+  PTQ_TRY(ptq_integrity_directions(s, s->n_directions * r / size,
+                                   s->n_directions * (r + 1) / size,
+                                   remember_bad, &bad, &checked, &n_bad, err));
   PTQ_TRY(ptq_integrity_spectra(s, s->n_spectra * r / size,
                                 s->n_spectra * (r + 1) / size, remember_bad,
                                 &bad, &checked, &n_bad, err));
@@ -191,12 +224,19 @@ static ptq_status resume(MPI_Comm comm, ptq_store *st,
                              MPI_UNSIGNED_CHAR, MPI_MAX, "bad points", err));
   PTQ_TRY(ptq_meet_allreduce(comm, st->bad_models, st->sets.n_subjects,
                              MPI_UNSIGNED_CHAR, MPI_MAX, "bad models", err));
+  PTQ_TRY(ptq_meet_allreduce(comm, st->bad_directions, st->sets.n_directions,
+                             MPI_UNSIGNED_CHAR, MPI_MAX, "bad directions",
+                             err));
   if (st->rank == 0) {
     rc = heal(st, PTQ_SET_POINTS, PTQ_SET_STATE, PTQ_SET_CHECKSUM, l->points,
               st->bad_points, err);
     if (rc == PTQ_OK)
       rc = heal(st, PTQ_SET_MODELS, PTQ_SET_MODELS_STATE,
                 PTQ_SET_MODELS_CHECKSUM, l->subjects, st->bad_models, err);
+    if (rc == PTQ_OK)
+      rc = heal(st, PTQ_SET_DIRECTIONS, PTQ_SET_DIRECTIONS_STATE,
+                PTQ_SET_DIRECTIONS_CHECKSUM, l->directions, st->bad_directions,
+                err);
     if (rc == PTQ_OK) rc = ptq_past_reset(st, err);
   }
   PTQ_TRY(ptq_agree(comm, rc, err));
@@ -239,6 +279,9 @@ static ptq_status open_all(MPI_Comm comm, ptq_store *st, const char *path,
     rc = ptq_alloc(&st->bad_points, layout->n_points, 1, "bad points", err);
   if (rc == PTQ_OK)
     rc = ptq_alloc(&st->bad_models, layout->n_subjects, 1, "bad models", err);
+  if (rc == PTQ_OK)
+    rc = ptq_alloc(&st->bad_directions, layout->n_directions, 1,
+                   "bad directions", err);
   PTQ_TRY(ptq_agree(comm, rc, err));
   if (st->rank == 0) rc = prepare(st, path, layout, err);
   PTQ_TRY(ptq_agree(comm, rc, err));
@@ -318,6 +361,7 @@ ptq_status ptq_store_close(ptq_store *st, ptq_err *err) {
   ptq_free(st->path);
   ptq_free(st->bad_points);
   ptq_free(st->bad_models);
+  ptq_free(st->bad_directions);
   ptq_free(st->scratch);
   ptq_free(st);
   return rc;
@@ -396,6 +440,18 @@ static ptq_status load_attempts(const ptq_h5_set *set, int64_t *out,
 done:
   ptq_free(rows);
   ptq_free(raw);
+  return rc;
+}
+
+ptq_status ptq_store_directions(ptq_store *st, int *state, ptq_store_past *past,
+                                int64_t *n_bad, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_sets *s = &st->sets;
+  PTQ_TRY(load_states(&s->set[PTQ_SET_DIRECTIONS_STATE], state, err));
+  PTQ_TRY(ptq_past_directions(st, past, err));
+  *n_bad = 0;
+  for (int64_t i = 0; i < s->n_directions; i++) *n_bad += st->bad_directions[i];
+done:
   return rc;
 }
 

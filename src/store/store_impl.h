@@ -16,8 +16,9 @@ struct ptq_store {
   int rank;
   int lock_fd; /* owned; -1 when not locked */
   bool resumed, durable;
-  unsigned char *bad_points; /* owned [n_points]: checksum failed at open */
-  unsigned char *bad_models; /* owned [n_subjects] */
+  unsigned char *bad_points;     /* owned [n_points]: checksum failed at open */
+  unsigned char *bad_models;     /* owned [n_subjects] */
+  unsigned char *bad_directions; /* owned [n_directions] */
   char host[64];
   off_t size;             /* of the file, which never changes */
   ptq_words words;        /* what a dying rank writes */
@@ -58,5 +59,8 @@ ptq_status ptq_attempt_write(ptq_store *st, ptq_set_id id, int64_t row,
 /** Rank 0 at resume: rows that were in flight when the last run ended wait
  * again. The attempt counts only where a rank died of it. */
 ptq_status ptq_past_reset(ptq_store *st, ptq_err *err);
+/** The past of every direction. */
+ptq_status ptq_past_directions(ptq_store *st, ptq_store_past *out,
+                               ptq_err *err);
 
 #endif /* PTQ_STORE_STORE_IMPL_H */

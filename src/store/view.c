@@ -25,10 +25,10 @@ struct ptq_view {
   ptq_sets sets;    /* owned */
   view_text *texts; /* owned */
   int64_t n_texts;
-  void *rows[PTQ_TABLE_COUNT];    /* owned; NULL until asked for */
-  int *point_state, *model_state; /* owned */
-  ptq_view_spectrum *spectra;     /* owned, with their values */
-  unsigned char *spectrum_state;  /* owned */
+  void *rows[PTQ_TABLE_COUNT]; /* owned; NULL until asked for */
+  int *point_state, *model_state, *direction_state; /* owned */
+  ptq_view_spectrum *spectra;    /* owned, with their values */
+  unsigned char *spectrum_state; /* owned */
 };
 
 /* Which set holds a table. */
@@ -41,6 +41,10 @@ static const ptq_set_id table_sets[PTQ_TABLE_COUNT] = {
     [PTQ_TABLE_ATTEMPTS] = PTQ_SET_ATTEMPTS,
     [PTQ_TABLE_ANSWERS] = PTQ_SET_ANSWERS,
     [PTQ_TABLE_BASELINE_ANSWERS] = PTQ_SET_BASELINE_ANSWERS,
+    [PTQ_TABLE_DIRECTIONS] = PTQ_SET_DIRECTIONS,
+    [PTQ_TABLE_PROFILES] = PTQ_SET_PROFILES,
+    [PTQ_TABLE_DIRECTION_LAYERS] = PTQ_SET_DIRECTION_LAYERS,
+    [PTQ_TABLE_RITZ] = PTQ_SET_RITZ,
 };
 _Static_assert(sizeof table_sets / sizeof table_sets[0] == PTQ_TABLE_COUNT,
                "one set per table");
@@ -73,10 +77,10 @@ static bool is_text(hid_t file, const char *name) {
  * over all of them. */
 static ptq_status load_texts(ptq_view *v, ptq_err *err) {
   static const char *const names[] = {
-      "uuid",        "created",   "numerics",     "program_version",
-      "fingerprint", "spec_text", "bootstrap",    "preset",
-      "moments",     "spec_path", "command_line", "build",
-      "libraries",   "hosts",     "merged_from"};
+      "uuid",        "created",   "numerics",  "program_version",
+      "fingerprint", "spec_text", "bootstrap", "preset",
+      "landscape",   "moments",   "spec_path", "command_line",
+      "build",       "libraries", "hosts",     "merged_from"};
   ptq_status rc = PTQ_OK;
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     char *text = NULL;
@@ -133,6 +137,8 @@ ptq_status ptq_view_open(const char *path, ptq_view **out, ptq_err *err) {
   const ptq_sets *s = &v->sets;
   PTQ_TRY(load_states(&s->set[PTQ_SET_STATE], &v->point_state, err));
   PTQ_TRY(load_states(&s->set[PTQ_SET_MODELS_STATE], &v->model_state, err));
+  PTQ_TRY(
+      load_states(&s->set[PTQ_SET_DIRECTIONS_STATE], &v->direction_state, err));
   PTQ_TRY(ptq_alloc(&v->spectrum_state, s->n_spectra, 1, "states", err));
   PTQ_TRY(ptq_h5_read(&s->set[PTQ_SET_SPECTRA_STATE], 0, s->n_spectra,
                       v->spectrum_state, err));
@@ -154,6 +160,7 @@ void ptq_view_close(ptq_view *v) {
   ptq_free(v->spectrum_state);
   ptq_free(v->point_state);
   ptq_free(v->model_state);
+  ptq_free(v->direction_state);
   for (int i = 0; i < PTQ_TABLE_COUNT; i++) ptq_free(v->rows[i]);
   for (int64_t i = 0; i < v->n_texts; i++) ptq_free(v->texts[i].text);
   ptq_free(v->texts);
@@ -222,26 +229,48 @@ static void blank_rows(const ptq_table *t, char *rows, int64_t from, int64_t to,
   }
 }
 
+/* Whose rows a table holds. */
+typedef struct owner {
+  const char *column; /* of the owner's number, in tables of its parts */
+  const int *state;
+  int64_t n;
+} owner;
+
+static owner owner_of(const ptq_view *v, ptq_table_id id) {
+  switch (id) {
+    case PTQ_TABLE_MODELS:
+    case PTQ_TABLE_BASELINE:
+    case PTQ_TABLE_BASELINE_ANSWERS:
+      return (owner){"subject", v->model_state, v->sets.n_subjects};
+    case PTQ_TABLE_DIRECTIONS:
+    case PTQ_TABLE_PROFILES:
+    case PTQ_TABLE_DIRECTION_LAYERS:
+    case PTQ_TABLE_RITZ:
+      return (owner){"direction", v->direction_state, v->sets.n_directions};
+    default:
+      return (owner){"point", v->point_state, v->sets.n_points};
+  }
+}
+
 static void blank_unfinished(const ptq_view *v, ptq_table_id id) {
   const ptq_table *t = ptq_table_get(id);
   const ptq_sets *s = &v->sets;
-  const bool of_models = id == PTQ_TABLE_MODELS || id == PTQ_TABLE_BASELINE ||
-                         id == PTQ_TABLE_BASELINE_ANSWERS;
-  const int *state = of_models ? v->model_state : v->point_state;
-  const int64_t n = of_models ? s->n_subjects : s->n_points;
+  const owner of = owner_of(v, id);
   const int64_t *first = NULL;
-  const char *owner = NULL;
   if (id == PTQ_TABLE_ATTEMPTS) return;
   if (id == PTQ_TABLE_LAYERS) first = s->first_layer;
   if (id == PTQ_TABLE_WINDOWS) first = s->first_window;
   if (id == PTQ_TABLE_BASELINE) first = s->first_baseline;
   if (id == PTQ_TABLE_ANSWERS) first = s->first_answer;
   if (id == PTQ_TABLE_BASELINE_ANSWERS) first = s->first_baseline_answer;
-  if (first != NULL) owner = of_models ? "subject" : "point";
-  for (int64_t i = 0; i < n; i++)
-    if (state[i] != PTQ_STATE_DONE)
+  if (id == PTQ_TABLE_PROFILES) first = s->first_profile;
+  if (id == PTQ_TABLE_DIRECTION_LAYERS) first = s->first_direction_layer;
+  if (id == PTQ_TABLE_RITZ) first = s->first_ritz;
+  for (int64_t i = 0; i < of.n; i++)
+    if (of.state[i] != PTQ_STATE_DONE)
       blank_rows(t, v->rows[id], first != NULL ? first[i] : i,
-                 first != NULL ? first[i + 1] : i + 1, owner, i);
+                 first != NULL ? first[i + 1] : i + 1,
+                 first != NULL ? of.column : NULL, i);
 }
 
 ptq_status ptq_view_table(ptq_view *v, ptq_table_id id, const void **rows,
@@ -275,6 +304,15 @@ void ptq_view_answers(const ptq_view *v, const int64_t **first_answer,
                       const int64_t **first_baseline_answer) {
   *first_answer = v->sets.first_answer;
   *first_baseline_answer = v->sets.first_baseline_answer;
+}
+
+void ptq_view_directions(const ptq_view *v, ptq_view_landscape *out) {
+  const ptq_sets *s = &v->sets;
+  *out = (ptq_view_landscape){.n = s->n_directions,
+                              .state = v->direction_state,
+                              .first_profile = s->first_profile,
+                              .first_layer = s->first_direction_layer,
+                              .first_ritz = s->first_ritz};
 }
 
 ptq_status ptq_view_index(ptq_view *v, const int64_t **subject,
@@ -367,6 +405,7 @@ typedef struct verify_ctx {
   void *ctx;
   const ptq_point_row *points; /* borrowed; NULL when unreadable */
   const ptq_model_row *models;
+  const ptq_direction_row *directions;
 } verify_ctx;
 
 static void name_bad(void *ctx, const char *kind, int64_t row,
@@ -382,6 +421,11 @@ static void name_bad(void *ctx, const char *kind, int64_t row,
   } else if (strcmp(kind, "model") == 0 && c->models != NULL) {
     (void)snprintf(line, sizeof line, "model %lld (%s): %s", (long long)row,
                    c->models[row].model, why);
+  } else if (strcmp(kind, "direction") == 0 && c->directions != NULL) {
+    const ptq_direction_row *d = &c->directions[row];
+    (void)snprintf(line, sizeof line,
+                   "direction %lld (%s %s%s of %s, key %s): %s", (long long)row,
+                   d->kind, d->scaling, d->dtype, d->model, d->key, why);
   } else if (strcmp(kind, "spectrum") == 0) {
     const ptq_spectrum_slot *slot = &c->view->sets.spectra[row];
     (void)snprintf(line, sizeof line, "spectrum %lld (%s/%s): %s",
@@ -408,10 +452,14 @@ ptq_status ptq_view_verify(ptq_view *v,
     c.points = rows;
   if (ptq_view_table(v, PTQ_TABLE_MODELS, &rows, &n, NULL) == PTQ_OK)
     c.models = rows;
+  if (ptq_view_table(v, PTQ_TABLE_DIRECTIONS, &rows, &n, NULL) == PTQ_OK)
+    c.directions = rows;
   PTQ_TRY(
       ptq_integrity_points(s, 0, s->n_points, each, &c, n_checked, n_bad, err));
   PTQ_TRY(ptq_integrity_models(s, 0, s->n_subjects, each, &c, n_checked, n_bad,
                                err));
+  PTQ_TRY(ptq_integrity_directions(s, 0, s->n_directions, each, &c, n_checked,
+                                   n_bad, err));
   PTQ_TRY(ptq_integrity_spectra(s, 0, s->n_spectra, each, &c, n_checked, n_bad,
                                 err));
 done:

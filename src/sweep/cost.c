@@ -6,8 +6,10 @@
 #include "ptq/sweep/cost.h"
 
 #include "collect.h"
+#include "derivatives.h"
 #include "ptq/base/check.h"
 #include "ptq/model/forward.h"
+#include "ptq/sweep/landscape.h"
 
 /* clang-format off */
 #define RATE           50e9   /* FLOP/s of one rank */
@@ -18,6 +20,9 @@
 #define BATCH_OVERHEAD 5e7    /* 1 ms: opening files, cutting windows */
 #define EIGEN_FLOPS    4.0    /* times d^3: dsyevr, eigenvalues only; and */
 #define EIGEN_SQUARE   700.0  /* times d^2 */
+#define DISPLACE_FLOPS 25.0   /* a weight of a direction added to the weights */
+#define GRADIENT_PASSES 3.6    /* forward passes that a gradient takes */
+#define DRAW_FLOPS     1000.0 /* a weight of a random direction: Box-Muller */
 #define PACK_ROWS      10.0   /* BLAS lays out the weights anew for each window,
                                  which takes as long as so many rows */
 #define RATE_ROWS      128.0  /* of the product by which rates are measured */
@@ -261,4 +266,29 @@ double ptq_subject_flops(const ptq_grid *g, int64_t subject) {
         2.0 * (EIGEN_FLOPS * d + EIGEN_SQUARE) * d * d * (double)info->n_blocks;
   }
   return flops;
+}
+
+/* All lanes through blocks and head; blocks read, and the direction made, once,
+ * of a displacement twice. */
+double ptq_direction_flops(const ptq_grid *g, int64_t direction) {
+  const ptq_direction *d = &g->directions[direction];
+  const ptq_model_info *info = &g->subjects[d->subject].info;
+  const ptq_text_spec *calib = calibration(g, d->subject);
+  const ptq_text_spec *eval = evaluation(g, d->subject);
+  const double weights = (double)info->params_quantizable;
+  const bool rtn = d->kind == PTQ_DIRECTION_RTN;
+  const bool full = g->spec->landscape.mode == PTQ_LANDSCAPE_FULL;
+  ptq_direction_size n;
+  ptq_direction_rows(g, direction, &n);
+  double derivatives = 0.0;
+  if (full)
+    derivatives = ptq_derivatives_gradients(g, direction) * GRADIENT_PASSES *
+                  (pass_flops(info, calib) + head_flops(info, calib));
+  if (n.steps == 0) return BATCH_OVERHEAD + POINT_OVERHEAD + derivatives;
+  double lane = pass_flops(info, eval) + head_flops(info, eval) +
+                DISPLACE_FLOPS * weights;
+  if (full) lane += pass_flops(info, calib) + head_flops(info, calib);
+  return BATCH_OVERHEAD + POINT_OVERHEAD + derivatives +
+         (rtn ? 2.0 : 1.0) * READ_FLOPS * 4.0 * (double)info->params +
+         (rtn ? 2.0 * 60.0 : DRAW_FLOPS) * weights + (double)n.steps * lane;
 }

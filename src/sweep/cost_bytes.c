@@ -6,11 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "derivatives.h"
+#include "displace.h"
 #include "lane.h"
 #include "ptq/eval/score.h"
 #include "ptq/model/forward.h"
 #include "ptq/record/rows.h"
 #include "ptq/sweep/cost.h"
+#include "ptq/sweep/landscape.h"
 #include "reference.h"
 #include "spectra.h"
 #include "workbench.h"
@@ -217,6 +220,34 @@ int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject) {
   const int64_t start = ptq_model_embedding_bytes(info) + streams;
   return BASE_BYTES + request_token_bytes(sub) +
          larger(start, larger(walk, score));
+}
+
+int64_t ptq_direction_bytes(const ptq_grid *g, int64_t direction) {
+  const ptq_direction *d = &g->directions[direction];
+  const ptq_subject *sub = &g->subjects[d->subject];
+  const ptq_model_info *info = &sub->info;
+  const ptq_texts t = ptq_texts_of(g, d->subject);
+  const int64_t windows = t.eval->windows;
+  ptq_direction_size n;
+  ptq_direction_rows(g, direction, &n);
+  int64_t lane = stream_bytes(info, &t, t.eval) +
+                 windows * (int64_t)sizeof(double) +
+                 (int64_t)sizeof(ptq_profile_row);
+  if (g->spec->landscape.mode == PTQ_LANDSCAPE_FULL)
+    lane += stream_bytes(info, &t, t.calib);
+  const int64_t lanes = n.steps * lane;
+  const int64_t walk = ptq_model_block_bytes(info) +
+                       ptq_displacer_bytes(info, d->kind) +
+                       ptq_workspace_bytes(info, longest(sub, &t));
+  const int64_t score =
+      ptq_model_head_bytes(info) +
+      ptq_scorer_bytes(info, larger(t.eval->length, t.calib->length), 0);
+  const int64_t start =
+      ptq_model_embedding_bytes(info) + ptq_displacer_bytes(info, d->kind);
+  int64_t most = n.steps > 0 ? lanes + larger(start, larger(walk, score)) : 0;
+  if (g->spec->landscape.mode == PTQ_LANDSCAPE_FULL)
+    most = larger(most, ptq_derivatives_bytes(g, direction));
+  return BASE_BYTES + request_token_bytes(sub) + most;
 }
 
 ptq_status ptq_bytes_parse(const char *text, int64_t *out, ptq_err *err) {

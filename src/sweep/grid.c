@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "directions.h"
 #include "grid_mixed.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
@@ -248,6 +249,7 @@ ptq_status ptq_grid_build(const ptq_spec *spec, ptq_grid *out, ptq_err *err) {
   if (out->n_points == 0)
     PTQ_TRY(
         PTQ_FAIL(err, PTQ_E_ARG, "%s: 'exclude' leaves no points", spec->path));
+  PTQ_TRY(ptq_grid_add_directions(out, err));
 done:
   ptq_free(used);
   if (rc != PTQ_OK) ptq_grid_release(out);
@@ -278,5 +280,6 @@ void ptq_grid_release(ptq_grid *g) {
   ptq_free(g->resolved);
   ptq_free(g->subjects);
   ptq_free(g->points);
+  ptq_free(g->directions);
   *g = (ptq_grid){0};
 }

@@ -52,3 +52,28 @@ void ptq_subject_identity(const ptq_grid *g, int64_t subject,
   row->n_kv_heads = s->info.n_kv_heads;
   row->vocab = s->info.vocab;
 }
+
+void ptq_direction_identity(const ptq_grid *g, int64_t direction,
+                            const char *numerics, ptq_direction_row *row) {
+  const ptq_spec *spec = g->spec;
+  const ptq_direction *d = &g->directions[direction];
+  const ptq_subject *s = &g->subjects[d->subject];
+  ptq_row_clear(ptq_table_get(PTQ_TABLE_DIRECTIONS), row);
+  PUT(row->key, d->key);
+  row->subject = d->subject;
+  PUT(row->model, spec->models[s->model].name);
+  PUT(row->calibration, spec->calibrations[s->calibration].label);
+  PUT(row->evaluation, spec->evaluations[s->evaluation].label);
+  PUT(row->numerics, numerics);
+  row->number = d->number;
+  if (d->kind == PTQ_DIRECTION_HESSIAN) {
+    PUT(row->kind, "hessian");
+  } else if (d->kind == PTQ_DIRECTION_RTN) {
+    PUT(row->kind, "rtn");
+    PUT(row->dtype, spec->dtypes[g->points[d->point].dtype].name);
+    row->group = g->points[d->point].group;
+  } else {
+    PUT(row->kind, ptq_random_elements((ptq_random_kind)d->kind));
+    PUT(row->scaling, ptq_random_scaling((ptq_random_kind)d->kind));
+  }
+}

@@ -171,6 +171,62 @@ static ptq_status set_key(ptq_grid *g, int64_t point,
   return PTQ_OK;
 }
 
+/* What a displacement is of. */
+static void add_formats(ptq_hash *h, const ptq_grid *g, const ptq_point *p) {
+  const ptq_resolved *mixed =
+      &g->resolved[p->subject * g->spec->n_dtypes + p->dtype];
+  char group[24];
+  ptq_group_name(p->group, group);
+  ptq_hash_text(
+      h, mixed->rule != NULL ? mixed->hash : g->spec->dtypes[p->dtype].name);
+  ptq_hash_text(h, group);
+}
+
+/* Radii, or what the Hessian is probed with. */
+static void add_landscape(ptq_hash *h, const ptq_landscape_spec *l, int kind) {
+  char text[128];
+  if (kind == PTQ_DIRECTION_HESSIAN)
+    snprintf(text, sizeof text, "%" PRId64 " %" PRId64 "x%" PRId64, l->probes,
+             l->starts, l->lanczos);
+  else
+    snprintf(text, sizeof text, "%" PRId64 " %.17g %.17g", l->radii,
+             l->smallest, l->largest);
+  ptq_hash_text(h, text);
+}
+
+/* Of a row of the landscape: nothing that a point's key has beside these. */
+static ptq_status set_direction_key(ptq_grid *g, int64_t direction,
+                                    char (*texts)[PTQ_HASH_HEX],
+                                    const char *numerics, ptq_err *err) {
+  static const char version[] = "ptqsweep direction 1";
+  const ptq_spec *spec = g->spec;
+  ptq_direction *d = &g->directions[direction];
+  const ptq_subject *s = &g->subjects[d->subject];
+  const int64_t c = s->calibration;
+  const int64_t e = spec->n_calibrations + s->evaluation;
+  const int64_t last = spec->n_calibrations + spec->n_evaluations;
+  const bool full = spec->landscape.mode == PTQ_LANDSCAPE_FULL;
+  char what[64];
+  ptq_hash *h = NULL;
+  const ptq_status rc = ptq_hash_create(&h, err);
+  if (rc != PTQ_OK) return rc;
+  snprintf(what, sizeof what, "%d %" PRId64, d->kind, d->number);
+  ptq_hash_text(h, version);
+  ptq_hash_text(h, s->fingerprint);
+  ptq_hash_text(h, what);
+  if (d->point >= 0) add_formats(h, g, &g->points[d->point]);
+  add_landscape(h, &spec->landscape, d->kind);
+  if (full) add_text(h, "calibration", text_at(spec, c), false, texts[c]);
+  if (d->kind != PTQ_DIRECTION_HESSIAN)
+    add_text(h, "evaluation", text_at(spec, e), false, texts[e]);
+  if (text_at(spec, e)->scoring.prefixed)
+    ptq_hash_text(h, texts[last + 2 + s->model]);
+  ptq_hash_text(h, numerics);
+  ptq_hash_hex(h, d->key);
+  ptq_hash_free(h);
+  return PTQ_OK;
+}
+
 static int by_key(const void *a, const void *b) {
   return strcmp((*(const ptq_point *const *)a)->key,
                 (*(const ptq_point *const *)b)->key);
@@ -221,6 +277,8 @@ ptq_status ptq_grid_set_keys(ptq_grid *g, char (*models)[PTQ_HASH_HEX],
     PTQ_TRY(set_key(g, i, texts, numerics, err));
     ptq_hash_text(all, g->points[i].key);
   }
+  for (int64_t i = 0; i < g->n_directions; i++)
+    PTQ_TRY(set_direction_key(g, i, texts, numerics, err));
   ptq_hash_hex(all, g->fingerprint);
   PTQ_TRY(check_unique(g, err));
 done:

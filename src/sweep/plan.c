@@ -7,6 +7,7 @@
 #include "ptq/base/check.h"
 #include "ptq/base/mem.h"
 #include "ptq/sweep/cost.h"
+#include "ptq/sweep/landscape.h"
 
 /* A kill loses no more than this of one rank's work. */
 #define MAX_SECONDS 600.0
@@ -29,6 +30,16 @@ typedef struct packer {
   ptq_plan *plan;
 } packer;
 
+double ptq_own_flops(const ptq_grid *g, int64_t own) {
+  return own < g->n_subjects ? ptq_subject_flops(g, own)
+                             : ptq_direction_flops(g, own - g->n_subjects);
+}
+
+int64_t ptq_own_bytes(const ptq_grid *g, int64_t own) {
+  return own < g->n_subjects ? ptq_subject_bytes(g, own)
+                             : ptq_direction_bytes(g, own - g->n_subjects);
+}
+
 static bool is_alone(const packer *p, int64_t point) {
   return p->todo[point] == PTQ_TODO_ALONE;
 }
@@ -39,37 +50,41 @@ static double point_seconds(const packer *p, int64_t point) {
 
 /* What it would take with hidden states in files, in words; nothing where
  * they are, or where that is not less. */
-static void scratch_words(const packer *p, int64_t subject,
-                          const ptq_load *load, int64_t bytes, char words[64]) {
+static void scratch_words(const packer *p, int64_t own, const ptq_load *load,
+                          int64_t bytes, char words[64]) {
   ptq_grid g = *p->g;
   char need[24];
   words[0] = '\0';
   if (g.scratch != NULL) return;
   g.scratch = ".";
-  const int64_t with = load != NULL ? ptq_batch_bytes(&g, subject, load)
-                                    : ptq_subject_bytes(&g, subject);
+  const int64_t with =
+      load != NULL ? ptq_batch_bytes(&g, own, load) : ptq_own_bytes(&g, own);
   if (with >= bytes) return;
   ptq_bytes_name(with, need);
   snprintf(words, 64, ", name a directory by --scratch (%s)", need);
 }
 
-/* `load` is of a batch of one point, or NULL for a subject's own item. */
-static ptq_status too_large(const packer *p, int64_t subject,
-                            const ptq_load *load, int64_t bytes, ptq_err *err) {
+/* `load` is of a batch of one point of subject `own`, or NULL for a model's own
+ * item. */
+static ptq_status too_large(const packer *p, int64_t own, const ptq_load *load,
+                            int64_t bytes, ptq_err *err) {
   const ptq_spec *spec = p->g->spec;
+  const int64_t subject = load != NULL ? own : ptq_grid_own_subject(p->g, own);
   char need[24], have[24], scratch[64];
   ptq_bytes_name(bytes, need);
   ptq_bytes_name(p->memory, have);
-  scratch_words(p, subject, load, bytes, scratch);
-  return PTQ_FAIL(
-      err, PTQ_E_ARG,
-      "%s of model '%s' takes %s (%" PRId64
-      " bytes), more than the %s that a rank may use; raise "
-      "--memory%s, or take fewer or shorter windows, or fewer requests "
-      "(limit)",
-      load != NULL ? "a point, alone in its batch," : "the baseline",
-      spec->models[p->g->subjects[subject].model].name, need, bytes, have,
-      scratch);
+  scratch_words(p, own, load, bytes, scratch);
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "%s of model '%s' takes %s (%" PRId64
+                  " bytes), more than the %s that a rank may use; raise "
+                  "--memory%s, or take fewer or shorter windows, or fewer %s",
+                  load != NULL             ? "a point, alone in its batch,"
+                  : own < p->g->n_subjects ? "the baseline"
+                                           : "the landscape",
+                  spec->models[p->g->subjects[subject].model].name, need, bytes,
+                  have, scratch,
+                  own < p->g->n_subjects ? "requests (limit)"
+                                         : "radii (measure.landscape)");
 }
 
 static void add_item(packer *p, int64_t subject, int64_t first, int64_t n,
@@ -162,12 +177,12 @@ static ptq_status pack_all(packer *p, const unsigned char *todo_subjects,
                            ptq_err *err) {
   const ptq_grid *g = p->g;
   ptq_status rc = PTQ_OK;
-  for (int64_t s = 0; s < g->n_subjects; s++) {
+  for (int64_t s = 0; s < ptq_grid_own(g); s++) {
     if (!todo_subjects[s]) continue;
-    const int64_t bytes = ptq_subject_bytes(g, s);
+    const int64_t bytes = ptq_own_bytes(g, s);
     if (p->memory > 0 && bytes > p->memory)
       PTQ_TRY(too_large(p, s, NULL, bytes, err));
-    add_item(p, s, 0, 0, ptq_subject_flops(g, s) * p->seconds_per_flop, bytes);
+    add_item(p, s, 0, 0, ptq_own_flops(g, s) * p->seconds_per_flop, bytes);
   }
   for (int64_t s = 0; s < g->n_subjects; s++)
     while (p->rests[s].first < p->rests[s].end)
@@ -201,7 +216,7 @@ ptq_status ptq_plan_build(const ptq_grid *g, const unsigned char *todo_points,
   *out = (ptq_plan){0};
   PTQ_TRY(ptq_alloc(&out->order, g->n_points, sizeof *out->order,
                     "the order of points", err));
-  PTQ_TRY(ptq_alloc(&out->items, g->n_points + g->n_subjects,
+  PTQ_TRY(ptq_alloc(&out->items, g->n_points + ptq_grid_own(g),
                     sizeof *out->items, "the plan's items", err));
   PTQ_TRY(ptq_alloc(&p.rests, g->n_subjects, sizeof *p.rests,
                     "the points to pack", err));

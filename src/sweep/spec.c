@@ -123,24 +123,6 @@ done:
   return rc;
 }
 
-static ptq_status read_measure(const ptq_spec_source *src,
-                               const ptq_yaml_node *node, ptq_spec *out,
-                               ptq_err *err) {
-  static const char *const known[] = {"spectra", NULL};
-  out->spectra = PTQ_SPECTRA_FULL;
-  if (node == NULL) return PTQ_OK;
-  const ptq_status rc = ptq_spec_check_map(src, node, "measure", known, err);
-  if (rc != PTQ_OK) return rc;
-  const ptq_yaml_node *spectra = ptq_yaml_get(node, "spectra");
-  if (spectra == NULL) return PTQ_OK;
-  const char *text = spectra->kind == PTQ_YAML_SCALAR ? spectra->text : "";
-  if (strcmp(text, "full") == 0) return PTQ_OK;
-  out->spectra = PTQ_SPECTRA_OFF;
-  if (strcmp(text, "off") == 0) return PTQ_OK;
-  return PTQ_YAML_FAIL(src->path, spectra, err, PTQ_E_ARG,
-                       "spectra must be 'full' or 'off', got '%s'", text);
-}
-
 static ptq_status read_compute(const ptq_spec_source *src,
                                const ptq_yaml_node *node, ptq_spec *out,
                                ptq_err *err) {
@@ -171,8 +153,14 @@ static ptq_status read_root(const ptq_spec_source *src,
   PTQ_TRY(ptq_spec_read_data(src, data, out, err));
   PTQ_TRY(ptq_spec_read_grid(src, grid, out, err));
   PTQ_TRY(ptq_spec_read_excludes(src, ptq_yaml_get(root, "exclude"), out, err));
-  PTQ_TRY(read_measure(src, ptq_yaml_get(root, "measure"), out, err));
+  PTQ_TRY(ptq_spec_read_measure(src, ptq_yaml_get(root, "measure"), out, err));
   PTQ_TRY(read_compute(src, ptq_yaml_get(root, "compute"), out, err));
+  if (out->landscape.mode != PTQ_LANDSCAPE_OFF &&
+      out->compute != PTQ_COMPUTE_F32)
+    rc = PTQ_YAML_FAIL(src->path, ptq_yaml_get(root, "measure"), err, PTQ_E_ARG,
+                       "the landscape is measured in float32; leave it out of "
+                       "a sweep with 'compute: %s'",
+                       ptq_compute_name(out->compute));
 done:
   return rc;
 }

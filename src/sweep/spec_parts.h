@@ -35,6 +35,11 @@ ptq_status ptq_spec_read_excludes(const ptq_spec_source *src,
                                   const ptq_yaml_node *node, ptq_spec *out,
                                   ptq_err *err);
 
+/** The section may be absent. */
+ptq_status ptq_spec_read_measure(const ptq_spec_source *src,
+                                 const ptq_yaml_node *node, ptq_spec *out,
+                                 ptq_err *err);
+
 /** One method, spelled as a name or as a mapping with `name`. */
 ptq_status ptq_spec_read_method(const ptq_spec_source *src,
                                 const ptq_yaml_node *node, ptq_method *out,

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ptq/analysis/landscape.h"
 #include "ptq/analysis/traits.h"
 #include "ptq/base/status.h"
 #include "ptq/record/rows.h"
@@ -43,7 +44,10 @@ typedef struct ptq_obs {
   int64_t n_layers;       /* linear layers behind the point */
   double log_err_hessian; /* mean over layers of ln(err_hessian), or NaN */
   ptq_layer_traits layers;
-  const ptq_model_traits *traits; /* borrowed; NULL without spectra */
+  const ptq_model_traits *traits;           /* borrowed; NULL without spectra */
+  const ptq_landscape_traits *landscape;    /* borrowed; NULL without one */
+  const ptq_direction_traits *displacement; /* borrowed; RTN's of the model and
+                                               dtype; NULL: none */
   double sqnr_rtn; /* sqnr_weight of the point that only rounds the same model
                       to the same dtype and group; NaN if there is none */
   const char *run; /* borrowed; training run: the covariate of that name, else
@@ -67,6 +71,7 @@ typedef struct ptq_frame {
   const ptq_model_row *models; /* borrowed; [n_models] subjects */
   int64_t n_models;
   ptq_model_traits *traits;  /* owned; [n_models], NULL without spectra */
+  ptq_landscape landscape;   /* owned; empty without one */
   char (*runs)[PTQ_RUN_MAX]; /* owned; [n_models] */
   bool sampled;              /* some of another frame's points */
 } ptq_frame;
@@ -86,6 +91,7 @@ typedef struct ptq_frame_source {
   const int64_t *first_layer;       /* [n_points + 1]; NULL when layers is */
   const ptq_view_spectrum *spectra; /* may be NULL */
   int64_t n_spectra;
+  ptq_landscape *landscape; /* may be NULL; handed over, also on failure */
 } ptq_frame_source;
 
 /** Classify every point. PTQ_E_ARG: a subject out of range. */

@@ -21,7 +21,8 @@
  * them by fakes. */
 typedef struct ptq_dist_ops {
   void *ctx; /* borrowed */
-  /** Work on an item: the points (n > 0) or the subject's own item. It calls
+  /** Work on an item: the points (n > 0) or the model's own item whose number
+   * `subject` is (grid.h). It calls
    * the sink's alive() between blocks and hands every point of the item to
    * the sink's point(). An error that is not the sink's own fails the item's
    * unfinished points (give_up); PTQ_E_NOMEM is retried point by point
@@ -35,11 +36,11 @@ typedef struct ptq_dist_ops {
    * the reason. An error ends the run. NULL: only counted. */
   ptq_status (*give_up)(void *ctx, int64_t point, const char *why,
                         ptq_err *err);
-  /** Rank 0: the same for a subject's own item. */
+  /** Rank 0: the same for a model's own item. */
   ptq_status (*give_up_subject)(void *ctx, int64_t subject, const char *why,
                                 ptq_err *err);
-  /** Rank 0: a rank vanished while running a point (-1: the subject's own
-   * item), alone `deaths` times so far. NULL: not recorded. */
+  /** Rank 0: a rank vanished while running a point (-1: the model's own
+   * item `subject`), alone `deaths` times so far. NULL: not recorded. */
   ptq_status (*died)(void *ctx, int64_t subject, int64_t point, int64_t deaths,
                      const char *who, ptq_err *err);
   /** Rank 0: a stop cut an attempt at a point short. NULL: not recorded. */
@@ -60,7 +61,7 @@ typedef struct ptq_dist_options {
   int max_attempts;      /* deaths held against a single point; 0: 2 */
   /* Rank 0: deaths of earlier runs, borrowed; NULL: none. */
   const int64_t *deaths;         /* by row of points */
-  const int64_t *subject_deaths; /* by subject */
+  const int64_t *subject_deaths; /* by number of the own item */
   double time_limit_s; /* 0: none. No item starts that cannot finish, and
                           what still runs then is dropped at its next
                           block */

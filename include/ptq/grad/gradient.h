@@ -38,8 +38,12 @@ typedef struct ptq_grad_setup {
   int64_t n_windows, length; /* length >= 2 */
   int64_t first;             /* token scored first in each window; 0: 1 */
   int64_t max_tangents;      /* directions at once */
-  int64_t budget_bytes;      /* for what is kept between forward and backward;
-                                the least is always taken */
+  void *ctx;                 /* borrowed; of */
+  /** Called before each block, forth and back, of each chunk; NULL: nobody. A
+   * failure ends the run with it. */
+  ptq_status (*alive)(void *ctx, ptq_err *err);
+  int64_t budget_bytes; /* for what is kept between forward and backward;
+                           the least is always taken */
 } ptq_grad_setup;
 
 typedef struct ptq_grad ptq_grad;

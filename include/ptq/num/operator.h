@@ -22,8 +22,9 @@ typedef struct ptq_operator {
 
 /** Elements of random vectors. */
 typedef enum ptq_probe_kind {
-  PTQ_PROBE_SIGNS,   /* +1 or -1 */
-  PTQ_PROBE_GAUSSIAN /* normal, variance 1 */
+  PTQ_PROBE_SIGNS,    /* +1 or -1 */
+  PTQ_PROBE_GAUSSIAN, /* normal, variance 1 */
+  PTQ_PROBE_UNIFORM   /* in [-1, 1), like a rounding error */
 } ptq_probe_kind;
 
 /** Seed of part `part` of vector `probe`: what is drawn from it depends on

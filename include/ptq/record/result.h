@@ -52,6 +52,21 @@ typedef struct ptq_subject_result {
   char message[240];
 } ptq_subject_result;
 
+/** A finished or failed item of a model's landscape. */
+typedef struct ptq_direction_result {
+  int64_t direction; /* row of /landscape/directions */
+  ptq_state state;
+  ptq_direction_row row;
+  const ptq_profile_row *profile; /* [n_profile]; NULL when failed */
+  int64_t n_profile;
+  const ptq_direction_layer_row *layers; /* [n_layers] */
+  int64_t n_layers;
+  const ptq_ritz_row *ritz; /* [n_ritz] */
+  int64_t n_ritz;
+  double seconds;
+  char message[240];
+} ptq_direction_result;
+
 /** Where results go, and where the runner asks whether to go on. */
 typedef struct ptq_sink {
   void *ctx; /* borrowed */
@@ -60,6 +75,8 @@ typedef struct ptq_sink {
                       ptq_err *err);
   ptq_status (*point)(void *ctx, const ptq_point_result *r, ptq_err *err);
   ptq_status (*subject)(void *ctx, const ptq_subject_result *r, ptq_err *err);
+  ptq_status (*direction)(void *ctx, const ptq_direction_result *r,
+                          ptq_err *err);
   /** Called between blocks with the share done; PTQ_E_STOPPED drops the
    * batch. */
   ptq_status (*alive)(void *ctx, double done, ptq_err *err);

@@ -160,6 +160,65 @@
   X(I64,  right,    1, "",    "the right one, from 0") \
   PTQ_CHOICE_FIELDS(X)
 
+/** One row an item of a model's loss landscape: a direction in the space of
+ * its linear layers' weights, or (kind hessian) the derivatives at them. */
+#define PTQ_DIRECTION_FIELDS(X) \
+  X(TEXT, key,          33, "",      "hash of everything that determines the result") \
+  X(I64,  subject,       1, "",      "row of /models") \
+  X(TEXT, model,        64, "",      "model name") \
+  X(TEXT, kind,         16, "",      "gaussian, uniform: random; rtn: what that rounding does to the weights; hessian: derivatives") \
+  X(TEXT, scaling,      16, "",      "of a random direction: layer, row (each as long as its weights); else empty") \
+  X(I64,  number,        1, "",      "of random directions of one kind and scaling, from 0") \
+  X(TEXT, dtype,        64, "",      "number format of a displacement") \
+  X(I64,  group,         1, "",      "weights a group of a displacement; -1 a row, 0 the tensor") \
+  X(TEXT, calibration,  96, "",      "calibration text:windows x length[@seed]") \
+  X(TEXT, evaluation,   96, "",      "evaluation text:windows x length[@seed]") \
+  X(TEXT, numerics,     96, "",      "BLAS and kernels that computed the row") \
+  X(F64,  size,          1, "",      "length of the direction over that of the weights") \
+  X(F64,  nll,           1, "nat",   "mean NLL of the evaluation text at the weights") \
+  X(F64,  nll_calib,     1, "nat",   "mean NLL of the calibration text at the weights") \
+  X(F64,  slope,         1, "nat",   "gradient of the calibration text's mean NLL times the direction") \
+  X(F64,  curvature,     1, "nat",   "direction times Hessian of the calibration text's mean NLL times direction") \
+  X(F64,  gradient_norm, 1, "nat",   "length of the gradient (kind hessian)") \
+  X(F64,  trace,         1, "nat",   "Hutchinson's estimate of the Hessian's trace (kind hessian)") \
+  X(F64,  trace_se,      1, "nat",   "its standard error over probes") \
+  X(F64,  eigen_max,     1, "nat",   "largest Ritz value of the Hessian (kind hessian)") \
+  X(F64,  eigen_min,     1, "nat",   "smallest Ritz value of the Hessian (kind hessian)")
+
+/** One row a (direction, step): the loss at weights + factor * direction. */
+#define PTQ_PROFILE_FIELDS(X) \
+  X(I64,  direction,  1, "",    "row of /landscape/directions") \
+  X(I64,  step,       1, "",    "from 0, by radius") \
+  X(F64,  factor,     1, "",    "multiple of the direction; 1 is the rounded model itself (kind rtn)") \
+  X(F64,  radius,     1, "",    "length of the displacement over that of the weights: factor * size") \
+  X(F64,  nll,        1, "nat", "mean NLL of the evaluation text; NaN: not finite") \
+  X(F64,  nll_se,     1, "nat", "standard error of nll over windows (describes the text)") \
+  X(F64,  dnll,       1, "nat", "mean difference of NLL to radius 0") \
+  X(F64,  dnll_se,    1, "nat", "moving-block bootstrap error of dnll over windows") \
+  X(F64,  dnll_calib, 1, "nat", "the same difference on the calibration text; NaN: not measured or not finite")
+
+/** One row a (direction, linear layer), where derivatives are measured. */
+#define PTQ_DIRECTION_LAYER_FIELDS(X) \
+  X(I64,  direction,     1, "",    "row of /landscape/directions") \
+  X(TEXT, layer,        96, "",    "tensor name in the checkpoint") \
+  X(I64,  weights,       1, "",    "weights of the layer") \
+  X(F64,  size,          1, "",    "length of the direction's part over that of the layer's weights") \
+  X(F64,  slope,         1, "nat", "gradient of the layer times the direction's part") \
+  X(F64,  curvature,     1, "nat", "the direction's part times this part of Hessian times direction: they sum up to the whole") \
+  X(F64,  gradient_norm, 1, "nat", "length of the gradient of the layer (kind hessian)") \
+  X(F64,  trace,         1, "nat", "trace of the layer's block of the Hessian (kind hessian)") \
+  X(F64,  trace_se,      1, "nat", "its standard error over probes")
+
+/** One row a (direction of kind hessian, start vector, Ritz value): a node of
+ * the Hessian's spectral density by stochastic Lanczos quadrature. */
+#define PTQ_RITZ_FIELDS(X) \
+  X(I64,  direction, 1, "",    "row of /landscape/directions") \
+  X(I64,  start,     1, "",    "start vector, from 0") \
+  X(I64,  rank,      1, "",    "place of the value, 0 the largest") \
+  X(F64,  value,     1, "nat", "Ritz value; NaN: Lanczos' iteration ended before") \
+  X(F64,  weight,    1, "",    "of the quadrature; those of a start sum up to 1") \
+  X(F64,  bound,     1, "nat", "an eigenvalue is that close")
+
 /** One row a point, volatile: outside checksums and --stable exports. */
 #define PTQ_ATTEMPT_FIELDS(X) \
   X(I64,  attempts,   1, "",  "times the point was tried; not what a stop or kill of the whole run cut short") \
@@ -209,6 +268,18 @@ typedef struct ptq_answer_row {
 typedef struct ptq_baseline_answer_row {
   PTQ_BASELINE_ANSWER_FIELDS(PTQ_MEMBER)
 } ptq_baseline_answer_row;
+typedef struct ptq_direction_row {
+  PTQ_DIRECTION_FIELDS(PTQ_MEMBER)
+} ptq_direction_row;
+typedef struct ptq_profile_row {
+  PTQ_PROFILE_FIELDS(PTQ_MEMBER)
+} ptq_profile_row;
+typedef struct ptq_direction_layer_row {
+  PTQ_DIRECTION_LAYER_FIELDS(PTQ_MEMBER)
+} ptq_direction_layer_row;
+typedef struct ptq_ritz_row {
+  PTQ_RITZ_FIELDS(PTQ_MEMBER)
+} ptq_ritz_row;
 typedef struct ptq_attempt_row {
   PTQ_ATTEMPT_FIELDS(PTQ_MEMBER)
 } ptq_attempt_row;
@@ -223,6 +294,10 @@ typedef enum ptq_table_id {
   PTQ_TABLE_ATTEMPTS,
   PTQ_TABLE_ANSWERS,
   PTQ_TABLE_BASELINE_ANSWERS,
+  PTQ_TABLE_DIRECTIONS,
+  PTQ_TABLE_PROFILES,
+  PTQ_TABLE_DIRECTION_LAYERS,
+  PTQ_TABLE_RITZ,
   PTQ_TABLE_COUNT
 } ptq_table_id;
 

@@ -51,7 +51,12 @@ typedef struct ptq_store_layout {
   const int64_t *subject_windows; /* [n_subjects] */
   const int64_t *subject_answers; /* [n_subjects]; NULL: none */
   int64_t n_spectra;
-  const ptq_spectrum_slot *spectra; /* [n_spectra] */
+  const ptq_spectrum_slot *spectra;    /* [n_spectra] */
+  int64_t n_directions;                /* of the models' landscapes */
+  const ptq_direction_row *directions; /* [n_directions], identity filled */
+  const int64_t *direction_steps;      /* [n_directions] rows of profiles, */
+  const int64_t *direction_layers;     /* of landscape/layers */
+  const int64_t *direction_ritz;       /* and of landscape/ritz */
   int64_t n_attributes;
   const ptq_store_attribute *attributes; /* [n_attributes], written at create:
                                             bootstrap, host, command line */
@@ -108,6 +113,13 @@ ptq_status ptq_store_forgive(ptq_store *st, int64_t point, ptq_err *err);
 ptq_status ptq_store_forgive_subject(ptq_store *st, int64_t subject,
                                      ptq_err *err);
 
+/** Past and state of every direction, [n_directions], and how many of them
+ * were done and failed their checksum at open. Rank-local. */
+ptq_status ptq_store_directions(ptq_store *st, int *state, ptq_store_past *past,
+                                int64_t *n_bad, ptq_err *err);
+ptq_status ptq_store_forgive_direction(ptq_store *st, int64_t direction,
+                                       ptq_err *err);
+
 /** Record that an attempt at these points begins (attempts + 1; state STARTED
  * unless DONE). Until ptq_store_rest, a deadly signal of this process writes
  * its name into their rows, and one more death into that of a point alone.
@@ -117,6 +129,8 @@ ptq_status ptq_store_begin(ptq_store *st, const int64_t *points, int64_t n,
 /** The same for a model's own item. */
 ptq_status ptq_store_begin_subject(ptq_store *st, int64_t subject,
                                    ptq_err *err);
+ptq_status ptq_store_begin_direction(ptq_store *st, int64_t direction,
+                                     ptq_err *err);
 /** What began has ended, one way or another. */
 void ptq_store_rest(ptq_store *st);
 /** An attempt was cut short by a stop: it does not count, and the point waits
@@ -129,6 +143,9 @@ ptq_status ptq_store_died(ptq_store *st, int64_t point, int64_t deaths,
 ptq_status ptq_store_died_subject(ptq_store *st, int64_t subject,
                                   int64_t deaths, const char *who,
                                   ptq_err *err);
+ptq_status ptq_store_died_direction(ptq_store *st, int64_t direction,
+                                    int64_t deaths, const char *who,
+                                    ptq_err *err);
 /** What the row's last rank died of, by its own words; "" if it left none.
  * Rank-local. */
 ptq_status ptq_store_last_words(ptq_store *st, int64_t point, char text[128],
@@ -142,6 +159,9 @@ ptq_status ptq_store_put_point(ptq_store *st, const ptq_point_result *r,
                                ptq_err *err);
 ptq_status ptq_store_put_subject(ptq_store *st, const ptq_subject_result *r,
                                  ptq_err *err);
+/** The row's key, or an empty one: identity is the store's then. */
+ptq_status ptq_store_put_direction(ptq_store *st, const ptq_direction_result *r,
+                                   ptq_err *err);
 /** Set state and message of a point without results (a vanished rank); a DONE
  * point is left as it is. Rank-local. */
 ptq_status ptq_store_mark(ptq_store *st, int64_t point, ptq_state state,

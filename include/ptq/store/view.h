@@ -53,6 +53,16 @@ ptq_status ptq_view_index(ptq_view *v, const int64_t **subject,
 void ptq_view_answers(const ptq_view *v, const int64_t **first_answer,
                       const int64_t **first_baseline_answer);
 
+/** States and first row of PROFILES, DIRECTION_LAYERS and RITZ of every
+ * direction, [n] and [n + 1]; borrowed. Stores of sweeps without a landscape
+ * have none. */
+typedef struct ptq_view_landscape {
+  int64_t n;
+  const int *state;
+  const int64_t *first_profile, *first_layer, *first_ritz;
+} ptq_view_landscape;
+void ptq_view_directions(const ptq_view *v, ptq_view_landscape *out);
+
 /** One spectrum dataset. */
 typedef struct ptq_view_spectrum {
   char group[80], site[32];
@@ -67,8 +77,9 @@ ptq_status ptq_view_spectra(ptq_view *v, const ptq_view_spectrum **out,
 ptq_status ptq_view_log(ptq_view *v, int64_t last, ptq_text *out, ptq_err *err);
 
 /** Recompute the checksum of every finished row: points with their layers and
- * windows, models with their windows, spectra. One line for each bad one goes
- * to `report` (may be NULL). Also while a run is writing. */
+ * windows, models with their windows, directions with their profiles, spectra.
+ * One line for each bad one goes to `report` (may be NULL). Also while a run is
+ * writing. */
 ptq_status ptq_view_verify(ptq_view *v,
                            void (*report)(void *ctx, const char *line),
                            void *ctx, int64_t *n_checked, int64_t *n_bad,

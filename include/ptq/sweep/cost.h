@@ -16,9 +16,9 @@ typedef struct ptq_rates {
 
 /** A unit of work that rank 0 hands out. */
 typedef struct ptq_item {
-  int64_t subject;
-  int64_t first, n; /* into ptq_plan.order: the batch's points; n == 0: the
-                       subject's own item (baseline, spectra) */
+  int64_t subject;  /* n == 0: the number of a model's own item (baseline and
+                       spectra, or a direction of its landscape; grid.h) */
+  int64_t first, n; /* into ptq_plan.order: the batch's points */
   double seconds;   /* predicted */
 } ptq_item;
 
@@ -64,6 +64,9 @@ void ptq_load_add(ptq_load *l, const ptq_grid *g, int64_t point);
  * subject's own item. */
 int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l);
 int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject);
+/** The same of a model's own item, by its number. */
+double ptq_own_flops(const ptq_grid *g, int64_t own);
+int64_t ptq_own_bytes(const ptq_grid *g, int64_t own);
 /** "4GB" (10^9), "4GiB" or "4G" (2^30), "2e9" bytes; PTQ_E_ARG. */
 ptq_status ptq_bytes_parse(const char *text, int64_t *out, ptq_err *err);
 /** "1.5 GiB" */
@@ -76,7 +79,7 @@ void ptq_bytes_name(int64_t bytes, char name[24]);
  * Pure: equal arguments give equal plans.
  * @param todo_points   [n_points] nonzero: do it; PTQ_TODO_ALONE: in an item of
  * its own, because a rank died while running it
- * @param todo_subjects [n_subjects]
+ * @param todo_subjects [ptq_grid_own] models' own items
  * @param memory        bytes a rank; 0: no limit
  * @param rates         NULL: ptq_rates_default()
  * @return PTQ_E_ARG when a single point or a subject's own item exceeds

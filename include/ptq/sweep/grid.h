@@ -31,6 +31,21 @@ typedef struct ptq_point {
   char key[PTQ_HASH_HEX];
 } ptq_point;
 
+/** What an item of a model's landscape measures: along a random direction, by
+ * its ptq_random_kind, or one of these. */
+enum {
+  PTQ_DIRECTION_RTN = PTQ_RANDOM_KINDS, /* what RTN does to the weights */
+  PTQ_DIRECTION_HESSIAN                 /* derivatives at the weights */
+};
+
+typedef struct ptq_direction {
+  int64_t subject;
+  int kind;
+  int64_t number; /* of random ones, by kind */
+  int64_t point;  /* of RTN: the point whose formats it has; -1 */
+  char key[PTQ_HASH_HEX];
+} ptq_direction;
+
 /** What a mixture makes of a subject's layers. */
 typedef struct ptq_resolved {
   char hash[PTQ_HASH_HEX]; /* of every layer's format, in order */
@@ -46,6 +61,8 @@ typedef struct ptq_grid {
   int64_t n_resolved;
   ptq_point *points; /* owned */
   int64_t n_points;
+  ptq_direction *directions; /* owned; by subject */
+  int64_t n_directions;
   int64_t n_duplicates; /* dropped because a group became a row, or because
                            mixtures give a model the same formats */
   int64_t n_excluded;   /* dropped by the sweep file's exclude */
@@ -101,6 +118,11 @@ void ptq_point_layers(const ptq_grid *g, int64_t point, ptq_layer_row *rows);
 /** Such bits a weight over all layers. PTQ_E_NOMEM. */
 ptq_status ptq_point_bits(const ptq_grid *g, int64_t point, double *out,
                           ptq_err *err);
+
+/** A model's own items are numbered: a subject's baseline by the subject, a
+ * direction by n_subjects + direction. How many there are; whose one is. */
+int64_t ptq_grid_own(const ptq_grid *g);
+int64_t ptq_grid_own_subject(const ptq_grid *g, int64_t own);
 
 /** Linear layers of a subject's model that are quantized. */
 int64_t ptq_subject_layers(const ptq_subject *s);

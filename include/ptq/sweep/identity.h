@@ -14,5 +14,7 @@ void ptq_point_identity(const ptq_grid *g, int64_t point, const char *numerics,
                         ptq_point_row *row);
 void ptq_subject_identity(const ptq_grid *g, int64_t subject,
                           ptq_model_row *row);
+void ptq_direction_identity(const ptq_grid *g, int64_t direction,
+                            const char *numerics, ptq_direction_row *row);
 
 #endif /* PTQ_SWEEP_IDENTITY_H */

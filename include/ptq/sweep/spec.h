@@ -92,6 +92,35 @@ typedef enum ptq_spectra_mode {
   PTQ_SPECTRA_FULL
 } ptq_spectra_mode;
 
+typedef enum ptq_landscape_mode {
+  PTQ_LANDSCAPE_OFF,
+  PTQ_LANDSCAPE_RADIAL, /* profiles: forward passes alone */
+  PTQ_LANDSCAPE_FULL    /* and gradient and Hessian */
+} ptq_landscape_mode;
+
+/** Elements of random directions, and what their length is measured by. */
+typedef enum ptq_random_kind {
+  PTQ_RANDOM_GAUSSIAN_LAYER,
+  PTQ_RANDOM_GAUSSIAN_ROW,
+  PTQ_RANDOM_UNIFORM_LAYER,
+  PTQ_RANDOM_UNIFORM_ROW,
+  PTQ_RANDOM_KINDS
+} ptq_random_kind;
+
+/** What is measured of the loss around a model's weights. */
+typedef struct ptq_landscape_spec {
+  ptq_landscape_mode mode;
+  int64_t directions;            /* random ones of each kind */
+  bool random[PTQ_RANDOM_KINDS]; /* kinds that are asked for */
+  bool rtn;        /* displacements of RTN, one a dtype of the grid */
+  int64_t radii;   /* in equal steps of their logarithm, */
+  double smallest; /* from here, */
+  double largest;  /* to here: lengths over that of the weights */
+  int64_t probes;  /* of the Hessian's trace */
+  int64_t lanczos; /* steps, */
+  int64_t starts;  /* from so many vectors */
+} ptq_landscape_spec;
+
 typedef struct ptq_spec {
   char *path; /* owned; of the sweep file */
   char *text; /* owned; its contents with --set applied as comments appended */
@@ -120,6 +149,7 @@ typedef struct ptq_spec {
   ptq_exclude *excludes; /* owned */
   int64_t n_excludes;
   ptq_spectra_mode spectra;
+  ptq_landscape_spec landscape;
   ptq_compute compute; /* of every forward pass */
 } ptq_spec;
 
@@ -134,6 +164,10 @@ typedef struct ptq_spec {
 ptq_status ptq_spec_read(const char *path, const char *const *sets,
                          int64_t n_sets, ptq_spec *out, ptq_err *err);
 void ptq_spec_release(ptq_spec *s);
+/** Elements ("gaussian") and scaling ("layer") of a kind of random direction.
+ */
+const char *ptq_random_elements(ptq_random_kind kind);
+const char *ptq_random_scaling(ptq_random_kind kind);
 /** The mixture behind a dtype, NULL for a plain one. */
 const ptq_mixture *ptq_spec_mixture(const ptq_spec *s, int64_t dtype);
 

@@ -242,6 +242,28 @@ static void bad_values_are_named(void **state) {
      "s.yaml:5: method 'rtn' is listed twice"},
     {HEAD DATA "grid: {dtype: int4, method: rtn, group: [3, 3]}\n",
      "s.yaml:5: group '3' is listed twice"},
+    {HEAD DATA GRID "measure: {landscape: some}\n",
+     "s.yaml:6: landscape must be 'off', 'radial' or 'full', got 'some'"},
+    {HEAD DATA GRID "compute: bf16\nmeasure: {landscape: full}\n",
+     "s.yaml:7: the landscape is measured in float32; leave it out"},
+    {HEAD DATA GRID "measure: {landscape: {radii: 9}}\n",
+     "s.yaml:6: landscape lacks 'mode'"},
+    {HEAD DATA GRID "measure: {landscape: {mode: full, probe: 9}}\n",
+     "s.yaml:6: unknown key 'probe' in landscape, did you mean 'probes'?"},
+    {HEAD DATA GRID "measure: {landscape: {mode: radial, probes: 9}}\n",
+     "s.yaml:6: 'probes' is of the Hessian, which only 'mode: full' measures"},
+    {HEAD DATA GRID "measure: {landscape: {mode: radial, radii: 1}}\n",
+     "s.yaml:6: 'radii' must be 2 to 1000, got 1"},
+    {HEAD DATA GRID "measure: {landscape: {mode: radial, smallest: 0}}\n",
+     "'smallest' must be 1e-9 to 1e6, a length over that of the weights"},
+    {HEAD DATA GRID "measure: {landscape: {mode: radial, smallest: 5}}\n",
+     "'smallest' (5) must be below 'largest' (3)"},
+    {HEAD DATA GRID "measure: {landscape: {mode: radial, random: normal}}\n",
+     "s.yaml:6: unknown random direction 'normal'; gaussian:layer, "
+     "gaussian:row, uniform:layer or uniform:row"},
+    {HEAD DATA GRID
+     "measure: {landscape: {mode: radial, rtn: false, directions: 0}}\n",
+     "s.yaml:6: landscape: no directions at all; raise 'directions'"},
     {HEAD DATA GRID "measure: {spectra: some}\n",
      "s.yaml:6: spectra must be 'full' or 'off', got 'some'"},
     {HEAD DATA GRID "compute: fp16\n",
@@ -449,8 +471,43 @@ static void a_missing_sweep_file_is_named(void **state) {
   assert_non_null(strstr(err.msg, "'absent.yaml'"));
 }
 
+static void a_landscape_has_defaults_and_counts(void **state) {
+  (void)state;
+  ptq_spec s;
+  read_good(HEAD DATA GRID, NULL, 0, &s);
+  assert_int_equal(s.landscape.mode, PTQ_LANDSCAPE_OFF);
+  ptq_spec_release(&s);
+  read_good(HEAD DATA GRID "measure: {landscape: radial}\n", NULL, 0, &s);
+  const ptq_landscape_spec *l = &s.landscape;
+  assert_int_equal(l->mode, PTQ_LANDSCAPE_RADIAL);
+  assert_int_equal(l->directions, 3);
+  assert_int_equal(l->radii, 24);
+  assert_true(l->rtn && l->random[PTQ_RANDOM_GAUSSIAN_LAYER] &&
+              l->random[PTQ_RANDOM_UNIFORM_ROW] &&
+              !l->random[PTQ_RANDOM_GAUSSIAN_ROW] &&
+              !l->random[PTQ_RANDOM_UNIFORM_LAYER]);
+  ptq_spec_release(&s);
+  read_good(HEAD DATA GRID
+            "measure:\n"
+            "  landscape: {mode: full, directions: 5, random: "
+            "\"gaussian:row\", rtn: false, radii: 30, smallest: 1e-4,\n"
+            "    largest: 10, probes: 7, lanczos: 20, starts: 4}\n",
+            NULL, 0, &s);
+  assert_int_equal(l->mode, PTQ_LANDSCAPE_FULL);
+  assert_int_equal(l->directions, 5);
+  assert_int_equal(l->radii, 30);
+  assert_int_equal(l->probes, 7);
+  assert_int_equal(l->lanczos, 20);
+  assert_int_equal(l->starts, 4);
+  assert_true(l->smallest == 1e-4 && l->largest == 10.0);
+  assert_true(!l->rtn && l->random[PTQ_RANDOM_GAUSSIAN_ROW] &&
+              !l->random[PTQ_RANDOM_GAUSSIAN_LAYER]);
+  ptq_spec_release(&s);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_landscape_has_defaults_and_counts),
       cmocka_unit_test(a_whole_sweep_file_is_resolved),
       cmocka_unit_test(what_is_left_out_has_documented_defaults),
       cmocka_unit_test(unknown_keys_are_refused_with_line_and_suggestion),

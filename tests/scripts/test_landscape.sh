@@ -1,0 +1,178 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The loss landscape in a sweep: profiles begin at the baseline and pass through
+# the RTN points, bit for bit; the same bytes for any ranks; a killed run goes on
+# with the directions that it lacks; damage is seen and mended; stores grow and
+# join with it.
+. "$(dirname "$0")/common.sh"
+make_study
+sed -i -e 's/method:/method: [rtn, {name: gptq, hessian: static}]/' \
+  -e '/^    - /d' -e 's/group: .*/group: [32]/' \
+  -e 's/^measure.*/measure: {spectra: off, landscape: {mode: full, directions: 2, random: ["gaussian:row", "uniform:layer"], probes: 3, lanczos: 6, starts: 2}}/' sweep.yaml
+run() { "$PTQSWEEP" run "$@"; }
+landscape() {  # landscape STORE DIRECTORY
+  mkdir -p "$2"
+  local table
+  for table in directions landscape direction_layers ritz; do
+    "$PTQSWEEP" export "$1" --table "$table" --stable -o "$2/$table.csv"
+  done
+}
+same_landscape() {
+  local table
+  for table in directions landscape direction_layers ritz; do
+    cmp "$1/$table.csv" "$2/$table.csv" || return 1
+  done
+}
+column() {  # column NAME FILE: number of a column
+  head -1 "$2" | tr , '\n' | grep -nx "$1" | cut -d: -f1
+}
+
+expect 0 '23 batches and items of models' "$PTQSWEEP" plan sweep.yaml
+run sweep.yaml -o alone.h5 --quiet
+expect 0 ' 0 bad' "$PTQSWEEP" verify alone.h5
+landscape alone.h5 alone
+[ "$(grep -c ',done$' alone/directions.csv)" = 16 ] || fail "not 16 directions"
+# 4 random ones with radius 0 and 24 more, 3 of RTN with one more, two models
+[ "$(wc -l <alone/ritz.csv)" = $((1 + 2 * 2 * 6)) ] ||
+  fail "$(wc -l <alone/ritz.csv) Ritz values"
+[ "$(wc -l <alone/landscape.csv)" = $((1 + 2 * (4 * 25 + 3 * 26))) ] ||
+  fail "$(wc -l <alone/landscape.csv) rows of profiles"
+
+# --- Where it passes through what the sweep measures by itself ---------------
+"$PTQSWEEP" export alone.h5 --table models -f jsonl -o models.jsonl
+"$PTQSWEEP" export alone.h5 --table points -f jsonl -o points.jsonl
+"$PTQSWEEP" export alone.h5 --table landscape -f jsonl -o landscape.jsonl
+"$PTQ_PYTHON" - <<'PY' || fail "a profile misses the baseline or an RTN point"
+import json
+def rows(name): return [json.loads(line) for line in open(name)]
+nll = {m["model"]: m["nll"] for m in rows("models.jsonl")}
+points = {(p["model"], p["dtype"]): p for p in rows("points.jsonl")
+          if p["method"] == "rtn"}
+begun = through = 0
+for r in rows("landscape.jsonl"):
+    if r["step"] == 0:
+        assert r["factor"] == r["radius"] == r["dnll"] == 0, r
+        assert r["nll"] == nll[r["model"]], r
+        begun += 1
+    if r["kind"] == "rtn" and r["factor"] == 1:
+        p = points[r["model"], r["dtype"]]
+        assert r["nll"] == p["nll"] and r["group"] == p["group"], (r, p)
+        assert abs(r["dnll"] - p["dnll"]) < 1e-12, (r, p)
+        noise = 20 * __import__("math").log10(1 / r["radius"])
+        assert abs(noise - p["sqnr_weight"]) < 1e-4, (noise, p)
+        through += 1
+assert (begun, through) == (14, 6), (begun, through)
+PY
+pass "profiles begin at the baseline and pass through the RTN points"
+
+# --- Read and drawn --------------------------------------------------------------
+"$PTQSWEEP" report alone.h5 -o page 2>/dev/null
+for picture in profiles hessian-density quadratic; do
+  [ -s "page/$picture.svg" ] && [ -s "page/$picture.csv" ] ||
+    fail "no picture '$picture'"
+done
+grep -q 'id="landscape"' page/index.html || fail "no table of landscapes"
+[ "$(grep -c '<td class="t">\(inside\|beyond\)</td>' page/index.html)" = 6 ] ||
+  fail "not 6 displacements on the page"
+"$PTQSWEEP" run sweep.yaml -o off.h5 --quiet --set measure.landscape=off
+"$PTQSWEEP" report off.h5 -o off 2>/dev/null
+! ls off/profiles.svg off/hessian-density.svg 2>/dev/null ||
+  fail "pictures of nothing"
+"$PTQSWEEP" fit alone.h5 --formula \
+  'dnll ~ log(noise_over_basin) + log(basin_05)' >fit.log 2>&1 ||
+  grep -q 'no finished point' fit.log || { cat fit.log; fail "no fit"; }
+pass "pictures, tables and columns"
+
+# --- The same bytes for any ranks, and in files -------------------------------
+for workers in 2 3; do
+  mpi $((workers + 1)) "$PTQSWEEP" run sweep.yaml -o ranks.h5 --quiet
+  landscape ranks.h5 ranks
+  same_landscape alone ranks || fail "$workers ranks give other bytes"
+  rm ranks.h5
+done
+mkdir files
+run sweep.yaml -o files.h5 --quiet --scratch files
+landscape files.h5 files
+same_landscape alone files || fail "hidden states in files give other bytes"
+pass "the same bytes alone, on 2 and 3 ranks and in files"
+
+# --- A killed run goes on direction by direction --------------------------------
+for text in eval.txt calib.txt select.txt; do
+  for i in 1 2 3 4; do cat "$text"; done >long && mv long "$text"
+done
+sed -e 's/windows: 6,/windows: 60,/' -e 's/mode: full/mode: radial/' \
+  -e 's/, probes: 3, lanczos: 6, starts: 2//' sweep.yaml >long.yaml
+tokens long.yaml
+run long.yaml -o whole.h5 --quiet
+landscape whole.h5 whole
+finished() { "$PTQSWEEP" export killed.h5 --table directions --stable |
+  grep -c ',done$' || true; }
+"$PTQSWEEP" run long.yaml -o killed.h5 --quiet & pid=$!
+for i in $(seq 3000); do
+  [ ! -e killed.h5 ] || [ "$(finished)" = 0 ] || break
+  kill -0 $pid 2>/dev/null || break
+  sleep 0.02
+done
+kill -KILL $pid 2>/dev/null || fail "the run was over before it was killed"
+wait $pid 2>/dev/null || true
+before=$(finished)
+[ "$before" -gt 0 ] && [ "$before" -lt 14 ] || fail "killed after $before of 14"
+expect 0 ' 0 bad' "$PTQSWEEP" verify killed.h5
+run long.yaml -o killed.h5 --quiet --log journal
+[ "$(grep -c '"event":"direction"' journal/rank-0.jsonl)" = $((14 - before)) ] ||
+  fail "not the $((14 - before)) directions that were missing"
+landscape killed.h5 killed
+same_landscape whole killed || fail "a resumed run gives other bytes"
+pass "killed after $before of 14 directions, the others were done"
+
+# --- Damage ----------------------------------------------------------------------
+cp whole.h5 hurt.h5
+"$PTQ_PYTHON" - <<'PY'
+import json, struct, subprocess, os
+rows = [json.loads(r) for r in subprocess.run(
+    [os.environ["PTQSWEEP"], "export", "whole.h5", "--table", "landscape",
+     "-f", "jsonl"], check=True, capture_output=True, text=True).stdout.splitlines()]
+row = rows[30]
+data = bytearray(open("hurt.h5", "rb").read())
+at = data.find(struct.pack("<ddd", row["radius"], row["nll"], row["nll_se"]))
+assert at > 0
+data[at + 9] ^= 1
+open("hurt.h5", "wb").write(data)
+PY
+expect 1 'direction 1 \(.*: checksum' "$PTQSWEEP" verify hurt.h5
+run long.yaml -o hurt.h5 --quiet --log mended
+[ "$(grep -c '"event":"direction"' mended/rank-0.jsonl)" = 1 ] ||
+  fail "more than the damaged direction was done again"
+landscape hurt.h5 hurt
+same_landscape whole hurt || fail "a mended store has other bytes"
+pass "damage is seen and mended"
+
+# --- Growing, joining --------------------------------------------------------------
+more=(--set 'measure.landscape.radii=30')
+expect 1 "landscape was measured otherwise|other measurements" \
+  run long.yaml -o whole.h5 "${more[@]}"
+expect 1 'would be lost' run long.yaml -o whole.h5 --extend "${more[@]}"
+expect 1 'other measurements' run long.yaml -o whole.h5 \
+  --set measure.landscape.directions=3
+expect 0 '0 of 12 points to do' run long.yaml -o whole.h5 --extend \
+  --set measure.landscape.directions=3
+[ "$("$PTQSWEEP" export whole.h5 --table directions --stable |
+  grep -c ',done$')" = 18 ] || fail "not 18 directions after --extend"
+run long.yaml -o part.h5 --quiet --set 'models=[opt-25k]'
+expect 0 'equal' "$PTQSWEEP" merge both.h5 part.h5 hurt.h5
+expect 0 ' 0 bad' "$PTQSWEEP" verify both.h5
+"$PTQSWEEP" export both.h5 --table landscape --stable | sort >both.csv
+key=$(column direction whole/landscape.csv)
+[ "$(cut -d, "--complement" -f"$key" both.csv | sort | sha256sum)" = \
+  "$(sort whole/landscape.csv | cut -d, --complement -f"$key" | sort |
+    sha256sum)" ] || fail "the joined store has other profiles"
+pass "stores grow and join with their landscape"
+
+# --- Refused -------------------------------------------------------------------------
+expect 1 "landscape must be 'off', 'radial' or 'full', got 'some'" \
+  "$PTQSWEEP" plan sweep.yaml --set measure.landscape=some
+least=$("$PTQSWEEP" plan sweep.yaml --json | "$PTQ_PYTHON" -c 'import json, sys
+print(max(i["memory"] for i in json.load(sys.stdin)["items"] if i["landscape"]))')
+expect 1 'the landscape of model .* raise --memory, name a directory' \
+  "$PTQSWEEP" plan sweep.yaml --set measure.landscape.radii=900 \
+  --memory "$((least + 1000000))"

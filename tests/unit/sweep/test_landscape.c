@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#ifndef _XOPEN_SOURCE
+#define _XOPEN_SOURCE 700 /* nftw */
+#endif
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+
+#include "displace.h"
+#include "ptq/base/mem.h"
+#include "ptq/base/rng.h"
+#include "ptq/model/export.h"
+#include "ptq/num/blas.h"
+#include "ptq/num/numerics.h"
+#include "ptq/num/operator.h"
+#include "ptq/sweep/batch.h"
+#include "ptq/sweep/landscape.h"
+#include "sweep_files.h"
+
+#define ZOO PTQ_SOURCE_DIR "/sweeps/zoo/"
+
+enum { N_TOKENS = 2000, MAX_STEPS = 32, MAX_LAYERS = 32, MAX_RITZ = 64 };
+
+static scratch files;
+
+/* A sweep file, read and with keys. */
+typedef struct study {
+  ptq_spec spec;
+  ptq_grid grid;
+} study;
+
+static void write_tokens(const char *text, const char *model_dir) {
+  uint32_t ids[N_TOKENS];
+  uint64_t ends[N_TOKENS];
+  char t[PTQ_HASH_HEX], k[PTQ_HASH_HEX], name[128], tokenizer[512];
+  ptq_rng rng;
+  ptq_rng_init(&rng, (uint64_t)text[0]);
+  for (uint32_t i = 0; i < N_TOKENS; i++) {
+    ids[i] = (uint32_t)ptq_rng_below(&rng, 1000);
+    ends[i] = 3 * (uint64_t)(i + 1);
+  }
+  snprintf(tokenizer, sizeof tokenizer, "%s/tokenizer.json", model_dir);
+  assert_int_equal(ptq_hash_file(scratch_path(&files, text), t, NULL), PTQ_OK);
+  assert_int_equal(ptq_hash_file(tokenizer, k, NULL), PTQ_OK);
+  snprintf(name, sizeof name, ".tokens/%s-%s.ids.npy", t, k);
+  scratch_npy(&files, name, "<u4", ids, N_TOKENS, sizeof *ids);
+  snprintf(name, sizeof name, ".tokens/%s-%s.ends.npy", t, k);
+  scratch_npy(&files, name, "<u8", ends, N_TOKENS, sizeof *ends);
+}
+
+static void open_study(study *s, const char *models, const char *evaluation,
+                       const char *landscape) {
+  char text[1200], numerics[PTQ_NUMERICS_MAX], path[256];
+  char hashes[4][PTQ_HASH_HEX], texts[3][PTQ_HASH_HEX];
+  ptq_err err = {0};
+  snprintf(text, sizeof text,
+           "models: [%s]\n"
+           "data:\n"
+           "  calibration: {text: c.txt, windows: 4, length: 32}\n"
+           "  selection: {text: s.txt, windows: 2, length: 24}\n"
+           "  evaluation: {text: e.txt, windows: 5, length: 40%s}\n"
+           "grid: {dtype: [mxint3, int4], method: [rtn], group: [16, 32]}\n"
+           "measure: {spectra: off, landscape: %s}\n",
+           models, evaluation, landscape);
+  scratch_text(&files, "s.yaml", text);
+  strcpy(path, files.path);
+  if (ptq_spec_read(path, NULL, 0, &s->spec, &err) != PTQ_OK ||
+      ptq_grid_build(&s->spec, &s->grid, &err) != PTQ_OK ||
+      ptq_grid_hash_inputs(&s->grid, hashes, texts, &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
+  ptq_numerics_text(PTQ_COMPUTE_F32, numerics);
+  assert_int_equal(ptq_grid_set_keys(&s->grid, hashes, texts, numerics, &err),
+                   PTQ_OK);
+}
+
+static void close_study(study *s) {
+  ptq_grid_release(&s->grid);
+  ptq_spec_release(&s->spec);
+}
+
+static int make_files(void **state) {
+  (void)state;
+  unsetenv("PTQSWEEP_TOKENS");
+  scratch_make(&files);
+  scratch_mkdir(&files, ".tokens");
+  const char *const names[] = {"c.txt", "s.txt", "e.txt"};
+  for (int i = 0; i < 3; i++) {
+    scratch_text(&files, names[i], names[i]);
+    write_tokens(names[i], ZOO "llama-25k");
+    write_tokens(names[i], ZOO "opt-25k");
+  }
+  assert_int_equal(ptq_blas_init(NULL), PTQ_OK);
+  return 0;
+}
+
+static int remove_files(void **state) {
+  (void)state;
+  scratch_remove(&files);
+  return 0;
+}
+
+/* What a sink was given. */
+typedef struct taken {
+  ptq_direction_row row;
+  ptq_state state;
+  ptq_profile_row steps[MAX_STEPS];
+  int64_t n;
+  char message[240];
+  ptq_direction_layer_row layers[MAX_LAYERS];
+  int64_t n_layers;
+  ptq_ritz_row ritz[MAX_RITZ];
+  int64_t n_ritz;
+  double baseline;
+  int stop_after; /* calls of alive; -1: never */
+  double last;
+} taken;
+
+static ptq_status take_direction(void *ctx, const ptq_direction_result *r,
+                                 ptq_err *err) {
+  taken *t = ctx;
+  (void)err;
+  assert_true(r->n_profile <= MAX_STEPS);
+  t->row = r->row;
+  t->state = r->state;
+  t->n = r->n_profile;
+  memcpy(t->message, r->message, sizeof t->message);
+  if (t->n > 0) memcpy(t->steps, r->profile, (size_t)t->n * sizeof *t->steps);
+  assert_true(r->n_layers <= MAX_LAYERS && r->n_ritz <= MAX_RITZ);
+  t->n_layers = r->n_layers;
+  t->n_ritz = r->n_ritz;
+  if (t->n_layers > 0)
+    memcpy(t->layers, r->layers, (size_t)t->n_layers * sizeof *t->layers);
+  if (t->n_ritz > 0)
+    memcpy(t->ritz, r->ritz, (size_t)t->n_ritz * sizeof *t->ritz);
+  return PTQ_OK;
+}
+
+static ptq_status take_subject(void *ctx, const ptq_subject_result *r,
+                               ptq_err *err) {
+  (void)err;
+  if (r->state != PTQ_STATE_DONE) fail_msg("%s", r->message);
+  ((taken *)ctx)->baseline = r->row.nll;
+  return PTQ_OK;
+}
+
+static ptq_status alive(void *ctx, double done, ptq_err *err) {
+  taken *t = ctx;
+  assert_true(done > t->last && done < 1.0);
+  t->last = done;
+  if (t->stop_after >= 0 && t->stop_after-- == 0)
+    return PTQ_FAIL(err, PTQ_E_STOPPED, "stop");
+  return PTQ_OK;
+}
+
+static ptq_sink sink_of(taken *t) {
+  t->last = 0.0;
+  return (ptq_sink){.ctx = t,
+                    .subject = take_subject,
+                    .direction = take_direction,
+                    .alive = alive};
+}
+
+static void run_direction(const study *s, int64_t direction, taken *t) {
+  ptq_err err = {0};
+  *t = (taken){.stop_after = -1};
+  const ptq_sink sink = sink_of(t);
+  if (ptq_direction_run(&s->grid, direction, &sink, &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
+  if (t->state != PTQ_STATE_DONE) fail_msg("%s", t->message);
+}
+
+static double baseline(const study *s) {
+  taken t = {.stop_after = -1};
+  ptq_err err = {0};
+  const ptq_sink sink = sink_of(&t);
+  if (ptq_subject_run(&s->grid, 0, &sink, &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
+  return t.baseline;
+}
+
+/* Write the model at weights + factor * direction as a checkpoint. */
+static void write_displaced(const study *s, int64_t direction, double factor,
+                            const char *source, const char *dir) {
+  ptq_err err = {0};
+  ptq_model *m = NULL;
+  ptq_export *e = NULL;
+  ptq_displacer d;
+  if (ptq_model_open(source, &m, &err) != PTQ_OK ||
+      ptq_export_open(m, source, dir, PTQ_EXPORT_F32, "displaced", &e, &err) !=
+          PTQ_OK ||
+      ptq_displacer_open(&d, &s->grid, &s->grid.directions[direction], m,
+                         &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
+  for (int64_t i = 0; i < ptq_model_get_info(m)->n_blocks; i++) {
+    ptq_block b = {0};
+    if (ptq_model_load_block(m, i, &b, &err) != PTQ_OK ||
+        ptq_displacer_block(&d, &b, &err) != PTQ_OK ||
+        ptq_export_block(e, ptq_displacer_move(&d, &b, factor), &err) != PTQ_OK)
+      fail_msg("%s", err.msg);
+    ptq_block_release(&b);
+  }
+  assert_int_equal(ptq_export_finish(e, &err), PTQ_OK);
+  ptq_export_free(e);
+  ptq_displacer_close(&d);
+  ptq_model_close(m);
+}
+
+/* The step of a profile against the model that stands there, evaluated as any
+ * other. */
+static void check_step(const study *s, int64_t direction, const taken *t,
+                       int64_t step, const char *source, const char *scoring) {
+  static int count;
+  char name[32], dir[256];
+  study other;
+  snprintf(name, sizeof name, "displaced-%d", count++);
+  strcpy(dir, scratch_path(&files, name));
+  write_displaced(s, direction, t->steps[step].factor, source, dir);
+  open_study(&other, name, scoring, "off");
+  const double nll = baseline(&other);
+  close_study(&other);
+  if (fabs(nll - t->steps[step].nll) > 1e-6)
+    fail_msg("direction %d step %d: %.12g, the checkpoint has %.12g",
+             (int)direction, (int)step, t->steps[step].nll, nll);
+}
+
+static const char radial[] =
+    "{mode: radial, directions: 1, radii: 8, smallest: 0.02, largest: 1,"
+    " random: [\"gaussian:layer\", \"gaussian:row\", \"uniform:layer\","
+    " \"uniform:row\"]}";
+
+static void a_profile_is_the_loss_of_the_displaced_checkpoint(void **state) {
+  (void)state;
+  static const char *const models[] = {ZOO "llama-25k", ZOO "opt-25k"};
+  static const char *const scorings[] = {"", ", preset: llama.cpp"};
+  for (int m = 0; m < 2; m++) {
+    study s;
+    open_study(&s, models[m], scorings[m], radial);
+    assert_int_equal(s.grid.n_directions, 6);
+    const double nll = baseline(&s);
+    for (int64_t i = 0; i < s.grid.n_directions; i++) {
+      taken t;
+      run_direction(&s, i, &t);
+      assert_int_equal(t.n, i < 4 ? 9 : 10);
+      assert_memory_equal(&t.steps[0].nll, &nll, sizeof nll);
+      for (int64_t k = 1; k < t.n; k++) {
+        assert_true(t.steps[k].radius > t.steps[k - 1].radius);
+        assert_true(fabs(t.steps[k].nll - nll - t.steps[k].dnll) < 1e-12);
+        assert_true(t.steps[k].dnll_se > 0.0);
+        assert_true(isnan(t.steps[k].dnll_calib));
+      }
+      check_step(&s, i, &t, 3, models[m], scorings[m]);
+      check_step(&s, i, &t, t.n - 1, models[m], scorings[m]);
+    }
+    close_study(&s);
+  }
+}
+
+static double length(const float *x, int64_t n) {
+  double sum = 0.0;
+  for (int64_t i = 0; i < n; i++) sum += (double)x[i] * x[i];
+  return sqrt(sum);
+}
+
+/* Relative lengths, and elements that depend on checkpoint, kind and number
+ * alone. */
+static void random_directions_are_as_long_as_the_weights(void **state) {
+  (void)state;
+  study s;
+  ptq_model *m = NULL;
+  ptq_block b = {0};
+  ptq_displacer d;
+  open_study(&s, ZOO "llama-25k", "", radial);
+  assert_int_equal(ptq_model_open(ZOO "llama-25k", &m, NULL), PTQ_OK);
+  assert_int_equal(ptq_model_load_block(m, 1, &b, NULL), PTQ_OK);
+  const ptq_model_info *info = ptq_model_get_info(m);
+  for (int kind = 0; kind < PTQ_RANDOM_KINDS; kind++) {
+    const bool by_row =
+        kind == PTQ_RANDOM_GAUSSIAN_ROW || kind == PTQ_RANDOM_UNIFORM_ROW;
+    assert_int_equal(s.grid.directions[kind].kind, kind);
+    assert_int_equal(
+        ptq_displacer_open(&d, &s.grid, &s.grid.directions[kind], m, NULL),
+        PTQ_OK);
+    assert_int_equal(ptq_displacer_block(&d, &b, NULL), PTQ_OK);
+    for (int layer = 0; layer < ptq_layer_count(info); layer++) {
+      const ptq_linear *w = &b.linear[layer];
+      if (w->weight == NULL) continue;
+      const int64_t n = by_row ? w->in : w->out * w->in;
+      double z[4];
+      ptq_probe_fill(
+          ptq_probe_seed(ptq_direction_seed(&s.grid.subjects[0], kind), 0,
+                         ptq_layer_count(info) + layer),
+          kind < PTQ_RANDOM_UNIFORM_LAYER ? PTQ_PROBE_GAUSSIAN
+                                          : PTQ_PROBE_UNIFORM,
+          4, z);
+      for (int i = 1; i < 4; i++)
+        assert_true(fabs(d.d[layer][i] * z[0] - d.d[layer][0] * z[i]) < 1e-6);
+      for (int64_t at = 0; at < w->out * w->in; at += n)
+        assert_true(
+            fabs(length(d.d[layer] + at, n) - length(w->weight + at, n)) <
+            1e-5 * length(w->weight + at, n));
+    }
+    ptq_displacer_close(&d);
+  }
+  ptq_block_release(&b);
+  ptq_model_close(m);
+  close_study(&s);
+}
+
+static void a_stop_hands_nothing_over(void **state) {
+  (void)state;
+  study s;
+  taken t = {.stop_after = 3, .state = PTQ_STATE_PENDING};
+  ptq_err err = {0};
+  open_study(&s, ZOO "llama-25k", "", "radial");
+  const ptq_sink sink = sink_of(&t);
+  assert_int_equal(ptq_direction_run(&s.grid, 0, &sink, &err), PTQ_E_STOPPED);
+  assert_int_equal(t.state, PTQ_STATE_PENDING);
+  close_study(&s);
+}
+
+static void an_unreadable_input_fails_the_direction(void **state) {
+  (void)state;
+  study s;
+  taken t = {.stop_after = -1};
+  open_study(&s, ZOO "llama-25k", "", "radial");
+  const ptq_sink sink = sink_of(&t);
+  setenv("PTQSWEEP_TOKENS", "nowhere", 1);
+  assert_int_equal(ptq_direction_run(&s.grid, 0, &sink, NULL), PTQ_OK);
+  unsetenv("PTQSWEEP_TOKENS");
+  assert_int_equal(t.state, PTQ_STATE_FAILED);
+  assert_non_null(strstr(t.message, "prepare.py"));
+  assert_true(isnan(t.row.nll));
+  close_study(&s);
+}
+
+/* Weights so far away that activations overflow: stored as not finite, and
+ * the steps before stay. */
+static void a_loss_that_is_not_finite_is_said(void **state) {
+  (void)state;
+  study s;
+  taken t;
+  open_study(&s, ZOO "opt-25k", "",
+             "{mode: radial, directions: 1, radii: 12, smallest: 0.01, "
+             "largest: 1e6, rtn: false, random: \"gaussian:layer\"}");
+  run_direction(&s, 0, &t);
+  assert_true(isfinite(t.steps[1].nll) && isfinite(t.steps[4].nll));
+  for (int64_t k = 0; k < t.n; k++)
+    assert_true(isfinite(t.steps[k].nll) == isfinite(t.steps[k].dnll));
+  close_study(&s);
+}
+
+static const char full[] =
+    "{mode: full, directions: 1, radii: 6, smallest: 0.002, largest: 0.02,"
+    " probes: 40, lanczos: 30, starts: 2}";
+
+/* What derivatives say of the first steps, where the third order is small; in
+ * OPT, tokens that pass ReLU's kink bend the loss at the second, which no
+ * derivative sees. */
+static void derivatives_predict_the_profile(void **state) {
+  (void)state;
+  static const char *const models[] = {ZOO "llama-25k", ZOO "opt-25k"};
+  for (int m = 0; m < 2; m++) {
+    study s;
+    open_study(&s, models[m], "", full);
+    assert_int_equal(s.grid.n_directions, 5);
+    for (int64_t i = 1; i < s.grid.n_directions; i++) {
+      taken t;
+      double slope = 0.0, curvature = 0.0;
+      run_direction(&s, i, &t);
+      assert_int_equal(t.n_layers, ptq_subject_layers(&s.grid.subjects[0]));
+      for (int64_t k = 0; k < t.n_layers; k++) {
+        slope += t.layers[k].slope;
+        curvature += t.layers[k].curvature;
+        assert_true(t.layers[k].size > 0.0 && isnan(t.layers[k].trace));
+      }
+      assert_true(fabs(slope - t.row.slope) < 1e-12);
+      assert_true(fabs(curvature - t.row.curvature) < 1e-12);
+      for (int64_t k = 1; k < 4; k++) {
+        const double f = t.steps[k].factor, r = t.steps[k].radius;
+        const double linear = f * t.row.slope;
+        const double quadratic = linear + f * f * t.row.curvature / 2.0;
+        const double miss = fabs(quadratic - t.steps[k].dnll_calib);
+        if (miss > (m == 0 ? 200.0 * r * r * r + 2e-6 : 60.0 * r * r))
+          fail_msg("direction %d step %d: %g, measured %g", (int)i, (int)k,
+                   quadratic, t.steps[k].dnll_calib);
+      }
+    }
+    close_study(&s);
+  }
+}
+
+static void the_hessian_is_summed_up_in_itself(void **state) {
+  (void)state;
+  study s;
+  taken t;
+  open_study(&s, ZOO "llama-25k", "", full);
+  assert_int_equal(s.grid.directions[0].kind, PTQ_DIRECTION_HESSIAN);
+  run_direction(&s, 0, &t);
+  assert_int_equal(t.n, 0);
+  assert_int_equal(t.n_ritz, 60);
+  double norm = 0.0, traces = 0.0, weights = 0.0;
+  for (int64_t k = 0; k < t.n_layers; k++) {
+    norm += t.layers[k].gradient_norm * t.layers[k].gradient_norm;
+    traces += t.layers[k].trace;
+    weights += (double)t.layers[k].weights;
+    assert_true(t.layers[k].trace_se > 0.0 && isnan(t.layers[k].slope));
+  }
+  assert_true(fabs(sqrt(norm) - t.row.gradient_norm) <
+              1e-9 * t.row.gradient_norm);
+  assert_true(fabs(traces - t.row.trace) < 5.0 * t.row.trace_se);
+  double top[2], mean = 0.0;
+  for (int start = 0; start < 2; start++) {
+    double sum = 0.0;
+    const ptq_ritz_row *r = &t.ritz[30 * start];
+    for (int i = 0; i < 30; i++) {
+      assert_int_equal(r[i].start, start);
+      assert_int_equal(r[i].rank, i);
+      assert_true(i == 0 || r[i].value <= r[i - 1].value);
+      sum += r[i].weight;
+      mean += r[i].weight * r[i].value / 2.0;
+    }
+    assert_true(fabs(sum - 1.0) < 1e-9);
+    top[start] = r[0].value;
+  }
+  assert_true(fabs(top[0] - top[1]) < 1e-4 * top[0]);
+  assert_true(t.row.eigen_max == fmax(top[0], top[1]));
+  assert_true(t.row.eigen_min < 0.0); /* a saddle: signs are kept */
+  /* A start scatters like a probe. */
+  assert_true(fabs(weights * mean - t.row.trace) <
+              5.0 * t.row.trace_se * sqrt(40.0 / 2.0));
+  close_study(&s);
+}
+
+static void keys_are_of_what_is_measured(void **state) {
+  (void)state;
+  study a, b;
+  open_study(&a, ZOO "llama-25k", "", radial);
+  open_study(&b, ZOO "llama-25k", "",
+             "{mode: radial, directions: 2, radii: 8, smallest: 0.02, "
+             "largest: 1, random: \"gaussian:row\"}");
+  assert_int_equal(b.grid.n_directions, 4);
+  assert_string_equal(a.grid.directions[1].key, b.grid.directions[0].key);
+  assert_string_equal(a.grid.directions[4].key, b.grid.directions[2].key);
+  assert_string_equal(a.grid.fingerprint, b.grid.fingerprint);
+  assert_string_not_equal(b.grid.directions[0].key, b.grid.directions[1].key);
+  close_study(&b);
+  open_study(&b, ZOO "llama-25k", "",
+             "{mode: radial, radii: 9, smallest: 0.02, largest: 1}");
+  assert_string_not_equal(a.grid.directions[0].key, b.grid.directions[0].key);
+  close_study(&b);
+  close_study(&a);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_profile_is_the_loss_of_the_displaced_checkpoint),
+      cmocka_unit_test(random_directions_are_as_long_as_the_weights),
+      cmocka_unit_test(a_stop_hands_nothing_over),
+      cmocka_unit_test(an_unreadable_input_fails_the_direction),
+      cmocka_unit_test(a_loss_that_is_not_finite_is_said),
+      cmocka_unit_test(derivatives_predict_the_profile),
+      cmocka_unit_test(the_hessian_is_summed_up_in_itself),
+      cmocka_unit_test(keys_are_of_what_is_measured),
+  };
+  return cmocka_run_group_tests_name("sweep/landscape", tests, make_files,
+                                     remove_files);
+}
