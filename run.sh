@@ -222,6 +222,8 @@ launch() {
   status=$(cat "$file")
   # A stop that came before the ranks could answer it is a stop all the same.
   [ -n "$status" ] || [ -z "$stop" ] || status=75
+  [ -n "$status" ] ||
+    say "rank 0 ended without a status; where it was killed, the same command goes on"
   rm -f "$file"
   return "${status:-1}"
 }

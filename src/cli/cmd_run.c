@@ -155,12 +155,13 @@ static ptq_status store_path(const ptq_args *args, char **out, ptq_err *err) {
   ptq_text t = {0};
   const char *given = ptq_args_get(args, "output");
   *out = NULL;
-  if (given != NULL) return ptq_strdup(out, given, err);
+  /* A link's store has one name: for its lock, and for --extend. */
+  if (given != NULL) return ptq_path_follow(given, out, err);
   PTQ_TRY(ptq_path_base(ptq_args_at(args, 0), &base, err));
   char *dot = strrchr(base, '.');
   if (dot != NULL && dot != base) *dot = '\0';
   ptq_text_addf(&t, "%s.h5", base);
-  PTQ_TRY(ptq_strdup(out, ptq_text_str(&t), err));
+  PTQ_TRY(ptq_path_follow(ptq_text_str(&t), out, err));
 done:
   ptq_text_release(&t);
   ptq_free(base);
