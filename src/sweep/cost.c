@@ -27,10 +27,16 @@
                                  which takes as long as so many rows */
 #define RATE_ROWS      128.0  /* of the product by which rates are measured */
 #define BF16_FLOPS     0.5    /* a FLOP of bfloat16, where the CPU has it */
+#define ONE_THREAD     0.08   /* share of the work that one thread does alone */
 /* clang-format on */
 
 ptq_rates ptq_rates_default(void) {
   return (ptq_rates){.flops_per_s = RATE, .correction = 1.0};
+}
+
+double ptq_threads_speedup(int threads) {
+  const double n = threads > 1 ? (double)threads : 1.0;
+  return 1.0 / (ONE_THREAD + (1.0 - ONE_THREAD) / n);
 }
 
 static const ptq_text_spec *calibration(const ptq_grid *g, int64_t subject) {

@@ -31,8 +31,7 @@ static int64_t larger(int64_t a, int64_t b) {
 
 static int64_t stream_bytes(const ptq_model_info *info, const ptq_texts *t,
                             const ptq_text_spec *text) {
-  return ptq_spool_bytes(t->scratch, text->windows,
-                         text->length * info->d_model);
+  return ptq_spool_bytes(t->room, text->windows, text->length * info->d_model);
 }
 
 static int64_t longest(const ptq_subject *sub, const ptq_texts *t) {
@@ -115,10 +114,10 @@ static int64_t request_state_bytes(const ptq_subject *sub) {
 }
 
 /* logits, answers of reference and point, rows. */
-static int64_t request_scoring_bytes(const ptq_subject *sub) {
+static int64_t request_scoring_bytes(const ptq_subject *sub, int hands) {
   const ptq_request_size *r = &sub->requests;
   if (r->n == 0) return 0;
-  return ptq_target_scorer_bytes(&sub->info, r->longest_bundle) +
+  return hands * ptq_target_scorer_bytes(&sub->info, r->longest_bundle) +
          r->n * (int64_t)(2 * sizeof(ptq_answer) +
                           sizeof(ptq_baseline_answer_row));
 }
@@ -190,12 +189,12 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
       r.calib.fixed + r.select.fixed + b.fixed + b.inputs.fixed + streams +
       lanes + l->points * stream_bytes(info, &t, t.select) +
       l->sequential * stream_bytes(info, &t, t.calib) +
-      ptq_workspace_bytes(info, longest(sub, &t));
+      ptq_hands_bytes(info, t.room.hands, longest(sub, &t));
   const int64_t score =
       ptq_model_head_bytes(info) + eval + requests + lanes +
       t.eval->windows * (int64_t)sizeof(ptq_window_row) +
-      larger(ptq_scorer_bytes(info, t.eval->length, l->points),
-             request_scoring_bytes(sub));
+      larger(t.room.hands * ptq_scorer_bytes(info, t.eval->length, l->points),
+             request_scoring_bytes(sub, t.room.hands));
   const int64_t start = ptq_model_embedding_bytes(info) + streams;
   return BASE_BYTES + request_token_bytes(sub) +
          larger(start, larger(walk, score));
@@ -207,16 +206,18 @@ int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject) {
   const ptq_texts t = ptq_texts_of(g, subject);
   int64_t streams = stream_bytes(info, &t, t.eval) + request_state_bytes(sub);
   int64_t spectra = 0;
-  const int64_t score = ptq_model_head_bytes(info) + streams +
-                        larger(ptq_scorer_bytes(info, t.eval->length, 0),
-                               request_scoring_bytes(sub));
+  const int64_t score =
+      ptq_model_head_bytes(info) + streams +
+      larger(t.room.hands * ptq_scorer_bytes(info, t.eval->length, 0),
+             request_scoring_bytes(sub, t.room.hands));
   if (g->spec->spectra == PTQ_SPECTRA_FULL) {
     streams += stream_bytes(info, &t, t.calib);
     spectra =
-        ptq_spectra_bytes(info, t.scratch, t.calib->windows, t.calib->length);
+        ptq_spectra_bytes(info, t.room, t.calib->windows, t.calib->length);
   }
   const int64_t walk = streams + ptq_model_block_bytes(info) +
-                       ptq_workspace_bytes(info, longest(sub, &t)) + spectra;
+                       ptq_hands_bytes(info, t.room.hands, longest(sub, &t)) +
+                       spectra;
   const int64_t start = ptq_model_embedding_bytes(info) + streams;
   return BASE_BYTES + request_token_bytes(sub) +
          larger(start, larger(walk, score));
