@@ -39,14 +39,24 @@ static int64_t longest(const ptq_subject *sub, const ptq_texts *t) {
   return larger(larger(t->calib->length, text), sub->requests.longest_bundle);
 }
 
+/* Further threads' tiles of rows of a layer, of which methods count one. */
+static double tile_bytes(const ptq_grid *g, int64_t out, int64_t in) {
+  enum { TILE_ROWS = 256, ELEMENT = 10 /* bytes */ };
+  const int64_t tiles = (out + TILE_ROWS - 1) / TILE_ROWS;
+  const int64_t hands = ptq_room_of(g).hands;
+  const int64_t further = (hands < tiles ? hands : tiles) - 1;
+  return (double)(further * TILE_ROWS * ELEMENT * in);
+}
+
 /* What a method takes for a layer of the model. */
-static double method_bytes(const ptq_method *m, const ptq_model_info *info,
-                           ptq_role role) {
+static double method_bytes(const ptq_grid *g, const ptq_method *m,
+                           const ptq_model_info *info, ptq_role role) {
   const int64_t out = ptq_role_outputs(info, role);
   const int64_t in = ptq_role_inputs(info, role);
   double bytes =
       m->family->lean ? 0.0 : (DOUBLE + FLOAT) * (double)out * (double)in;
-  if (m->family->bytes != NULL) bytes += m->family->bytes(m, out, in);
+  if (m->family->bytes != NULL)
+    bytes += m->family->bytes(m, out, in) + tile_bytes(g, out, in);
   return bytes;
 }
 
@@ -76,7 +86,7 @@ void ptq_load_add(ptq_load *l, const ptq_grid *g, int64_t point) {
   for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
     if (!ptq_role_present(info, (ptq_role)role)) continue;
     double *most = &l->method_bytes[ptq_role_site((ptq_role)role)];
-    const double bytes = method_bytes(m, info, (ptq_role)role);
+    const double bytes = method_bytes(g, m, info, (ptq_role)role);
     if (bytes > *most) *most = bytes;
   }
 }
@@ -239,10 +249,11 @@ int64_t ptq_direction_bytes(const ptq_grid *g, int64_t direction) {
   const int64_t lanes = n.steps * lane;
   const int64_t walk = ptq_model_block_bytes(info) +
                        ptq_displacer_bytes(info, d->kind) +
-                       ptq_workspace_bytes(info, longest(sub, &t));
+                       ptq_hands_bytes(info, t.room.hands, longest(sub, &t));
   const int64_t score =
       ptq_model_head_bytes(info) +
-      ptq_scorer_bytes(info, larger(t.eval->length, t.calib->length), 0);
+      t.room.hands *
+          ptq_scorer_bytes(info, larger(t.eval->length, t.calib->length), 0);
   const int64_t start =
       ptq_model_embedding_bytes(info) + ptq_displacer_bytes(info, d->kind);
   int64_t most = n.steps > 0 ? lanes + larger(start, larger(walk, score)) : 0;

@@ -270,7 +270,7 @@ ptq_status ptq_lane_site(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
   if (own || b->alone) ptq_factor_cache_reset(cache);
   for (int i = 0; i < work.n; i++) {
     PTQ_TRY(record_layer(l, r, b, &work, i, err));
-    PTQ_TRY(put(r, b, ws, &work, i, err));
+    PTQ_TRY(put(r, b, hands->ws[0], &work, i, err));
   }
 done:
   ptq_workbench_end_site(b);

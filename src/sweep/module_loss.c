@@ -86,8 +86,8 @@ static ptq_status module_loss(const ptq_module_probe *p, float *const *w,
     linear[l] = r->block.linear[l];
     if (ptq_layer_site(l) == p->site && linear[l].weight != NULL)
       PTQ_TRY(ptq_linear_replace(&linear[l], w[i++],
-                                 p->packed != NULL ? p->packed[l] : NULL, p->ws,
-                                 err));
+                                 p->packed != NULL ? p->packed[l] : NULL,
+                                 p->hands->ws[0], err));
   }
   module_pass m = {.p = p, .block = &block};
   double sum = 0.0;
