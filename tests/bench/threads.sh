@@ -5,7 +5,7 @@
 # turn by turn: wall time, and the CPU time of the main thread, which has all
 # that is not spread and its share of what is; both stores must be equal.
 set -euo pipefail
-build=$1 threads=${2:-2}
+build=$(realpath "$1") threads=${2:-2}
 top=$(cd "$(dirname "$0")/../.." && pwd)
 export PTQSWEEP=$build/ptqsweep PTQ_SOURCE_DIR=$top
 : "${PTQ_PYTHON:=$build/venv/bin/python}"
