@@ -55,6 +55,14 @@ for threads in 2 3; do
   rm threads.h5
   pass "$threads threads: the same bytes"
 done
+narrow=(--set compute=bf16 --set 'grid.dtype=[int4]' --set 'grid.group=[32]')
+for threads in 1 3; do
+  "$PTQSWEEP" run sweep.yaml -o "bf16-$threads.h5" --quiet "${narrow[@]}" \
+    --threads "$threads"
+  export_all "bf16-$threads.h5" "bf16-$threads"
+done
+same_exports bf16-1 bf16-3
+pass "3 threads in bfloat16: the same bytes"
 expect 2 "--threads: 1 to 64, got 65" \
   "$PTQSWEEP" run sweep.yaml -o threads.h5 --threads 65
 expect 1 "'threads' must be 1 to 64, got 0" \
