@@ -16,8 +16,9 @@ usage: ./run.sh [COMMAND]
   sweep SPEC [OPTIONS]   prepare tokens, run SPEC under mpirun on all cores;
                          OPTIONS go to `ptqsweep run`
   test [--all] [FILTER]  build and run the tests (--all: the long ones too)
-  bench [engine]         measure speed as ratios in one run; or the sweep
-                         engine alone: scheduling, store, predictions
+  bench [engine|laws]    measure speed as ratios in one run; or the sweep
+                         engine alone: scheduling, store, predictions; or
+                         regression, forest and report of 100,000 points
   parity [--wikitext D] [--gptq D] [--microxcaling D]
                          compare live with transformers and the references
   clean                  remove what was built and cached
@@ -221,6 +222,8 @@ launch() {
   status=$(cat "$file")
   # A stop that came before the ranks could answer it is a stop all the same.
   [ -n "$status" ] || [ -z "$stop" ] || status=75
+  [ -n "$status" ] ||
+    say "rank 0 ended without a status; where it was killed, the same command goes on"
   rm -f "$file"
   return "${status:-1}"
 }

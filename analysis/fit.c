@@ -63,6 +63,21 @@ static void leave_out(ptq_fit *f, const ptq_obs *o, const char *why,
   f->left_out[f->n_left_out++] = (ptq_left_out){o, why, column};
 }
 
+/* What became of the points, where none is left. */
+static ptq_status name_missing(const ptq_obs *const *obs, int64_t n,
+                               const ptq_fit *fit, ptq_err *err) {
+  long long count[PTQ_USE_COUNT] = {0};
+  for (int64_t i = 0; i < n; i++) count[obs[i]->use]++;
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "fit: no finished point that '%s' can use: of %lld, %lld "
+                  "are pending, %lld failed, %lld have no loss or wait for "
+                  "their model's own item, %lld are left out; 'ptqsweep "
+                  "status' says what is missing",
+                  fit->estimator->name, (long long)n, count[PTQ_USE_PENDING],
+                  count[PTQ_USE_FAILED], count[PTQ_USE_INCOMPLETE],
+                  (long long)(fit->n_excluded + fit->n_unbounded));
+}
+
 /* The points this estimator takes, in order; left_out has room for all. */
 static ptq_status choose_points(const ptq_obs *const *obs, int64_t n,
                                 ptq_fit *fit, const ptq_obs **chosen,
@@ -82,13 +97,7 @@ static ptq_status choose_points(const ptq_obs *const *obs, int64_t n,
       chosen[(*n_chosen)++] = obs[i];
     }
   }
-  if (*n_chosen == 0)
-    return PTQ_FAIL(err, PTQ_E_ARG,
-                    "fit: no finished point that '%s' can use (%lld left "
-                    "out); 'ptqsweep status' says what is missing",
-                    fit->estimator->name,
-                    (long long)(fit->n_excluded + fit->n_unbounded));
-  return PTQ_OK;
+  return *n_chosen > 0 ? PTQ_OK : name_missing(obs, n, fit, err);
 }
 
 static ptq_status allocate(ptq_fit *f, ptq_err *err) {
@@ -130,6 +139,13 @@ done:
   return rc;
 }
 
+/* Clustered errors below this share of the classical ones are rounding. */
+static const double rounding = 1e-6;
+
+static double square(double x) {
+  return x * x;
+}
+
 static void test_coefficients(ptq_fit *f) {
   const int64_t k = f->matrix.k;
   const bool clustered = f->matrix.n_clusters >= 2;
@@ -141,7 +157,9 @@ static void test_coefficients(ptq_fit *f) {
       c->df = NAN;
     }
     const double v = f->cov[j * k + j];
-    c->std_error_cluster = v >= 0.0 ? sqrt(v) : NAN;
+    /* A model's own level fits that model's points: their scores sum to zero,
+     * and what is left of the error is rounding, not certainty. */
+    c->std_error_cluster = v > square(rounding * c->std_error) ? sqrt(v) : NAN;
     const double se = clustered ? c->std_error_cluster : c->std_error;
     const double df = clustered ? c->df : (double)(f->matrix.n - f->matrix.k);
     c->t = c->p = c->ci_low = c->ci_high = NAN;

@@ -47,13 +47,19 @@ void ptq_mixed_text(const ptq_mixed *m, ptq_text *out) {
   if (behind)
     ptq_text_add(out, "  * not of the sweep file: from the errors of the "
                       "point's layers\n");
-  if (m->n_pairs > 0)
+  if (m->n_pairs > 0) {
+    ptq_text_addf(out, "  dnll over the uniform format's: %.3f", m->ratio);
+    if (isnan(m->low))
+      ptq_text_add(out, " of one model, so without an interval");
+    else
+      ptq_text_addf(out, " [%.3f, %.3f] over %d models", m->low, m->high,
+                    m->n_models);
     ptq_text_addf(out,
-                  "  dnll over the uniform format's: %.3f [%.3f, %.3f] over %d "
-                  "models (%lld pairs above noise); better by more than two "
-                  "errors %lld times, worse %lld times\n",
-                  m->ratio, m->low, m->high, m->n_models, (long long)m->n_pairs,
-                  (long long)m->n_better, (long long)m->n_worse);
+                  " (%lld pairs above noise); better by more than two errors "
+                  "%lld times, worse %lld times\n",
+                  (long long)m->n_pairs, (long long)m->n_better,
+                  (long long)m->n_worse);
+  }
   if (m->n_predicted > 0)
     ptq_text_addf(
         out, "  predictions are off by a factor of %.2f (median of %lld)\n",

@@ -90,7 +90,15 @@ ptq_status ptq_oracle_learn(const ptq_frame *frame, const char *name,
   PTQ_TRY(ptq_alloc(&out->law, PTQ_ORACLE_LAWS, sizeof *out->law, "laws", err));
   PTQ_TRY(ptq_alloc(&obs, frame->n, sizeof *obs, "points", err));
   PTQ_TRY(ptq_frame_sample(frame, SAMPLE, 1, &sample, err));
-  for (int64_t i = 0; i < frame->n; i++) obs[i] = &frame->obs[i];
+  int64_t n_learned = 0;
+  for (int64_t i = 0; i < frame->n; i++) {
+    obs[i] = &frame->obs[i];
+    n_learned += ptq_obs_learned(obs[i]);
+  }
+  if (n_learned == 0)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
+                     "no finished point to learn a law from; 'ptqsweep "
+                     "status' says what is missing"));
   PTQ_TRY(add_all(out, frame, &sample, obs, name, &dear, &why, err));
   if (out->n == 0 && dear)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,

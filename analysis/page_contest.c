@@ -19,6 +19,25 @@ static void row(const ptq_entry *e, const ptq_validation *v, ptq_text *out) {
   ptq_text_addf(out, "<td>%lld</td></tr>\n", (long long)v->n_outside);
 }
 
+/* Laws that predict no held-out point of the split. */
+static void silent(const ptq_contest *c, int s, ptq_text *out) {
+  int n = 0;
+  for (int i = 0; i < c->n; i++) {
+    const ptq_entry *e = &c->entry[i];
+    if (!e->learned || e->splits[s].all.n > 0) continue;
+    ptq_text_add(out, n++ == 0 ? "<p class=\"note\">No prediction of these "
+                                 "points, for their levels or values were not "
+                                 "seen in training: "
+                               : ", ");
+    ptq_html_text(out, e->recipe.name);
+    if (e->splits[s].n_failed == 0) continue;
+    ptq_text_add(out, " (");
+    ptq_html_text(out, e->splits[s].failure);
+    ptq_text_add(out, ")");
+  }
+  if (n > 0) ptq_text_add(out, ".</p>\n");
+}
+
 static void table(const ptq_contest *c, int s, ptq_text *out) {
   const ptq_split *split = ptq_split_at((size_t)s);
   int shown = 0;
@@ -45,6 +64,7 @@ static void table(const ptq_contest *c, int s, ptq_text *out) {
     if (e->learned && e->splits[s].all.n > 0) row(e, &e->splits[s], out);
   }
   ptq_text_add(out, "</tbody></table></div>\n");
+  silent(c, s, out);
 }
 
 static void curves(const ptq_contest *c, ptq_text *out) {

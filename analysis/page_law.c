@@ -77,11 +77,13 @@ static void account(const ptq_fit *f, ptq_text *out) {
   }
   const ptq_diagnostics *d = &f->diagnostics;
   if (!isnan(d->jarque_bera))
-    ptq_text_addf(out,
-                  "Residuals: Jarque–Bera %.3g (p %.2g), Breusch–Pagan %.3g "
-                  "(p %.2g); condition of the columns %.3g. ",
-                  d->jarque_bera, d->jarque_bera_p, d->breusch_pagan,
-                  d->breusch_pagan_p, d->condition);
+    ptq_text_addf(out, "Residuals: Jarque–Bera %.3g (p %.2g)", d->jarque_bera,
+                  d->jarque_bera_p);
+  if (!isnan(d->jarque_bera) && !isnan(d->breusch_pagan))
+    ptq_text_addf(out, ", Breusch–Pagan %.3g (p %.2g)", d->breusch_pagan,
+                  d->breusch_pagan_p);
+  if (!isnan(d->jarque_bera))
+    ptq_text_addf(out, "; condition of the columns %.3g. ", d->condition);
   for (int i = 0; i < d->n_cook && i < 3; i++) {
     char name[256];
     ptq_obs_name(f->matrix.obs[d->cook[i].row], name, sizeof name);

@@ -45,16 +45,26 @@ void ptq_page_mixed(const ptq_mixed *m, ptq_text *out) {
       "best uniform format of the same model and method with at most as many "
       "bits. Differences are paired over the windows of the evaluation text; "
       "“at equal bits” is read off the uniform formats’ lower envelope.</p>\n");
-  if (m->n_pairs > 0)
-    ptq_text_addf(
-        out,
-        "<p><b>The added loss is %.2f times the uniform format’s</b> "
-        "(95&nbsp;%% "
-        "interval %.2f to %.2f over %d models, %lld pairs above noise); it is "
-        "less by more than two standard errors %lld times, and more %lld "
-        "times. Predictions are off by a factor of %.2f (median).</p>\n",
-        m->ratio, m->low, m->high, m->n_models, (long long)m->n_pairs,
-        (long long)m->n_better, (long long)m->n_worse, exp(m->median_error));
+  if (m->n_pairs > 0) {
+    ptq_text_addf(out,
+                  "<p><b>The added loss is %.2f times the uniform "
+                  "format’s</b> (",
+                  m->ratio);
+    if (isnan(m->low))
+      ptq_text_add(out, "one model: no interval");
+    else
+      ptq_text_addf(out, "95&nbsp;%% interval %.2f to %.2f over %d models",
+                    m->low, m->high, m->n_models);
+    ptq_text_addf(out,
+                  ", %lld pairs above noise); it is less by more than two "
+                  "standard errors %lld times, and more %lld times.",
+                  (long long)m->n_pairs, (long long)m->n_better,
+                  (long long)m->n_worse);
+    if (m->n_predicted > 0)
+      ptq_text_addf(out, " Predictions are off by a factor of %.2f (median).",
+                    exp(m->median_error));
+    ptq_text_add(out, "</p>\n");
+  }
   ptq_text_add(out,
                "<div class=\"scroll\"><table class=\"sortable\"><thead><tr>"
                "<th class=\"t\">model</th><th class=\"t\">mixture</th>"

@@ -27,6 +27,10 @@ static void range(const ptq_law_result *r, double *low, double *high) {
       *low = fmin(*low, fmin(h->obs->point->dnll, h->law.dnll));
       *high = fmax(*high, fmax(h->obs->point->dnll, h->law.dnll));
     }
+  if (!(*low <= *high)) { /* nothing was held out yet */
+    *low = 1e-3;
+    *high = 1.0;
+  }
   *low = fmax(*low, *high * 1e-4) / 1.5;
   *high *= 1.5;
 }

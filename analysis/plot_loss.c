@@ -46,6 +46,7 @@ static axis range(const ptq_plot_data *d, int family, bool difference) {
       a.high = fmax(a.high, fmin(o->point->nll, top));
     }
   }
+  if (!isfinite(a.high)) return (axis){difference, 1e-3, 1.0}; /* none yet */
   if (difference) {
     a.low = fmax(isfinite(a.low) ? a.low : 1e-4, 1e-4) / 1.5;
     a.high = fmax(a.high, 10.0 * a.low) * 1.5;

@@ -96,7 +96,7 @@ void ptq_fit_effect(const ptq_fit *f, int64_t j, char *text, size_t size) {
 }
 
 static void coefficients(const ptq_fit *f, ptq_text *out) {
-  int width = 12;
+  int width = 12, unknown = 0;
   for (int64_t j = 0; j < f->matrix.k; j++) {
     const int n = (int)strlen(f->matrix.columns[j].name);
     if (n > width) width = n;
@@ -114,7 +114,13 @@ static void coefficients(const ptq_fit *f, ptq_text *out) {
                   "  %-*s %10.4g %10.3g %10.3g %6.1f %8.2f %9.2g %22s %7s\n",
                   width, f->matrix.columns[j].name, c->estimate, c->std_error,
                   c->std_error_cluster, c->df, c->t, c->p, interval, vif);
+    unknown += isnan(c->std_error_cluster) && f->matrix.n_clusters > 1;
   }
+  if (unknown > 0)
+    ptq_text_addf(out,
+                  "  %d without a clustered error: each is determined by one "
+                  "model alone, or by too few\n",
+                  unknown);
 }
 
 /* "llama-1m int3 rtn 32, ..." of the first few rows left out. */
@@ -181,18 +187,20 @@ static void diagnostics(const ptq_fit *f, ptq_text *out) {
   double vif = 0.0;
   for (int64_t j = 1; j < f->matrix.k; j++) vif = fmax(vif, f->coef[j].vif);
   if (!isnan(d->jarque_bera))
-    ptq_text_addf(out,
-                  "  residuals: Jarque-Bera %.3g (p %.2g)%s; Breusch-Pagan "
-                  "%.3g (p %.2g)%s\n",
+    ptq_text_addf(out, "  residuals: Jarque-Bera %.3g (p %.2g)%s",
                   d->jarque_bera, d->jarque_bera_p,
-                  d->jarque_bera_p < 0.05 ? " not normal" : "",
-                  d->breusch_pagan, d->breusch_pagan_p,
+                  d->jarque_bera_p < 0.05 ? " not normal" : "");
+  if (!isnan(d->jarque_bera) && !isnan(d->breusch_pagan))
+    ptq_text_addf(out, "; Breusch-Pagan %.3g (p %.2g)%s", d->breusch_pagan,
+                  d->breusch_pagan_p,
                   d->breusch_pagan_p < 0.05 ? " variance not constant" : "");
-  ptq_text_addf(out, "  columns: condition %.3g, largest VIF %.3g%s\n",
-                d->condition, vif,
-                vif > 10.0 ? " (collinear: single coefficients are uncertain, "
-                             "predictions are not)"
-                           : "");
+  if (!isnan(d->jarque_bera)) ptq_text_add(out, "\n");
+  if (f->matrix.k > 1)
+    ptq_text_addf(out, "  columns: condition %.3g, largest VIF %.3g%s\n",
+                  d->condition, vif,
+                  vif > 10.0 ? " (collinear: single coefficients are "
+                               "uncertain, predictions are not)"
+                             : "");
   for (int i = 0; i < d->n_cook && i < 3; i++) {
     char name[256];
     ptq_obs_name(f->matrix.obs[d->cook[i].row], name, sizeof name);

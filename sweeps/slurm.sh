@@ -50,6 +50,9 @@ done
 status=$(cat "$PTQSWEEP_EXIT_FILE" 2>/dev/null)
 # A stop that came before the ranks could answer it is a stop all the same.
 [ -n "$status" ] || [ -z "$stop" ] || status=75
+[ -n "$status" ] ||
+  echo "slurm.sh: rank 0 ended without a status; where it was killed, the same" \
+    "sbatch goes on" >&2
 status=${status:-1}
 rm -f "$PTQSWEEP_EXIT_FILE"
 if [ "$status" -eq 75 ]; then

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
+/* realpath is an X/Open extension of POSIX.1-2008. */
+#define _XOPEN_SOURCE 700
 #include "ptq/base/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -169,6 +172,16 @@ ptq_status ptq_path_base(const char *path, char **out, ptq_err *err) {
   *out = NULL;
   ptq_text_addf(&t, "%.*s", (int)(n - at), path + at);
   return take(&t, out, err);
+}
+
+ptq_status ptq_path_follow(const char *path, char **out, ptq_err *err) {
+  struct stat st;
+  char *real = NULL;
+  *out = NULL;
+  if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode)) real = realpath(path, NULL);
+  const ptq_status rc = ptq_strdup(out, real != NULL ? real : path, err);
+  free(real);
+  return rc;
 }
 
 static ptq_status write_all(int fd, const char *data, size_t size,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ptq/base/crew.h"
 #include "ptq/base/text.h"
 
 const ptq_option ptq_common_options[] = {
@@ -164,5 +165,17 @@ ptq_status ptq_args_double(const ptq_args *a, const char *name, double fallback,
   if (end == text || *end != '\0' || !(v == v))
     return PTQ_FAIL(err, PTQ_E_ARG, "--%s: '%s' is not a number", name, text);
   *out = v;
+  return PTQ_OK;
+}
+
+ptq_status ptq_args_threads(const ptq_args *a, int *threads, ptq_err *err) {
+  long n = *threads;
+  if (!ptq_args_has(a, "threads")) return PTQ_OK;
+  const ptq_status rc = ptq_args_int(a, "threads", 1, &n, err);
+  if (rc != PTQ_OK) return rc;
+  if (n < 1 || n > PTQ_CREW_MAX)
+    return PTQ_FAIL(err, PTQ_E_ARG, "--threads: 1 to %d, got %ld", PTQ_CREW_MAX,
+                    n);
+  *threads = (int)n;
   return PTQ_OK;
 }

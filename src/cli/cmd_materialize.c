@@ -113,8 +113,10 @@ done:
 }
 
 static ptq_status check_options(const ptq_args *args, ptq_export_type *type,
-                                ptq_err *err) {
+                                int *threads, ptq_err *err) {
   const char *name = ptq_args_get(args, "dtype");
+  const ptq_status rc = ptq_args_threads(args, threads, err);
+  if (rc != PTQ_OK) return rc;
   if (!ptq_args_has(args, "point") || !ptq_args_has(args, "output"))
     return PTQ_FAIL(err, PTQ_E_ARG,
                     "--point KEY and --output DIR say what to write and where");
@@ -133,7 +135,8 @@ static ptq_status run_materialize(const ptq_args *args, int *exit_code,
   ptq_export_type type = PTQ_EXPORT_F32;
   const ptq_point_row *row = NULL;
   bool finished = false;
-  rc = check_options(args, &type, err);
+  int threads = 0;
+  rc = check_options(args, &type, &threads, err);
   if (rc != PTQ_OK) {
     *exit_code = PTQ_EXIT_USAGE;
     return rc;
@@ -144,6 +147,7 @@ static ptq_status run_materialize(const ptq_args *args, int *exit_code,
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_PEER, "MPI_Init failed"));
   rc = ptq_study_reopen(v, ptq_args_get(args, "spec"), &study, err);
   if (rc == PTQ_OK) rc = ptq_study_check_tokens(&study, err);
+  if (threads > 0) study.grid.threads = threads;
   if (rc == PTQ_OK)
     rc = make(&study, row, finished, ptq_args_get(args, "output"), type, err);
   ptq_study_close(&study);
@@ -157,6 +161,7 @@ static const ptq_option options[] = {
     {"point", 0, "KEY", "the point's key, or how it begins"},
     {"output", 'o', "DIR", "the directory to make"},
     {"dtype", 0, "TYPE", "of all weights written: f32 (default) or bf16"},
+    {"threads", 0, "N", "as of run: threads that quantize"},
     {"spec", 0, "SPEC", "the sweep file, if it is no longer where it was"},
     {NULL, 0, NULL, NULL}};
 

@@ -24,6 +24,7 @@ typedef struct planned {
   int ranks;
   int64_t memory;
   const char *scratch; /* borrowed, nullable */
+  int threads;         /* of a rank; 0: as the sweep file says */
   double makespan;     /* seconds */
   double *bits;        /* owned; [n_points] a weight */
 } planned;
@@ -58,6 +59,7 @@ static ptq_status read_options(planned *p, const ptq_args *args, ptq_err *err) {
   if (ptq_args_has(args, "memory"))
     PTQ_TRY(ptq_bytes_parse(ptq_args_get(args, "memory"), &p->memory, err));
   p->scratch = ptq_args_get(args, "scratch");
+  PTQ_TRY(ptq_args_threads(args, &p->threads, err));
   p->rates = ptq_rates_default();
   PTQ_TRY(read_gflops(args, &p->rates, err));
   PTQ_TRY(ptq_args_check_sets(args, err));
@@ -108,6 +110,7 @@ static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   PTQ_TRY(ptq_grid_build(&p->spec, &p->grid, err));
   PTQ_TRY(ptq_grid_measure(&p->grid, err));
   p->grid.scratch = p->scratch;
+  if (p->threads > 0) p->grid.threads = p->threads;
   const int64_t n = p->grid.n_points + ptq_grid_own(&p->grid);
   PTQ_TRY(ptq_alloc(&todo, n, 1, "what is to do", err));
   memset(todo, 1, (size_t)n);
@@ -128,7 +131,7 @@ done:
 
 static double point_seconds(const planned *p, int64_t point) {
   return ptq_point_flops(&p->grid, point) / p->rates.flops_per_s *
-         p->rates.correction;
+         p->rates.correction / ptq_threads_speedup(p->grid.threads);
 }
 
 static int64_t item_bytes(const planned *p, const ptq_item *item) {
@@ -233,11 +236,14 @@ static void print_plan(const planned *p) {
            p->grid.n_duplicates);
   if (p->grid.n_excluded > 0)
     printf("; %" PRId64 " excluded", p->grid.n_excluded);
+  const int threads = p->grid.threads > 1 ? p->grid.threads : 1;
+  char team[32] = "";
+  if (threads > 1) snprintf(team, sizeof team, "%d threads of ", threads);
   printf("\n%" PRId64
-         " batches and items of models, %s of one rank at %.0f GFLOP/s; "
+         " batches and items of models, %s of one rank at %s%.0f GFLOP/s; "
          "about %s on %d rank%s, %.1f %% above the lower bound\nmemory of a "
          "rank: at most %s\n",
-         p->plan.n_items, time_text(p->plan.seconds_total, total),
+         p->plan.n_items, time_text(p->plan.seconds_total, total), team,
          p->rates.flops_per_s / 1e9, time_text(p->makespan, span), p->ranks,
          p->ranks == 1 ? "" : "s",
          100.0 * (p->makespan / lower_bound(&p->plan, p->ranks) - 1.0), memory);
@@ -316,9 +322,10 @@ static const ptq_option options[] = {
     {"ranks", 0, "N", "ranks that work (default 1)"},
     {"memory", 0, "SIZE", "memory a rank may use, such as 4GB"},
     {"scratch", 0, "DIR", "as of run: hidden states in files"},
+    {"threads", 0, "N", "threads of a rank, as of run"},
     {"set", 0, "KEY=VALUE", "override a value of the sweep file; repeatable"},
     {"gflops", 0, "N",
-     "GFLOP/s of a rank, for another machine (default:\n"
+     "GFLOP/s of a thread, for another machine (default:\n"
      "                               measured here)"},
     {"json", 0, NULL, "one JSON object instead of tables"},
     {0}};

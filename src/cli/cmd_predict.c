@@ -5,6 +5,7 @@
 
 #include "command.h"
 #include "forecast.h"
+#include "ptq/analysis/feature.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "ptq/num/blas.h"
@@ -62,6 +63,22 @@ static ptq_status read_method(const char *text, ptq_method *out, ptq_err *err) {
   return ptq_method_parse(copy, parts, n, out, err);
 }
 
+/* Covariates that are columns of numbers are numbers. */
+static ptq_status check_numbers(const char *text, ptq_err *err) {
+  static const char *const numbers[] = {"train_tokens", "train_seed"};
+  ptq_model_row row = {.params = 0};
+  if (text == NULL) return PTQ_OK;
+  (void)ptq_text_copy(row.covariates, sizeof row.covariates, text);
+  for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+    char value[sizeof row.covariates];
+    if (ptq_covariate_text(&row, numbers[i], value, sizeof value) &&
+        !isfinite(ptq_covariate(&row, numbers[i])))
+      return PTQ_FAIL(err, PTQ_E_ARG, "--covariates: %s: '%s' is not a number",
+                      numbers[i], value);
+  }
+  return PTQ_OK;
+}
+
 /* "train_tokens=3e12,lr_state=decayed": words without blanks. */
 static ptq_status read_covariates(const char *text, request *r, ptq_err *err) {
   const char *at = text;
@@ -76,7 +93,7 @@ static ptq_status read_covariates(const char *text, request *r, ptq_err *err) {
                       text, sizeof((ptq_model_row *)0)->covariates - 1);
     at += all + (at[all] == ',');
   }
-  return PTQ_OK;
+  return check_numbers(text, err);
 }
 
 static ptq_status read_request(const ptq_args *args, request *r, ptq_err *err) {
@@ -117,6 +134,8 @@ static ptq_status read_request(const ptq_args *args, request *r, ptq_err *err) {
                      "--dtype with --best or --pareto; they choose it"));
   if (r->model == NULL && isfinite(r->nll))
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "--nll of which model?"));
+  if (ptq_args_has(args, "nll") && !(r->nll > 0.0 && isfinite(r->nll)))
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "--nll: %g is not above 0", r->nll));
 done:
   return rc;
 }
@@ -182,8 +201,12 @@ static ptq_status subject_models(const request *r, const ptq_args *args,
     ptq_geometry_of_row(&row, grid->subjects[s].info.bits_unquantized, g);
     for (int64_t i = 0; i < f->n_models; i++)
       if (strcmp(f->models[i].model, row.model) == 0 &&
-          strcmp(f->models[i].evaluation, row.evaluation) == 0)
+          strcmp(f->models[i].evaluation, row.evaluation) == 0) {
         g->row.nll = f->models[i].nll;
+        g->row.tokens = f->models[i].tokens;
+        g->row.bytes = f->models[i].bytes;
+        g->row.nll_unigram = f->models[i].nll_unigram;
+      }
     if (isfinite(r->nll)) g->row.nll = r->nll;
     if (family != NULL)
       (void)ptq_text_copy(g->row.family, sizeof g->row.family, family);
@@ -220,6 +243,7 @@ static ptq_status make(const request *r, const ptq_oracle *oracle,
     else
       PTQ_TRY(ptq_guess_all(out, oracle, f, &models[i], err));
   }
+  ptq_guess_compare(out);
   if (r->best) PTQ_TRY(ptq_guess_best(out, r->bits, r->bytes, err));
   if (r->frontier) ptq_guess_frontier(out);
 done:
@@ -251,7 +275,7 @@ static ptq_status predict(const ptq_args *args, int *exit_code, ptq_err *err) {
   if (ptq_args_has(args, "json"))
     PTQ_TRY(ptq_guess_print_json(&guesses, &oracle, err));
   else
-    ptq_guess_print(&guesses, &oracle);
+    ptq_guess_print(&guesses, &oracle, r.best || r.frontier);
 done:
   ptq_guesses_release(&guesses);
   ptq_study_close(&study);

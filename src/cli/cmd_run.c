@@ -155,12 +155,13 @@ static ptq_status store_path(const ptq_args *args, char **out, ptq_err *err) {
   ptq_text t = {0};
   const char *given = ptq_args_get(args, "output");
   *out = NULL;
-  if (given != NULL) return ptq_strdup(out, given, err);
+  /* A link's store has one name: for its lock, and for --extend. */
+  if (given != NULL) return ptq_path_follow(given, out, err);
   PTQ_TRY(ptq_path_base(ptq_args_at(args, 0), &base, err));
   char *dot = strrchr(base, '.');
   if (dot != NULL && dot != base) *dot = '\0';
   ptq_text_addf(&t, "%s.h5", base);
-  PTQ_TRY(ptq_strdup(out, ptq_text_str(&t), err));
+  PTQ_TRY(ptq_path_follow(ptq_text_str(&t), out, err));
 done:
   ptq_text_release(&t);
   ptq_free(base);
@@ -286,14 +287,17 @@ static ptq_status prepare(sweep_run *r, const ptq_args *args,
                           ptq_dist_options *options, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   int64_t memory = 0;
+  int threads = 0;
   rc = read_options(r->rank, args, options, err);
   if (rc == PTQ_OK) rc = read_memory(args, &memory, err);
   if (rc == PTQ_OK) rc = read_scratch(args, err);
+  if (rc == PTQ_OK) rc = ptq_args_threads(args, &threads, err);
   if (rc == PTQ_OK) rc = ptq_args_check_sets(args, err);
   r->usage = rc == PTQ_E_ARG;
   PTQ_TRY(ptq_agree(r->comm, rc, err));
   PTQ_TRY(open_study(r, args, err));
   r->study.grid.scratch = ptq_args_get(args, "scratch");
+  if (threads > 0) r->study.grid.threads = threads;
   PTQ_TRY(ptq_agree(r->comm, ptq_selfcheck(r->study.spec.compute, err), err));
   rc = ptq_provenance_collect(r->comm, args, r->study.spec.path,
                               r->study.numerics, &r->provenance, err);
@@ -415,6 +419,9 @@ static const ptq_option options[] = {
     {"output", 'o', "STORE", "HDF5 file; default: SPEC's name with .h5, here"},
     {"set", 0, "KEY=VALUE", "override a value of the sweep file; repeatable"},
     {"memory", 0, "SIZE", "memory a rank may use, such as 4GB"},
+    {"threads", 0, "N",
+     "threads of a rank (default: run.threads of SPEC, or 1);\n"
+     "                               changes no result"},
     {"scratch", 0, "DIR",
      "keep hidden states in files there, not in memory;\n"
      "                               changes no result"},
@@ -450,7 +457,8 @@ const ptq_command ptq_cmd_run = {
         "(points, rows of /points),\npoint, model and direction (state, "
         "seconds,\nmessage), log (line), error (message), end\n(status, "
         "points_done, points_failed, seconds).\n\n"
-        "Rank 0 hands out work and sleeps: start one rank more than cores.\n\n"
+        "Rank 0 hands out work and sleeps: start one rank more than cores, or "
+        "than cores\nby threads.\n\n"
         "  mpirun -n 3 ptqsweep run sweeps/quick.yaml -o quick.h5\n",
     .options = options,
     .min_args = 1,

@@ -36,9 +36,12 @@ static ptq_status redo(const ptq_args *args, ptq_view *v, int64_t *n_bad,
   PTQ_TRY(ptq_args_int(args, "recompute", 0, &k, err));
   PTQ_TRY(ptq_args_int(args, "seed", (long)time(NULL) ^ (long)getpid() << 16,
                        &seed, err));
+  int threads = 0;
+  PTQ_TRY(ptq_args_threads(args, &threads, err));
   const ptq_recompute_options o = {.spec_path = ptq_args_get(args, "spec"),
                                    .n_points = k,
-                                   .seed = (uint64_t)seed};
+                                   .seed = (uint64_t)seed,
+                                   .threads = threads};
   if (MPI_Init(NULL, NULL) != MPI_SUCCESS)
     return PTQ_FAIL(err, PTQ_E_PEER, "MPI_Init failed");
   rc = ptq_recompute(v, &o, &n_done, n_bad, err);
@@ -54,7 +57,9 @@ done:
 /* PTQ_E_ARG: wrong use. */
 static ptq_status check_options(const ptq_args *args, ptq_err *err) {
   long k = 1, seed = 0;
+  int threads = 0;
   ptq_status rc = ptq_args_int(args, "recompute", 1, &k, err);
+  if (rc == PTQ_OK) rc = ptq_args_threads(args, &threads, err);
   if (rc == PTQ_OK) rc = ptq_args_int(args, "seed", 0, &seed, err);
   if (rc == PTQ_OK && k < 1)
     rc = PTQ_FAIL(err, PTQ_E_ARG, "--recompute %ld: 1 or more points", k);
@@ -85,6 +90,7 @@ done:
 static const ptq_option options[] = {
     {"recompute", 0, "K", "compute K random finished points again"},
     {"seed", 0, "N", "which ones (default: others each time)"},
+    {"threads", 0, "N", "as of run: threads that recompute"},
     {"spec", 0, "SPEC", "the sweep file, if it is no longer where it was"},
     {NULL, 0, NULL, NULL}};
 

@@ -46,6 +46,9 @@ ptq_status ptq_args_int(const ptq_args *a, const char *name, long fallback,
                         long *out, ptq_err *err);
 ptq_status ptq_args_double(const ptq_args *a, const char *name, double fallback,
                            double *out, ptq_err *err);
+/** --threads N into *threads; as it was where it is not given. PTQ_E_ARG: out
+ * of range. */
+ptq_status ptq_args_threads(const ptq_args *a, int *threads, ptq_err *err);
 
 typedef struct ptq_command {
   const char *name;

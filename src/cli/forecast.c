@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ptq/analysis/feature.h"
 #include "ptq/base/mem.h"
 #include "ptq/sweep/cost.h"
 #include "ptq/sweep/identity.h"
@@ -28,6 +29,25 @@ static const ptq_obs *find_measured(const ptq_frame *frame,
     if (frame->obs[i].use <= PTQ_USE_DEQUANTIZED &&
         same_point(frame->obs[i].point, p))
       return &frame->obs[i];
+  return NULL;
+}
+
+/* The factor whose level no point that laws learn from has; NULL: none. A law
+ * without the factor predicts all the same. */
+static const char *unseen(const ptq_frame *frame, const ptq_obs *obs) {
+  static const char *const names[] = {"method", "element"};
+  for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
+    const ptq_factor *factor = ptq_factor_find(names[k]);
+    char mine[160], other[160];
+    int64_t i = 0;
+    factor->get(obs, mine, sizeof mine);
+    for (; i < frame->n; i++) {
+      if (!ptq_obs_learned(&frame->obs[i])) continue;
+      factor->get(&frame->obs[i], other, sizeof other);
+      if (strcmp(mine, other) == 0) break;
+    }
+    if (i == frame->n) return names[k];
+  }
   return NULL;
 }
 
@@ -56,6 +76,7 @@ static ptq_status add(ptq_guesses *g, const ptq_oracle *oracle,
                        .layers = *layers,
                        .sqnr_rtn = NAN};
   PTQ_TRY(ptq_oracle_ask(oracle, &obs, &guess->forecast, err));
+  guess->unseen = unseen(frame, &obs);
   g->n++;
 done:
   return rc;
@@ -149,9 +170,31 @@ done:
   return rc;
 }
 
-double ptq_guess_loss(const ptq_guess *g) {
-  const double base = g->model->row.nll;
-  return g->forecast.dnll.dnll + (isfinite(base) ? base : 0.0);
+/* Another tokenizer makes other tokens of the same text. */
+static bool same_tokens(const ptq_model_row *a, const ptq_model_row *b) {
+  return a->vocab == b->vocab && a->tokens == b->tokens && a->bytes == b->bytes;
+}
+
+void ptq_guess_compare(ptq_guesses *g) {
+  bool several = false, mixed = false, bytes = true;
+  for (int64_t i = 0; i < g->n; i++) {
+    const ptq_model_row *m = &g->row[i].model->row;
+    several = several || g->row[i].model != g->row[0].model;
+    if (!isfinite(m->nll)) continue;
+    mixed = mixed || !same_tokens(m, &g->row[0].model->row);
+    bytes = bytes && m->tokens > 0 && m->bytes > 0;
+  }
+  g->by_byte = several && mixed && bytes;
+  g->n_incomparable = 0;
+  for (int64_t i = 0; i < g->n; i++) {
+    const ptq_model_row *m = &g->row[i].model->row;
+    ptq_guess *x = &g->row[i];
+    x->loss = x->forecast.dnll.dnll;
+    if (!several) continue;
+    x->loss += m->nll;
+    if (g->by_byte) x->loss *= (double)m->tokens / (double)m->bytes;
+    g->n_incomparable += !isfinite(m->nll);
+  }
 }
 
 ptq_status ptq_guess_best(ptq_guesses *g, double bits, double bytes,
@@ -159,12 +202,12 @@ ptq_status ptq_guess_best(ptq_guesses *g, double bits, double bytes,
   const ptq_guess *best = NULL, *smallest = NULL;
   for (int64_t i = 0; i < g->n; i++) {
     const ptq_guess *x = &g->row[i];
-    if (isnan(x->forecast.dnll.dnll)) continue;
+    if (isnan(x->loss)) continue;
     if (smallest == NULL || x->point.bits_model < smallest->point.bits_model)
       smallest = x;
     if (x->point.bits_per_weight > bits || x->point.bits_model > 8.0 * bytes)
       continue;
-    if (best == NULL || ptq_guess_loss(x) < ptq_guess_loss(best)) best = x;
+    if (best == NULL || x->loss < best->loss) best = x;
   }
   if (smallest == NULL)
     return PTQ_FAIL(err, PTQ_E_ARG, "no configuration can be predicted");
@@ -185,8 +228,7 @@ static int compare_bits(const void *a, const void *b) {
   const ptq_guess *x = a, *y = b;
   if (x->point.bits_model != y->point.bits_model)
     return x->point.bits_model < y->point.bits_model ? -1 : 1;
-  const double lx = ptq_guess_loss(x), ly = ptq_guess_loss(y);
-  return (lx > ly) - (lx < ly);
+  return (x->loss > y->loss) - (x->loss < y->loss);
 }
 
 void ptq_guess_frontier(ptq_guesses *g) {
@@ -194,13 +236,25 @@ void ptq_guess_frontier(ptq_guesses *g) {
   double least = INFINITY;
   qsort(g->row, (size_t)g->n, sizeof *g->row, compare_bits);
   for (int64_t i = 0; i < g->n; i++) {
-    const double loss = ptq_guess_loss(&g->row[i]);
-    if (!(loss < least)) continue;
-    least = loss;
+    if (!(g->row[i].loss < least)) continue;
+    least = g->row[i].loss;
     const ptq_guess row = g->row[i];
     g->row[kept++] = row;
   }
   g->n = kept;
+}
+
+/* No better than word frequencies, as far as the law can say. */
+static bool collapses(const ptq_guess *x) {
+  const ptq_model_row *m = &x->model->row;
+  return isfinite(m->nll) && isfinite(m->nll_unigram) &&
+         m->nll + x->forecast.dnll.dnll >= m->nll_unigram;
+}
+
+/* The column in which the points that were learned from have nothing like it;
+ * NULL: none. */
+static const char *outside(const ptq_guess *x) {
+  return x->forecast.outside != NULL ? x->forecast.outside->name : x->unseen;
 }
 
 static void print_row(const ptq_guess *x, int width) {
@@ -219,17 +273,20 @@ static void print_row(const ptq_guess *x, int width) {
                                                           : "configuration");
     return;
   }
-  printf("  %9.4f [%.4f, %.4f]", p->dnll, p->low, p->high);
+  printf("  %9.4g [%.3g, %.3g]", p->dnll, p->low, p->high);
   if (isfinite(base))
     printf("  %8.4f [%.4f, %.4f]", base + p->dnll, base + p->low,
            base + p->high);
   if (isfinite(x->measured)) printf("  measured %.4f", x->measured);
-  if (x->forecast.outside != NULL)
-    printf("  outside of the data: %s", x->forecast.outside->name);
+  if (collapses(x))
+    printf("  collapses: the unigram model has %.4f",
+           x->model->row.nll_unigram);
+  if (outside(x) != NULL) printf("  outside of the data: %s", outside(x));
   printf("\n");
 }
 
-void ptq_guess_print(const ptq_guesses *g, const ptq_oracle *oracle) {
+void ptq_guess_print(const ptq_guesses *g, const ptq_oracle *oracle,
+                     bool chosen) {
   const ptq_oracle_law *law = &oracle->law[0];
   int width = 10; /* of the longest dtype */
   for (int64_t i = 0; i < g->n; i++)
@@ -237,9 +294,14 @@ void ptq_guess_print(const ptq_guesses *g, const ptq_oracle *oracle) {
       law = g->row[i].forecast.law;
       break;
     }
-  printf("law '%s', off by a factor of %.2f (median) on models it has not "
-         "seen: %s\n\n",
-         law->recipe.name, exp(law->accuracy.median), law->recipe.text);
+  if (isnan(law->accuracy.median))
+    printf("law '%s', not tried on models it has not seen (too few in the "
+           "store): %s\n\n",
+           law->recipe.name, law->recipe.text);
+  else
+    printf("law '%s', off by a factor of %.2f (median) on models it has not "
+           "seen: %s\n\n",
+           law->recipe.name, exp(law->accuracy.median), law->recipe.text);
   for (int64_t i = 0; i < g->n; i++) {
     const int n = (int)strlen(g->row[i].point.dtype);
     if (n > width) width = n;
@@ -248,10 +310,25 @@ void ptq_guess_print(const ptq_guesses *g, const ptq_oracle *oracle) {
          "method", "group", "bits/w", "bytes", "dnll",
          "with its 90 % interval, nats; nll where the baseline is known");
   for (int64_t i = 0; i < g->n; i++) print_row(&g->row[i], width);
+  if (chosen && g->by_byte)
+    printf("\nThe models have different tokenizers: they were compared by nats "
+           "a byte.\n");
+  if (chosen && g->n_incomparable > 0)
+    printf("\n%lld configurations were not compared: their models' own NLL is "
+           "not known.\n",
+           (long long)g->n_incomparable);
 }
 
 static json_t *number(double v) {
   return isfinite(v) ? json_real(v) : json_null();
+}
+
+/* Of the quantized model; NaN where the text's bytes are not known. */
+static double per_byte(const ptq_guess *x) {
+  const ptq_model_row *m = &x->model->row;
+  if (m->tokens <= 0 || m->bytes <= 0) return NAN;
+  return (m->nll + x->forecast.dnll.dnll) * (double)m->tokens /
+         (double)m->bytes;
 }
 
 static json_t *object(const ptq_guess *x) {
@@ -269,7 +346,8 @@ static json_t *object(const ptq_guess *x) {
                  {"nll", base + p->dnll},
                  {"nll_low", base + p->low},
                  {"nll_high", base + p->high},
-                 {"measured_dnll", x->measured}};
+                 {"measured_dnll", x->measured},
+                 {"nll_byte", per_byte(x)}};
   json_t *o =
       json_pack("{s:s,s:s,s:s,s:s,s:I}", "model", x->point.model, "dtype",
                 x->point.dtype, "method", x->point.method, "options",
@@ -280,10 +358,10 @@ static json_t *object(const ptq_guess *x) {
                       x->forecast.law != NULL
                           ? json_string(x->forecast.law->recipe.name)
                           : json_null());
-  json_object_set_new(o, "outside_hull",
-                      x->forecast.outside != NULL
-                          ? json_string(x->forecast.outside->name)
-                          : json_null());
+  json_object_set_new(o, "collapses", json_boolean(collapses(x)));
+  json_object_set_new(
+      o, "outside_hull",
+      outside(x) != NULL ? json_string(outside(x)) : json_null());
   return o;
 }
 
@@ -298,7 +376,9 @@ ptq_status ptq_guess_print_json(const ptq_guesses *g, const ptq_oracle *oracle,
                         "formula", oracle->law[i].recipe.text, "median_abs_ln",
                         number(oracle->law[i].accuracy.median), "coverage_90",
                         number(oracle->law[i].accuracy.coverage)));
-  json_t *root = json_pack("{s:o,s:o}", "predictions", rows, "laws", laws);
+  json_t *root = json_pack("{s:o,s:o,s:b,s:I}", "predictions", rows, "laws",
+                           laws, "compared_by_byte", (int)g->by_byte,
+                           "n_not_compared", (json_int_t)g->n_incomparable);
   char *text = root != NULL
                    ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12))
                    : NULL;

@@ -13,12 +13,17 @@ typedef struct ptq_guess {
   const ptq_geometry *model; /* borrowed */
   ptq_point_row point;       /* identity and bits */
   ptq_forecast forecast;
-  double measured; /* dnll of the store's own point, NaN if it has none */
+  double measured;    /* dnll of the store's own point, NaN if it has none */
+  const char *unseen; /* method or element that no finished point has, else
+                         NULL; static */
+  double loss;        /* what --best and --pareto compare; NaN: cannot be */
 } ptq_guess;
 
 typedef struct ptq_guesses {
   ptq_guess *row; /* owned; [n] */
   int64_t n;
+  bool by_byte;           /* losses are nats a byte: tokenizers differ */
+  int64_t n_incomparable; /* left out: no NLL of the unquantized model */
 } ptq_guesses;
 
 void ptq_guesses_release(ptq_guesses *g);
@@ -40,17 +45,22 @@ ptq_status ptq_guess_all(ptq_guesses *g, const ptq_oracle *oracle,
                          const ptq_frame *frame, const ptq_geometry *model,
                          ptq_err *err);
 
-/** nll of the model and dnll; dnll alone where no baseline is known. */
-double ptq_guess_loss(const ptq_guess *g);
-/** Keep the least loss with at most `bits` a weight and `bytes` in all (NaN:
- * no bound); PTQ_E_ARG: nothing fits, with the smallest. */
+/** Fill every row's loss: dnll of one model; of several the NLL, a token, or
+ * a byte where they do not split the text into the same tokens and all know
+ * its bytes. */
+void ptq_guess_compare(ptq_guesses *g);
+/** After ptq_guess_compare: keep the least loss with at most `bits` a weight
+ * and `bytes` in all (NaN: no bound); PTQ_E_ARG: nothing fits, with the
+ * smallest. */
 ptq_status ptq_guess_best(ptq_guesses *g, double bits, double bytes,
                           ptq_err *err);
-/** Keep what no other configuration beats in both bits_model and loss, by
- * bits. */
+/** After ptq_guess_compare: keep what no other configuration beats in both
+ * bits_model and loss, by bits. */
 void ptq_guess_frontier(ptq_guesses *g);
 
-void ptq_guess_print(const ptq_guesses *g, const ptq_oracle *oracle);
+/** `chosen`: the rows are what --best or --pareto left. */
+void ptq_guess_print(const ptq_guesses *g, const ptq_oracle *oracle,
+                     bool chosen);
 ptq_status ptq_guess_print_json(const ptq_guesses *g, const ptq_oracle *oracle,
                                 ptq_err *err);
 

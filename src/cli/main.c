@@ -82,13 +82,15 @@ static double silence_of(const ptq_args *args) {
 
 static int run_command(const ptq_command *c, const ptq_args *args) {
   ptq_err err = {0};
-  int exit_code = PTQ_EXIT_DONE, finalized = 0;
+  int exit_code = PTQ_EXIT_DONE, finalized = 0, provided = 0;
   /* A stop that comes while MPI starts is a stop all the same. */
   if (c->needs_mpi) {
     ptq_dist_catch_signals();
     ptq_startup_begin(silence_of(args));
   }
-  if (c->needs_mpi && MPI_Init(NULL, NULL) != MPI_SUCCESS) {
+  /* Threads compute; this one alone speaks to other ranks. */
+  if (c->needs_mpi && MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED,
+                                      &provided) != MPI_SUCCESS) {
     fprintf(stderr, "ptqsweep %s: MPI_Init failed\n", c->name);
     return PTQ_EXIT_FAILED;
   }

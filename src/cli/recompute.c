@@ -201,6 +201,7 @@ ptq_status ptq_recompute(ptq_view *v, const ptq_recompute_options *o,
   PTQ_TRY(load(v, &t, err));
   PTQ_TRY(ptq_study_reopen(v, o->spec_path, &study, err));
   PTQ_TRY(ptq_study_check_tokens(&study, err));
+  if (o->threads > 0) study.grid.threads = o->threads;
   /* The first of a shuffled list. */
   for (; *n_done < o->n_points && *n_done < t.n_finished; ++*n_done) {
     const int64_t left = t.n_finished - *n_done;

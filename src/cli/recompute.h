@@ -15,6 +15,7 @@ typedef struct ptq_recompute_options {
   const char *spec_path; /* NULL: where the store says it was */
   int64_t n_points;      /* at random among the finished ones */
   uint64_t seed;
+  int threads; /* of this rank; 0: as the sweep file says */
 } ptq_recompute_options;
 
 /**

@@ -11,6 +11,7 @@
 #include "roster.h"
 #include "signals.h"
 
+#include "ptq/base/log.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "ptq/comm/nap.h"
@@ -283,6 +284,12 @@ static void watch_stops(coordinator *c, double now) {
     if (ptq_roster_cancel(&c->roster, i, &err) != PTQ_OK) fail(c, &err);
 }
 
+/** Nobody is left to say it: the failure of other ranks is theirs to tell. */
+static void tell_and_fail(coordinator *c, const char *text) {
+  if (c->board.fatal.code == PTQ_OK) ptq_log(PTQ_LOG_ERROR, "%s", text);
+  ptq_board_fail(&c->board, PTQ_E_PEER, text);
+}
+
 static void tick(coordinator *c, double now) {
   if (now - c->last_tick_s < tick_s) return;
   if (now - c->last_tick_s > suspended_s)
@@ -295,9 +302,9 @@ static void tick(coordinator *c, double now) {
   watch_stops(c, now);
   if (c->board.queue.n_waiting > 0) assign_idle(c, now);
   if (c->roster.n_live == 0 && c->board.queue.n_waiting > 0 && !c->stopping)
-    ptq_board_fail(&c->board, PTQ_E_PEER,
-                   "every working rank vanished; the same command goes on "
-                   "with the run");
+    tell_and_fail(c,
+                  "every working rank vanished; the same command goes on with "
+                  "the run");
   if (ptq_progress_due(&c->progress, now)) show_progress(c, now, false);
 }
 

@@ -31,18 +31,34 @@ void ptq_moment_reset(ptq_moment *m) {
   m->n_tokens = 0;
 }
 
+int64_t ptq_moment_panels(int64_t d) {
+  return (d + PTQ_MOMENT_PANEL - 1) / PTQ_MOMENT_PANEL;
+}
+
+void ptq_moment_product(int64_t d, int64_t panel, const float *x, int64_t n,
+                        float *scratch) {
+  const int64_t first = panel * PTQ_MOMENT_PANEL, ld = d - first;
+  const int64_t rows = least(PTQ_MOMENT_PANEL, ld);
+  ptq_ssyrk_upper(rows, n, x + first, d, scratch, ld);
+  if (rows < ld)
+    ptq_sgemm_tn(rows, ld - rows, n, 1.0F, x + first, d, x + first + rows, d,
+                 0.0F, scratch + rows, ld);
+}
+
+void ptq_moment_add_panel(double *sum, int64_t d, int64_t panel,
+                          const float *scratch) {
+  const int64_t first = panel * PTQ_MOMENT_PANEL, ld = d - first;
+  const int64_t rows = least(PTQ_MOMENT_PANEL, ld);
+  for (int64_t i = 0; i < rows; i++)
+    ptq_vec_accumulate(scratch + i * ld + i, ld - i, 1.0,
+                       sum + (first + i) * (d + 1));
+}
+
 void ptq_moment_add(ptq_moment *m, const float *x, int64_t n, float *scratch) {
-  const int64_t d = m->d;
   if (n == 0) return;
-  for (int64_t first = 0; first < d; first += PTQ_MOMENT_PANEL) {
-    const int64_t rows = least(PTQ_MOMENT_PANEL, d - first), ld = d - first;
-    ptq_ssyrk_upper(rows, n, x + first, d, scratch, ld);
-    if (rows < ld)
-      ptq_sgemm_tn(rows, ld - rows, n, 1.0F, x + first, d, x + first + rows, d,
-                   0.0F, scratch + rows, ld);
-    for (int64_t i = 0; i < rows; i++)
-      ptq_vec_accumulate(scratch + i * ld + i, ld - i, 1.0,
-                         m->sum + (first + i) * (d + 1));
+  for (int64_t panel = 0; panel < ptq_moment_panels(m->d); panel++) {
+    ptq_moment_product(m->d, panel, x, n, scratch);
+    ptq_moment_add_panel(m->sum, m->d, panel, scratch);
   }
   m->n_tokens += n;
 }

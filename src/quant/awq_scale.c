@@ -6,6 +6,7 @@
 
 #include "ptq/base/mem.h"
 #include "ptq/num/moment.h"
+#include "round_rows.h"
 
 typedef struct search {
   const ptq_quant_input *in; /* borrowed; [n] */
@@ -117,8 +118,7 @@ static ptq_status apply(const search *s, int i, ptq_err *err) {
     for (int64_t c = 0; c < cols; c++)
       s->scaled[r * cols + c] = in->w[r * cols + c] * s->trial[c];
   const ptq_status rc =
-      ptq_dtype_round_matrix(&plain, s->scaled, in->rows, cols, in->group, y,
-                             NULL, s->out[i].params, err);
+      ptq_round_rows(&plain, in, s->scaled, y, NULL, s->out[i].params, err);
   if (rc != PTQ_OK) return rc;
   for (int64_t r = 0; r < in->rows; r++)
     for (int64_t c = 0; c < cols; c++) y[r * cols + c] /= s->trial[c];

@@ -10,6 +10,7 @@
 #include "option_table.h"
 #include "ptq/base/hash.h"
 #include "ptq/base/mem.h"
+#include "round_rows.h"
 
 typedef struct awq_options {
   int objective, scaling; /* ptq_awq_objective, ptq_awq_scaling */
@@ -104,8 +105,7 @@ static ptq_status finish(const awq_options *o, const ptq_quant_input *in,
     PTQ_TRY(ptq_awq_clip(&dtype, scaled, in->rows, cols, in->group, in->h,
                          scale, in->threads, err));
   }
-  PTQ_TRY(ptq_dtype_round_matrix(&plain, scaled, in->rows, cols, in->group,
-                                 out->y, out->q, out->params, err));
+  PTQ_TRY(ptq_round_rows(&plain, in, scaled, out->y, out->q, out->params, err));
   for (int64_t r = 0; r < in->rows; r++) {
     const float by = in->row_divisor != NULL ? in->row_divisor[r] : 1.0F;
     float *y = out->y + r * cols;

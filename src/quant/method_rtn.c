@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "option_table.h"
+#include "round_rows.h"
 #include "tiles.h"
 
 typedef struct rtn_options {
@@ -104,8 +105,7 @@ static ptq_status quantize(const ptq_method *m, const ptq_quant_input *in,
   out->storage_bits =
       ptq_dtype_storage_bits(in->dtype, in->rows, in->cols, in->group);
   if (options_of(m).scales == MSE) return round_searched(in, out, err);
-  return ptq_dtype_round_matrix(in->dtype, in->w, in->rows, in->cols, in->group,
-                                out->y, out->q, out->params, err);
+  return ptq_round_rows(in->dtype, in, in->w, out->y, out->q, out->params, err);
 }
 
 /* A division, a rounding and a range a weight, in units of the cost model;

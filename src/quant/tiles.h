@@ -14,9 +14,8 @@
 typedef ptq_status ptq_tile_fn(void *ctx, int64_t index, ptq_err *err);
 
 /**
- * Run pieces 0 .. n-1 on up to `threads` threads, the caller's among them.
- * Every piece runs even where another failed, so that the failure returned,
- * the one with the lowest index, does not depend on luck.
+ * Run pieces 0 .. n-1 on up to `threads` threads, the caller's among them. The
+ * failure returned, of the lowest piece that fails, does not depend on luck.
  */
 ptq_status ptq_tiles_run(int64_t n, int threads, ptq_tile_fn *fn, void *ctx,
                          ptq_err *err);

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ptq/base/file.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 
@@ -160,7 +161,11 @@ static bool take_once(const char *path, int owner, int *fd, bool *held) {
 }
 
 static ptq_status lock_path(const char *store, ptq_text *path, ptq_err *err) {
-  ptq_text_addf(path, "%s.lock", store);
+  char *real = NULL;
+  const ptq_status rc = ptq_path_follow(store, &real, err);
+  if (rc != PTQ_OK) return rc;
+  ptq_text_addf(path, "%s.lock", real);
+  ptq_free(real);
   if (path->rc == PTQ_OK) return PTQ_OK;
   return PTQ_FAIL(err, PTQ_E_NOMEM, "store '%s': name of the lock", store);
 }

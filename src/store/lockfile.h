@@ -2,7 +2,7 @@
 /**
  * @file lockfile.h
  * One run a store: `<store>.lock`, released by the kernel when its holders
- * die.
+ * die. Symbolic links to a store share its lock.
  *
  * Also seen from hosts that its locks do not reach: the owner writes a new word
  * into it every other second, which a crash ends.

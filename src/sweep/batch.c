@@ -12,7 +12,7 @@ typedef struct batch {
   ptq_setup setup;
   ptq_reference reference;
   ptq_workbench bench;
-  ptq_workspace *ws;
+  ptq_hands hands;
   ptq_lane *lanes;
   int64_t n;
 } batch;
@@ -21,7 +21,7 @@ static void batch_close(batch *b) {
   for (int64_t i = 0; b->lanes != NULL && i < b->n; i++)
     ptq_lane_close(&b->lanes[i]);
   ptq_free(b->lanes);
-  ptq_workspace_free(b->ws);
+  ptq_hands_close(&b->hands);
   ptq_workbench_close(&b->bench);
   ptq_reference_close(&b->reference);
   ptq_setup_close(&b->setup);
@@ -39,8 +39,8 @@ static ptq_status batch_open(batch *b, const ptq_grid *g, const int64_t *points,
   for (int64_t i = 0; i < n; i++)
     PTQ_TRY(ptq_lane_open(&b->lanes[i], g, points[i], &b->reference, err));
   PTQ_TRY(ptq_workbench_open(&b->bench, &b->setup, &load, err));
-  PTQ_TRY(ptq_workspace_create(b->setup.info, ptq_setup_max_length(&b->setup),
-                               &b->ws, err));
+  PTQ_TRY(ptq_hands_open(&b->hands, b->setup.info, b->setup.room.hands,
+                         ptq_setup_max_length(&b->setup), err));
 done:
   if (rc != PTQ_OK) batch_close(b);
   return rc;
@@ -79,8 +79,7 @@ static void show(const ptq_block_watch *watch, const batch *b, ptq_lane *l) {
 /* What scoring does not take makes room for the head. */
 static void end_blocks(batch *b) {
   for (int64_t i = 0; i < b->n; i++) ptq_lane_end(&b->lanes[i]);
-  ptq_workspace_free(b->ws);
-  b->ws = NULL;
+  ptq_hands_close(&b->hands);
   ptq_workbench_close(&b->bench);
   ptq_reference_end(&b->reference);
 }
@@ -93,12 +92,12 @@ static ptq_status walk(batch *b, const ptq_grid *g, const int64_t *points,
   PTQ_TRY(batch_open(b, g, points, n, err));
   const int64_t n_blocks = b->setup.info->n_blocks;
   for (int64_t i = 0; i < n_blocks; i++) {
-    PTQ_TRY(ptq_reference_block(&b->reference, i, b->ws, err));
+    PTQ_TRY(ptq_reference_block(&b->reference, i, &b->hands, err));
     shared_seconds += ptq_clock() - start;
     ptq_factor_cache_reset(b->bench.shared);
     for (int64_t j = 0; j < n; j++) {
       const double within = (double)(j + 1) / (double)n;
-      ptq_lane_block(&b->lanes[j], &b->reference, &b->bench, b->ws);
+      ptq_lane_block(&b->lanes[j], &b->reference, &b->bench, &b->hands);
       show(watch, b, &b->lanes[j]);
       PTQ_TRY(sink->alive(sink->ctx,
                           ((double)i + within) / (double)(n_blocks + 1), err));

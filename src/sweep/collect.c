@@ -65,26 +65,42 @@ done:
 /* What is not there of a kind's rows. */
 static ptq_status open_kept(ptq_collected *c, int k, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const char *scratch = c->scratch_dir;
   const int64_t d = width_of(c, k);
   if (c->keeps[k] && c->kept[k].first == NULL)
-    PTQ_TRY(ptq_kept_open(&c->kept[k], scratch, c->info, (ptq_site)k, c->n,
+    PTQ_TRY(ptq_kept_open(&c->kept[k], c->room, c->info, (ptq_site)k, c->n,
                           c->length, d, err));
   if ((c->needs & PTQ_NEED_CROSS) && c->reference[k].first == NULL)
-    PTQ_TRY(ptq_kept_open(&c->reference[k], scratch, c->info, (ptq_site)k,
-                          c->keeps[k] ? c->n : 1, c->length, d, err));
+    PTQ_TRY(ptq_kept_open(&c->reference[k], c->room, c->info, (ptq_site)k,
+                          c->keeps[k] ? c->n : c->room.hands, c->length, d,
+                          err));
+done:
+  return rc;
+}
+
+static ptq_status open_scratch(ptq_collected *c, ptq_collect_scratch *s,
+                               ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t d = widest(c->info);
+  if (has_sums(c->uses, c->keeps))
+    PTQ_TRY(ptq_alloc(&s->moment, ptq_moment_scratch(d), sizeof(float),
+                      "moment of a window", err));
+  if (c->needs & PTQ_NEED_CROSS) {
+    PTQ_TRY(ptq_alloc(&s->product, d * d, sizeof(float),
+                      "cross moment of a window", err));
+    PTQ_TRY(ptq_alloc(&s->difference, c->length * d, sizeof(float),
+                      "differences of a window", err));
+  }
 done:
   return rc;
 }
 
 ptq_status ptq_collected_open(ptq_collected *c, const ptq_model_info *info,
-                              const char *scratch, unsigned uses,
-                              unsigned needs, int64_t n, int64_t length,
-                              ptq_err *err) {
+                              ptq_room room, unsigned uses, unsigned needs,
+                              int64_t n, int64_t length, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const int n_sites = ptq_site_count(info);
   *c = (ptq_collected){.info = info,
-                       .scratch_dir = scratch,
+                       .room = room,
                        .uses = uses,
                        .needs = needs,
                        .n = n,
@@ -97,16 +113,10 @@ ptq_status ptq_collected_open(ptq_collected *c, const ptq_model_info *info,
   }
   PTQ_TRY(ptq_alloc(&c->sums, n_sites, sizeof *c->sums, "moments", err));
   PTQ_TRY(ptq_alloc(&c->h32, n_sites, sizeof *c->h32, "moments", err));
-  const int64_t d = widest(c->info);
-  if (has_sums(uses, c->keeps))
-    PTQ_TRY(ptq_alloc(&c->scratch, ptq_moment_scratch(d), sizeof(float),
-                      "moment of a window", err));
-  if (needs & PTQ_NEED_CROSS) {
-    PTQ_TRY(ptq_alloc(&c->product, d * d, sizeof(float),
-                      "cross moment of a window", err));
-    PTQ_TRY(ptq_alloc(&c->difference, length * d, sizeof(float),
-                      "differences of a window", err));
-  }
+  PTQ_TRY(
+      ptq_alloc(&c->scratch, room.hands, sizeof *c->scratch, "moments", err));
+  for (int h = 0; h < room.hands; h++)
+    PTQ_TRY(open_scratch(c, &c->scratch[h], err));
 done:
   if (rc != PTQ_OK) ptq_collected_close(c);
   return rc;
@@ -122,12 +132,15 @@ void ptq_collected_close(ptq_collected *c) {
     if (c->sums != NULL) release(&c->sums[s]);
     if (c->h32 != NULL) ptq_free(c->h32[s]);
   }
+  for (int h = 0; c->scratch != NULL && h < c->room.hands; h++) {
+    ptq_free(c->scratch[h].moment);
+    ptq_free(c->scratch[h].product);
+    ptq_free(c->scratch[h].difference);
+  }
   release(&c->built);
   ptq_free(c->sums);
   ptq_free(c->h32);
   ptq_free(c->scratch);
-  ptq_free(c->product);
-  ptq_free(c->difference);
   *c = (ptq_collected){0};
 }
 
@@ -146,8 +159,9 @@ static void clear(ptq_site_moments *s, int64_t d) {
   s->n_tokens = s->n_train = 0;
 }
 
-ptq_status ptq_collect_begin(ptq_collected *c, ptq_site first, ptq_site last,
-                             ptq_err *err) {
+/* Empty sums and rows of kinds first..last. */
+static ptq_status start(ptq_collected *c, ptq_site first, ptq_site last,
+                        ptq_err *err) {
   ptq_status rc = PTQ_OK;
   c->first = first;
   c->last = last;
@@ -164,48 +178,81 @@ done:
   return rc;
 }
 
-void ptq_collect_window(ptq_collected *c, int64_t i) {
-  c->window = i;
-  c->tokens = NULL;
+/* Where among its hands' windows or all windows the reference's rows of a
+ * window stand. */
+static int64_t reference_at(const ptq_collector *w, int kind) {
+  return w->c->keeps[kind] ? w->window : w->hand;
+}
+
+ptq_collector ptq_collect_window(ptq_collected *c, int hand, int64_t i,
+                                 ptq_order *order) {
+  const ptq_collector w = {.c = c, .hand = hand, .window = i, .order = order};
   for (int k = (int)c->first; k <= (int)c->last; k++) {
-    if (c->keeps[k]) ptq_kept_begin(&c->kept[k], i);
+    if (c->keeps[k]) ptq_kept_begin(&c->kept[k], hand, i);
     if (c->needs & PTQ_NEED_CROSS)
-      ptq_kept_begin(&c->reference[k], c->keeps[k] ? i : 0);
+      ptq_kept_begin(&c->reference[k], hand, reference_at(&w, k));
   }
+  return w;
 }
 
-/* The sum over the part of (x_fp - x) x', float32 within it. Tokens whose
- * experts differ in the two models do not take part. */
-static void add_cross(ptq_collected *c, const ptq_kept_part *own,
-                      const ptq_kept_part *fp, int64_t d, double *cross) {
-  float *to = c->difference;
-  int64_t i = -1, j = -1;
-  memset(to, 0, (size_t)(own->n * d) * sizeof *to);
-  while (ptq_kept_next(own, fp, &i, &j))
-    for (int64_t k = 0; k < d; k++)
-      to[i * d + k] = fp->x[j * d + k] - own->x[i * d + k];
-  ptq_sgemm_tn(d, d, own->n, 1.0F, to, d, own->x, d, 0.0F, c->product, d);
-  ptq_vec_accumulate(c->product, d * d, 1.0, cross);
-}
-
-/* A part of a window into the sums of its site. */
-static ptq_status add_part(ptq_collected *c, int site, const ptq_kept_part *p,
-                           int64_t window, ptq_site_moments *s, ptq_err *err) {
+/* The products over the part of (x_fp - x) x', float32. Tokens whose experts
+ * differ in the two models do not take part. */
+static ptq_status make_cross(const ptq_collector *w, int site,
+                             const ptq_kept_part *own, ptq_err *err) {
+  ptq_collected *c = w->c;
+  const ptq_collect_scratch *s = &c->scratch[w->hand];
+  const ptq_site kind = ptq_site_kind(site);
   const int64_t d = width_of(c, site);
-  ptq_moment m = {.d = d, .n_tokens = s->n_tokens, .sum = s->h};
+  float *to = s->difference;
+  int64_t i = -1, j = -1;
   ptq_kept_part fp;
-  if (p->n == 0) return PTQ_OK;
-  ptq_moment_add(&m, p->x, p->n, c->scratch);
-  s->n_tokens = m.n_tokens;
+  const ptq_status rc =
+      ptq_kept_get(&c->reference[kind], w->hand, reference_at(w, (int)kind),
+                   ptq_site_expert(site), &fp, err);
+  if (rc != PTQ_OK) return rc;
+  memset(to, 0, (size_t)(own->n * d) * sizeof *to);
+  while (ptq_kept_next(own, &fp, &i, &j))
+    for (int64_t k = 0; k < d; k++)
+      to[i * d + k] = fp.x[j * d + k] - own->x[i * d + k];
+  ptq_sgemm_tn(d, d, own->n, 1.0F, to, d, own->x, d, 0.0F, s->product, d);
+  return PTQ_OK;
+}
+
+/* What goes into the sums beside the moment, in the window's last turn. */
+static void add_rest(const ptq_collector *w, int64_t d, const ptq_kept_part *p,
+                     ptq_site_moments *s) {
+  s->n_tokens += p->n;
   for (int64_t t = 0; s->mean_abs != NULL && t < p->n; t++)
     for (int64_t i = 0; i < d; i++)
       s->mean_abs[i] += (double)fabsf(p->x[t * d + i]);
-  if (s->cross == NULL) return PTQ_OK;
-  const ptq_site kind = ptq_site_kind(site);
-  const ptq_status rc =
-      ptq_kept_get(&c->reference[kind], c->keeps[kind] ? window : 0,
-                   ptq_site_expert(site), &fp, err);
-  if (rc == PTQ_OK) add_cross(c, p, &fp, d, s->cross);
+  if (s->cross != NULL)
+    ptq_vec_accumulate(w->c->scratch[w->hand].product, d * d, 1.0, s->cross);
+}
+
+/* A place of the order for each panel of a site's moment. */
+static int64_t panels(const ptq_collected *c) {
+  return ptq_moment_panels(widest(c->info));
+}
+
+/* A part of a window into the sums of its site: products at once, sums in the
+ * window's turn. */
+static ptq_status add_part(const ptq_collector *w, int site,
+                           const ptq_kept_part *p, ptq_site_moments *s,
+                           ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t d = width_of(w->c, site), n = ptq_moment_panels(d);
+  float *product = w->c->scratch[w->hand].moment;
+  if (p->n == 0) return PTQ_OK;
+  if (s->cross != NULL) PTQ_TRY(make_cross(w, site, p, err));
+  for (int64_t i = 0; i < n; i++) {
+    const int64_t place = site * panels(w->c) + i;
+    ptq_moment_product(d, i, p->x, p->n, product);
+    PTQ_TRY(ptq_order_wait(w->order, place, w->window, err));
+    ptq_moment_add_panel(s->h, d, i, product);
+    if (i + 1 == n) add_rest(w, d, p, s);
+    ptq_order_pass(w->order, place, w->window);
+  }
+done:
   return rc;
 }
 
@@ -223,14 +270,14 @@ static void get(double *sum, int64_t n, int64_t d, double *h) {
     identity(h, d);
 }
 
-/* Behind window i: the training windows' moment; behind the last, all. */
-static void close_window(const ptq_collected *c, int64_t i, int64_t d,
-                         ptq_site_moments *s) {
-  if (i + 1 == c->n_train && s->h_train != NULL) {
-    s->n_train = s->n_tokens;
-    get(s->h, s->n_tokens, d, s->h_train);
-  }
-  if (i + 1 < c->n) return;
+/* Behind the training windows: their moment. */
+static void close_train(int64_t d, ptq_site_moments *s) {
+  s->n_train = s->n_tokens;
+  get(s->h, s->n_tokens, d, s->h_train);
+}
+
+/* Behind the last window. */
+static void close_all(int64_t d, ptq_site_moments *s) {
   const int64_t held = s->n_tokens - s->n_train;
   const double n = (double)s->n_tokens, train = (double)s->n_train;
   get(s->h, s->n_tokens, d, s->h);
@@ -245,44 +292,57 @@ static void close_window(const ptq_collected *c, int64_t i, int64_t d,
     s->cross[k] /= n;
 }
 
-ptq_status ptq_collect_input(void *collected, int site, const float *x,
+ptq_status ptq_collect_input(void *collector, int site, const float *x,
                              int64_t n, int64_t width, ptq_err *err) {
-  ptq_collected *c = collected;
+  const ptq_collector *w = collector;
+  ptq_collected *c = w->c;
   const ptq_site kind = ptq_site_kind(site);
   (void)width;
   if (kind < c->first || kind > c->last) return PTQ_OK;
   if (c->keeps[kind]) {
-    ptq_kept_add(&c->kept[kind], ptq_site_expert(site), x, c->tokens, n);
+    ptq_kept_add(&c->kept[kind], w->hand, ptq_site_expert(site), x, w->tokens,
+                 n);
     return PTQ_OK;
   }
   const bool routed = c->info->n_experts > 0 && kind >= PTQ_SITE_MLP_IN;
   const ptq_kept_part part = {
-      .x = x, .tokens = routed ? c->tokens : NULL, .n = n};
-  return add_part(c, site, &part, c->window, &c->sums[site], err);
+      .x = x, .tokens = routed ? w->tokens : NULL, .n = n};
+  return add_part(w, site, &part, &c->sums[site], err);
 }
 
-ptq_status ptq_collect_routed(void *collected, int expert,
+ptq_status ptq_collect_routed(void *collector, int expert,
                               const int32_t *tokens, int64_t n, ptq_err *err) {
-  ptq_collected *c = collected;
+  ptq_collector *w = collector;
   (void)expert, (void)n, (void)err;
-  c->tokens = tokens;
+  w->tokens = tokens;
   return PTQ_OK;
 }
 
-ptq_status ptq_collect_reference(void *collected, int site, const float *x,
+ptq_status ptq_collect_reference(void *collector, int site, const float *x,
                                  int64_t n, int64_t width, ptq_err *err) {
-  ptq_collected *c = collected;
+  const ptq_collector *w = collector;
+  ptq_collected *c = w->c;
   const ptq_site kind = ptq_site_kind(site);
   (void)width, (void)err;
   if (kind >= c->first && kind <= c->last)
-    ptq_kept_add(&c->reference[kind], ptq_site_expert(site), x, c->tokens, n);
+    ptq_kept_add(&c->reference[kind], w->hand, ptq_site_expert(site), x,
+                 w->tokens, n);
   return PTQ_OK;
 }
 
-ptq_status ptq_collect_reference_end(ptq_collected *c, ptq_err *err) {
+ptq_status ptq_collect_reference_end(const ptq_collector *w, ptq_err *err) {
   ptq_status rc = PTQ_OK;
+  ptq_collected *c = w->c;
   for (int k = (int)c->first; k <= (int)c->last && rc == PTQ_OK; k++)
-    rc = ptq_kept_end(&c->reference[k], err);
+    rc = ptq_kept_end(&c->reference[k], w->hand, err);
+  return rc;
+}
+
+ptq_status ptq_collect_window_end(const ptq_collector *w, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_collected *c = w->c;
+  for (int k = (int)c->first; k <= (int)c->last && rc == PTQ_OK; k++)
+    if (c->keeps[k]) rc = ptq_kept_end(&c->kept[k], w->hand, err);
   return rc;
 }
 
@@ -290,6 +350,7 @@ ptq_status ptq_collect_reference_end(ptq_collected *c, ptq_err *err) {
 static ptq_status finish(ptq_collected *c, int site, ptq_err *err) {
   ptq_site_moments *s = &c->sums[site];
   const int64_t d = width_of(c, site), n = s->n_tokens;
+  close_all(d, s);
   if (c->uses & PTQ_COLLECT_ERRORS) {
     ptq_status rc = PTQ_OK;
     if (c->h32[site] == NULL)
@@ -304,40 +365,81 @@ static ptq_status finish(ptq_collected *c, int site, ptq_err *err) {
   return PTQ_OK;
 }
 
-ptq_status ptq_collect_window_end(ptq_collected *c, ptq_err *err) {
+/* Whether a site has sums in the pass at hand. */
+static bool sums_at(const ptq_collected *c, int site) {
+  const ptq_site kind = ptq_site_kind(site);
+  return kind >= c->first && kind <= c->last && !c->keeps[kind];
+}
+
+static ptq_status train_site(void *ctx, int hand, int64_t site,
+                             ptq_order *order, ptq_err *err) {
+  ptq_collected *c = ctx;
+  (void)hand, (void)order, (void)err;
+  if (sums_at(c, (int)site))
+    close_train(width_of(c, (int)site), &c->sums[site]);
+  return PTQ_OK;
+}
+
+static ptq_status finish_site(void *ctx, int hand, int64_t site,
+                              ptq_order *order, ptq_err *err) {
+  ptq_collected *c = ctx;
+  (void)hand, (void)order;
+  return sums_at(c, (int)site) ? finish(c, (int)site, err) : PTQ_OK;
+}
+
+/* Windows first .. end - 1 in their order. */
+static ptq_status run_windows(ptq_collected *c, int64_t first, int64_t end,
+                              ptq_crew_fn *fn, void *ctx, ptq_err *err) {
+  const int64_t places = ptq_site_count(c->info) * panels(c);
+  return ptq_crew_run_ordered(c->room.hands, first, end, places, fn, ctx, err);
+}
+
+ptq_status ptq_collect_pass(ptq_collected *c, ptq_site first, ptq_site last,
+                            ptq_crew_fn *push, void *ctx, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  for (int k = (int)c->first; k <= (int)c->last; k++) {
-    if (c->keeps[k]) {
-      PTQ_TRY(ptq_kept_end(&c->kept[k], err));
-      continue;
-    }
-    for (int s = k; s < end_of(c, k); s += PTQ_EXPERT_SITES) {
-      close_window(c, c->window, width_of(c, s), &c->sums[s]);
-      if (c->window + 1 == c->n) PTQ_TRY(finish(c, s, err));
-    }
+  const int threads = c->room.hands, sites = ptq_site_count(c->info);
+  const int64_t split = c->needs & PTQ_NEED_HOLDOUT ? c->n_train : 0;
+  PTQ_TRY(start(c, first, last, err));
+  if (split > 0) {
+    PTQ_TRY(run_windows(c, 0, split, push, ctx, err));
+    PTQ_TRY(ptq_crew_run(threads, sites, train_site, c, err));
   }
+  PTQ_TRY(run_windows(c, split, c->n, push, ctx, err));
+  PTQ_TRY(ptq_crew_run(threads, sites, finish_site, c, err));
 done:
   return rc;
+}
+
+/* Window i of the kept site that is built. */
+static ptq_status build_window(void *ctx, int hand, int64_t i, ptq_order *order,
+                               ptq_err *err) {
+  ptq_collected *c = ctx;
+  const ptq_collector w = {.c = c, .hand = hand, .window = i, .order = order};
+  const int site = c->built_site;
+  ptq_kept_part part;
+  const ptq_status rc = ptq_kept_get(&c->kept[ptq_site_kind(site)], hand, i,
+                                     ptq_site_expert(site), &part, err);
+  return rc == PTQ_OK ? add_part(&w, site, &part, &c->built, err) : rc;
 }
 
 /* The moments of a site whose rows are kept. */
 static ptq_status build(ptq_collected *c, int site, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const ptq_site kind = ptq_site_kind(site);
   const int64_t d = width_of(c, site);
-  c->built_site = -1;
+  const int64_t split = c->needs & PTQ_NEED_HOLDOUT ? c->n_train : 0;
   if (c->built_d != d) release(&c->built);
   PTQ_TRY(make(&c->built, c->needs, d, err));
   c->built_d = d;
-  clear(&c->built, d);
-  for (int64_t i = 0; i < c->n; i++) {
-    ptq_kept_part part;
-    PTQ_TRY(ptq_kept_get(&c->kept[kind], i, ptq_site_expert(site), &part, err));
-    PTQ_TRY(add_part(c, site, &part, i, &c->built, err));
-    close_window(c, i, d, &c->built);
-  }
   c->built_site = site;
+  clear(&c->built, d);
+  if (split > 0) {
+    PTQ_TRY(run_windows(c, 0, split, build_window, c, err));
+    close_train(d, &c->built);
+  }
+  PTQ_TRY(run_windows(c, split, c->n, build_window, c, err));
+  close_all(d, &c->built);
 done:
+  if (rc != PTQ_OK) c->built_site = -1;
   return rc;
 }
 
@@ -360,47 +462,6 @@ int64_t ptq_collected_tokens(const ptq_collected *c, int site) {
                         : c->sums[site].n_tokens;
 }
 
-ptq_status ptq_collected_error(ptq_collected *c, int site, const float *a,
-                               int64_t rows, float *scratch, double *out,
-                               ptq_err *err) {
-  const ptq_site kind = ptq_site_kind(site);
-  const int64_t d = width_of(c, site), n = ptq_collected_tokens(c, site);
-  ptq_status rc = PTQ_OK;
-  *out = 0.0;
-  PTQ_ASSERT(c->uses & PTQ_COLLECT_ERRORS);
-  if (n == 0) return PTQ_OK;
-  if (!c->keeps[kind]) {
-    *out = ptq_moment_quadratic(a, rows, c->h32[site], d, scratch);
-    return PTQ_OK;
-  }
-  double sum = 0.0;
-  for (int64_t i = 0; i < c->n; i++) {
-    ptq_kept_part p;
-    PTQ_TRY(ptq_kept_get(&c->kept[kind], i, ptq_site_expert(site), &p, err));
-    if (p.n == 0) continue;
-    ptq_sgemm_nt(p.n, rows, d, 1.0F, p.x, d, a, d, 0.0F, scratch, rows);
-    sum += ptq_vec_sum_sq(scratch, p.n * rows);
-  }
-  *out = sum / (double)n;
-done:
-  return rc;
-}
-
-int64_t ptq_collected_scratch(const ptq_model_info *info, int64_t n_tokens,
-                              int64_t length) {
-  int64_t most = 0;
-  for (int l = 0; l < PTQ_ROLE_COUNT; l++) {
-    if (!ptq_layer_present(info, l)) continue;
-    const ptq_site kind = ptq_role_site((ptq_role)l);
-    const int64_t out = ptq_role_outputs(info, (ptq_role)l);
-    const int64_t n = ptq_collect_keeps(info, kind, n_tokens)
-                          ? length * out
-                          : out * ptq_role_inputs(info, (ptq_role)l);
-    if (n > most) most = n;
-  }
-  return most;
-}
-
 void ptq_collected_drop(ptq_collected *c, ptq_site kind) {
   ptq_kept_close(&c->kept[kind]);
   ptq_kept_close(&c->reference[kind]);
@@ -419,7 +480,7 @@ static int64_t moment_bytes(unsigned needs, int64_t d) {
 }
 
 ptq_collected_size ptq_collected_bytes(const ptq_model_info *info,
-                                       const char *scratch, unsigned uses,
+                                       ptq_room room, unsigned uses,
                                        unsigned needs, int64_t n,
                                        int64_t length) {
   ptq_collected_size size = {0};
@@ -432,18 +493,19 @@ ptq_collected_size ptq_collected_bytes(const ptq_model_info *info,
     const bool moments = (uses & PTQ_COLLECT_MOMENTS) != 0;
     keeps[k] = ptq_collect_keeps(info, kind, n * length);
     if (needs & PTQ_NEED_CROSS)
-      size.kept[k] =
-          ptq_kept_bytes(scratch, info, kind, keeps[k] ? n : 1, length, d);
+      size.kept[k] = ptq_kept_bytes(room, info, kind, keeps[k] ? n : room.hands,
+                                    length, d);
     if (keeps[k]) {
-      size.kept[k] += ptq_kept_bytes(scratch, info, kind, n, length, d);
+      size.kept[k] += ptq_kept_bytes(room, info, kind, n, length, d);
       size.built[k] = moments ? moment_bytes(needs, d) : 0;
       continue;
     }
     *(moments ? &size.fixed : &size.sums) += sites * moment_bytes(needs, d);
     if (uses & PTQ_COLLECT_ERRORS) size.fixed += sites * d * d * one;
   }
-  if (has_sums(uses, keeps)) size.fixed += ptq_moment_scratch(widest_d) * one;
+  if (has_sums(uses, keeps))
+    size.fixed += room.hands * ptq_moment_scratch(widest_d) * one;
   if (needs & PTQ_NEED_CROSS)
-    size.fixed += (widest_d + length) * widest_d * one;
+    size.fixed += room.hands * (widest_d + length) * widest_d * one;
   return size;
 }

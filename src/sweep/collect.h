@@ -14,6 +14,7 @@
 #define PTQ_SWEEP_COLLECT_H
 
 #include "kept.h"
+#include "ptq/base/crew.h"
 #include "ptq/model/forward.h"
 #include "ptq/num/moment.h"
 #include "ptq/quant/method.h"
@@ -36,59 +37,73 @@ typedef struct ptq_site_moments {
   int64_t n_tokens, n_train;
 } ptq_site_moments;
 
+/** Scratch of a thread that collects. */
+typedef struct ptq_collect_scratch {
+  float *moment;     /* owned; of ptq_moment_product, where there are sums */
+  float *product;    /* owned; [widest, widest], for `cross` */
+  float *difference; /* owned; [most rows, widest], for `cross` */
+} ptq_collect_scratch;
+
 typedef struct ptq_collected {
-  const ptq_model_info *info;    /* borrowed */
-  const char *scratch_dir;       /* borrowed, nullable */
+  const ptq_model_info *info; /* borrowed */
+  ptq_room room;
   unsigned uses, needs;          /* PTQ_COLLECT_... and PTQ_NEED_... bits */
   int64_t n, n_train, length;    /* windows; those before the holdout */
   bool keeps[PTQ_SITE_COUNT];    /* by kind */
   ptq_kept kept[PTQ_SITE_COUNT]; /* owned; rows of kinds that keep */
   ptq_kept reference[PTQ_SITE_COUNT]; /* owned; for `cross`: the unquantized
-                                         model's rows; of the window at hand
-                                         only where a kind does not keep */
+                                         model's rows; where a kind does not
+                                         keep, of the windows in hand only */
   ptq_site_moments *sums; /* owned; [sites]: empty of kinds that keep */
   float **h32;            /* owned; [sites] of kinds that do not, for errors */
   ptq_site_moments built; /* owned; of the kept site at hand */
   int built_site;         /* -1: none */
   int64_t built_d;        /* width that `built` has room for */
-  float *scratch;         /* owned; of ptq_moment_add, where there are sums */
-  float *product;         /* owned; [widest, widest], for `cross` */
-  float *difference;      /* owned; [most rows, widest], for `cross` */
-  /* The pass at hand. */
-  ptq_site first, last;  /* kinds to collect */
-  int64_t window;        /* at hand */
-  const int32_t *tokens; /* borrowed; of the expert at hand */
+  ptq_collect_scratch *scratch; /* owned; [room.hands] */
+  ptq_site first, last;         /* kinds that the pass at hand collects */
 } ptq_collected;
 
 /** Whether a kind of site keeps the rows of a text of so many tokens. */
 bool ptq_collect_keeps(const ptq_model_info *info, ptq_site kind,
                        int64_t n_tokens);
 
-/** Room for n windows of `length` tokens; scratch as in ptq_spool_open. */
+/** Room for n windows of `length` tokens. */
 ptq_status ptq_collected_open(ptq_collected *c, const ptq_model_info *info,
-                              const char *scratch, unsigned uses,
-                              unsigned needs, int64_t n, int64_t length,
-                              ptq_err *err);
+                              ptq_room room, unsigned uses, unsigned needs,
+                              int64_t n, int64_t length, ptq_err *err);
 void ptq_collected_close(ptq_collected *c);
 
-/** Start a pass over the text, for kinds first..last. */
-ptq_status ptq_collect_begin(ptq_collected *c, ptq_site first, ptq_site last,
-                             ptq_err *err);
-/** Before window i. */
-void ptq_collect_window(ptq_collected *c, int64_t i);
-/** Members of a hook whose ctx is the ptq_collected. */
-ptq_status ptq_collect_input(void *collected, int site, const float *x,
+/** A window on its way through the block in a thread's hand. */
+typedef struct ptq_collector {
+  ptq_collected *c; /* borrowed */
+  int hand;
+  int64_t window;
+  ptq_order *order;      /* borrowed; windows add to sums in their turns */
+  const int32_t *tokens; /* borrowed; of the expert at hand */
+} ptq_collector;
+
+/** A pass over the text for kinds first..last: `push` for every window, on the
+ * room's threads; behind the last one the results are there. `push` makes a
+ * collector of its arguments and pushes the window through the block with a
+ * hook that shows it to it. */
+ptq_status ptq_collect_pass(ptq_collected *c, ptq_site first, ptq_site last,
+                            ptq_crew_fn *push, void *ctx, ptq_err *err);
+/** Before a window. */
+ptq_collector ptq_collect_window(ptq_collected *c, int hand, int64_t i,
+                                 ptq_order *order);
+/** Members of a hook whose ctx is the ptq_collector. */
+ptq_status ptq_collect_input(void *collector, int site, const float *x,
                              int64_t n, int64_t width, ptq_err *err);
-ptq_status ptq_collect_routed(void *collected, int expert,
+ptq_status ptq_collect_routed(void *collector, int expert,
                               const int32_t *tokens, int64_t n, ptq_err *err);
 /** The same hook over the unquantized model on the same window, which comes
  * first; PTQ_NEED_CROSS. */
-ptq_status ptq_collect_reference(void *collected, int site, const float *x,
+ptq_status ptq_collect_reference(void *collector, int site, const float *x,
                                  int64_t n, int64_t width, ptq_err *err);
 /** Behind the unquantized model's pass over a window. */
-ptq_status ptq_collect_reference_end(ptq_collected *c, ptq_err *err);
-/** Behind the window; behind the last one the results are there. */
-ptq_status ptq_collect_window_end(ptq_collected *c, ptq_err *err);
+ptq_status ptq_collect_reference_end(const ptq_collector *w, ptq_err *err);
+/** Behind the window. */
+ptq_status ptq_collect_window_end(const ptq_collector *w, ptq_err *err);
 
 /** A site's moments, borrowed until the next site is asked for;
  * PTQ_COLLECT_MOMENTS. */
@@ -98,14 +113,19 @@ ptq_status ptq_collected_site(ptq_collected *c, int site,
 void ptq_collected_spoil(ptq_collected *c, int site);
 /** Tokens that a site saw. */
 int64_t ptq_collected_tokens(const ptq_collected *c, int site);
-/**
- * tr(A H A') for a[rows, d]: the mean over a site's tokens of |a x|^2; without
- * tokens 0. PTQ_COLLECT_ERRORS.
- * @param scratch floats, see ptq_collected_scratch
- */
-ptq_status ptq_collected_error(ptq_collected *c, int site, const float *a,
-                               int64_t rows, float *scratch, double *out,
-                               ptq_err *err);
+/** What other weights of a layer err: tr(E H E') for e[rows, d], the mean over
+ * a site's tokens of |e x|^2; without tokens 0. */
+typedef struct ptq_error_job {
+  ptq_collected *c; /* borrowed; PTQ_COLLECT_ERRORS */
+  int site;
+  const float *e; /* borrowed */
+  int64_t rows;
+  double *out; /* borrowed */
+} ptq_error_job;
+/** All jobs, on the room's threads.
+ * @param scratch [hands] arrays of floats, see ptq_collected_scratch */
+ptq_status ptq_collected_errors(const ptq_error_job *jobs, int n,
+                                float *const *scratch, ptq_err *err);
 int64_t ptq_collected_scratch(const ptq_model_info *info, int64_t n_tokens,
                               int64_t length);
 /** Forget the rows of a kind and moments made of them, which nobody asks for
@@ -120,7 +140,7 @@ typedef struct ptq_collected_size {
   int64_t built[PTQ_SITE_COUNT]; /* moments made of them, at their turn */
 } ptq_collected_size;
 ptq_collected_size ptq_collected_bytes(const ptq_model_info *info,
-                                       const char *scratch, unsigned uses,
+                                       ptq_room room, unsigned uses,
                                        unsigned needs, int64_t n,
                                        int64_t length);
 

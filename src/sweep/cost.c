@@ -27,10 +27,16 @@
                                  which takes as long as so many rows */
 #define RATE_ROWS      128.0  /* of the product by which rates are measured */
 #define BF16_FLOPS     0.5    /* a FLOP of bfloat16, where the CPU has it */
+#define ONE_THREAD     0.08   /* share of the work that one thread does alone */
 /* clang-format on */
 
 ptq_rates ptq_rates_default(void) {
   return (ptq_rates){.flops_per_s = RATE, .correction = 1.0};
+}
+
+double ptq_threads_speedup(int threads) {
+  const double n = threads > 1 ? (double)threads : 1.0;
+  return 1.0 / (ONE_THREAD + (1.0 - ONE_THREAD) / n);
 }
 
 static const ptq_text_spec *calibration(const ptq_grid *g, int64_t subject) {
@@ -283,6 +289,7 @@ double ptq_direction_flops(const ptq_grid *g, int64_t direction) {
   double derivatives = 0.0;
   if (full)
     derivatives = ptq_derivatives_gradients(g, direction) * GRADIENT_PASSES *
+                  ptq_threads_speedup(g->threads) * /* on one thread */
                   (pass_flops(info, calib) + head_flops(info, calib));
   if (n.steps == 0) return BATCH_OVERHEAD + POINT_OVERHEAD + derivatives;
   double lane = pass_flops(info, eval) + head_flops(info, eval) +

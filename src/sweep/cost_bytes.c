@@ -31,8 +31,7 @@ static int64_t larger(int64_t a, int64_t b) {
 
 static int64_t stream_bytes(const ptq_model_info *info, const ptq_texts *t,
                             const ptq_text_spec *text) {
-  return ptq_spool_bytes(t->scratch, text->windows,
-                         text->length * info->d_model);
+  return ptq_spool_bytes(t->room, text->windows, text->length * info->d_model);
 }
 
 static int64_t longest(const ptq_subject *sub, const ptq_texts *t) {
@@ -40,14 +39,24 @@ static int64_t longest(const ptq_subject *sub, const ptq_texts *t) {
   return larger(larger(t->calib->length, text), sub->requests.longest_bundle);
 }
 
+/* Further threads' tiles of rows of a layer, of which methods count one. */
+static double tile_bytes(const ptq_grid *g, int64_t out, int64_t in) {
+  enum { TILE_ROWS = 256, ELEMENT = 10 /* bytes */ };
+  const int64_t tiles = (out + TILE_ROWS - 1) / TILE_ROWS;
+  const int64_t hands = ptq_room_of(g).hands;
+  const int64_t further = (hands < tiles ? hands : tiles) - 1;
+  return (double)(further * TILE_ROWS * ELEMENT * in);
+}
+
 /* What a method takes for a layer of the model. */
-static double method_bytes(const ptq_method *m, const ptq_model_info *info,
-                           ptq_role role) {
+static double method_bytes(const ptq_grid *g, const ptq_method *m,
+                           const ptq_model_info *info, ptq_role role) {
   const int64_t out = ptq_role_outputs(info, role);
   const int64_t in = ptq_role_inputs(info, role);
   double bytes =
       m->family->lean ? 0.0 : (DOUBLE + FLOAT) * (double)out * (double)in;
-  if (m->family->bytes != NULL) bytes += m->family->bytes(m, out, in);
+  if (m->family->bytes != NULL)
+    bytes += m->family->bytes(m, out, in) + tile_bytes(g, out, in);
   return bytes;
 }
 
@@ -77,7 +86,7 @@ void ptq_load_add(ptq_load *l, const ptq_grid *g, int64_t point) {
   for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
     if (!ptq_role_present(info, (ptq_role)role)) continue;
     double *most = &l->method_bytes[ptq_role_site((ptq_role)role)];
-    const double bytes = method_bytes(m, info, (ptq_role)role);
+    const double bytes = method_bytes(g, m, info, (ptq_role)role);
     if (bytes > *most) *most = bytes;
   }
 }
@@ -115,10 +124,10 @@ static int64_t request_state_bytes(const ptq_subject *sub) {
 }
 
 /* logits, answers of reference and point, rows. */
-static int64_t request_scoring_bytes(const ptq_subject *sub) {
+static int64_t request_scoring_bytes(const ptq_subject *sub, int hands) {
   const ptq_request_size *r = &sub->requests;
   if (r->n == 0) return 0;
-  return ptq_target_scorer_bytes(&sub->info, r->longest_bundle) +
+  return hands * ptq_target_scorer_bytes(&sub->info, r->longest_bundle) +
          r->n * (int64_t)(2 * sizeof(ptq_answer) +
                           sizeof(ptq_baseline_answer_row));
 }
@@ -190,12 +199,12 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
       r.calib.fixed + r.select.fixed + b.fixed + b.inputs.fixed + streams +
       lanes + l->points * stream_bytes(info, &t, t.select) +
       l->sequential * stream_bytes(info, &t, t.calib) +
-      ptq_workspace_bytes(info, longest(sub, &t));
+      ptq_hands_bytes(info, t.room.hands, longest(sub, &t));
   const int64_t score =
       ptq_model_head_bytes(info) + eval + requests + lanes +
       t.eval->windows * (int64_t)sizeof(ptq_window_row) +
-      larger(ptq_scorer_bytes(info, t.eval->length, l->points),
-             request_scoring_bytes(sub));
+      larger(t.room.hands * ptq_scorer_bytes(info, t.eval->length, l->points),
+             request_scoring_bytes(sub, t.room.hands));
   const int64_t start = ptq_model_embedding_bytes(info) + streams;
   return BASE_BYTES + request_token_bytes(sub) +
          larger(start, larger(walk, score));
@@ -207,16 +216,18 @@ int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject) {
   const ptq_texts t = ptq_texts_of(g, subject);
   int64_t streams = stream_bytes(info, &t, t.eval) + request_state_bytes(sub);
   int64_t spectra = 0;
-  const int64_t score = ptq_model_head_bytes(info) + streams +
-                        larger(ptq_scorer_bytes(info, t.eval->length, 0),
-                               request_scoring_bytes(sub));
+  const int64_t score =
+      ptq_model_head_bytes(info) + streams +
+      larger(t.room.hands * ptq_scorer_bytes(info, t.eval->length, 0),
+             request_scoring_bytes(sub, t.room.hands));
   if (g->spec->spectra == PTQ_SPECTRA_FULL) {
     streams += stream_bytes(info, &t, t.calib);
     spectra =
-        ptq_spectra_bytes(info, t.scratch, t.calib->windows, t.calib->length);
+        ptq_spectra_bytes(info, t.room, t.calib->windows, t.calib->length);
   }
   const int64_t walk = streams + ptq_model_block_bytes(info) +
-                       ptq_workspace_bytes(info, longest(sub, &t)) + spectra;
+                       ptq_hands_bytes(info, t.room.hands, longest(sub, &t)) +
+                       spectra;
   const int64_t start = ptq_model_embedding_bytes(info) + streams;
   return BASE_BYTES + request_token_bytes(sub) +
          larger(start, larger(walk, score));
@@ -238,10 +249,11 @@ int64_t ptq_direction_bytes(const ptq_grid *g, int64_t direction) {
   const int64_t lanes = n.steps * lane;
   const int64_t walk = ptq_model_block_bytes(info) +
                        ptq_displacer_bytes(info, d->kind) +
-                       ptq_workspace_bytes(info, longest(sub, &t));
+                       ptq_hands_bytes(info, t.room.hands, longest(sub, &t));
   const int64_t score =
       ptq_model_head_bytes(info) +
-      ptq_scorer_bytes(info, larger(t.eval->length, t.calib->length), 0);
+      t.room.hands *
+          ptq_scorer_bytes(info, larger(t.eval->length, t.calib->length), 0);
   const int64_t start =
       ptq_model_embedding_bytes(info) + ptq_displacer_bytes(info, d->kind);
   int64_t most = n.steps > 0 ? lanes + larger(start, larger(walk, score)) : 0;

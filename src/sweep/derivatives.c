@@ -226,7 +226,7 @@ static ptq_status take_ritz(work *w, const ptq_landscape_spec *l, uint64_t seed,
       .n = a.n,
       .max_steps = l->lanczos < a.n ? l->lanczos : a.n,
       .single = true,
-      .scratch = w->setup.scratch};
+      .scratch = w->setup.room.scratch};
   out->n_ritz = l->starts * l->lanczos;
   PTQ_TRY(ptq_alloc(&out->ritz, out->n_ritz, sizeof *out->ritz, "Ritz values",
                     err));

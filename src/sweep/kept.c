@@ -15,15 +15,15 @@ int64_t ptq_kept_most(const ptq_model_info *info, ptq_site kind,
   return by_expert(info, kind) ? length * info->experts_used : length;
 }
 
-ptq_status ptq_kept_open(ptq_kept *k, const char *scratch,
-                         const ptq_model_info *info, ptq_site kind, int64_t n,
-                         int64_t length, int64_t width, ptq_err *err) {
+ptq_status ptq_kept_open(ptq_kept *k, ptq_room room, const ptq_model_info *info,
+                         ptq_site kind, int64_t n, int64_t length,
+                         int64_t width, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   *k = (ptq_kept){.n = n,
                   .most = ptq_kept_most(info, kind, length),
                   .width = width,
                   .mlps = by_expert(info, kind) ? ptq_mlp_count(info) : 1};
-  PTQ_TRY(ptq_spool_open(&k->rows, scratch, n, k->most * width,
+  PTQ_TRY(ptq_spool_open(&k->rows, room, n, k->most * width,
                          "a site's rows over a text", err));
   PTQ_TRY(ptq_alloc(&k->first, n * (k->mlps + 1), sizeof *k->first,
                     "a site's rows over a text", err));
@@ -42,19 +42,19 @@ void ptq_kept_close(ptq_kept *k) {
   *k = (ptq_kept){.rows = {.fd = -1}};
 }
 
-void ptq_kept_begin(ptq_kept *k, int64_t i) {
-  (void)ptq_spool_fresh(&k->rows, i);
+void ptq_kept_begin(ptq_kept *k, int hand, int64_t i) {
+  (void)ptq_spool_fresh(&k->rows, hand, i);
   memset(k->first + i * (k->mlps + 1), 0,
          (size_t)(k->mlps + 1) * sizeof *k->first);
 }
 
-void ptq_kept_add(ptq_kept *k, int expert, const float *x,
+void ptq_kept_add(ptq_kept *k, int hand, int expert, const float *x,
                   const int32_t *tokens, int64_t n) {
-  const int64_t window = k->rows.at;
+  const int64_t window = ptq_spool_at(&k->rows, hand);
   int64_t *first = k->first + window * (k->mlps + 1);
   const int64_t at = first[expert];
   PTQ_ASSERT(first[k->mlps] == at && at + n <= k->most);
-  memcpy(ptq_spool_fresh(&k->rows, window) + at * k->width, x,
+  memcpy(ptq_spool_fresh(&k->rows, hand, window) + at * k->width, x,
          (size_t)(n * k->width) * sizeof *x);
   if (k->tokens != NULL)
     memcpy(k->tokens + window * k->most + at, tokens,
@@ -62,16 +62,17 @@ void ptq_kept_add(ptq_kept *k, int expert, const float *x,
   for (int e = expert + 1; e <= k->mlps; e++) first[e] = at + n;
 }
 
-ptq_status ptq_kept_end(ptq_kept *k, ptq_err *err) {
-  const int64_t n = k->first[k->rows.at * (k->mlps + 1) + k->mlps];
-  return ptq_spool_put(&k->rows, n * k->width, err);
+ptq_status ptq_kept_end(ptq_kept *k, int hand, ptq_err *err) {
+  const int64_t window = ptq_spool_at(&k->rows, hand);
+  const int64_t n = k->first[window * (k->mlps + 1) + k->mlps];
+  return ptq_spool_put(&k->rows, hand, n * k->width, err);
 }
 
-ptq_status ptq_kept_get(ptq_kept *k, int64_t i, int expert, ptq_kept_part *part,
-                        ptq_err *err) {
+ptq_status ptq_kept_get(ptq_kept *k, int hand, int64_t i, int expert,
+                        ptq_kept_part *part, ptq_err *err) {
   float *x = NULL;
   const int64_t *first = k->first + i * (k->mlps + 1);
-  const ptq_status rc = ptq_spool_get(&k->rows, i, &x, err);
+  const ptq_status rc = ptq_spool_get(&k->rows, hand, i, &x, err);
   if (rc != PTQ_OK) return rc;
   *part = (ptq_kept_part){.x = x + first[expert] * k->width,
                           .n = first[expert + 1] - first[expert]};
@@ -107,12 +108,11 @@ bool ptq_kept_next(const ptq_kept_part *a, const ptq_kept_part *b, int64_t *i,
   return false;
 }
 
-int64_t ptq_kept_bytes(const char *scratch, const ptq_model_info *info,
-                       ptq_site kind, int64_t n, int64_t length,
-                       int64_t width) {
+int64_t ptq_kept_bytes(ptq_room room, const ptq_model_info *info, ptq_site kind,
+                       int64_t n, int64_t length, int64_t width) {
   const int64_t most = ptq_kept_most(info, kind, length);
   const int mlps = by_expert(info, kind) ? ptq_mlp_count(info) : 1;
-  int64_t bytes = ptq_spool_bytes(scratch, n, most * width) +
+  int64_t bytes = ptq_spool_bytes(room, n, most * width) +
                   n * (mlps + 1) * (int64_t)sizeof(int64_t);
   if (by_expert(info, kind)) bytes += n * most * (int64_t)sizeof(int32_t);
   return bytes;

@@ -30,22 +30,23 @@ typedef struct ptq_kept_part {
 int64_t ptq_kept_most(const ptq_model_info *info, ptq_site kind,
                       int64_t length);
 
-/** Room for the rows of n windows; scratch as in ptq_spool_open. */
-ptq_status ptq_kept_open(ptq_kept *k, const char *scratch,
-                         const ptq_model_info *info, ptq_site kind, int64_t n,
-                         int64_t length, int64_t width, ptq_err *err);
+/** Room for the rows of n windows, which different hands may have at once. */
+ptq_status ptq_kept_open(ptq_kept *k, ptq_room room, const ptq_model_info *info,
+                         ptq_site kind, int64_t n, int64_t length,
+                         int64_t width, ptq_err *err);
 void ptq_kept_close(ptq_kept *k);
 
 /** Start window i over. */
-void ptq_kept_begin(ptq_kept *k, int64_t i);
-/** Append to the window begun; experts come in ascending order. */
-void ptq_kept_add(ptq_kept *k, int expert, const float *x,
+void ptq_kept_begin(ptq_kept *k, int hand, int64_t i);
+/** Append to the window that the hand began; experts come in ascending
+ * order. */
+void ptq_kept_add(ptq_kept *k, int hand, int expert, const float *x,
                   const int32_t *tokens, int64_t n);
-/** The window begun is whole. */
-ptq_status ptq_kept_end(ptq_kept *k, ptq_err *err);
-/** Borrowed until another window is asked for. */
-ptq_status ptq_kept_get(ptq_kept *k, int64_t i, int expert, ptq_kept_part *part,
-                        ptq_err *err);
+/** That window is whole. */
+ptq_status ptq_kept_end(ptq_kept *k, int hand, ptq_err *err);
+/** Borrowed until the hand asks for another window. */
+ptq_status ptq_kept_get(ptq_kept *k, int hand, int64_t i, int expert,
+                        ptq_kept_part *part, ptq_err *err);
 /** Rows of an expert in all windows. */
 int64_t ptq_kept_count(const ptq_kept *k, int expert);
 
@@ -55,7 +56,7 @@ bool ptq_kept_next(const ptq_kept_part *a, const ptq_kept_part *b, int64_t *i,
                    int64_t *j);
 
 /** Bytes of memory. */
-int64_t ptq_kept_bytes(const char *scratch, const ptq_model_info *info,
-                       ptq_site kind, int64_t n, int64_t length, int64_t width);
+int64_t ptq_kept_bytes(ptq_room room, const ptq_model_info *info, ptq_site kind,
+                       int64_t n, int64_t length, int64_t width);
 
 #endif /* PTQ_SWEEP_KEPT_H */

@@ -46,50 +46,54 @@ void ptq_lane_close(ptq_lane *l) {
   *l = (ptq_lane){0};
 }
 
-/* The unquantized model's inputs on window i of the calibration text. */
-static ptq_status keep_reference(ptq_reference *r, ptq_workbench *b,
-                                 ptq_workspace *ws, int64_t i, ptq_site last,
-                                 ptq_err *err) {
+/* A pass of a lane over one of its texts. */
+typedef struct pass {
+  ptq_lane *l;
+  ptq_reference *r;
+  ptq_workbench *b;
+  const ptq_hands *hands;
+  ptq_site last; /* where it ends */
+} pass;
+
+/* Window i of `s` through a block up to the pass's last site; the stream stays
+ * where it is. */
+static ptq_status look(const pass *p, ptq_stream *s, const ptq_block *block,
+                       ptq_collector *w, const ptq_forward_hook *hook,
+                       ptq_err *err) {
+  float *h = NULL, *hidden = p->b->hidden[w->hand];
+  const ptq_status rc = ptq_stream_window(s, w->hand, w->window, &h, err);
+  if (rc != PTQ_OK) return rc;
+  memcpy(hidden, h, (size_t)(s->length * s->d) * sizeof *hidden);
+  return ptq_block_forward(p->hands->info, block, hidden, s->length,
+                           p->hands->ws[w->hand], hook, p->last, err);
+}
+
+static ptq_status collect_window(void *ctx, int hand, int64_t i,
+                                 ptq_order *order, ptq_err *err) {
+  const pass *p = ctx;
   ptq_status rc = PTQ_OK;
-  float *h = NULL;
-  const ptq_forward_hook hook = {.ctx = &b->inputs,
-                                 .input = ptq_collect_reference,
-                                 .routed = ptq_collect_routed};
-  PTQ_TRY(ptq_stream_window(&r->before, i, &h, err));
-  memcpy(b->hidden, h,
-         (size_t)(r->before.length * r->before.d) * sizeof *b->hidden);
-  PTQ_TRY(ptq_block_forward(r->setup->info, &r->block, b->hidden,
-                            r->before.length, ws, &hook, last, err));
-  PTQ_TRY(ptq_collect_reference_end(&b->inputs, err));
+  ptq_collector w = ptq_collect_window(&p->b->inputs, hand, i, order);
+  const ptq_forward_hook own = {
+      .ctx = &w, .input = ptq_collect_input, .routed = ptq_collect_routed};
+  const ptq_forward_hook reference = {
+      .ctx = &w, .input = ptq_collect_reference, .routed = ptq_collect_routed};
+  if (p->b->inputs.needs & PTQ_NEED_CROSS) {
+    PTQ_TRY(look(p, &p->r->before, &p->r->block, &w, &reference, err));
+    PTQ_TRY(ptq_collect_reference_end(&w, err));
+  }
+  PTQ_TRY(look(p, &p->l->calib, &p->b->block, &w, &own, err));
+  PTQ_TRY(ptq_collect_window_end(&w, err));
 done:
   return rc;
 }
 
 /* The inputs of kinds first..last over the lane's own calibration stream
  * through the block as quantized so far. */
-static ptq_status collect(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
-                          ptq_workspace *ws, ptq_site first, ptq_site last,
+static ptq_status collect(const pass *given, ptq_site first, ptq_site last,
                           ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const ptq_forward_hook hook = {.ctx = &b->inputs,
-                                 .input = ptq_collect_input,
-                                 .routed = ptq_collect_routed};
-  const size_t bytes =
-      (size_t)(l->calib.length * l->calib.d) * sizeof *b->hidden;
-  PTQ_TRY(ptq_collect_begin(&b->inputs, first, last, err));
-  for (int64_t i = 0; i < l->calib.n; i++) {
-    float *h = NULL;
-    ptq_collect_window(&b->inputs, i);
-    if (b->inputs.needs & PTQ_NEED_CROSS)
-      PTQ_TRY(keep_reference(r, b, ws, i, last, err));
-    PTQ_TRY(ptq_stream_window(&l->calib, i, &h, err));
-    memcpy(b->hidden, h, bytes);
-    PTQ_TRY(ptq_block_forward(r->setup->info, &b->block, b->hidden,
-                              l->calib.length, ws, &hook, last, err));
-    PTQ_TRY(ptq_collect_window_end(&b->inputs, err));
-  }
-done:
-  return rc;
+  pass p = *given;
+  p.last = last;
+  return ptq_collect_pass(&p.b->inputs, first, last, collect_window, &p, err);
 }
 
 /* The rows of a kind that the batch's only point is done with. */
@@ -101,22 +105,22 @@ static void drop(ptq_reference *r, ptq_workbench *b, ptq_site kind) {
 }
 
 /* Kind by kind: experts see nothing of each other. */
-static ptq_status quantize_block(ptq_lane *l, ptq_reference *r,
-                                 ptq_workbench *b, ptq_workspace *ws,
-                                 ptq_err *err) {
+static ptq_status quantize_block(const pass *p, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const ptq_model_info *info = r->setup->info;
-  if (l->mode == PTQ_CALIB_SEQUENTIAL)
-    PTQ_TRY(collect(l, r, b, ws, (ptq_site)0, PTQ_SITE_MLP_OUT, err));
+  const ptq_lane *l = p->l;
   for (int i = 0; i < PTQ_SITE_COUNT; i++) {
     const ptq_site kind =
         (ptq_site)(l->method->family->backward ? PTQ_SITE_COUNT - 1 - i : i);
-    const int experts = kind >= PTQ_SITE_MLP_IN ? ptq_mlp_count(info) : 1;
+    const int experts =
+        kind >= PTQ_SITE_MLP_IN ? ptq_mlp_count(p->hands->info) : 1;
+    if (l->mode == PTQ_CALIB_SEQUENTIAL && i == 0)
+      PTQ_TRY(collect(p, (ptq_site)0, PTQ_SITE_MLP_OUT, err));
     if (l->mode == PTQ_CALIB_TRUE_SEQUENTIAL)
-      PTQ_TRY(collect(l, r, b, ws, kind, kind, err));
+      PTQ_TRY(collect(p, kind, kind, err));
     for (int e = 0; e < experts; e++)
-      PTQ_TRY(ptq_lane_site(l, r, b, ws, ptq_site_of(kind, e), err));
-    drop(r, b, kind);
+      PTQ_TRY(
+          ptq_lane_site(p->l, p->r, p->b, p->hands, ptq_site_of(kind, e), err));
+    drop(p->r, p->b, kind);
   }
 done:
   return rc;
@@ -125,9 +129,10 @@ done:
 /* Hook of the lane's selection pass: how far its outputs are from the
  * reference's. */
 typedef struct propagated {
-  ptq_reference *r;
-  ptq_workbench *b;
+  const pass *p;
+  int hand;
   int64_t window;
+  ptq_order *order;      /* of the windows, at layers */
   const int32_t *tokens; /* borrowed; of the expert at hand */
 } propagated;
 
@@ -139,61 +144,80 @@ static ptq_status see_routed(void *ctx, int expert, const int32_t *tokens,
   return PTQ_OK;
 }
 
-/* An expert's outputs are compared on the tokens that both models give it. */
+/* A layer's sums over the tokens that both models give an expert. */
+static void compare_routed(const ptq_kept_part *own, const ptq_kept_part *ref,
+                           int64_t out, double *noise, double *signal) {
+  int64_t i = -1, j = -1;
+  while (ptq_kept_next(own, ref, &i, &j)) {
+    *noise += ptq_vec_sum_sq_diff(ref->x + j * out, own->x + i * out, out);
+    *signal += ptq_vec_sum_sq(ref->x + j * out, out);
+  }
+}
+
+/* Sums go on in the order of windows. */
 static ptq_status compare_output(void *ctx, int layer, const float *y,
                                  int64_t n, int64_t out, ptq_err *err) {
   const propagated *p = ctx;
-  ptq_kept *outputs = &p->r->outputs[ptq_layer_role(layer)];
-  double *noise = &p->b->noise[layer], *signal = &p->b->signal[layer];
+  ptq_status rc = PTQ_OK;
+  ptq_kept *outputs = &p->p->r->outputs[ptq_layer_role(layer)];
+  double *noise = &p->p->b->noise[layer], *signal = &p->p->b->signal[layer];
+  double own_noise = 0.0, own_signal = 0.0;
   ptq_kept_part ref;
-  const ptq_status rc =
-      ptq_kept_get(outputs, p->window, ptq_layer_expert(layer), &ref, err);
-  if (rc != PTQ_OK) return rc;
+  PTQ_TRY(ptq_kept_get(outputs, p->hand, p->window, ptq_layer_expert(layer),
+                       &ref, err));
   if (ref.tokens == NULL) {
-    *noise += ptq_vec_sum_sq_diff(ref.x, y, n * out);
-    *signal += ptq_vec_sum_sq(ref.x, n * out);
-    return PTQ_OK;
+    own_noise = ptq_vec_sum_sq_diff(ref.x, y, n * out);
+    own_signal = ptq_vec_sum_sq(ref.x, n * out);
   }
+  PTQ_TRY(ptq_order_wait(p->order, layer, p->window, err));
   const ptq_kept_part own = {.x = y, .tokens = p->tokens, .n = n};
-  int64_t i = -1, j = -1;
-  while (ptq_kept_next(&own, &ref, &i, &j)) {
-    *noise += ptq_vec_sum_sq_diff(ref.x + j * out, y + i * out, out);
-    *signal += ptq_vec_sum_sq(ref.x + j * out, out);
-  }
-  return PTQ_OK;
+  if (ref.tokens != NULL) compare_routed(&own, &ref, out, noise, signal);
+  *noise += own_noise;
+  *signal += own_signal;
+  ptq_order_pass(p->order, layer, p->window);
+done:
+  return rc;
 }
 
-static ptq_status advance(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
-                          ptq_workspace *ws, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const ptq_model_info *info = r->setup->info;
-  const int layers = ptq_layer_count(info);
-  propagated pass = {.r = r, .b = b};
+static ptq_status select_window(void *ctx, int hand, int64_t i,
+                                ptq_order *order, ptq_err *err) {
+  const pass *p = ctx;
+  propagated w = {.p = p, .hand = hand, .window = i, .order = order};
   const ptq_forward_hook hook = {
-      .ctx = &pass, .output = compare_output, .routed = see_routed};
-  for (int i = 0; i < layers; i++) b->noise[i] = b->signal[i] = 0.0;
-  for (pass.window = 0; pass.window < l->select.n; pass.window++)
-    PTQ_TRY(ptq_stream_push(&l->select, pass.window, info, &b->block, ws, &hook,
-                            err));
+      .ctx = &w, .output = compare_output, .routed = see_routed};
+  return ptq_stream_push(&p->l->select, p->hands, hand, i, &p->b->block, &hook,
+                         err);
+}
+
+static ptq_status advance(pass *p, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_lane *l = p->l;
+  const ptq_block *block = &p->b->block;
+  const ptq_model_info *info = p->hands->info;
+  const int layers = ptq_layer_count(info);
+  for (int i = 0; i < layers; i++) p->b->noise[i] = p->b->signal[i] = 0.0;
+  PTQ_TRY(ptq_crew_run_ordered(p->hands->n, 0, l->select.n, layers,
+                               select_window, p, err));
   ptq_layer_row *row = &l->layers[l->first_layer];
   for (int i = 0; i < layers; i++)
     if (ptq_layer_present(info, i))
-      (row++)->sqnr_output_prop = ptq_decibel(b->signal[i], b->noise[i]);
-  PTQ_TRY(ptq_stream_advance(&l->eval, info, &b->block, ws, err));
-  PTQ_TRY(ptq_request_states_advance(&l->requests, info, &b->block, ws, err));
+      (row++)->sqnr_output_prop = ptq_decibel(p->b->signal[i], p->b->noise[i]);
+  PTQ_TRY(ptq_stream_advance(&l->eval, p->hands, block, err));
+  PTQ_TRY(ptq_request_states_advance(&l->requests, p->hands, block, err));
   if (l->calib.n > 0)
-    PTQ_TRY(ptq_stream_advance(&l->calib, info, &b->block, ws, err));
+    PTQ_TRY(ptq_stream_advance(&l->calib, p->hands, block, err));
 done:
   return rc;
 }
 
 void ptq_lane_block(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
-                    ptq_workspace *ws) {
+                    const ptq_hands *hands) {
   if (l->status != PTQ_OK) return;
   const double start = ptq_clock();
+  pass p = {.l = l, .r = r, .b = b, .hands = hands};
   l->first_layer = l->n_layers;
-  ptq_workbench_begin(b, r->setup->info, &r->block);
-  l->status = quantize_block(l, r, b, ws, &l->err);
-  if (l->status == PTQ_OK) l->status = advance(l, r, b, ws, &l->err);
+  ptq_workbench_begin(b, hands->info, &r->block);
+  l->status = quantize_block(&p, &l->err);
+  if (l->status == PTQ_OK) l->status = advance(&p, &l->err);
   l->seconds += ptq_clock() - start;
 }

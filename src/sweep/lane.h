@@ -38,12 +38,12 @@ void ptq_lane_end(ptq_lane *l);
 /** Quantize the reference's block at hand, record its layers and push the
  * lane's activations through it. A failure is the lane's (l->status). */
 void ptq_lane_block(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
-                    ptq_workspace *ws);
+                    const ptq_hands *hands);
 
 /** The layers of one site: quantize them and fill their rows but for the
  * propagated errors. */
 ptq_status ptq_lane_site(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
-                         ptq_workspace *ws, int site, ptq_err *err);
+                         const ptq_hands *hands, int site, ptq_err *err);
 /** Row of a present layer of the block at hand. */
 ptq_layer_row *ptq_lane_row(const ptq_lane *l, const ptq_model_info *info,
                             int layer);

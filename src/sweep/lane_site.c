@@ -46,19 +46,25 @@ static void hash_codes(const ptq_quant_output *out, const ptq_linear *w,
 /* Errors under the two texts' inputs. Where no calibration token came, every
  * input counts alike, as in the method's own moment; where no selection token
  * did, there is no output to speak of. */
-static ptq_status output_errors(const ptq_lane *l, ptq_reference *r,
-                                const ptq_workbench *b, int layer, double noise,
-                                ptq_layer_row *row, ptq_err *err) {
+static ptq_status output_errors(ptq_reference *r, const ptq_workbench *b,
+                                int layer, double noise, ptq_layer_row *row,
+                                ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_linear *w = &r->block.linear[layer];
   const ptq_energies *e = &r->energy[layer];
   const int site = ptq_layer_site(layer);
   double select = 0.0, calib = 0.0;
-  (void)l;
-  PTQ_TRY(ptq_collected_error(&r->select_inputs, site, b->error, w->out,
-                              r->product, &select, err));
-  PTQ_TRY(ptq_collected_error(&r->calib_inputs, site, b->error, w->out,
-                              r->product, &calib, err));
+  const ptq_error_job jobs[] = {{.c = &r->select_inputs,
+                                 .site = site,
+                                 .e = b->error,
+                                 .rows = w->out,
+                                 .out = &select},
+                                {.c = &r->calib_inputs,
+                                 .site = site,
+                                 .e = b->error,
+                                 .rows = w->out,
+                                 .out = &calib}};
+  PTQ_TRY(ptq_collected_errors(jobs, 2, r->product, err));
   row->sqnr_output = ptq_decibel(e->select, select);
   row->err_hessian = ptq_collected_tokens(&r->calib_inputs, site) > 0
                          ? calib / e->calib
@@ -99,7 +105,7 @@ static ptq_status record_layer(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
   l->weight_energy += energy;
   l->weight_noise += noise;
   l->storage_bits += out->storage_bits;
-  return output_errors(l, r, b, layer, noise, row, err);
+  return output_errors(r, b, layer, noise, row, err);
 }
 
 /* Whether what comes before a site can take the inverse of scales of its
@@ -190,7 +196,7 @@ static void lay_out(const ptq_lane *l, ptq_reference *r, ptq_workbench *b,
                                     .cols = w->in,
                                     .cache_site = site,
                                     .cache = cache,
-                                    .threads = 1,
+                                    .threads = r->setup->room.hands,
                                     .layer = work->name[i]};
     ptq_point_format(l->grid, l->point, work->name[i], &work->in[i].dtype,
                      &work->in[i].group);
@@ -248,12 +254,12 @@ static ptq_status put(ptq_reference *r, ptq_workbench *b, ptq_workspace *ws,
 }
 
 ptq_status ptq_lane_site(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
-                         ptq_workspace *ws, int site, ptq_err *err) {
+                         const ptq_hands *hands, int site, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const bool own = ptq_method_is_sequential(l->method);
   ptq_factor_cache *cache = own ? b->own : b->shared;
   site_work work = {
-      .probe = {.r = r, .ws = ws, .packed = b->packed, .site = site}};
+      .probe = {.r = r, .hands = hands, .packed = b->packed, .site = site}};
   work.loss =
       (ptq_module_loss){.ctx = &work.probe, .eval = ptq_module_probe_eval};
   PTQ_TRY(ptq_workbench_begin_site(b, r->setup->info, site, err));
@@ -264,7 +270,7 @@ ptq_status ptq_lane_site(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
   if (own || b->alone) ptq_factor_cache_reset(cache);
   for (int i = 0; i < work.n; i++) {
     PTQ_TRY(record_layer(l, r, b, &work, i, err));
-    PTQ_TRY(put(r, b, ws, &work, i, err));
+    PTQ_TRY(put(r, b, hands->ws[0], &work, i, err));
   }
 done:
   ptq_workbench_end_site(b);

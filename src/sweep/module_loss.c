@@ -26,8 +26,12 @@ static ptq_status layer_loss(const ptq_module_probe *p, int layer,
   const ptq_linear *l = &p->r->block.linear[layer];
   for (int64_t i = 0; i < l->out * l->in; i++)
     p->error[i] = l->weight[i] - w[i];
-  return ptq_collected_error(&p->r->calib_inputs, p->site, p->error, l->out,
-                             p->r->product, loss, err);
+  const ptq_error_job job = {.c = &p->r->calib_inputs,
+                             .site = p->site,
+                             .e = p->error,
+                             .rows = l->out,
+                             .out = loss};
+  return ptq_collected_errors(&job, 1, p->r->product, err);
 }
 
 /* Hook: what the module gives, beside what it gave unquantized. */
@@ -45,11 +49,35 @@ static ptq_status compare(void *ctx, int layer, const float *y, int64_t n,
   return PTQ_OK;
 }
 
+/* A module's way over the windows. */
+typedef struct module_pass {
+  const ptq_module_probe *p;
+  const ptq_block *block;
+  double sum[PTQ_MODULE_WINDOWS];
+} module_pass;
+
+static ptq_status module_window(void *ctx, int hand, int64_t i,
+                                ptq_order *order, ptq_err *err) {
+  module_pass *m = ctx;
+  const ptq_reference *r = m->p->r;
+  const ptq_hands *hands = m->p->hands;
+  const ptq_site kind = (ptq_site)m->p->site;
+  const int64_t n = r->calib.length, at = i * n * r->calib.d;
+  compared c = {.layer = kind == PTQ_SITE_ATTN_IN ? PTQ_ROLE_O : PTQ_ROLE_DOWN,
+                .expected = r->module_out[kind] + at};
+  const ptq_forward_hook hook = {.ctx = &c, .output = compare};
+  (void)order;
+  const ptq_status rc =
+      ptq_module_forward(hands->info, m->block, kind, r->module_in[kind] + at,
+                         n, hands->ws[hand], &hook, err);
+  m->sum[i] = c.sum;
+  return rc;
+}
+
 /* The module of a dense site with other weights of the site. */
 static ptq_status module_loss(const ptq_module_probe *p, float *const *w,
                               double *loss, ptq_err *err) {
   const ptq_reference *r = p->r;
-  const ptq_site kind = (ptq_site)p->site;
   ptq_linear linear[PTQ_ROLE_COUNT];
   ptq_status rc = PTQ_OK;
   ptq_block block = r->block; /* borrows all but the site's weights */
@@ -58,19 +86,14 @@ static ptq_status module_loss(const ptq_module_probe *p, float *const *w,
     linear[l] = r->block.linear[l];
     if (ptq_layer_site(l) == p->site && linear[l].weight != NULL)
       PTQ_TRY(ptq_linear_replace(&linear[l], w[i++],
-                                 p->packed != NULL ? p->packed[l] : NULL, p->ws,
-                                 err));
+                                 p->packed != NULL ? p->packed[l] : NULL,
+                                 p->hands->ws[0], err));
   }
-  compared c = {.layer = kind == PTQ_SITE_ATTN_IN ? PTQ_ROLE_O : PTQ_ROLE_DOWN};
-  const ptq_forward_hook hook = {.ctx = &c, .output = compare};
-  const int64_t n = r->calib.length, size = n * r->calib.d;
-  for (int64_t i = 0; i < r->module_windows; i++) {
-    c.expected = r->module_out[kind] + i * size;
-    PTQ_TRY(ptq_module_forward(r->setup->info, &block, kind,
-                               r->module_in[kind] + i * size, n, p->ws, &hook,
-                               err));
-  }
-  *loss = c.sum / (double)(r->module_windows * n);
+  module_pass m = {.p = p, .block = &block};
+  double sum = 0.0;
+  PTQ_TRY(ptq_crew_run(p->hands->n, r->module_windows, module_window, &m, err));
+  for (int64_t i = 0; i < r->module_windows; i++) sum += m.sum[i];
+  *loss = sum / (double)(r->module_windows * r->calib.length);
 done:
   return rc;
 }

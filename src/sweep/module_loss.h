@@ -11,7 +11,7 @@
 
 typedef struct ptq_module_probe {
   ptq_reference *r;          /* borrowed; opened with PTQ_NEED_MODULE_LOSS */
-  ptq_workspace *ws;         /* borrowed */
+  const ptq_hands *hands;    /* borrowed */
   float *error;              /* borrowed; scratch, largest [out, in] */
   ptq_packed *const *packed; /* borrowed; [layers] scratch for weights as bf16
                                 products take them; NULL in float32 */

@@ -21,7 +21,7 @@ void ptq_profile_close(ptq_profile *p) {
   ptq_free(p->x);
   ptq_free(p->w);
   ptq_block_release(&p->block);
-  ptq_workspace_free(p->ws);
+  ptq_hands_close(&p->hands);
   ptq_displacer_close(&p->displacer);
   ptq_setup_close(&p->setup);
   *p = (ptq_profile){0};
@@ -78,10 +78,10 @@ static ptq_status embed(ptq_profile *p, ptq_err *err) {
   const ptq_setup *s = &p->setup;
   PTQ_TRY(ptq_model_load_embedding(s->model, &e, err));
   for (int64_t i = 0; i < p->n; i++) {
-    PTQ_TRY(ptq_stream_embed(&p->lanes[i].eval, s->scratch, s->info, &e,
-                             &s->eval, err));
+    PTQ_TRY(ptq_stream_embed(&p->lanes[i].eval, s->room, s->info, &e, &s->eval,
+                             err));
     if (p->with_calib)
-      PTQ_TRY(ptq_stream_embed(&p->lanes[i].calib, s->scratch, s->info, &e,
+      PTQ_TRY(ptq_stream_embed(&p->lanes[i].calib, s->room, s->info, &e,
                                &s->calib, err));
   }
 done:
@@ -112,8 +112,8 @@ static ptq_status profile_open(ptq_profile *p, const ptq_grid *g,
   ptq_block_release(&p->block); /* makes room */
   set_factors(p, &g->spec->landscape);
   PTQ_TRY(embed(p, err));
-  PTQ_TRY(ptq_workspace_create(p->setup.info, ptq_setup_max_length(&p->setup),
-                               &p->ws, err));
+  PTQ_TRY(ptq_hands_open(&p->hands, p->setup.info, p->setup.room.hands,
+                         ptq_setup_max_length(&p->setup), err));
 done:
   return rc;
 }
@@ -128,9 +128,9 @@ static ptq_status walk(ptq_profile *p, const ptq_sink *sink, ptq_err *err) {
       ptq_profile_lane *l = &p->lanes[k];
       const ptq_block *b =
           ptq_displacer_move(&p->displacer, &p->block, l->factor);
-      PTQ_TRY(ptq_stream_advance(&l->eval, info, b, p->ws, err));
+      PTQ_TRY(ptq_stream_advance(&l->eval, &p->hands, b, err));
       if (p->with_calib)
-        PTQ_TRY(ptq_stream_advance(&l->calib, info, b, p->ws, err));
+        PTQ_TRY(ptq_stream_advance(&l->calib, &p->hands, b, err));
       PTQ_TRY(sink->alive(sink->ctx, (double)(i * p->n + k + 1) / all, err));
     }
   }
@@ -138,54 +138,92 @@ done:
   return rc;
 }
 
+/* Windows before the head, on the threads. */
+typedef struct scoring {
+  const ptq_profile *p;
+  ptq_head head;
+  ptq_scorer **scorers; /* owned, of owned; [room.hands] */
+  ptq_stream *stream;   /* at hand */
+  const ptq_windows *w;
+  double *nll; /* [w->n] */
+  double *all; /* owned; [calibration windows] */
+} scoring;
+
 /* Sums over the scored positions of window i of a stream. */
-static ptq_status score_window(ptq_profile *p, ptq_scorer *scorer,
-                               const ptq_head *head, ptq_stream *stream,
-                               const ptq_windows *w, int64_t i, double *nll,
+static ptq_status score_window(void *ctx, int hand, int64_t i, ptq_order *order,
                                ptq_err *err) {
-  ptq_status rc = PTQ_OK;
+  const scoring *s = ctx;
+  const ptq_windows *w = s->w;
   const int64_t skip = w->first[i] - 1, n = w->end[i] - skip;
   float *h = NULL;
-  PTQ_TRY(ptq_stream_window(stream, i, &h, err));
-  h += skip * stream->d;
-  ptq_head_norm(p->setup.info, head, h, n);
-  PTQ_TRY(ptq_score_window(scorer, head, w->ids + i * w->length + skip, n, h,
-                           NULL, 0, nll, NULL, NULL, err));
+  (void)order;
+  const ptq_status rc = ptq_stream_window(s->stream, hand, i, &h, err);
+  if (rc != PTQ_OK) return rc;
+  h += skip * s->stream->d;
+  ptq_head_norm(s->p->setup.info, &s->head, h, n);
+  return ptq_score_window(s->scorers[hand], &s->head,
+                          w->ids + i * w->length + skip, n, h, NULL, 0,
+                          &s->nll[i], NULL, NULL, err);
+}
+
+static ptq_status score_stream(scoring *s, ptq_stream *stream,
+                               const ptq_windows *w, double *nll,
+                               ptq_err *err) {
+  s->stream = stream;
+  s->w = w;
+  s->nll = nll;
+  return ptq_crew_run(s->p->setup.room.hands, w->n, score_window, s, err);
+}
+
+static ptq_status score_lane(scoring *s, ptq_profile_lane *l, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_profile *p = s->p;
+  PTQ_TRY(score_stream(s, &l->eval, &p->setup.eval, l->nll, err));
+  if (!p->with_calib) return PTQ_OK;
+  PTQ_TRY(score_stream(s, &l->calib, &p->setup.calib, s->all, err));
+  for (int64_t i = 0; i < p->setup.calib.n; i++) l->nll_calib += s->all[i];
 done:
   return rc;
 }
 
+static ptq_status scoring_open(scoring *s, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_setup *u = &s->p->setup;
+  const int64_t longest =
+      u->eval.length > u->calib.length ? u->eval.length : u->calib.length;
+  PTQ_TRY(ptq_alloc(&s->scorers, u->room.hands, sizeof(ptq_scorer *), "scores",
+                    err));
+  for (int h = 0; h < u->room.hands; h++)
+    PTQ_TRY(ptq_scorer_create(u->info, longest, 0, &s->scorers[h], err));
+  PTQ_TRY(ptq_alloc(&s->all, u->calib.n, sizeof *s->all, "scores", err));
+  PTQ_TRY(ptq_model_load_head(u->model, &s->head, err));
+done:
+  return rc;
+}
+
+static void scoring_close(scoring *s) {
+  for (int h = 0; s->scorers != NULL && h < s->p->setup.room.hands; h++)
+    ptq_scorer_free(s->scorers[h]);
+  ptq_free(s->scorers);
+  ptq_free(s->all);
+  ptq_head_release(&s->head);
+}
+
 static ptq_status score(ptq_profile *p, const ptq_sink *sink, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const ptq_setup *s = &p->setup;
-  const int64_t longest =
-      s->eval.length > s->calib.length ? s->eval.length : s->calib.length;
-  const double blocks = (double)s->info->n_blocks;
-  ptq_head head = {0};
-  ptq_scorer *scorer = NULL;
+  const double blocks = (double)p->setup.info->n_blocks;
+  scoring s = {.p = p};
   ptq_block_release(&p->block); /* makes room */
   ptq_displacer_close(&p->displacer);
-  ptq_workspace_free(p->ws);
-  p->ws = NULL;
-  PTQ_TRY(ptq_scorer_create(s->info, longest, 0, &scorer, err));
-  PTQ_TRY(ptq_model_load_head(s->model, &head, err));
+  ptq_hands_close(&p->hands);
+  PTQ_TRY(scoring_open(&s, err));
   for (int64_t k = 0; k < p->n; k++) {
-    ptq_profile_lane *l = &p->lanes[k];
     const double share = (double)(k + 1) / (double)(p->n + 1);
-    for (int64_t i = 0; i < s->eval.n; i++)
-      PTQ_TRY(score_window(p, scorer, &head, &l->eval, &s->eval, i, &l->nll[i],
-                           err));
-    for (int64_t i = 0; p->with_calib && i < s->calib.n; i++) {
-      double nll = 0.0;
-      PTQ_TRY(
-          score_window(p, scorer, &head, &l->calib, &s->calib, i, &nll, err));
-      l->nll_calib += nll;
-    }
+    PTQ_TRY(score_lane(&s, &p->lanes[k], err));
     PTQ_TRY(sink->alive(sink->ctx, (blocks + share) / (blocks + 1.0), err));
   }
 done:
-  ptq_scorer_free(scorer);
-  ptq_head_release(&head);
+  scoring_close(&s);
   return rc;
 }
 

@@ -24,7 +24,7 @@ typedef struct ptq_profile {
   ptq_setup setup;         /* owned */
   bool with_calib;         /* the calibration text is scored too */
   ptq_displacer displacer; /* owned */
-  ptq_workspace *ws;       /* owned */
+  ptq_hands hands;         /* owned */
   ptq_block block;         /* owned */
   ptq_profile_lane *lanes; /* owned; [n], by radius, from 0 */
   int64_t n;

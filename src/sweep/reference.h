@@ -29,7 +29,8 @@ typedef struct ptq_reference {
   ptq_collected select_inputs;      /* owned; of the selection text */
   ptq_kept outputs[PTQ_ROLE_COUNT]; /* owned; over the selection text */
   ptq_energies *energy;             /* owned; [layers] */
-  float *product;                   /* owned; scratch of ptq_collected_error */
+  float **product;                  /* owned, of owned; [hands] scratch of
+                                       ptq_collected_errors */
   ptq_stream before; /* owned; calib before the block at hand, where
                         PTQ_NEED_CROSS asks for it; else empty */
   /* Inputs and outputs of attention and MLP (sites ATTN_IN and MLP_IN) on the
@@ -49,7 +50,7 @@ void ptq_reference_end(ptq_reference *r);
 /** Load block `index`, collect what points need of it, and advance the
  * reference streams behind it. */
 ptq_status ptq_reference_block(ptq_reference *r, int64_t index,
-                               ptq_workspace *ws, ptq_err *err);
+                               const ptq_hands *hands, ptq_err *err);
 
 /** Whether a module's inputs and outputs are kept for PTQ_NEED_MODULE_LOSS. */
 bool ptq_reference_has_module(const ptq_model_info *info, int site);

@@ -50,19 +50,31 @@ void ptq_request_states_release(ptq_request_states *s) {
   *s = (ptq_request_states){0};
 }
 
-ptq_status ptq_request_states_advance(ptq_request_states *s,
-                                      const ptq_model_info *info,
-                                      const ptq_block *block, ptq_workspace *ws,
-                                      ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const ptq_requests *r = s->requests;
-  for (int64_t i = 0; r != NULL && i < r->n_bundles && rc == PTQ_OK; i++) {
-    const ptq_bundle *b = &r->bundles[i];
-    rc = ptq_bundle_forward(info, block, states_of(s, b, info->d_model),
+/* The states on their way through a block. */
+typedef struct advance {
+  const ptq_request_states *s;
+  const ptq_hands *hands;
+  const ptq_block *block;
+} advance;
+
+static ptq_status push_bundle(void *ctx, int hand, int64_t i, ptq_order *order,
+                              ptq_err *err) {
+  const advance *a = ctx;
+  const ptq_requests *r = a->s->requests;
+  const ptq_bundle *b = &r->bundles[i];
+  const ptq_model_info *info = a->hands->info;
+  (void)order;
+  return ptq_bundle_forward(info, a->block, states_of(a->s, b, info->d_model),
                             b->n_rows, r->branches + b->branch, b->n_branches,
-                            ws, err);
-  }
-  return rc;
+                            a->hands->ws[hand], err);
+}
+
+ptq_status ptq_request_states_advance(ptq_request_states *s,
+                                      const ptq_hands *hands,
+                                      const ptq_block *block, ptq_err *err) {
+  advance a = {.s = s, .hands = hands, .block = block};
+  if (s->requests == NULL) return PTQ_OK;
+  return ptq_crew_run(hands->n, s->requests->n_bundles, push_bundle, &a, err);
 }
 
 int64_t ptq_request_states_bytes(const ptq_requests *r,
@@ -105,32 +117,67 @@ static int64_t most_choices(const ptq_requests *r) {
   return most;
 }
 
+/* The states' bundles before the head. */
+typedef struct answering {
+  const ptq_request_states *s;
+  const ptq_head *head;
+  int64_t d;
+  int threads;
+  ptq_target_scorer **scorers; /* owned, of owned; [threads] */
+  ptq_target_score *scores;    /* owned; [targets] */
+} answering;
+
+static void answering_close(answering *a) {
+  for (int i = 0; a->scorers != NULL && i < a->threads; i++)
+    ptq_target_scorer_free(a->scorers[i]);
+  ptq_free(a->scorers);
+  ptq_free(a->scores);
+}
+
+static ptq_status answering_open(answering *a, const ptq_model_info *info,
+                                 ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_requests *r = a->s->requests;
+  PTQ_TRY(ptq_alloc(&a->scorers, a->threads, sizeof(ptq_target_scorer *),
+                    "scores", err));
+  for (int i = 0; i < a->threads; i++)
+    PTQ_TRY(
+        ptq_target_scorer_create(info, r->longest_bundle, &a->scorers[i], err));
+  PTQ_TRY(
+      ptq_alloc(&a->scores, r->n_targets, sizeof *a->scores, "scores", err));
+done:
+  return rc;
+}
+
+static ptq_status score_bundle(void *ctx, int hand, int64_t i, ptq_order *order,
+                               ptq_err *err) {
+  const answering *a = ctx;
+  const ptq_requests *r = a->s->requests;
+  const ptq_bundle *b = &r->bundles[i];
+  (void)order;
+  return ptq_score_targets(a->scorers[hand], a->head, states_of(a->s, b, a->d),
+                           b->n_rows, r->targets + b->target, b->n_targets,
+                           a->scores + b->target, err);
+}
+
 ptq_status ptq_request_states_answer(const ptq_request_states *s,
-                                     const ptq_model_info *info,
+                                     const ptq_model_info *info, int threads,
                                      const ptq_head *head, ptq_answer **out,
                                      ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_requests *r = s->requests;
-  ptq_target_scorer *scorer = NULL;
-  ptq_target_score *scores = NULL;
+  answering a = {.s = s, .head = head, .d = info->d_model, .threads = threads};
   ptq_scored_choice *scored = NULL;
   *out = NULL;
   if (r == NULL) return PTQ_OK;
-  PTQ_TRY(ptq_target_scorer_create(info, r->longest_bundle, &scorer, err));
-  PTQ_TRY(ptq_alloc(&scores, r->n_targets, sizeof *scores, "scores", err));
+  PTQ_TRY(answering_open(&a, info, err));
   PTQ_TRY(ptq_alloc(&scored, most_choices(r), sizeof *scored, "scores", err));
   PTQ_TRY(ptq_alloc(out, r->n, sizeof **out, "answers", err));
-  for (int64_t i = 0; i < r->n_bundles; i++) {
-    const ptq_bundle *b = &r->bundles[i];
-    PTQ_TRY(ptq_score_targets(scorer, head, states_of(s, b, info->d_model),
-                              b->n_rows, r->targets + b->target, b->n_targets,
-                              scores + b->target, err));
-  }
+  PTQ_TRY(ptq_crew_run(threads, r->n_bundles, score_bundle, &a, err));
   for (int64_t i = 0; i < r->n; i++)
-    (*out)[i] = answer_one(r, i, scores, scored);
+    (*out)[i] = answer_one(r, i, a.scores, scored);
 done:
-  ptq_target_scorer_free(scorer);
-  ptq_free(scores);
+  answering_close(&a);
   ptq_free(scored);
   if (rc != PTQ_OK) {
     ptq_free(*out);

@@ -7,6 +7,7 @@
 #ifndef PTQ_SWEEP_REQUEST_STATES_H
 #define PTQ_SWEEP_REQUEST_STATES_H
 
+#include "hands.h"
 #include "ptq/record/rows.h"
 #include "ptq/sweep/requests.h"
 
@@ -27,16 +28,16 @@ ptq_status ptq_request_states_copy(ptq_request_states *s,
                                    ptq_err *err);
 void ptq_request_states_release(ptq_request_states *s);
 
-/** Push every bundle through a block. The workspace is for the longest one. */
+/** Push every bundle through a block. The workspaces are for the longest
+ * one. */
 ptq_status ptq_request_states_advance(ptq_request_states *s,
-                                      const ptq_model_info *info,
-                                      const ptq_block *b, ptq_workspace *ws,
-                                      ptq_err *err);
+                                      const ptq_hands *hands,
+                                      const ptq_block *b, ptq_err *err);
 
 /** Answers [requests->n] from states behind the last block; freed with
- * ptq_free, *out is NULL where there are no requests. */
+ * ptq_free, *out is NULL where there are no requests; on so many threads. */
 ptq_status ptq_request_states_answer(const ptq_request_states *s,
-                                     const ptq_model_info *info,
+                                     const ptq_model_info *info, int threads,
                                      const ptq_head *head, ptq_answer **out,
                                      ptq_err *err);
 /** Bytes of states, and of answering with what answering takes. */

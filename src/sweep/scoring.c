@@ -72,56 +72,86 @@ done:
   return rc;
 }
 
-/* One window of all lanes; pointer arrays are the caller's scratch. */
-static ptq_status score_one(scores *s, ptq_scorer *scorer, ptq_reference *r,
-                            const ptq_head *head, int64_t window,
-                            const float **cand, float **kl,
-                            ptq_window_score *out, ptq_err *err) {
+/* A thread's scratch. */
+typedef struct score_hand {
+  ptq_scorer *scorer;    /* owned */
+  const float **cand;    /* owned; [n_lanes] */
+  float **kl;            /* owned; [n_lanes] */
+  ptq_window_score *out; /* owned; [n_lanes] */
+} score_hand;
+
+typedef struct score_pass {
+  scores *s;
+  ptq_reference *r;
+  const ptq_head *head;
+  score_hand *hands; /* owned; [room.hands] */
+} score_pass;
+
+/* One window of all lanes. */
+static ptq_status score_one(void *ctx, int hand, int64_t window,
+                            ptq_order *order, ptq_err *err) {
+  const score_pass *p = ctx;
+  score_hand *own = &p->hands[hand];
+  scores *s = p->s;
+  ptq_reference *r = p->r;
   const ptq_model_info *info = r->setup->info;
   const ptq_windows *eval = &r->setup->eval;
   /* The tokens before the last one that is context only are left out. */
   const int64_t skip = eval->first[window] - 1, n = eval->end[window] - skip;
   ptq_status rc = PTQ_OK;
   float *ref = NULL;
-  PTQ_TRY(ptq_stream_window(&r->eval, window, &ref, err));
+  (void)order;
+  PTQ_TRY(ptq_stream_window(&r->eval, hand, window, &ref, err));
   ref += skip * info->d_model;
-  ptq_head_norm(info, head, ref, n);
+  ptq_head_norm(info, p->head, ref, n);
   for (int64_t i = 0; i < s->n_lanes; i++) {
     float *h = NULL;
-    PTQ_TRY(ptq_stream_window(&s->lane[i]->eval, window, &h, err));
+    PTQ_TRY(ptq_stream_window(&s->lane[i]->eval, hand, window, &h, err));
     h += skip * info->d_model;
-    ptq_head_norm(info, head, h, n);
-    cand[i] = h;
-    kl[i] = s->kl + i * s->scored + s->at[window];
+    ptq_head_norm(info, p->head, h, n);
+    own->cand[i] = h;
+    own->kl[i] = s->kl + i * s->scored + s->at[window];
   }
   PTQ_TRY(ptq_score_window(
-      scorer, head, eval->ids + window * eval->length + skip, n, ref, cand,
-      s->n_lanes, &s->ref_nll[window], out, kl, err));
+      own->scorer, p->head, eval->ids + window * eval->length + skip, n, ref,
+      own->cand, s->n_lanes, &s->ref_nll[window], own->out, own->kl, err));
   for (int64_t i = 0; i < s->n_lanes; i++)
-    s->score[i * s->n_windows + window] = out[i];
+    s->score[i * s->n_windows + window] = own->out[i];
 done:
   return rc;
+}
+
+static ptq_status score_hand_open(const score_pass *p, score_hand *h,
+                                  ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t n = p->s->n_lanes;
+  PTQ_TRY(ptq_alloc(&h->cand, n, sizeof *h->cand, "scores", err));
+  PTQ_TRY(ptq_alloc(&h->kl, n, sizeof *h->kl, "scores", err));
+  PTQ_TRY(ptq_alloc(&h->out, n, sizeof *h->out, "scores", err));
+  PTQ_TRY(ptq_scorer_create(p->r->setup->info, p->r->setup->eval.length, n,
+                            &h->scorer, err));
+done:
+  return rc;
+}
+
+static void score_hand_close(score_hand *h) {
+  ptq_scorer_free(h->scorer);
+  ptq_free(h->cand);
+  ptq_free(h->kl);
+  ptq_free(h->out);
 }
 
 static ptq_status score_windows(scores *s, ptq_reference *r,
                                 const ptq_head *head, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  ptq_scorer *scorer = NULL;
-  const float **cand = NULL;
-  float **kl = NULL;
-  ptq_window_score *out = NULL;
-  PTQ_TRY(ptq_alloc(&cand, s->n_lanes, sizeof *cand, "scores", err));
-  PTQ_TRY(ptq_alloc(&kl, s->n_lanes, sizeof *kl, "scores", err));
-  PTQ_TRY(ptq_alloc(&out, s->n_lanes, sizeof *out, "scores", err));
-  PTQ_TRY(ptq_scorer_create(r->setup->info, r->setup->eval.length, s->n_lanes,
-                            &scorer, err));
-  for (int64_t i = 0; i < s->n_windows; i++)
-    PTQ_TRY(score_one(s, scorer, r, head, i, cand, kl, out, err));
+  const int n = r->setup->room.hands;
+  score_pass p = {.s = s, .r = r, .head = head};
+  PTQ_TRY(ptq_alloc(&p.hands, n, sizeof *p.hands, "scores", err));
+  for (int i = 0; i < n; i++) PTQ_TRY(score_hand_open(&p, &p.hands[i], err));
+  PTQ_TRY(ptq_crew_run(n, s->n_windows, score_one, &p, err));
 done:
-  ptq_scorer_free(scorer);
-  ptq_free(cand);
-  ptq_free(kl);
-  ptq_free(out);
+  for (int i = 0; p.hands != NULL && i < n; i++) score_hand_close(&p.hands[i]);
+  ptq_free(p.hands);
   return rc;
 }
 
@@ -206,7 +236,8 @@ static ptq_status answer_reference(scores *s, const ptq_reference *r,
                                   sizeof *s->answer_rows, "answers", err);
   return rc != PTQ_OK ? rc
                       : ptq_request_states_answer(&r->requests, r->setup->info,
-                                                  head, &s->ref_answers, err);
+                                                  r->setup->room.hands, head,
+                                                  &s->ref_answers, err);
 }
 
 /* A lane's answers and what follows for its row. */
@@ -215,8 +246,9 @@ static ptq_status answer_lane(scores *s, const ptq_reference *r,
                               ptq_point_row *row, ptq_err *err) {
   ptq_free(s->answers);
   s->answers = NULL;
-  const ptq_status rc = ptq_request_states_answer(&l->requests, r->setup->info,
-                                                  head, &s->answers, err);
+  const ptq_status rc =
+      ptq_request_states_answer(&l->requests, r->setup->info,
+                                r->setup->room.hands, head, &s->answers, err);
   if (rc != PTQ_OK) return rc;
   ptq_answers_summarize(s->answers, s->ref_answers, s->n_requests, row);
   ptq_answers_rows(s->answers, s->n_requests, l->point, s->answer_rows);

@@ -13,12 +13,17 @@ done:
   return rc;
 }
 
+ptq_room ptq_room_of(const ptq_grid *g) {
+  return (ptq_room){.scratch = g->scratch,
+                    .hands = g->threads > 1 ? g->threads : 1};
+}
+
 ptq_texts ptq_texts_of(const ptq_grid *g, int64_t subject) {
   const ptq_subject *s = &g->subjects[subject];
   return (ptq_texts){.calib = &g->spec->calibrations[s->calibration],
                      .select = &g->spec->selection,
                      .eval = &g->spec->evaluations[s->evaluation],
-                     .scratch = g->scratch};
+                     .room = ptq_room_of(g)};
 }
 
 ptq_status ptq_setup_open(ptq_setup *s, const ptq_grid *g, int64_t subject,
@@ -28,7 +33,7 @@ ptq_status ptq_setup_open(ptq_setup *s, const ptq_grid *g, int64_t subject,
   const ptq_subject *sub = &g->subjects[subject];
   const char *dir = spec->models[sub->model].path;
   const ptq_text_spec *calib = &spec->calibrations[sub->calibration];
-  *s = (ptq_setup){.scratch = g->scratch};
+  *s = (ptq_setup){.room = ptq_room_of(g)};
   PTQ_TRY(ptq_model_open(dir, &s->model, err));
   PTQ_TRY(ptq_model_set_compute(s->model, spec->compute, err));
   s->info = ptq_model_get_info(s->model);

@@ -9,14 +9,16 @@
 #include "ptq/sweep/grid.h"
 #include "ptq/sweep/requests.h"
 #include "ptq/sweep/tokens.h"
+#include "spool.h"
 
-/** The texts of a subject as the sweep file has them, and where hidden states
- * go. */
+/** The texts of a subject as the sweep file has them, and where their windows
+ * stand. */
 typedef struct ptq_texts {
   const ptq_text_spec *calib, *select, *eval; /* borrowed */
-  const char *scratch; /* borrowed; directory, or NULL for memory */
+  ptq_room room;
 } ptq_texts;
 
+ptq_room ptq_room_of(const ptq_grid *g);
 ptq_texts ptq_texts_of(const ptq_grid *g, int64_t subject);
 
 typedef struct ptq_setup {
@@ -25,8 +27,7 @@ typedef struct ptq_setup {
   ptq_tokens calib_tokens;         /* owned; the whole text */
   ptq_windows calib, select, eval; /* owned */
   ptq_requests requests;           /* owned */
-  const char *scratch; /* borrowed; directory of hidden states, or NULL for
-                          memory */
+  ptq_room room;                   /* of hidden states */
 } ptq_setup;
 
 ptq_status ptq_setup_open(ptq_setup *s, const ptq_grid *g, int64_t subject,

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "ptq/base/crew.h"
 #include "ptq/base/file.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
@@ -137,11 +138,23 @@ static ptq_status read_compute(const ptq_spec_source *src,
                                                      : "a mapping");
 }
 
+/* How to run, which changes no result. */
+static ptq_status read_run(const ptq_spec_source *src,
+                           const ptq_yaml_node *node, ptq_spec *out,
+                           ptq_err *err) {
+  static const char *const known[] = {"threads", NULL};
+  if (node == NULL) return PTQ_OK;
+  const ptq_status rc = ptq_spec_check_map(src, node, "run", known, err);
+  if (rc != PTQ_OK || ptq_yaml_get(node, "threads") == NULL) return rc;
+  return ptq_spec_count(src, node, "run", "threads", 1, PTQ_CREW_MAX,
+                        &out->threads, err);
+}
+
 static ptq_status read_root(const ptq_spec_source *src,
                             const ptq_yaml_node *root, ptq_spec *out,
                             ptq_err *err) {
   static const char *const known[] = {"name",    "models",  "data",    "grid",
-                                      "exclude", "measure", "compute", NULL};
+                                      "exclude", "measure", "compute", "run",  NULL};
   ptq_status rc = PTQ_OK;
   PTQ_TRY(ptq_spec_check_map(src, root, "a sweep file", known, err));
   const ptq_yaml_node *models = NULL, *data = NULL, *grid = NULL;
@@ -155,6 +168,7 @@ static ptq_status read_root(const ptq_spec_source *src,
   PTQ_TRY(ptq_spec_read_excludes(src, ptq_yaml_get(root, "exclude"), out, err));
   PTQ_TRY(ptq_spec_read_measure(src, ptq_yaml_get(root, "measure"), out, err));
   PTQ_TRY(read_compute(src, ptq_yaml_get(root, "compute"), out, err));
+  PTQ_TRY(read_run(src, ptq_yaml_get(root, "run"), out, err));
   if (out->landscape.mode != PTQ_LANDSCAPE_OFF &&
       out->compute != PTQ_COMPUTE_F32)
     rc = PTQ_YAML_FAIL(src->path, ptq_yaml_get(root, "measure"), err, PTQ_E_ARG,

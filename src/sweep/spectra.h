@@ -25,8 +25,8 @@ typedef struct ptq_spectra_inputs {
                       only where rows are kept */
   int64_t *n_rows; /* owned; [windows] of them */
   ptq_moment rest; /* owned; of the same; without a sum where rows are kept */
-  float *firsts;   /* owned; [windows, experts used or 1][d] first positions */
-  int64_t n_firsts;
+  int64_t times;   /* a token is seen here: experts used, or 1 */
+  float *firsts;   /* owned; [windows, times][d] first positions */
 } ptq_spectra_inputs;
 
 typedef struct ptq_spectra {
@@ -34,17 +34,16 @@ typedef struct ptq_spectra {
   int64_t n_rows;                      /* 0 until initialized */
   double *values[PTQ_SPECTRA_ROWS];    /* owned; [n_blocks, d] */
   ptq_spectra_inputs in[PTQ_SITE_COUNT];
-  ptq_moment rest;   /* owned; of the kept kind at hand */
-  double *matrix;    /* owned; largest [d, d] */
-  float *scratch;    /* owned; of ptq_moment_add */
-  int64_t window;    /* at hand */
-  bool first_routed; /* the expert at hand has the first position */
+  ptq_moment rest; /* owned; of the kept kind at hand */
+  double *matrix;  /* owned; largest [d, d] */
+  int hands;       /* threads */
+  float **scratch; /* owned, of owned; [hands] of ptq_moment_product */
   bool mixture;
 } ptq_spectra;
 
-/** For n windows of `length` tokens; scratch as in ptq_spool_open. */
+/** For n windows of `length` tokens. */
 ptq_status ptq_spectra_init(ptq_spectra *s, const ptq_model_info *info,
-                            const char *scratch, int64_t n, int64_t length,
+                            ptq_room room, int64_t n, int64_t length,
                             ptq_err *err);
 /** Let all go but the eigenvalues. */
 void ptq_spectra_end(ptq_spectra *s);
@@ -52,11 +51,11 @@ void ptq_spectra_release(ptq_spectra *s);
 
 /** Push the calibration stream through a block and fill its eigenvalues. */
 ptq_status ptq_spectra_block(ptq_spectra *s, ptq_stream *calib,
-                             const ptq_model_info *info, const ptq_block *b,
-                             ptq_workspace *ws, ptq_err *err);
+                             const ptq_hands *hands, const ptq_block *b,
+                             ptq_err *err);
 
 /** Bytes of memory; after ptq_spectra_end 0 but for the eigenvalues. */
-int64_t ptq_spectra_bytes(const ptq_model_info *info, const char *scratch,
-                          int64_t n, int64_t length);
+int64_t ptq_spectra_bytes(const ptq_model_info *info, ptq_room room, int64_t n,
+                          int64_t length);
 
 #endif /* PTQ_SWEEP_SPECTRA_H */

@@ -2,11 +2,13 @@
 #include "spool.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "ptq/base/check.h"
 #include "ptq/base/mem.h"
 
 enum { PATH_ROOM = 4096 };
@@ -29,13 +31,18 @@ static ptq_status open_file(ptq_spool *s, const char *scratch, ptq_err *err) {
   return PTQ_OK;
 }
 
-ptq_status ptq_spool_open(ptq_spool *s, const char *scratch, int64_t n,
-                          int64_t size, const char *what, ptq_err *err) {
+ptq_status ptq_spool_open(ptq_spool *s, ptq_room room, int64_t n, int64_t size,
+                          const char *what, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  *s = (ptq_spool){.fd = -1, .n = n, .size = size, .at = -1};
-  PTQ_TRY(ptq_alloc(&s->memory, (scratch != NULL ? 1 : n) * size,
+  const bool file = room.scratch != NULL;
+  *s = (ptq_spool){.fd = -1, .n = n, .size = size, .n_hands = room.hands};
+  PTQ_TRY(ptq_alloc(&s->memory, (file ? room.hands : n) * size,
                     sizeof *s->memory, what, err));
-  if (scratch != NULL) PTQ_TRY(open_file(s, scratch, err));
+  PTQ_TRY(ptq_alloc(&s->hands, room.hands, sizeof *s->hands, what, err));
+  for (int h = 0; h < room.hands; h++) s->hands[h].at = -1;
+  if (!file) return PTQ_OK;
+  PTQ_TRY(ptq_alloc(&s->version, n, sizeof *s->version, what, err));
+  PTQ_TRY(open_file(s, room.scratch, err));
 done:
   if (rc != PTQ_OK) ptq_spool_close(s);
   return rc;
@@ -45,6 +52,8 @@ done:
 void ptq_spool_close(ptq_spool *s) {
   if (s->memory != NULL && s->fd >= 0) (void)close(s->fd);
   ptq_free(s->memory);
+  ptq_free(s->hands);
+  ptq_free(s->version);
   *s = (ptq_spool){.fd = -1};
 }
 
@@ -53,37 +62,45 @@ static ptq_status broken(const char *what, ptq_err *err) {
                   what, strerror(errno));
 }
 
-ptq_status ptq_spool_get(ptq_spool *s, int64_t i, float **x, ptq_err *err) {
-  if (s->fd < 0) {
-    *x = s->memory + i * s->size;
-    s->at = i;
-    return PTQ_OK;
-  }
-  *x = s->memory;
-  if (s->at == i) return PTQ_OK;
+ptq_status ptq_spool_get(ptq_spool *s, int hand, int64_t i, float **x,
+                         ptq_err *err) {
+  ptq_spool_hand *h = &s->hands[hand];
+  PTQ_ASSERT(hand >= 0 && hand < s->n_hands && i >= 0 && i < s->n);
+  const bool there = s->fd < 0 || (h->at == i && h->version == s->version[i]);
+  *x = ptq_spool_fresh(s, hand, i);
+  if (there) return PTQ_OK;
   const int64_t bytes = s->size * (int64_t)sizeof *s->memory;
-  char *to = (char *)s->memory;
-  s->at = -1;
+  char *to = (char *)*x;
+  h->at = -1;
   for (int64_t done = 0; done < bytes;) {
     const ssize_t got = pread(s->fd, to + done, (size_t)(bytes - done),
                               (off_t)(i * bytes + done));
     if (got <= 0) return broken("read", err);
     done += got;
   }
-  s->at = i;
+  h->at = i;
   return PTQ_OK;
 }
 
-float *ptq_spool_fresh(ptq_spool *s, int64_t i) {
-  s->at = i;
-  return s->fd < 0 ? s->memory + i * s->size : s->memory;
+float *ptq_spool_fresh(ptq_spool *s, int hand, int64_t i) {
+  PTQ_ASSERT(hand >= 0 && hand < s->n_hands && i >= 0 && i < s->n);
+  s->hands[hand].at = i;
+  if (s->fd < 0) return s->memory + i * s->size;
+  s->hands[hand].version = s->version[i];
+  return s->memory + hand * s->size;
 }
 
-ptq_status ptq_spool_put(ptq_spool *s, int64_t n, ptq_err *err) {
+int64_t ptq_spool_at(const ptq_spool *s, int hand) {
+  return s->hands[hand].at;
+}
+
+ptq_status ptq_spool_put(ptq_spool *s, int hand, int64_t n, ptq_err *err) {
   if (s->fd < 0) return PTQ_OK;
+  ptq_spool_hand *h = &s->hands[hand];
   const int64_t bytes = n * (int64_t)sizeof *s->memory;
-  const int64_t first = s->at * s->size * (int64_t)sizeof *s->memory;
-  const char *from = (const char *)s->memory;
+  const int64_t first = h->at * s->size * (int64_t)sizeof *s->memory;
+  const char *from = (const char *)(s->memory + hand * s->size);
+  h->version = ++s->version[h->at];
   for (int64_t done = 0; done < bytes;) {
     const ssize_t put = pwrite(s->fd, from + done, (size_t)(bytes - done),
                                (off_t)(first + done));
@@ -93,6 +110,7 @@ ptq_status ptq_spool_put(ptq_spool *s, int64_t n, ptq_err *err) {
   return PTQ_OK;
 }
 
-int64_t ptq_spool_bytes(const char *scratch, int64_t n, int64_t size) {
-  return (scratch != NULL ? 1 : n) * size * (int64_t)sizeof(float);
+int64_t ptq_spool_bytes(ptq_room room, int64_t n, int64_t size) {
+  const int64_t windows = room.scratch != NULL ? room.hands : n;
+  return windows * size * (int64_t)sizeof(float);
 }

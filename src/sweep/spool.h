@@ -10,31 +10,49 @@
 
 #include "ptq/base/status.h"
 
+/** Where windows stand, and how many threads work on them at once. */
+typedef struct ptq_room {
+  const char *scratch; /* borrowed; directory of files that are gone with the
+                          process; NULL: memory */
+  int hands;           /* >= 1 */
+} ptq_room;
+
+/** What a thread has in its memory of a file. */
+typedef struct ptq_spool_hand {
+  int64_t at;      /* window; -1: none */
+  int64_t version; /* of that window */
+} ptq_spool_hand;
+
+/** Different windows may be in different hands at once. */
 typedef struct ptq_spool {
-  float *memory; /* owned; [n, size], of one window where there is a file */
+  float *memory; /* owned; [n, size]; of one window a hand where there is a
+                    file */
   int fd;        /* owned; -1: none */
   int64_t n, size;
-  int64_t at; /* the window in memory, of a file; -1: none */
+  int n_hands;
+  ptq_spool_hand *hands; /* owned; [n_hands] */
+  int64_t *version;      /* owned; [n] how often a window was put in a file */
 } ptq_spool;
 
 /**
  * Room for n windows of `size` floats, all 0.
- * @param scratch nullable; directory of the file, which is gone with the
- *                process
- * @param what    names them in messages
+ * @param what names them in messages
  */
-ptq_status ptq_spool_open(ptq_spool *s, const char *scratch, int64_t n,
-                          int64_t size, const char *what, ptq_err *err);
+ptq_status ptq_spool_open(ptq_spool *s, ptq_room room, int64_t n, int64_t size,
+                          const char *what, ptq_err *err);
 void ptq_spool_close(ptq_spool *s);
 
-/** Window i, borrowed until another of the same spool is asked for. */
-ptq_status ptq_spool_get(ptq_spool *s, int64_t i, float **x, ptq_err *err);
+/** Window i, borrowed until the hand asks for another of the same spool. */
+ptq_status ptq_spool_get(ptq_spool *s, int hand, int64_t i, float **x,
+                         ptq_err *err);
 /** The same to be overwritten: what it holds is not read. */
-float *ptq_spool_fresh(ptq_spool *s, int64_t i);
-/** Keep what was changed in the window last asked for, its first n floats. */
-ptq_status ptq_spool_put(ptq_spool *s, int64_t n, ptq_err *err);
+float *ptq_spool_fresh(ptq_spool *s, int hand, int64_t i);
+/** The window that a hand last asked for. */
+int64_t ptq_spool_at(const ptq_spool *s, int hand);
+/** Keep what was changed in that window, its first n floats. */
+ptq_status ptq_spool_put(ptq_spool *s, int hand, int64_t n, ptq_err *err);
 
 /** Bytes of memory. */
-int64_t ptq_spool_bytes(const char *scratch, int64_t n, int64_t size);
+int64_t ptq_spool_bytes(ptq_room room, int64_t n, int64_t size);
 
 #endif /* PTQ_SWEEP_SPOOL_H */

@@ -3,22 +3,22 @@
 
 #include <string.h>
 
-static ptq_status make(ptq_stream *s, const char *scratch, int64_t n,
-                       int64_t length, int64_t d, ptq_err *err) {
-  *s = (ptq_stream){.scratch = scratch, .n = n, .length = length, .d = d};
-  return ptq_spool_open(&s->h, scratch, n, length * d,
+static ptq_status make(ptq_stream *s, ptq_room room, int64_t n, int64_t length,
+                       int64_t d, ptq_err *err) {
+  *s = (ptq_stream){.room = room, .n = n, .length = length, .d = d};
+  return ptq_spool_open(&s->h, room, n, length * d,
                         "the hidden states of a text", err);
 }
 
-ptq_status ptq_stream_embed(ptq_stream *s, const char *scratch,
+ptq_status ptq_stream_embed(ptq_stream *s, ptq_room room,
                             const ptq_model_info *info, const ptq_embedding *e,
                             const ptq_windows *w, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  PTQ_TRY(make(s, scratch, w->n, w->length, info->d_model, err));
+  PTQ_TRY(make(s, room, w->n, w->length, info->d_model, err));
   for (int64_t i = 0; i < w->n; i++) {
     PTQ_TRY(ptq_embed(info, e, w->ids + i * w->length, w->length,
-                      ptq_spool_fresh(&s->h, i), err));
-    PTQ_TRY(ptq_stream_keep(s, err));
+                      ptq_spool_fresh(&s->h, 0, i), err));
+    PTQ_TRY(ptq_stream_keep(s, 0, err));
   }
 done:
   return rc;
@@ -26,7 +26,7 @@ done:
 
 ptq_status ptq_stream_copy(ptq_stream *s, ptq_stream *from, ptq_err *err) {
   const ptq_status rc =
-      make(s, from->scratch, from->n, from->length, from->d, err);
+      make(s, from->room, from->n, from->length, from->d, err);
   return rc == PTQ_OK ? ptq_stream_assign(s, from, err) : rc;
 }
 
@@ -34,10 +34,10 @@ ptq_status ptq_stream_assign(ptq_stream *s, ptq_stream *from, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   for (int64_t i = 0; i < s->n; i++) {
     float *x = NULL;
-    PTQ_TRY(ptq_stream_window(from, i, &x, err));
-    memcpy(ptq_spool_fresh(&s->h, i), x,
+    PTQ_TRY(ptq_stream_window(from, 0, i, &x, err));
+    memcpy(ptq_spool_fresh(&s->h, 0, i), x,
            (size_t)(s->length * s->d) * sizeof *x);
-    PTQ_TRY(ptq_stream_keep(s, err));
+    PTQ_TRY(ptq_stream_keep(s, 0, err));
   }
 done:
   return rc;
@@ -48,33 +48,44 @@ void ptq_stream_release(ptq_stream *s) {
   *s = (ptq_stream){.h = {.fd = -1}};
 }
 
-ptq_status ptq_stream_window(ptq_stream *s, int64_t i, float **h,
+ptq_status ptq_stream_window(ptq_stream *s, int hand, int64_t i, float **h,
                              ptq_err *err) {
-  return ptq_spool_get(&s->h, i, h, err);
+  return ptq_spool_get(&s->h, hand, i, h, err);
 }
 
-ptq_status ptq_stream_keep(ptq_stream *s, ptq_err *err) {
-  return ptq_spool_put(&s->h, s->length * s->d, err);
+ptq_status ptq_stream_keep(ptq_stream *s, int hand, ptq_err *err) {
+  return ptq_spool_put(&s->h, hand, s->length * s->d, err);
 }
 
-ptq_status ptq_stream_push(ptq_stream *s, int64_t i, const ptq_model_info *info,
-                           const ptq_block *b, ptq_workspace *ws,
+ptq_status ptq_stream_push(ptq_stream *s, const ptq_hands *hands, int hand,
+                           int64_t i, const ptq_block *b,
                            const ptq_forward_hook *hook, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   float *h = NULL;
-  PTQ_TRY(ptq_stream_window(s, i, &h, err));
-  PTQ_TRY(
-      ptq_block_forward(info, b, h, s->length, ws, hook, PTQ_SITE_COUNT, err));
-  PTQ_TRY(ptq_stream_keep(s, err));
+  PTQ_TRY(ptq_stream_window(s, hand, i, &h, err));
+  PTQ_TRY(ptq_block_forward(hands->info, b, h, s->length, hands->ws[hand], hook,
+                            PTQ_SITE_COUNT, err));
+  PTQ_TRY(ptq_stream_keep(s, hand, err));
 done:
   return rc;
 }
 
-ptq_status ptq_stream_advance(ptq_stream *s, const ptq_model_info *info,
-                              const ptq_block *b, ptq_workspace *ws,
-                              ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  for (int64_t i = 0; i < s->n && rc == PTQ_OK; i++)
-    rc = ptq_stream_push(s, i, info, b, ws, NULL, err);
-  return rc;
+/* A stream on its way through a block. */
+typedef struct advance {
+  ptq_stream *s;
+  const ptq_hands *hands;
+  const ptq_block *b;
+} advance;
+
+static ptq_status push_one(void *ctx, int hand, int64_t i, ptq_order *order,
+                           ptq_err *err) {
+  const advance *a = ctx;
+  (void)order;
+  return ptq_stream_push(a->s, a->hands, hand, i, a->b, NULL, err);
+}
+
+ptq_status ptq_stream_advance(ptq_stream *s, const ptq_hands *hands,
+                              const ptq_block *b, ptq_err *err) {
+  advance a = {.s = s, .hands = hands, .b = b};
+  return ptq_crew_run(hands->n, s->n, push_one, &a, err);
 }

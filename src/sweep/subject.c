@@ -19,12 +19,12 @@
 /* Everything a subject's item holds. */
 typedef struct subject_run {
   ptq_setup setup;
-  ptq_workspace *ws;
+  ptq_hands hands;
   ptq_stream calib, eval;
   ptq_request_states requests;
   ptq_block block;
   ptq_head head;
-  ptq_scorer *scorer;
+  ptq_scorer **scorers; /* owned, of owned; [room.hands] */
   ptq_spectra spectra;
   ptq_baseline_row *windows;
   double *x, *w; /* [n_windows] NLL sums and scored positions */
@@ -38,12 +38,14 @@ static void run_close(subject_run *r) {
   ptq_free(r->answers);
   ptq_request_states_release(&r->requests);
   ptq_spectra_release(&r->spectra);
-  ptq_scorer_free(r->scorer);
+  for (int i = 0; r->scorers != NULL && i < r->setup.room.hands; i++)
+    ptq_scorer_free(r->scorers[i]);
+  ptq_free(r->scorers);
   ptq_head_release(&r->head);
   ptq_block_release(&r->block);
   ptq_stream_release(&r->calib);
   ptq_stream_release(&r->eval);
-  ptq_workspace_free(r->ws);
+  ptq_hands_close(&r->hands);
   ptq_setup_close(&r->setup);
 }
 
@@ -56,20 +58,20 @@ static ptq_status run_open(subject_run *r, const ptq_grid *g, int64_t subject,
   const ptq_model_info *info = r->setup.info;
   PTQ_TRY(ptq_model_load_embedding(r->setup.model, &e, err));
   if (g->spec->spectra == PTQ_SPECTRA_FULL) {
-    PTQ_TRY(ptq_stream_embed(&r->calib, r->setup.scratch, info, &e,
+    PTQ_TRY(ptq_stream_embed(&r->calib, r->setup.room, info, &e,
                              &r->setup.calib, err));
     spectra = true;
   }
-  PTQ_TRY(ptq_stream_embed(&r->eval, r->setup.scratch, info, &e, &r->setup.eval,
-                           err));
+  PTQ_TRY(
+      ptq_stream_embed(&r->eval, r->setup.room, info, &e, &r->setup.eval, err));
   PTQ_TRY(ptq_request_states_embed(&r->requests, info, &e, &r->setup.requests,
                                    err));
   ptq_embedding_release(&e); /* makes room */
   if (spectra)
-    PTQ_TRY(ptq_spectra_init(&r->spectra, info, r->setup.scratch, r->calib.n,
+    PTQ_TRY(ptq_spectra_init(&r->spectra, info, r->setup.room, r->calib.n,
                              r->calib.length, err));
-  PTQ_TRY(
-      ptq_workspace_create(info, ptq_setup_max_length(&r->setup), &r->ws, err));
+  PTQ_TRY(ptq_hands_open(&r->hands, info, r->setup.room.hands,
+                         ptq_setup_max_length(&r->setup), err));
   PTQ_TRY(
       ptq_alloc(&r->windows, r->eval.n, sizeof *r->windows, "windows", err));
   PTQ_TRY(ptq_alloc(&r->x, r->eval.n, sizeof *r->x, "windows", err));
@@ -86,14 +88,44 @@ static ptq_status walk(subject_run *r, const ptq_sink *sink, ptq_err *err) {
     ptq_block_release(&r->block);
     PTQ_TRY(ptq_model_load_block(r->setup.model, i, &r->block, err));
     if (r->calib.n > 0)
-      PTQ_TRY(ptq_spectra_block(&r->spectra, &r->calib, info, &r->block, r->ws,
-                                err));
-    PTQ_TRY(ptq_stream_advance(&r->eval, info, &r->block, r->ws, err));
+      PTQ_TRY(
+          ptq_spectra_block(&r->spectra, &r->calib, &r->hands, &r->block, err));
+    PTQ_TRY(ptq_stream_advance(&r->eval, &r->hands, &r->block, err));
     PTQ_TRY(
-        ptq_request_states_advance(&r->requests, info, &r->block, r->ws, err));
+        ptq_request_states_advance(&r->requests, &r->hands, &r->block, err));
     PTQ_TRY(sink->alive(sink->ctx,
                         (double)(i + 1) / (double)(info->n_blocks + 1), err));
   }
+done:
+  return rc;
+}
+
+static ptq_status score_window(void *ctx, int hand, int64_t i, ptq_order *order,
+                               ptq_err *err) {
+  subject_run *r = ctx;
+  const ptq_windows *eval = &r->setup.eval;
+  const int64_t skip = eval->first[i] - 1, n = eval->end[i] - skip;
+  float *h = NULL;
+  (void)order;
+  const ptq_status rc = ptq_stream_window(&r->eval, hand, i, &h, err);
+  if (rc != PTQ_OK) return rc;
+  h += skip * r->eval.d;
+  ptq_head_norm(r->setup.info, &r->head, h, n);
+  return ptq_score_window(r->scorers[hand], &r->head,
+                          eval->ids + i * eval->length + skip, n, h, NULL, 0,
+                          &r->x[i], NULL, NULL, err);
+}
+
+static ptq_status score_windows(subject_run *r, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_windows *eval = &r->setup.eval;
+  const int n = r->setup.room.hands;
+  PTQ_TRY(ptq_alloc(&r->scorers, n, sizeof(ptq_scorer *), "scores", err));
+  for (int i = 0; i < n; i++)
+    PTQ_TRY(
+        ptq_scorer_create(r->setup.info, eval->length, 0, &r->scorers[i], err));
+  PTQ_TRY(ptq_model_load_head(r->setup.model, &r->head, err));
+  PTQ_TRY(ptq_crew_run(n, eval->n, score_window, r, err));
 done:
   return rc;
 }
@@ -106,21 +138,11 @@ static ptq_status score(subject_run *r, int64_t subject, ptq_model_row *row,
   ptq_block_release(&r->block); /* makes room */
   ptq_stream_release(&r->calib);
   ptq_spectra_end(&r->spectra);
-  ptq_workspace_free(r->ws);
-  r->ws = NULL;
-  PTQ_TRY(ptq_scorer_create(r->setup.info, eval->length, 0, &r->scorer, err));
-  PTQ_TRY(ptq_model_load_head(r->setup.model, &r->head, err));
+  ptq_hands_close(&r->hands);
+  PTQ_TRY(score_windows(r, err));
   row->tokens = row->bytes = 0;
   for (int64_t i = 0; i < eval->n; i++) {
-    const int64_t skip = eval->first[i] - 1, n = eval->end[i] - skip;
     const int64_t scored = ptq_windows_scored(eval, i);
-    float *h = NULL;
-    PTQ_TRY(ptq_stream_window(&r->eval, i, &h, err));
-    h += skip * r->eval.d;
-    ptq_head_norm(r->setup.info, &r->head, h, n);
-    PTQ_TRY(ptq_score_window(r->scorer, &r->head,
-                             eval->ids + i * eval->length + skip, n, h, NULL, 0,
-                             &r->x[i], NULL, NULL, err));
     row->tokens += scored;
     r->w[i] = (double)scored;
     nll += r->x[i];
@@ -149,8 +171,9 @@ static ptq_status answer(subject_run *r, int64_t subject, ptq_model_row *row,
   ptq_status rc = PTQ_OK;
   const ptq_requests *asked = &r->setup.requests;
   ptq_answer *answers = NULL;
-  PTQ_TRY(ptq_request_states_answer(&r->requests, r->setup.info, &r->head,
-                                    &answers, err));
+  PTQ_TRY(ptq_request_states_answer(&r->requests, r->setup.info,
+                                    r->setup.room.hands, &r->head, &answers,
+                                    err));
   PTQ_TRY(ptq_alloc(&r->answers, asked->n, sizeof *r->answers, "answers", err));
   ptq_answers_summarize_baseline(answers, asked->n, row);
   ptq_answers_baseline_rows(answers, asked, subject, r->answers);

@@ -173,6 +173,18 @@ done:
   return rc;
 }
 
+static ptq_status open_hidden(ptq_workbench *b, const ptq_setup *setup,
+                              ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  b->hands = setup->room.hands;
+  PTQ_TRY(ptq_alloc(&b->hidden, b->hands, sizeof *b->hidden, "windows", err));
+  for (int h = 0; h < b->hands; h++)
+    PTQ_TRY(ptq_alloc(&b->hidden[h], setup->calib.length * setup->info->d_model,
+                      sizeof(float), "hidden states", err));
+done:
+  return rc;
+}
+
 ptq_status ptq_workbench_open(ptq_workbench *b, const ptq_setup *setup,
                               const ptq_load *load, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -188,9 +200,8 @@ ptq_status ptq_workbench_open(ptq_workbench *b, const ptq_setup *setup,
   PTQ_TRY(ptq_alloc(&b->signal, layers, sizeof(double), "energies", err));
   PTQ_TRY(open_folds(b, info, err));
   if (load->sequential > 0) {
-    PTQ_TRY(ptq_alloc(&b->hidden, setup->calib.length * info->d_model,
-                      sizeof(float), "hidden states", err));
-    PTQ_TRY(ptq_collected_open(&b->inputs, info, setup->scratch,
+    PTQ_TRY(open_hidden(b, setup, err));
+    PTQ_TRY(ptq_collected_open(&b->inputs, info, setup->room,
                                PTQ_COLLECT_MOMENTS, load->own_needs,
                                setup->calib.n, setup->calib.length, err));
   }
@@ -210,6 +221,8 @@ void ptq_workbench_close(ptq_workbench *b) {
   for (float **f = b->fold; f != NULL && *f != NULL; f++) ptq_free(*f);
   ptq_free(b->fold);
   ptq_free(b->divisor);
+  for (int h = 0; b->hidden != NULL && h < b->hands; h++)
+    ptq_free(b->hidden[h]);
   ptq_free(b->hidden);
   ptq_free(b->noise);
   ptq_free(b->signal);
@@ -252,9 +265,9 @@ ptq_workbench_size ptq_workbench_bytes(const ptq_model_info *info,
     size.fixed += one * ptq_site_width(info, site);
   size.fixed += one * 2 * info->d_ff;
   if (load->sequential == 0) return size;
-  size.fixed += one * t->calib->length * info->d_model;
+  size.fixed += one * t->room.hands * t->calib->length * info->d_model;
   size.inputs =
-      ptq_collected_bytes(info, t->scratch, PTQ_COLLECT_MOMENTS,
-                          load->own_needs, t->calib->windows, t->calib->length);
+      ptq_collected_bytes(info, t->room, PTQ_COLLECT_MOMENTS, load->own_needs,
+                          t->calib->windows, t->calib->length);
   return size;
 }

@@ -32,7 +32,9 @@ typedef struct ptq_workbench {
   float **fold;   /* owned, of owned; [sites][width]: scales of the site's
                      inputs, taken by what comes before */
   float *divisor; /* owned; [2 d_ff] */
-  float *hidden;  /* owned; [calib length, d_model]; sequential lanes' */
+  float **hidden; /* owned, of owned; [hands][calib length, d_model]; of
+                     sequential lanes */
+  int hands;
   double *noise, *signal;   /* owned; [layers] of the selection pass */
   ptq_collected inputs;     /* owned; of a sequential lane */
   ptq_factor_cache *shared; /* owned; factors of the reference's H */

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
-# ./run.sh bench [--no-rivals | engine]: speed as ratios measured in one run.
+# ./run.sh bench [--no-rivals | engine | laws]: speed as ratios measured in one
+# run.
 #
-#   engine alone: tests/bench/engine.sh
+#   engine alone: tests/bench/engine.sh; laws alone: the 100,000 points below
 #   GPTQ of a 4096 x 4096 layer, beside the matrix products of that size
 #   36 MX formats of it by static GPTQ, beside 36 single runs
 #   rounding of a 4096 x 4096 matrix to every number format, beside memcpy
+#   a point on two threads of a rank beside one
 #   100,000 points: a regression on 40 columns, a forest, the report
 #   the forward pass on SmolLM2-135M at 512 and 2048 tokens, in float32 and in
 #   bf16: the share of what the same two processes reach multiplying matrices,
@@ -20,13 +22,28 @@ build=$1; shift
 top=$(cd "$(dirname "$0")/../.." && pwd)
 rivals=1
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
+
+bench_laws() {
+  local dir start
+  dir=$(mktemp -d)
+  "$build/tests/bench/bench_laws" "$dir/laws.h5"
+  start=$SECONDS
+  "$build/ptqsweep" report "$dir/laws.h5" -o "$dir/report" >/dev/null
+  echo "report $((SECONDS - start)) s"
+  rm -rf "$dir"
+}
+
 case ${1:-} in
+  laws)
+    cmake --build "$build" --target bench_laws >/dev/null
+    bench_laws
+    exit ;;
   --no-rivals) rivals=0 ;;
   engine)
     cmake --build "$build" --target bench >/dev/null
     exec bash "$top/tests/bench/engine.sh" "$build" ;;
   "") ;;
-  *) echo "usage: ./run.sh bench [--no-rivals | engine]" >&2; exit 2 ;;
+  *) echo "usage: ./run.sh bench [--no-rivals | engine | laws]" >&2; exit 2 ;;
 esac
 
 cmake --build "$build" --target bench >/dev/null
@@ -45,13 +62,11 @@ echo
 echo "== the sweep engine =="
 bash "$top/tests/bench/engine.sh" "$build"
 echo
+echo "== threads of a rank =="
+bash "$top/tests/bench/threads.sh" "$build"
+echo
 echo "== laws: 100,000 points =="
-laws=$(mktemp -d)
-"$build/tests/bench/bench_laws" "$laws/laws.h5"
-start=$SECONDS
-"$build/ptqsweep" report "$laws/laws.h5" -o "$laws/report" >/dev/null
-echo "report $((SECONDS - start)) s"
-rm -rf "$laws"
+bench_laws
 echo
 echo "== forward pass, SmolLM2-135M =="
 if [ "$rivals" = 1 ]; then

@@ -144,9 +144,8 @@ class Analysis(unittest.TestCase):
         pc, = prefix.rglob("ptqsweep.pc")
         env = {**os.environ, "PKG_CONFIG_PATH": str(pc.parent)}
         flags = subprocess.run(
-            ["pkg-config", f"--define-variable=prefix={prefix}", "--cflags",
-             "--libs", "ptqsweep"], env=env, capture_output=True, text=True,
-            check=True).stdout.split()
+            ["pkg-config", "--cflags", "--libs", "ptqsweep"], env=env,
+            capture_output=True, text=True, check=True).stdout.split()
         self.run_whole("cc", "-std=c11", "-Wall", "-Werror",
                        ROOT / "analysis/examples/with_c.c", *flags, "-o",
                        self.dir / "with_c")

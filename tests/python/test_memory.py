@@ -79,6 +79,9 @@ class Memory(unittest.TestCase):
               f"{had >> 20} MiB", file=sys.stderr)
         self.assertLess(abs(said / had - 1.0), WITHIN)
 
+    def test_threads_have_their_scratch(self):
+        self.check(DEEP, "gptq", windows=8, options=("--threads", "3"))
+
     def test_wide_mlp_rounded(self):
         self.check(WIDE, "rtn")
 

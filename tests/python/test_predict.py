@@ -118,6 +118,53 @@ class Predict(unittest.TestCase):
             self.assertLess(a["bits_model"], b["bits_model"])
             self.assertGreater(a["nll"], b["nll"])
 
+    def test_models_of_two_tokenizers_are_compared_by_the_byte(self):
+        def made(*args):
+            done = predict(f"{self.store}.tokens", *args, "--json")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return json.loads(done.stdout)
+        found = made("--pareto")
+        self.assertTrue(found["compared_by_byte"])
+        rows = found["predictions"]
+        self.assertGreater(len(rows), 5)
+        for a, b in zip(rows, rows[1:]):
+            self.assertLess(a["bits_model"], b["bits_model"])
+            self.assertGreater(a["nll_byte"], b["nll_byte"])
+        # by the token opt would never be there
+        self.assertIn("opt", {row["model"][:3] for row in rows})
+        # a model whose own NLL is unknown cannot be compared with others
+        self.assertNotIn("llama-25k", {row["model"] for row in rows})
+        self.assertGreater(found["n_not_compared"], 0)
+        text = predict(f"{self.store}.tokens", "--best", "--bits", 5).stdout
+        self.assertIn("compared by nats a byte", text)
+        self.assertIn("their models' own NLL is not known", text)
+        # but it has a best configuration of its own
+        row, = made("llama-25k", "--best", "--bits", 5)["predictions"]
+        self.assertEqual(row["model"], "llama-25k")
+
+    def test_collapse_and_unseen_methods_are_said(self):
+        rows = self.rows("llama-25k", "--pareto")
+        for row in rows:
+            self.assertFalse(row["collapses"])
+        row, = self.rows("llama-25k", "--dtype", "int2", "--nll", 99)
+        self.assertTrue(row["collapses"])
+        text = predict(self.store, "llama-25k", "--dtype", "int2", "--nll",
+                       99).stdout
+        self.assertIn("collapses: the unigram model has", text)
+        for method, want in (("rtn", None), ("awq", "method")):
+            row, = self.rows("llama-25k", "--dtype", "mxint4", "--group", 32,
+                             "--method", method)
+            self.assertEqual(row["outside_hull"], want)
+
+    def test_stores_of_one_model_and_of_none(self):
+        done = predict(f"{self.store}.one", "llama-25k", "--dtype", "int4")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("not tried on models it has not seen", done.stdout)
+        self.assertNotIn("nan", done.stdout)
+        done = predict(f"{self.store}.empty", "llama-25k", "--dtype", "int4")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("no finished point to learn a law from", done.stderr)
+
     def test_bad_input_is_usage(self):
         for args, want in (
                 (["llama-25k"], "what is to be predicted"),
@@ -128,6 +175,11 @@ class Predict(unittest.TestCase):
                 (["--dtype", "int4", "--nll", "3"], "of which model"),
                 (["llama-25k", "--dtype", "int4", "--covariates", "tokens"],
                  "'tokens' is not key=value"),
+                (["new", "--dtype", "int4", "--covariates",
+                  "lr_state=x,train_tokens=3T"],
+                 "train_tokens: '3T' is not a number"),
+                (["llama-25k", "--dtype", "int4", "--nll", "-3"],
+                 "--nll: -3 is not above 0"),
                 (["llama-25k", "--dtype", "int4", "--covariates",
                   "k=" + 200 * "v"], "at most 191 characters")):
             done = predict(self.store, *args)

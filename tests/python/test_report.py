@@ -287,6 +287,26 @@ class Fit(unittest.TestCase):
                                             "calibration"))
                 self.assertIsNotNone(row["median_abs_ln_baseline"])
 
+    def test_laws_that_predict_nothing_are_in_the_report_too(self):
+        out = f"{self.store}-whole"
+        done = ptqsweep("report", self.store, "-o", out, whole=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        text = pathlib.Path(out, "index.html").read_text(encoding="utf-8")
+        part = text.split("<h4>leave-one-method-out</h4>")[1].split("<h4>")[0]
+        self.assertIn("No prediction of these points", part)
+        self.assertRegex(part, r"seen in training: .*\bsimple\b")
+        self.assertEqual(Page(text).errors, [])
+
+    def test_what_is_not_defined_is_not_printed_as_a_number(self):
+        text = ptqsweep("fit", self.store, "--formula", "1").stdout
+        self.assertIn("Jarque-Bera", text)
+        self.assertIn("Cook's distances", text)
+        self.assertNotIn("nan", text.split("the same formula")[0].split(
+            "held-out")[0])
+        text = ptqsweep("fit", self.store, "--formula", "model").stdout
+        self.assertIn("10 without a clustered error: each is determined by "
+                      "one model", text)
+
     def test_rows_left_out_are_named(self):
         fits = json.loads(ptqsweep("fit", self.store, "--json").stdout)["fits"]
         for fit in fits:

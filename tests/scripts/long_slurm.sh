@@ -111,7 +111,10 @@ for signal in USR1 TERM; do
   done
   [ "$(state)" = PENDING ] || complain "SIG$signal: $(state), not requeued"
   pass "SIG$signal after $before points: requeued ($(restarts))"
-  # Slurm would wait for two minutes.
+  before=$(finished) # what ran when the signal came ended as well
+  # Slurm would wait for two minutes; slurmd refuses a credential of the second
+  # in which it revoked the last one.
+  sleep 3
   for i in $(seq 50); do
     scontrol update JobId="$job" StartTime=now
     sleep 0.5

@@ -106,6 +106,13 @@ for r in $victim 4; do
   [ ! -e "/proc/$(pid_of $r)" ] || complain "stopped rank $r is still there"
 done
 
+# Who is left says why the run ends.
+start alone 3 200 4 4 40
+sometime
+kill -KILL "$(pid_of 1)" "$(pid_of 2)"
+finish 1
+grep -q 'every working rank vanished' "$dir/log" || complain "no word of it"
+
 # Rank 2 dies before it said a word: nothing tells that its process is gone, and
 # the end does not take the minute that others have to say goodbye.
 PTQ_FAKE_MUTE=2 PTQ_FAKE_PATIENCE=60 start mute 4 8 2 2 20

@@ -65,6 +65,15 @@ expect 0 "0 of 72 points to do" run sweep.yaml -o s.h5 --extend
 expect 0 "0 of 72 points to do" run sweep.yaml -o s.h5
 expect 0 "extended from $n to 72 points" "$PTQSWEEP" status s.h5
 
+# Through a link: the store grows, the link stays one.
+run small.yaml -o there.h5 --quiet
+ln -s there.h5 link.h5
+run sweep.yaml -o link.h5 --extend --quiet
+[ -L link.h5 ] || fail "the link was replaced"
+export_all there.h5 there
+same_exports whole there
+pass "through a link"
+
 # Killed in between: the old store or the new one, never less.
 for i in 1 2 3 4 5 6 7 8; do
   rm -f k.h5 && run small.yaml -o k.h5 --quiet

@@ -85,6 +85,8 @@ start
 kill -STOP $run # it has the time of the world
 expect 1 "another run is writing it" "$PTQSWEEP" run sweep.yaml -o d/s.h5 --extend
 expect 1 "another run is writing it" mpi 2 "$PTQSWEEP" run sweep.yaml -o "$PWD/d/s.h5"
+ln -s s.h5 d/link.h5
+expect 1 "another run is writing it" "$PTQSWEEP" run sweep.yaml -o d/link.h5
 kill -CONT $run
 # `wait` may also tell that it was stopped.
 while kill -0 $run 2>/dev/null; do wait $run || true; done

@@ -38,6 +38,10 @@ landscape alone.h5 alone
 [ "$(wc -l <alone/landscape.csv)" = $((1 + 2 * (4 * 25 + 3 * 26))) ] ||
   fail "$(wc -l <alone/landscape.csv) rows of profiles"
 
+run sweep.yaml -o threads.h5 --quiet --threads 3
+landscape threads.h5 threads
+same_landscape alone threads || fail "another landscape on three threads"
+
 # --- Where it passes through what the sweep measures by itself ---------------
 "$PTQSWEEP" export alone.h5 --table models -f jsonl -o models.jsonl
 "$PTQSWEEP" export alone.h5 --table points -f jsonl -o points.jsonl

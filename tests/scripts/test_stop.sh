@@ -67,3 +67,7 @@ run --quiet
 export_all s.h5 s
 same_exports whole s
 pass "the same bytes in the end"
+
+# --- A rank 0 that left no status ---------------------------------------------
+expect 1 "rank 0 ended without a status" env SLURM_JOB_ID=17 SLURM_NTASKS=1 \
+  PATH="$PWD/bin:$PATH" MPIRUN=true bash "$PTQ_SOURCE_DIR/sweeps/slurm.sh" sweep.yaml

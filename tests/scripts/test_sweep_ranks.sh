@@ -39,6 +39,35 @@ export_all spread.h5 spread
 same_exports others spread
 pass "11 other methods: the same bytes on 3 working ranks"
 
+# On threads of a rank, over ranks, and with hidden states in files.
+mkdir files
+for threads in 2 3; do
+  "$PTQSWEEP" run sweep.yaml -o threads.h5 --quiet --threads "$threads"
+  export_all threads.h5 threads
+  same_exports alone threads
+  "$PTQSWEEP" verify threads.h5 --recompute 3 --threads 4 |
+    grep -q ' 0 differ$' || fail "recomputed points differ"
+  rm threads.h5
+  mpi 3 "$PTQSWEEP" run sweep.yaml -o threads.h5 --quiet "${others[@]}" \
+    --set "run.threads=$threads" --scratch files
+  export_all threads.h5 threads
+  same_exports others threads
+  rm threads.h5
+  pass "$threads threads: the same bytes"
+done
+narrow=(--set compute=bf16 --set 'grid.dtype=[int4]' --set 'grid.group=[32]')
+for threads in 1 3; do
+  "$PTQSWEEP" run sweep.yaml -o "bf16-$threads.h5" --quiet "${narrow[@]}" \
+    --threads "$threads"
+  export_all "bf16-$threads.h5" "bf16-$threads"
+done
+same_exports bf16-1 bf16-3
+pass "3 threads in bfloat16: the same bytes"
+expect 2 "--threads: 1 to 64, got 65" \
+  "$PTQSWEEP" run sweep.yaml -o threads.h5 --threads 65
+expect 1 "'threads' must be 1 to 64, got 0" \
+  "$PTQSWEEP" run sweep.yaml -o threads.h5 --set run.threads=0
+
 # In the least memory that its points can have, most of them alone in their
 # batch, where weights are quantized in place; and with hidden states in files.
 least=1
@@ -47,7 +76,6 @@ do
   least=$(sed -n 's/.*(\([0-9]*\) bytes).*/\1/p' <<<"$said")
   [ -n "$least" ] || fail "no number of bytes: $said"
 done
-mkdir files
 "$PTQSWEEP" run sweep.yaml -o narrow.h5 --quiet "${others[@]}" \
   --memory "$least" --scratch files
 export_all narrow.h5 narrow

@@ -39,6 +39,9 @@ ptq_status ptq_path_join(const char *dir, const char *name, char **out,
 ptq_status ptq_path_dir(const char *path, char **out, ptq_err *err);
 /** Last component of `path`, trailing slashes ignored; freed with ptq_free. */
 ptq_status ptq_path_base(const char *path, char **out, ptq_err *err);
+/** Where `path` leads if it is a symbolic link to something that is there, else
+ * `path` as it is; freed with ptq_free. */
+ptq_status ptq_path_follow(const char *path, char **out, ptq_err *err);
 
 /** Write `size` bytes to `path` through a temporary file and rename; straight
  * into what is there and no regular file (a device, a pipe). */

@@ -33,6 +33,14 @@ void ptq_moment_release(ptq_moment *m);
 void ptq_moment_reset(ptq_moment *m);
 /** Add one window x[n, d]; scratch[ptq_moment_scratch(d)]. */
 void ptq_moment_add(ptq_moment *m, const float *x, int64_t n, float *scratch);
+/** The same by panel 0 .. ptq_moment_panels(d) - 1: the product, which several
+ * threads may make at once, and its sum, in the order of windows. The tokens
+ * are for the caller to count. */
+int64_t ptq_moment_panels(int64_t d);
+void ptq_moment_product(int64_t d, int64_t panel, const float *x, int64_t n,
+                        float *scratch);
+void ptq_moment_add_panel(double *sum, int64_t d, int64_t panel,
+                          const float *scratch);
 /** h[d, d], full symmetric storage, = sum / n_tokens; n_tokens > 0. h may be
  * m->sum, which is no sum then any more until it is reset. */
 void ptq_moment_get(const ptq_moment *m, double *h);

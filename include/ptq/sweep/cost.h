@@ -37,6 +37,9 @@ enum { PTQ_TODO_ANY = 1, PTQ_TODO_ALONE = 2 };
 /** Rates of a machine nothing is known about: 50 GFLOP/s a rank. */
 ptq_rates ptq_rates_default(void);
 
+/** How many times as fast a rank of so many threads is. */
+double ptq_threads_speedup(int threads);
+
 /** FLOPs of one point beside what its batch shares, of what it shares, and of
  * a subject's own item (baseline, spectra). Memory-bound work counts as the
  * FLOPs that take as long (src/sweep/cost.c). */

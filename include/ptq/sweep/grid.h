@@ -69,6 +69,8 @@ typedef struct ptq_grid {
   int64_t n_requests;   /* asked of every model */
   const char *scratch;  /* borrowed, nullable; directory for hidden states, set
                            by  who runs or plans; changes no result */
+  int threads;          /* of a rank, likewise; 0 is 1; the sweep file's
+                           where the command line has none */
   char data_fingerprint[PTQ_HASH_HEX]; /* of all texts; set by keys */
   char fingerprint[PTQ_HASH_HEX];      /* of all keys in order; set by keys */
 } ptq_grid;

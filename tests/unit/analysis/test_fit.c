@@ -350,7 +350,48 @@ static void too_few_points_say_how_many_are_needed(void **state) {
       ptq_fit_frame(estimator("quasi"), &f, &options, &frame, &fit, &err),
       PTQ_E_ARG);
   assert_non_null(strstr(err.msg, "no finished point"));
+  for (int64_t i = 0; i < 7; i++) frame.obs[i].use = PTQ_USE_INCOMPLETE;
+  err = (ptq_err){0};
+  assert_int_equal(
+      ptq_fit_frame(estimator("quasi"), &f, &options, &frame, &fit, &err),
+      PTQ_E_ARG);
+  if (strstr(err.msg, "7 have no loss or wait for their model's own item") ==
+      NULL)
+    fail_msg("%s", err.msg);
   ptq_frame_release(&frame);
+}
+
+/* What one model alone determines has no spread over models. */
+static void levels_of_one_model_have_no_clustered_error(void **state) {
+  (void)state;
+  tables_synthetic(&table, &known, 5);
+  static const char *const estimators[] = {"quasi", "ols", "censored", "ridge"};
+  for (size_t e = 0; e < sizeof estimators / sizeof *estimators; e++) {
+    const ptq_fit_options options = {.power = 2.0};
+    ptq_frame frame;
+    ptq_fit fit =
+        fit_with(estimators[e], &options, "bits_per_weight + model", &frame);
+    int n_levels = 0;
+    for (int64_t j = 0; j < fit.matrix.k; j++) {
+      const ptq_coefficient *c = &fit.coef[j];
+      assert_true(c->std_error > 0.0);
+      if (strncmp(fit.matrix.columns[j].name, "model[", 6) == 0) n_levels++;
+      /* an error, or none; never a zero that makes everything certain */
+      if (!isnan(c->std_error_cluster)) {
+        assert_true(c->std_error_cluster > 1e-6 * c->std_error);
+        assert_true(isfinite(c->t));
+      } else {
+        assert_true(isnan(c->t) && isnan(c->p) && isnan(c->ci_low));
+      }
+      if (strcmp(fit.matrix.columns[j].name, "bits_per_weight") == 0)
+        assert_true(c->std_error_cluster > 0.0);
+    }
+    assert_true(n_levels > 2);
+    const ptq_prediction p = ptq_fit_predict(&fit, fit.matrix.obs[0]);
+    assert_true(p.low < p.dnll && p.dnll < p.high);
+    ptq_fit_release(&fit);
+    ptq_frame_release(&frame);
+  }
 }
 
 static void nothing_lost_is_said_instead_of_fitted(void **state) {
@@ -425,6 +466,7 @@ int main(void) {
       cmocka_unit_test(negative_and_collapsed_points_are_counted_not_dropped),
       cmocka_unit_test(one_model_gives_classical_errors_only),
       cmocka_unit_test(too_few_points_say_how_many_are_needed),
+      cmocka_unit_test(levels_of_one_model_have_no_clustered_error),
       cmocka_unit_test(nothing_lost_is_said_instead_of_fitted),
       cmocka_unit_test(every_estimator_is_found_by_its_name),
       cmocka_unit_test(interval_covers_nine_of_ten_new_measurements),

@@ -134,6 +134,11 @@ static void equal_bits_are_read_off_the_lower_envelope(void **state) {
   assert_true(fabs(m.row[0].equal_bits - 0.1) < 1e-12);
   assert_true(m.row[0].uniform->point->dnll == 0.2);
   assert_true(isnan(m.low)); /* one model has no interval */
+  ptq_text text = {0};
+  ptq_mixed_text(&m, &text);
+  assert_non_null(strstr(ptq_text_str(&text), "of one model, so without an"));
+  assert_null(strstr(ptq_text_str(&text), "nan"));
+  ptq_text_release(&text);
   ptq_mixed_release(&m);
   ptq_frame_release(&frame);
   ptq_view_close(view);

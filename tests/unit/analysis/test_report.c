@@ -3,8 +3,10 @@
 /*
  * PTQ_STORE_OUT=PATH in the environment makes the program write a finished
  * synthetic store there, PATH.half, one with pending and failed points and
- * difficult names, and PATH.tokens, whose loss grows with the power 0.4 of the
- * covariate train_tokens, for tests in other languages; then it ends.
+ * difficult names, PATH.one with one finished model, PATH.empty, and
+ * PATH.tokens, whose loss grows with the power 0.4 of the covariate
+ * train_tokens, of two tokenizers and a model without an NLL, for tests in
+ * other languages; then it ends.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -212,6 +214,29 @@ static void empty_store_gives_a_page_that_says_so(void **state) {
   ptq_free(page);
 }
 
+/* Of a store that a run is filling: points in order, the others pending. */
+static void keep_first(tables *t, int64_t n) {
+  for (int64_t i = n; i < t->n_points; i++) t->states[i] = PTQ_STATE_PENDING;
+}
+
+static void report_can_be_written_however_little_is_done(void **state) {
+  (void)state;
+  const ptq_summary_options options = {.no_comparison = true};
+  static const int64_t done[] = {1, 4, 32, 160}; /* a model's; a family's */
+  for (size_t i = 0; i < sizeof done / sizeof *done; i++) {
+    tables_synthetic(&table, &synthetic_default, 8);
+    keep_first(&table, done[i]);
+    if (done[i] == 4)
+      for (int64_t j = 0; j < 4; j++) table.points[j].dnll = -0.001;
+    write_store();
+    write_report(&options);
+    char *page = read_text("index.html");
+    assert_null(strstr(page, ">nan<"));
+    assert_non_null(strstr(page, "id=\"nll-bits\""));
+    ptq_free(page);
+  }
+}
+
 static void missing_gnuplot_names_the_package(void **state) {
   (void)state;
   ptq_view *view = NULL;
@@ -246,8 +271,21 @@ static void file_in_the_way_of_the_directory_is_named(void **state) {
   ptq_view_close(view);
 }
 
+/* Two tokenizers, and one model whose own NLL is not there. */
+static void make_tokenizers(tables *t) {
+  for (int64_t i = 0; i < t->n_models; i++) {
+    ptq_model_row *m = &t->models[i];
+    const bool opt = strcmp(m->family, "opt") == 0;
+    m->vocab = opt ? 2048 : 1024;
+    m->tokens = opt ? 400 : 510;
+    m->bytes = 1800;
+  }
+  t->models[0].nll = NAN;
+}
+
 /* Tokens without order in size; the loss grows with their power 0.4. */
 static void make_tokens(tables *t) {
+  make_tokenizers(t);
   for (int64_t i = 0; i < t->n_models; i++)
     (void)snprintf(t->models[i].covariates, sizeof t->models[i].covariates,
                    "train_tokens=%.0f", 1e6 * pow(4.0, (double)(i % 3)));
@@ -263,8 +301,10 @@ static void make_tokens(tables *t) {
 /* For tests in other languages. */
 static int write_stores(const char *out) {
   ptq_err err = {0};
-  char half[700], tokens[700];
+  char half[700], tokens[700], one[700], empty[700];
   (void)snprintf(half, sizeof half, "%s.half", out);
+  (void)snprintf(one, sizeof one, "%s.one", out);
+  (void)snprintf(empty, sizeof empty, "%s.empty", out);
   (void)snprintf(tokens, sizeof tokens, "%s.tokens", out);
   tables_synthetic(&table, &synthetic_default, 8);
   ptq_status rc = synthetic_store(&table, out, &err);
@@ -273,6 +313,11 @@ static int write_stores(const char *out) {
   tables_synthetic(&table, &synthetic_default, 8);
   make_half(&table);
   if (rc == PTQ_OK) rc = synthetic_store(&table, half, &err);
+  tables_synthetic(&table, &synthetic_default, 8);
+  keep_first(&table, 32);
+  if (rc == PTQ_OK) rc = synthetic_store(&table, one, &err);
+  keep_first(&table, 0);
+  if (rc == PTQ_OK) rc = synthetic_store(&table, empty, &err);
   if (rc != PTQ_OK) fprintf(stderr, "%s\n", err.msg);
   return rc == PTQ_OK ? 0 : 1;
 }
@@ -315,6 +360,7 @@ int main(void) {
         cmocka_unit_test(report_predicts_what_is_held_out_for_good),
         cmocka_unit_test(names_cannot_break_out_of_page_or_script),
         cmocka_unit_test(empty_store_gives_a_page_that_says_so),
+        cmocka_unit_test(report_can_be_written_however_little_is_done),
         cmocka_unit_test(missing_gnuplot_names_the_package),
         cmocka_unit_test(file_in_the_way_of_the_directory_is_named),
     };

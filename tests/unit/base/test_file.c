@@ -140,6 +140,25 @@ static void two_paths_of_a_file_are_the_same(void **state) {
   assert_false(ptq_path_same("no such file", "no such file"));
 }
 
+static void a_link_is_followed_to_what_is_there(void **state) {
+  (void)state;
+  char link[sizeof path + 8];
+  snprintf(link, sizeof link, "%s.link", path);
+  assert_int_equal(ptq_file_write_atomic(path, "1", 1, NULL), PTQ_OK);
+  check_path(ptq_path_follow, path, path);
+  check_path(ptq_path_follow, "no such file", "no such file");
+  assert_int_equal(symlink(path, link), 0);
+  char *out = NULL;
+  assert_int_equal(ptq_path_follow(link, &out, NULL), PTQ_OK);
+  assert_string_not_equal(out, link);
+  assert_true(ptq_path_same(out, path));
+  ptq_free(out);
+  assert_int_equal(unlink(link), 0);
+  assert_int_equal(symlink("no such file", link), 0);
+  check_path(ptq_path_follow, link, link);
+  assert_int_equal(unlink(link), 0);
+}
+
 /* An .npy of the given header text and data. */
 static void write_npy(const char *dict, const void *data, size_t size) {
   unsigned char file[512] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0};
@@ -205,6 +224,7 @@ int main(void) {
       cmocka_unit_test(reading_past_the_end_says_truncated),
       cmocka_unit_test(paths_come_apart_and_together),
       cmocka_unit_test(two_paths_of_a_file_are_the_same),
+      cmocka_unit_test(a_link_is_followed_to_what_is_there),
       cmocka_unit_test(an_npy_array_is_read),
       cmocka_unit_test(a_wrong_npy_array_is_refused_with_the_reason),
   };

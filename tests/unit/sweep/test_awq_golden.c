@@ -34,7 +34,7 @@ typedef struct bench {
   ptq_reference reference;
   ptq_workbench bench;
   ptq_lane lane;
-  ptq_workspace *ws;
+  ptq_hands hands;
 } bench;
 
 static ptq_npy load(const char *path, ptq_npy_type type, int n_dims) {
@@ -85,14 +85,15 @@ static void run(bench *b, ptq_err *err) {
                    PTQ_OK);
   assert_int_equal(ptq_workbench_open(&b->bench, &b->setup, &load, err),
                    PTQ_OK);
-  assert_int_equal(
-      ptq_workspace_create(b->setup.info, b->setup.calib.length, &b->ws, err),
-      PTQ_OK);
+  assert_int_equal(ptq_hands_open(&b->hands, b->setup.info, b->setup.room.hands,
+                                  b->setup.calib.length, err),
+                   PTQ_OK);
   assert_int_equal(ptq_lane_open(&b->lane, &b->grid, 0, &b->reference, err),
                    PTQ_OK);
   for (int64_t i = 0; i <= BLOCK; i++) {
-    assert_int_equal(ptq_reference_block(&b->reference, i, b->ws, err), PTQ_OK);
-    ptq_lane_block(&b->lane, &b->reference, &b->bench, b->ws);
+    assert_int_equal(ptq_reference_block(&b->reference, i, &b->hands, err),
+                     PTQ_OK);
+    ptq_lane_block(&b->lane, &b->reference, &b->bench, &b->hands);
     if (b->lane.status != PTQ_OK) fail_msg("%s", b->lane.err.msg);
   }
 }
@@ -100,7 +101,7 @@ static void run(bench *b, ptq_err *err) {
 static void close(bench *b) {
   ptq_lane_close(&b->lane);
   ptq_workbench_close(&b->bench);
-  ptq_workspace_free(b->ws);
+  ptq_hands_close(&b->hands);
   ptq_reference_close(&b->reference);
 }
 
@@ -143,6 +144,7 @@ static void check_model(const char *model) {
   if (ptq_model_open(path, &b.setup.model, &err) != PTQ_OK)
     fail_msg("%s", err.msg);
   b.setup.info = ptq_model_get_info(b.setup.model);
+  b.setup.room.hands = 1;
   snprintf(path, sizeof path, GOLDEN "logits/%s.windows.npy", model);
   ptq_npy ids = load(path, PTQ_NPY_U32, 2);
   b.setup.calib = cut(&ids, WINDOWS);

@@ -33,13 +33,15 @@ typedef struct fixture {
   int64_t d;
 } fixture;
 
-static void set_up(fixture *f, const char *model, const char *scratch,
+static const ptq_room memory = {.hands = 1};
+
+static void set_up(fixture *f, const char *model, ptq_room room,
                    unsigned needs) {
   ptq_err err = {0};
   *f = (fixture){0};
   if (ptq_model_open(model, &f->model, &err) != PTQ_OK) fail_msg("%s", err.msg);
   f->info = ptq_model_get_info(f->model);
-  if (ptq_collected_open(&f->c, f->info, scratch, BOTH, needs, WINDOWS, LENGTH,
+  if (ptq_collected_open(&f->c, f->info, room, BOTH, needs, WINDOWS, LENGTH,
                          &err) != PTQ_OK)
     fail_msg("%s", err.msg);
   f->d = ptq_site_width(f->info, SITE);
@@ -67,20 +69,26 @@ static void tear_down(fixture *f) {
     if ((call) != PTQ_OK) fail_msg("%s", e_.msg); \
   } while (0)
 
-static void pass(fixture *f) {
-  MUST(ptq_collect_begin(&f->c, (ptq_site)SITE, (ptq_site)SITE, &e_));
-  for (int64_t i = 0; i < WINDOWS; i++) {
-    const int64_t at = i * LENGTH * f->d;
-    ptq_collect_window(&f->c, i);
-    if (f->c.needs & PTQ_NEED_CROSS) {
-      MUST(ptq_collect_reference(&f->c, SITE, f->fp + at, LENGTH, f->d, &e_));
-      MUST(ptq_collect_reference_end(&f->c, &e_));
-    }
-    MUST(ptq_collect_input(&f->c, SITE, f->x + at, LENGTH, f->d, &e_));
-    /* another site, which is not asked for */
-    MUST(ptq_collect_input(&f->c, 0, f->x, LENGTH, f->d, &e_));
-    MUST(ptq_collect_window_end(&f->c, &e_));
+static ptq_status window(void *ctx, int hand, int64_t i, ptq_order *order,
+                         ptq_err *err) {
+  fixture *f = ctx;
+  const int64_t at = i * LENGTH * f->d;
+  ptq_collector w = ptq_collect_window(&f->c, hand, i, order);
+  ptq_status rc = PTQ_OK;
+  if (f->c.needs & PTQ_NEED_CROSS) {
+    PTQ_TRY(ptq_collect_reference(&w, SITE, f->fp + at, LENGTH, f->d, err));
+    PTQ_TRY(ptq_collect_reference_end(&w, err));
   }
+  PTQ_TRY(ptq_collect_input(&w, SITE, f->x + at, LENGTH, f->d, err));
+  /* another site, which is not asked for */
+  PTQ_TRY(ptq_collect_input(&w, 0, f->x, LENGTH, f->d, err));
+  PTQ_TRY(ptq_collect_window_end(&w, err));
+done:
+  return rc;
+}
+
+static void pass(fixture *f) {
+  MUST(ptq_collect_pass(&f->c, (ptq_site)SITE, (ptq_site)SITE, window, f, &e_));
 }
 
 /* Mean over tokens [first, last) of a_i b_j. */
@@ -122,7 +130,7 @@ static void means_and_moments_are_those_of_the_windows(void **state) {
   (void)state;
   fixture f;
   const ptq_site_moments *m = NULL;
-  set_up(&f, ZOO, NULL, ALL);
+  set_up(&f, ZOO, memory, ALL);
   assert_false(f.c.keeps[SITE]); /* 140 tokens, fewer inputs */
   for (int round = 0; round < 2; round++) pass(&f); /* starts over */
   MUST(ptq_collected_site(&f.c, SITE, &m, &e_));
@@ -134,40 +142,56 @@ static int64_t square(const fixture *f) {
   return f->d * f->d * (int64_t)sizeof(double);
 }
 
+/* As if the text were shorter than the site is wide. */
+static void keep_rows(fixture *f, ptq_room room) {
+  ptq_kept *kept[] = {&f->c.kept[SITE], &f->c.reference[SITE]};
+  for (int i = 0; i < 2; i++) {
+    ptq_kept_close(kept[i]);
+    MUST(ptq_kept_open(kept[i], room, f->info, (ptq_site)SITE, WINDOWS, LENGTH,
+                       f->d, &e_));
+  }
+  f->c.keeps[SITE] = true;
+}
+
+static void error_of(fixture *f, const float *a, double *error) {
+  float scratch[PTQ_CREW_MAX][512], *hands[PTQ_CREW_MAX];
+  for (int h = 0; h < PTQ_CREW_MAX; h++) hands[h] = scratch[h];
+  const ptq_error_job job = {
+      .c = &f->c, .site = SITE, .e = a, .rows = 3, .out = error};
+  MUST(ptq_collected_errors(&job, 1, hands, &e_));
+}
+
 /* Whether rows are summed as they come or kept and summed later, in memory or
- * in a file, moments are the same bits; errors are those of the definition. */
-static void kept_rows_give_the_same_moments(void **state) {
+ * in a file, on however many threads, moments are the same bits; errors are
+ * those of the definition. */
+static void kept_rows_and_threads_give_the_same_moments(void **state) {
   (void)state;
+  enum { WAYS = 3, HANDS = 4, N = WAYS * HANDS };
   static const char *const scratch[] = {NULL, NULL, "/tmp"};
-  fixture f[3];
-  const ptq_site_moments *m[3];
-  for (int i = 0; i < 3; i++) {
-    set_up(&f[i], ZOO, scratch[i], ALL);
-    if (i > 0) { /* as if the text were shorter than the site is wide */
-      MUST(ptq_kept_open(&f[i].c.kept[SITE], scratch[i], f[i].info,
-                         (ptq_site)SITE, WINDOWS, LENGTH, f[i].d, &e_));
-      ptq_kept_close(&f[i].c.reference[SITE]);
-      MUST(ptq_kept_open(&f[i].c.reference[SITE], scratch[i], f[i].info,
-                         (ptq_site)SITE, WINDOWS, LENGTH, f[i].d, &e_));
-      f[i].c.keeps[SITE] = true;
+  fixture f[N];
+  const ptq_site_moments *m[N];
+  for (int i = 0; i < N; i++) {
+    const int way = i / HANDS;
+    const ptq_room room = {.scratch = scratch[way], .hands = 1 + i % HANDS};
+    set_up(&f[i], ZOO, room, ALL);
+    if (way > 0) keep_rows(&f[i], room);
+    for (int round = 0; round < 5; round++) { /* luck differs */
+      pass(&f[i]);
+      MUST(ptq_collected_site(&f[i].c, SITE, &m[i], &e_));
+      assert_int_equal(ptq_collected_tokens(&f[i].c, SITE), WINDOWS * LENGTH);
+      const size_t size = (size_t)square(&f[0]);
+      assert_memory_equal(m[i]->h, m[0]->h, size);
+      assert_memory_equal(m[i]->h_train, m[0]->h_train, size);
+      assert_memory_equal(m[i]->h_holdout, m[0]->h_holdout, size);
+      assert_memory_equal(m[i]->cross, m[0]->cross, size);
+      assert_memory_equal(m[i]->mean_abs, m[0]->mean_abs,
+                          (size_t)f[0].d * sizeof(double));
     }
-    pass(&f[i]);
-    MUST(ptq_collected_site(&f[i].c, SITE, &m[i], &e_));
-    assert_int_equal(ptq_collected_tokens(&f[i].c, SITE), WINDOWS * LENGTH);
   }
-  check_moments(&f[2], m[2]);
-  for (int i = 1; i < 3; i++) {
-    assert_memory_equal(m[i]->h, m[0]->h, (size_t)square(&f[0]));
-    assert_memory_equal(m[i]->h_train, m[0]->h_train, (size_t)square(&f[0]));
-    assert_memory_equal(m[i]->h_holdout, m[0]->h_holdout,
-                        (size_t)square(&f[0]));
-    assert_memory_equal(m[i]->cross, m[0]->cross, (size_t)square(&f[0]));
-  }
+  check_moments(&f[N - 1], m[N - 1]);
   float *a = f[0].fp; /* [3, d] */
-  float scratch_[512];
-  double error[3];
-  for (int i = 0; i < 3; i++)
-    MUST(ptq_collected_error(&f[i].c, SITE, a, 3, scratch_, &error[i], &e_));
+  double error[N];
+  for (int i = 0; i < N; i++) error_of(&f[i], a, &error[i]);
   double want = 0.0;
   for (int64_t t = 0; t < WINDOWS * LENGTH; t++)
     for (int64_t r = 0; r < 3; r++) {
@@ -176,16 +200,18 @@ static void kept_rows_give_the_same_moments(void **state) {
         y += (double)a[r * f[0].d + i] * (double)f[0].x[t * f[0].d + i];
       want += y * y / (WINDOWS * LENGTH);
     }
-  assert_true(error[1] == error[2]);
-  for (int i = 0; i < 3; i++) assert_true(fabs(error[i] / want - 1.0) < 1e-5);
-  for (int i = 0; i < 3; i++) tear_down(&f[i]);
+  for (int i = 0; i < N; i++) {
+    assert_true(error[i] == error[i < HANDS ? 0 : HANDS]);
+    assert_true(fabs(error[i] / want - 1.0) < 1e-5);
+    tear_down(&f[i]);
+  }
 }
 
 static void what_is_not_asked_for_is_not_there(void **state) {
   (void)state;
   fixture f;
   const ptq_site_moments *m = NULL;
-  set_up(&f, ZOO, NULL, 0);
+  set_up(&f, ZOO, memory, 0);
   pass(&f);
   MUST(ptq_collected_site(&f.c, SITE, &m, &e_));
   assert_non_null(m->h);
@@ -195,21 +221,39 @@ static void what_is_not_asked_for_is_not_there(void **state) {
   assert_null(m->mean_abs);
   for (unsigned bit = 1; bit < PTQ_NEED_MODULE_LOSS; bit *= 2) {
     const ptq_collected_size more = ptq_collected_bytes(
-        f.info, NULL, PTQ_COLLECT_MOMENTS, bit, WINDOWS, LENGTH);
+        f.info, memory, PTQ_COLLECT_MOMENTS, bit, WINDOWS, LENGTH);
     const ptq_collected_size less = ptq_collected_bytes(
-        f.info, NULL, PTQ_COLLECT_MOMENTS, 0, WINDOWS, LENGTH);
+        f.info, memory, PTQ_COLLECT_MOMENTS, 0, WINDOWS, LENGTH);
     assert_true(more.fixed > less.fixed);
     assert_true(more.sums == 0 && less.kept[SITE] == 0);
   }
   /* For errors alone sums go, and short texts are kept as they are. */
-  assert_true(
-      ptq_collected_bytes(f.info, NULL, PTQ_COLLECT_ERRORS, 0, WINDOWS, LENGTH)
-          .sums > 0);
+  assert_true(ptq_collected_bytes(f.info, memory, PTQ_COLLECT_ERRORS, 0,
+                                  WINDOWS, LENGTH)
+                  .sums > 0);
   const ptq_collected_size short_text =
-      ptq_collected_bytes(f.info, NULL, PTQ_COLLECT_ERRORS, 0, 1, 2);
+      ptq_collected_bytes(f.info, memory, PTQ_COLLECT_ERRORS, 0, 1, 2);
   assert_true(short_text.sums == 0 && short_text.kept[SITE] > 0 &&
               short_text.built[SITE] == 0);
   tear_down(&f);
+}
+
+/* Expert 1 alone has tokens. */
+static ptq_status expert_window(void *ctx, int hand, int64_t i,
+                                ptq_order *order, ptq_err *err) {
+  fixture *f = ctx;
+  static const int32_t tokens[2] = {4, 9};
+  const int own = ptq_site_of(PTQ_SITE_MLP_IN, 1);
+  const int64_t d = ptq_site_width(f->info, own);
+  ptq_collector w = ptq_collect_window(&f->c, hand, i, order);
+  ptq_status rc = PTQ_OK;
+  PTQ_TRY(ptq_collect_routed(&w, 1, tokens, 2, err));
+  PTQ_TRY(ptq_collect_reference(&w, own, f->fp, 2, d, err));
+  PTQ_TRY(ptq_collect_reference_end(&w, err));
+  PTQ_TRY(ptq_collect_input(&w, own, f->x, 2, d, err));
+  PTQ_TRY(ptq_collect_window_end(&w, err));
+done:
+  return rc;
 }
 
 /* An expert that no token came to counts every input alike. */
@@ -218,19 +262,10 @@ static void an_expert_without_tokens_has_the_identity(void **state) {
   fixture f;
   const ptq_site_moments *m = NULL;
   const int site = ptq_site_of(PTQ_SITE_MLP_IN, 3);
-  const int32_t tokens[2] = {4, 9};
-  set_up(&f, MIXTURE, NULL, ALL);
+  set_up(&f, MIXTURE, memory, ALL);
   const int64_t d = ptq_site_width(f.info, site);
-  MUST(ptq_collect_begin(&f.c, PTQ_SITE_MLP_IN, PTQ_SITE_MLP_IN, &e_));
-  for (int64_t i = 0; i < WINDOWS; i++) { /* expert 1 alone has tokens */
-    const int own = ptq_site_of(PTQ_SITE_MLP_IN, 1);
-    ptq_collect_window(&f.c, i);
-    MUST(ptq_collect_routed(&f.c, 1, tokens, 2, &e_));
-    MUST(ptq_collect_reference(&f.c, own, f.fp, 2, d, &e_));
-    MUST(ptq_collect_reference_end(&f.c, &e_));
-    MUST(ptq_collect_input(&f.c, own, f.x, 2, d, &e_));
-    MUST(ptq_collect_window_end(&f.c, &e_));
-  }
+  MUST(ptq_collect_pass(&f.c, PTQ_SITE_MLP_IN, PTQ_SITE_MLP_IN, expert_window,
+                        &f, &e_));
   assert_int_equal(ptq_collected_tokens(&f.c, site), 0);
   assert_int_equal(ptq_collected_tokens(&f.c, ptq_site_of(PTQ_SITE_MLP_IN, 1)),
                    2 * WINDOWS);
@@ -245,8 +280,10 @@ static void an_expert_without_tokens_has_the_identity(void **state) {
     }
   }
   double error = 1.0;
-  float scratch[4096];
-  MUST(ptq_collected_error(&f.c, site, f.x, 2, scratch, &error, &e_));
+  float scratch[4096], *hands[] = {scratch};
+  const ptq_error_job job = {
+      .c = &f.c, .site = site, .e = f.x, .rows = 2, .out = &error};
+  MUST(ptq_collected_errors(&job, 1, hands, &e_));
   assert_true(error == 0.0);
   tear_down(&f);
 }
@@ -277,7 +314,7 @@ static int blas(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(means_and_moments_are_those_of_the_windows),
-      cmocka_unit_test(kept_rows_give_the_same_moments),
+      cmocka_unit_test(kept_rows_and_threads_give_the_same_moments),
       cmocka_unit_test(what_is_not_asked_for_is_not_there),
       cmocka_unit_test(an_expert_without_tokens_has_the_identity),
       cmocka_unit_test(rows_are_paired_by_token),

@@ -78,16 +78,16 @@ static ptq_layer_row *run_point(ptq_setup *s, ptq_method m, ptq_dtype dt,
   ptq_reference r;
   ptq_workbench b;
   ptq_lane l;
-  ptq_workspace *ws = NULL;
+  ptq_hands hands;
   for (int i = 0; i < points; i++) ptq_load_add(&load, &grid, 0);
   if (ptq_reference_open(&r, s, &load, &err) != PTQ_OK ||
       ptq_workbench_open(&b, s, &load, &err) != PTQ_OK ||
-      ptq_workspace_create(s->info, LENGTH, &ws, &err) != PTQ_OK ||
+      ptq_hands_open(&hands, s->info, s->room.hands, LENGTH, &err) != PTQ_OK ||
       ptq_lane_open(&l, &grid, 0, &r, &err) != PTQ_OK)
     fail_msg("%s: %s", name, err.msg);
   for (int64_t i = 0; i < s->info->n_blocks; i++) {
-    assert_int_equal(ptq_reference_block(&r, i, ws, &err), PTQ_OK);
-    ptq_lane_block(&l, &r, &b, ws);
+    assert_int_equal(ptq_reference_block(&r, i, &hands, &err), PTQ_OK);
+    ptq_lane_block(&l, &r, &b, &hands);
     if (l.status != PTQ_OK) fail_msg("%s, %s: %s", name, m.name, l.err.msg);
   }
   check_names(&l, s, name);
@@ -95,7 +95,7 @@ static ptq_layer_row *run_point(ptq_setup *s, ptq_method m, ptq_dtype dt,
   l.layers = NULL;
   ptq_lane_close(&l);
   ptq_workbench_close(&b);
-  ptq_workspace_free(ws);
+  ptq_hands_close(&hands);
   ptq_reference_close(&r);
   return rows;
 }
@@ -112,13 +112,23 @@ static void run_case(ptq_setup *s, int k, const char *name) {
   ptq_method m;
   ptq_dtype dt;
   parse(cases[k].method, &cases[k].option, cases[k].dtype, &m, &dt);
+  s->room.hands = 1;
   ptq_layer_row *rows = run_point(s, m, dt, 1, name);
   const ptq_subject subject = {.info = *s->info};
-  for (int64_t i = 0; i < ptq_subject_layers(&subject); i++)
+  const int64_t n = ptq_subject_layers(&subject);
+  for (int64_t i = 0; i < n; i++)
     if (!isfinite(rows[i].sqnr_output) || !isfinite(rows[i].sqnr_output_prop) ||
         rows[i].sqnr_output < 3.0)
       fail_msg("%s: '%s' has %g and %g dB", name, rows[i].layer,
                rows[i].sqnr_output, rows[i].sqnr_output_prop);
+  for (s->room.hands = 2; s->room.hands <= 3; s->room.hands++) {
+    ptq_layer_row *again = run_point(s, m, dt, 1, name);
+    for (int64_t i = 0; i < n; i++)
+      if (memcmp(&again[i], &rows[i], sizeof *rows) != 0)
+        fail_msg("%s, %s: '%s' has other bits on %d threads", name, m.name,
+                 rows[i].layer, s->room.hands);
+    ptq_free(again);
+  }
   ptq_free(rows);
 }
 
@@ -126,7 +136,7 @@ static ptq_setup set_up(const char *name, int64_t calib, int64_t length,
                         ptq_compute compute) {
   char path[512];
   ptq_err err = {0};
-  ptq_setup s = {0};
+  ptq_setup s = {.room = {.hands = 1}};
   snprintf(path, sizeof path, MODELS "/%s", name);
   if (ptq_model_open(path, &s.model, &err) != PTQ_OK ||
       ptq_model_set_compute(s.model, compute, &err) != PTQ_OK)
