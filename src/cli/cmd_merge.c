@@ -56,7 +56,8 @@ const ptq_command ptq_cmd_merge = {
         "finished where\none of them finished it. Where several did, their "
         "rows must be equal bit by bit, or,\ncomputed with other numerics "
         "(another CPU or OpenBLAS), agree within the tolerance;\nrows that do "
-        "not are listed, and nothing is written (exit status 1).\n\n"
+        "not are listed, and nothing is written (exit status 1).\nResults that "
+        "fail their checksum are warned of and count as not done.\n\n"
         "`ptqsweep run --extend -o OUT` with a sweep file of all points goes "
         "on with it.\n\n"
         "  ptqsweep merge all.h5 node1.h5 node2.h5\n",

@@ -131,11 +131,14 @@ static int program(int argc, char **argv) {
 int main(int argc, char **argv) {
   /* A file size limit is an error of a write, not a death. */
   (void)signal(SIGXFSZ, SIG_IGN);
-  const int exit_code = program(argc, argv);
+  int exit_code = program(argc, argv);
   errno = 0;
   const int lost = fflush(stdout) != 0 || ferror(stdout);
-  if (!lost || exit_code != PTQ_EXIT_DONE) return exit_code;
-  fprintf(stderr, "ptqsweep: cannot write standard output: %s\n",
-          errno != 0 ? strerror(errno) : "an earlier write failed");
-  return PTQ_EXIT_FAILED;
+  if (lost && exit_code == PTQ_EXIT_DONE) {
+    fprintf(stderr, "ptqsweep: cannot write standard output: %s\n",
+            errno != 0 ? strerror(errno) : "an earlier write failed");
+    exit_code = PTQ_EXIT_FAILED;
+  }
+  ptq_dist_ended_early(exit_code);
+  return exit_code;
 }

@@ -23,17 +23,28 @@ static const double moment_s = 2.0;
  * first word, and then nothing tells that its process is gone. */
 static const double stranger_s = 10.0;
 
-/** Tell the script that runs mpirun how the run ended. */
-static void write_exit_file(MPI_Comm comm, int exit_code) {
+/** Tell the script that runs mpirun how the program ended. */
+static void write_exit_file(int exit_code) {
   const char *path = getenv("PTQSWEEP_EXIT_FILE");
   char text[16];
   ptq_err err = {0};
-  int rank = -1;
-  MPI_Comm_rank(comm, &rank);
-  if (rank != 0 || path == NULL || path[0] == '\0') return;
+  if (path == NULL || path[0] == '\0') return;
   const int n = snprintf(text, sizeof text, "%d\n", exit_code);
   if (ptq_file_write_atomic(path, text, (size_t)n, &err) != PTQ_OK)
     ptq_log(PTQ_LOG_ERROR, "%s", err.msg);
+}
+
+/* Open MPI 4 and 5. */
+static bool is_launched_as_first(void) {
+  const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+  if (rank == NULL) rank = getenv("PMIX_RANK");
+  return rank != NULL && strcmp(rank, "0") == 0;
+}
+
+void ptq_dist_ended_early(int exit_code) {
+  int begun = 0;
+  (void)MPI_Initialized(&begun);
+  if (!begun && is_launched_as_first()) write_exit_file(exit_code);
 }
 
 void ptq_dist_clear_exit_file(MPI_Comm comm) {
@@ -234,9 +245,10 @@ void ptq_ending_free(ptq_dist_ending *e) {
 int ptq_dist_finalize(MPI_Comm comm, ptq_dist_summary *summary, int exit_code) {
   ptq_dist_ending *e = summary->ending;
   double silence_s = PTQ_DIST_SILENCE_S;
-  int size = 1;
+  int size = 1, rank = -1;
   summary->ending = NULL;
-  write_exit_file(comm, exit_code);
+  MPI_Comm_rank(comm, &rank);
+  if (rank == 0) write_exit_file(exit_code);
   if (e != NULL) {
     silence_s = e->patience_s;
     if (e->rank == 0 && e->ranks != NULL)

@@ -297,6 +297,7 @@ ptq_status ptq_extend(const char *path, const ptq_store_layout *layout,
   PTQ_TRY(differs(path, layout, &different, err));
   if (!different) goto done;
   PTQ_TRY(ptq_source_open(path, &old, err));
+  ptq_source_tell_bad(&old);
   PTQ_TRY(match_keys(&c, err));
   if (c.n_common < old.sets.n_points)
     rc = refuse(path, &c, err);

@@ -482,8 +482,10 @@ static ptq_status open_sources(joining *j, const char *const *paths, int64_t n,
   PTQ_TRY(ptq_alloc(&j->sources, n, sizeof *j->sources, "stores", err));
   for (int64_t s = 0; s < n; s++) ptq_sets_init(&j->sources[s].sets);
   j->n_sources = n;
-  for (int64_t s = 0; s < n; s++)
+  for (int64_t s = 0; s < n; s++) {
     PTQ_TRY(ptq_source_open(paths[s], &j->sources[s], err));
+    ptq_source_tell_bad(&j->sources[s]);
+  }
 done:
   return rc;
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "source.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "integrity.h"
 #include "pack.h"
+#include "ptq/base/log.h"
 #include "ptq/base/mem.h"
 
 ptq_status ptq_source_rows(const ptq_source *s, ptq_set_id id, int64_t at,
@@ -39,15 +41,34 @@ done:
 static void forget_bad(void *ctx, const char *kind, int64_t row,
                        const char *why) {
   ptq_source *s = ctx;
-  (void)why;
+  unsigned char *state = NULL;
+  int64_t *n = NULL;
   if (strcmp(kind, "point") == 0)
-    s->state[row] = PTQ_STATE_PENDING;
+    state = &s->state[row], n = &s->n_bad_points;
   else if (strcmp(kind, "model") == 0)
-    s->model_state[row] = PTQ_STATE_PENDING;
+    state = &s->model_state[row], n = &s->n_bad_models;
   else if (strcmp(kind, "direction") == 0)
-    s->direction_state[row] = PTQ_STATE_PENDING;
+    state = &s->direction_state[row], n = &s->n_bad_directions;
   else /* a spectrum is redone with its model */
-    s->model_state[s->sets.spectra[row].subject] = PTQ_STATE_PENDING;
+    state = &s->model_state[s->sets.spectra[row].subject], n = &s->n_bad_models;
+  /* What a killed writer left pending is no result. */
+  if (*state == PTQ_STATE_PENDING) return;
+  *state = PTQ_STATE_PENDING;
+  ++*n;
+  if (s->first_bad[0] == '\0')
+    (void)snprintf(s->first_bad, sizeof s->first_bad, "%s %lld: %s", kind,
+                   (long long)row, why);
+}
+
+void ptq_source_tell_bad(const ptq_source *s) {
+  const char *path = s->sets.path;
+  if (s->first_bad[0] == '\0') return;
+  ptq_log(PTQ_LOG_WARN,
+          "store '%s': %lld points, %lld models (or spectra of theirs) and "
+          "%lld directions are damaged and count as not done (first: %s); "
+          "`ptqsweep verify %s` lists them, `ptqsweep run` does them again",
+          path, (long long)s->n_bad_points, (long long)s->n_bad_models,
+          (long long)s->n_bad_directions, s->first_bad, path);
 }
 
 static ptq_status load_states(ptq_source *s, ptq_err *err) {

@@ -21,12 +21,16 @@ typedef struct ptq_source {
   ptq_attempt_row *direction_attempts; /* owned [n_directions] */
   unsigned char *direction_state;      /* owned [n_directions] */
   char *uuid, *numerics;               /* owned; root attributes */
+  int64_t n_bad_points, n_bad_models, n_bad_directions; /* now PENDING */
+  char first_bad[128]; /* which, and why; empty: none is bad */
 } ptq_source;
 
 /** Open `path` and read what is one row a point or model. PTQ_E_IO,
  * PTQ_E_FORMAT, PTQ_E_NOMEM. Rank-local. */
 ptq_status ptq_source_open(const char *path, ptq_source *out, ptq_err *err);
 void ptq_source_close(ptq_source *s);
+/** Warn of results that failed their checksum, if any did: how many, where. */
+void ptq_source_tell_bad(const ptq_source *s);
 
 /** One finished or failed point's rows. */
 typedef struct ptq_source_point {

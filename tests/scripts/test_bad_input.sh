@@ -17,6 +17,31 @@ expect 2 "max-attempts" run sweep.yaml --max-attempts 0
 expect 2 "time-limit" run sweep.yaml --time-limit soon
 expect 2 "'grid' is not KEY=VALUE" run sweep.yaml --set grid
 expect 1 "no-such.yaml" run no-such.yaml
+# mpirun may end with another status than its ranks: rank 0 leaves its own.
+told() {  # told STATUS ARGUMENTS...: what rank 0 of two wrote
+  local status=$1; shift
+  rm -f exit
+  MPI_RECOVERY=1 PTQSWEEP_EXIT_FILE=$PWD/exit mpi 2 "$PTQSWEEP" "$@" \
+    >expect.out 2>&1 </dev/null || true
+  [ "$(cat exit 2>/dev/null)" = "$status" ] ||
+    { cat expect.out >&2; fail "not told $status: $*"; }
+  pass "told $status: $*"
+}
+told 2 run sweep.yaml --bogus
+told 2 rnu
+told 2 run sweep.yaml --memory lots
+told 0 run --help
+told 1 run no-such.yaml
+rm -f exit
+for rank in OMPI_COMM_WORLD_RANK PMIX_RANK; do
+  expect 2 "unknown option" env PTQSWEEP_EXIT_FILE="$PWD/exit" $rank=1 \
+    "$PTQSWEEP" run sweep.yaml --bogus
+  [ ! -e exit ] || fail "another rank than 0 wrote the exit file"
+  expect 2 "unknown option" env PTQSWEEP_EXIT_FILE="$PWD/exit" $rank=0 \
+    "$PTQSWEEP" run sweep.yaml --bogus
+  [ "$(cat exit)" = 2 ] || fail "$rank: no status was left"
+  rm exit
+done
 
 # --- The sweep file -----------------------------------------------------------
 sed 's/dtype:.*/dtype: [mxint3, itn4]/' sweep.yaml >bad.yaml

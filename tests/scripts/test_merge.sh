@@ -37,6 +37,31 @@ expect 0 "36 rows? equal|48 points of 2 stores, 48 finished" \
 export_all p.h5 p && export_all b.h5 b
 same_exports p b
 
+# Damaged rows are told, the others kept; another store's sound row counts.
+cp b.h5 bad.h5
+"$PTQSWEEP" export b.h5 --table points --format jsonl >points.jsonl
+"$PTQ_PYTHON" - <<'PY'
+import json, struct
+data = bytearray(open("bad.h5", "rb").read())
+for line in open("points.jsonl").read().splitlines()[-2:]:
+    row = json.loads(line)
+    name = struct.pack("<d", row["nll"])
+    at = data.index(name)
+    while at >= 0:  # the number may stand in other tables too
+        data[at] ^= 1
+        at = data.find(name, at + 8)
+open("bad.h5", "wb").write(data)
+PY
+expect 1 "" "$PTQSWEEP" verify bad.h5
+expect 0 "bad.h5': 2 points, 0 models .* and 0 directions are damaged.*first: point 46: checksum .*verify bad.h5" \
+  "$PTQSWEEP" merge d.h5 bad.h5 a.h5
+grep -q "72 points of 2 stores, 70 finished" expect.out || fail "not 70 are left"
+"$PTQSWEEP" verify d.h5
+expect 0 "48 points of 2 stores, 48 finished" "$PTQSWEEP" merge d2.h5 bad.h5 b.h5
+export_all d2.h5 d2 && same_exports d2 b
+"$PTQSWEEP" merge d3.h5 a.h5 b.h5 >sound.out 2>&1
+! grep -q damaged sound.out || fail "sound rows are damaged"
+
 # Other numerics: the same within a tolerance, or listed.
 if PTQ_ISA=generic "$PTQSWEEP" run b.yaml -o g.h5 --quiet 2>/dev/null; then
   expect 0 "[1-9][0-9]* of other numerics within 0.05, 0 disagree" \

@@ -125,4 +125,12 @@ ptq_status ptq_dist_run(MPI_Comm comm, const ptq_plan *plan,
  */
 int ptq_dist_finalize(MPI_Comm comm, ptq_dist_summary *summary, int exit_code);
 
+/**
+ * The program ends with `exit_code`: where it did so before MPI_Init (wrong
+ * arguments, --help), rank 0 as mpirun's environment counts writes the file
+ * that PTQSWEEP_EXIT_FILE names. Does nothing without mpirun, whose caller
+ * sees the status itself, and once MPI has started. Rank-local.
+ */
+void ptq_dist_ended_early(int exit_code);
+
 #endif /* PTQ_DIST_RUN_H */

@@ -34,7 +34,8 @@ typedef struct ptq_merge_summary {
  * stores, each once, finished where one of them finished it. Finished rows of
  * one key must be equal bit by bit (with their layers and windows); those of
  * one configuration but other numerics must agree within the tolerance, and
- * the first one's is kept.
+ * the first one's is kept. Rows that fail their checksum count as not
+ * finished; a warning says how many of which store.
  * @return PTQ_E_ARG: `out` exists, or stores disagree (*summary says how
  *         often) and keep_first is not set, or two texts of one name have
  *         other bytes; PTQ_E_IO, PTQ_E_FORMAT, PTQ_E_NOMEM. Nothing is written
