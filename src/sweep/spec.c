@@ -153,8 +153,9 @@ static ptq_status read_run(const ptq_spec_source *src,
 static ptq_status read_root(const ptq_spec_source *src,
                             const ptq_yaml_node *root, ptq_spec *out,
                             ptq_err *err) {
-  static const char *const known[] = {"name",    "models",  "data",    "grid",
-                                      "exclude", "measure", "compute", "run",  NULL};
+  static const char *const known[] = {"name",    "models",  "data",
+                                      "grid",    "exclude", "measure",
+                                      "compute", "run",     NULL};
   ptq_status rc = PTQ_OK;
   PTQ_TRY(ptq_spec_check_map(src, root, "a sweep file", known, err));
   const ptq_yaml_node *models = NULL, *data = NULL, *grid = NULL;

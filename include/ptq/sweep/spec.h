@@ -151,7 +151,7 @@ typedef struct ptq_spec {
   ptq_spectra_mode spectra;
   ptq_landscape_spec landscape;
   ptq_compute compute; /* of every forward pass */
-  int64_t threads; /* of a rank; 0: not given. Changes no result */
+  int64_t threads;     /* of a rank; 0: not given. Changes no result */
 } ptq_spec;
 
 /**
