@@ -160,6 +160,20 @@ static bool take_once(const char *path, int owner, int *fd, bool *held) {
   return false;
 }
 
+/* Through another hard link a second run would find another lock, and a new
+ * file of this name would leave the other name the old one. */
+static ptq_status check_links(const char *store, ptq_err *err) {
+  struct stat st;
+  if (stat(store, &st) != 0 || !S_ISREG(st.st_mode) || st.st_nlink < 2)
+    return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "store '%s': the file has %lld names (hard links), and a run "
+                  "on another one would not see this run's lock; remove the "
+                  "others (`find -samefile` lists them), or make it a file of "
+                  "its own: cp STORE COPY && mv COPY STORE",
+                  store, (long long)st.st_nlink);
+}
+
 static ptq_status lock_path(const char *store, ptq_text *path, ptq_err *err) {
   char *real = NULL;
   const ptq_status rc = ptq_path_follow(store, &real, err);
@@ -191,7 +205,8 @@ ptq_status ptq_lockfile_take(const char *store, int owner, int *fd,
                              ptq_err *err) {
   ptq_text path = {0};
   *fd = -1;
-  ptq_status rc = lock_path(store, &path, err);
+  ptq_status rc = owner ? check_links(store, err) : PTQ_OK;
+  if (rc == PTQ_OK) rc = lock_path(store, &path, err);
   bool held = true, taken = false;
   /* A killed run's processes take a moment to die. */
   for (int tries = 0; rc == PTQ_OK && held && !taken && tries < 40; tries++) {

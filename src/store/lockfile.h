@@ -2,7 +2,8 @@
 /**
  * @file lockfile.h
  * One run a store: `<store>.lock`, released by the kernel when its holders
- * die. Symbolic links to a store share its lock.
+ * die. Symbolic links to a store share its lock; a store with several hard
+ * links, which would have one each, is refused.
  *
  * Also seen from hosts that its locks do not reach: the owner writes a new word
  * into it every other second, which a crash ends.
@@ -21,7 +22,8 @@
  * Take the store for this run. `owner` (rank 0) takes it alone, and only when
  * no rank of another run still lives; the others join the run.
  * @param[out] fd  to be given to ptq_lockfile_release; -1 on failure
- * @return PTQ_OK, PTQ_E_ARG (another run has it), PTQ_E_IO. Waits up to two
+ * @return PTQ_OK, PTQ_E_ARG (another run has it, or the store has several
+ *         hard links: told to the owner), PTQ_E_IO. Waits up to two
  *         seconds for dying processes. Rank-local.
  */
 ptq_status ptq_lockfile_take(const char *store, int owner, int *fd,

@@ -87,11 +87,24 @@ expect 1 "another run is writing it" "$PTQSWEEP" run sweep.yaml -o d/s.h5 --exte
 expect 1 "another run is writing it" mpi 2 "$PTQSWEEP" run sweep.yaml -o "$PWD/d/s.h5"
 ln -s s.h5 d/link.h5
 expect 1 "another run is writing it" "$PTQSWEEP" run sweep.yaml -o d/link.h5
+ln d/s.h5 d/hard.h5
+for name in hard link s; do
+  expect 1 "d/$name.h5|d/s.h5': the file has 2 names .hard links.*cp " \
+    "$PTQSWEEP" run sweep.yaml -o d/$name.h5
+done
+expect 1 "has 2 names" mpi 2 "$PTQSWEEP" run sweep.yaml -o d/hard.h5
+[ ! -e d/hard.h5.lock ] || fail "a lock of the refused name is left"
 kill -CONT $run
 # `wait` may also tell that it was stopped.
 while kill -0 $run 2>/dev/null; do wait $run || true; done
 export_all d/s.h5 again
 same_exports whole again
+# The remedy that the message gives; the other name keeps its results.
+expect 1 "has 2 names" "$PTQSWEEP" run sweep.yaml -o d/s.h5
+cp d/s.h5 d/copy.h5 && mv d/copy.h5 d/s.h5
+for name in s hard; do
+  expect 0 "all 12 points are there" "$PTQSWEEP" run sweep.yaml -o d/$name.h5
+done
 
 # --- No room ------------------------------------------------------------------
 if [ "$(id -u)" = 0 ] && mkdir disk && mount -t tmpfs -o size=8m tmpfs disk 2>/dev/null; then
