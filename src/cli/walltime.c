@@ -83,5 +83,10 @@ ptq_status ptq_walltime_read(const ptq_args *args, double *seconds,
     return PTQ_OK;
   }
   if (strcmp(text, "none") == 0) return PTQ_OK;
-  return ptq_walltime_parse(text, seconds, err);
+  const ptq_status rc = ptq_walltime_parse(text, seconds, err);
+  if (rc != PTQ_OK || *seconds > 0.0) return rc;
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "--time-limit: '%s' leaves no time; more than 0 seconds, as "
+                  "seconds, H:MM:SS or D-HH:MM:SS, or none for no limit",
+                  text);
 }

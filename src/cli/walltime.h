@@ -20,7 +20,7 @@ ptq_status ptq_walltime_parse(const char *text, double *seconds, ptq_err *err);
  * or "none"; without it, in a Slurm job, what is left of the job less half a
  * minute to close up (from SLURM_JOB_END_TIME, else from `squeue`, which may
  * not be there). *source says where it is from, for a message; static.
- * PTQ_E_ARG: not a time. Rank-local: starts a process.
+ * PTQ_E_ARG: not a time, or a --time-limit of 0. Rank-local: starts a process.
  */
 ptq_status ptq_walltime_read(const ptq_args *args, double *seconds,
                              const char **source, ptq_err *err);

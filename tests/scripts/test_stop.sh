@@ -13,6 +13,12 @@ run() { "$PTQSWEEP" run sweep.yaml -o s.h5 "$@"; }
 expect 2 "is not a time" run --time-limit 1:2:3:4
 expect 2 "is not a time" run --time-limit 1-
 expect 2 "is not a time" run --time-limit -5
+for nothing in 0 0.0 0:00 0:00:00 0-0; do
+  expect 2 "'$nothing' leaves no time.* none for no limit" \
+    run --time-limit $nothing
+done
+expect 2 "leaves no time" mpi 2 "$PTQSWEEP" run sweep.yaml -o s.h5 --time-limit 0
+[ ! -e s.h5 ] || fail "a store was made for no time"
 expect 75 "time limit" run --time-limit 0.01
 expect 75 "time limit" mpi 3 "$PTQSWEEP" run sweep.yaml -o s.h5 \
   --time-limit 0.01
