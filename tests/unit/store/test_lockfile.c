@@ -183,6 +183,26 @@ static void an_owner_beats(void **state) {
   ptq_lockfile_release(store, joined);
 }
 
+static void a_store_with_two_names_is_refused(void **state) {
+  (void)state;
+  char other[80];
+  int fd = -1;
+  ptq_err err = {0};
+  snprintf(other, sizeof other, "%s/other.h5", dir);
+  FILE *f = fopen(store, "w");
+  assert_non_null(f);
+  fclose(f);
+  assert_int_equal(link(store, other), 0);
+  assert_int_equal(ptq_lockfile_take(other, 1, &fd, &err), PTQ_E_ARG);
+  assert_int_equal(fd, -1);
+  assert_non_null(strstr(err.msg, other));
+  assert_non_null(strstr(err.msg, "has 2 names"));
+  unlink(other);
+  assert_int_equal(ptq_lockfile_take(store, 1, &fd, NULL), PTQ_OK);
+  ptq_lockfile_release(store, fd);
+  unlink(store);
+}
+
 int main(void) {
   if (mkdtemp(dir) == NULL) return 1;
   snprintf(store, sizeof store, "%s/s.h5", dir);
@@ -197,6 +217,7 @@ int main(void) {
       cmocka_unit_test(a_run_that_beats_on_another_host_is_told),
       cmocka_unit_test(a_run_that_crashed_on_another_host_is_taken_over),
       cmocka_unit_test(an_owner_beats),
+      cmocka_unit_test(a_store_with_two_names_is_refused),
       cmocka_unit_test(a_place_without_room_for_a_lock_is_named),
   };
   const int failed =
