@@ -16,7 +16,11 @@
  * the whole variance.
  */
 #include <float.h>
+#include <gsl/gsl_blas.h>
+#include <gsl/gsl_errno.h>
+#include <gsl/gsl_linalg.h>
 #include <math.h>
+#include <string.h>
 
 #include "least_squares.h"
 #include "ptq/base/mem.h"
@@ -31,8 +35,10 @@ static bool takes(ptq_censoring c) {
 }
 
 typedef struct problem {
-  const double *x, *y; /* borrowed; [n, k], [n] */
-  const double *a;     /* borrowed; [n] prior weights */
+  double *u;       /* owned; [n, k] X R^-1, X = Q R: orthonormal columns */
+  const double *y; /* borrowed; [n] */
+  const double *a; /* borrowed; [n] prior weights */
+  double *trial;   /* owned; [n] */
   int64_t n, k;
   double power;
 } problem;
@@ -42,18 +48,54 @@ static double power_term(double eta, double q) {
   return fabs(q) < 1e-12 ? eta : exp(q * eta) / q;
 }
 
-static double quasi_likelihood(const problem *p, const double *b) {
+static double quasi_likelihood(const problem *p, const double *eta) {
   double q = 0.0;
-  for (int64_t i = 0; i < p->n; i++) {
-    const double eta = ptq_row_dot(p->x + i * p->k, b, p->k);
-    q += p->a[i] * (p->y[i] * power_term(eta, 1.0 - p->power) -
-                    power_term(eta, 2.0 - p->power));
-  }
+  for (int64_t i = 0; i < p->n; i++)
+    q += p->a[i] * (p->y[i] * power_term(eta[i], 1.0 - p->power) -
+                    power_term(eta[i], 2.0 - p->power));
   return q;
 }
 
+/* u = X R^-1: the steps are Newton's whatever the columns' scale, and normal
+ * equations in u are as well conditioned as the weights are even. */
+static ptq_status orthonormal(const double *x, problem *p, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t n = p->n, k = p->k;
+  double *r = NULL;
+  PTQ_TRY(ptq_alloc(&r, k * k, sizeof *r, "least squares", err));
+  PTQ_TRY(ptq_alloc(&p->u, n * k, sizeof *p->u, "least squares", err));
+  PTQ_TRY(ptq_alloc(&p->trial, n, sizeof *p->trial, "least squares", err));
+  PTQ_TRY(ptq_qr_factor(x, n, k, r, err));
+  for (int64_t j = 0; j < k; j++)
+    if (!(fabs(r[j * k + j]) > 0.0) || !isfinite(r[j * k + j]))
+      PTQ_TRY(PTQ_FAIL(err, PTQ_E_NUMERIC,
+                       "least squares: the columns are collinear or not "
+                       "finite"));
+  memcpy(p->u, x, (size_t)(n * k) * sizeof *x);
+  const gsl_matrix_const_view rv =
+      gsl_matrix_const_view_array(r, (size_t)k, (size_t)k);
+  gsl_matrix_view uv = gsl_matrix_view_array(p->u, (size_t)n, (size_t)k);
+  (void)gsl_blas_dtrsm(CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, 1.0,
+                       &rv.matrix, &uv.matrix);
+done:
+  ptq_free(r);
+  return rc;
+}
+
+/* out = U d or, transposed, U' d. */
+static void apply(const problem *p, bool transpose, const double *d,
+                  double *out) {
+  const size_t n = (size_t)p->n, k = (size_t)p->k;
+  const gsl_matrix_const_view uv = gsl_matrix_const_view_array(p->u, n, k);
+  const gsl_vector_const_view dv =
+      gsl_vector_const_view_array(d, transpose ? n : k);
+  gsl_vector_view ov = gsl_vector_view_array(out, transpose ? k : n);
+  (void)gsl_blas_dgemv(transpose ? CblasTrans : CblasNoTrans, 1.0, &uv.matrix,
+                       &dv.vector, 0.0, &ov.vector);
+}
+
 /* Start: least squares on ln(max(y, floor)), floor a hundredth of the mean. */
-static ptq_status start(const problem *p, double *z, double *b, double *bread,
+static ptq_status start(const problem *p, double *d, double *eta,
                         ptq_err *err) {
   double mean = 0.0;
   for (int64_t i = 0; i < p->n; i++) mean += p->y[i] / (double)p->n;
@@ -62,54 +104,85 @@ static ptq_status start(const problem *p, double *z, double *b, double *bread,
                     "fit: the mean dnll is %g: nothing was lost by "
                     "quantization, so no law with a log link fits",
                     mean);
-  for (int64_t i = 0; i < p->n; i++) z[i] = log(fmax(p->y[i], 0.01 * mean));
-  return ptq_wls(p->x, NULL, z, p->n, p->k, b, bread, err);
+  for (int64_t i = 0; i < p->n; i++)
+    p->trial[i] = log(fmax(p->y[i], 0.01 * mean));
+  apply(p, true, p->trial, d);
+  apply(p, false, d, eta);
+  return PTQ_OK;
 }
 
-/* One step; *change is the largest move in units of the quasi-likelihood's
- * own scale: the relative change of any mu. */
-static ptq_status step(const problem *p, double *b, double *next, double *w,
-                       double *z, double *bread, double *change, ptq_err *err) {
+/* h = U' W U (lower triangle) and d = U' (w r), blocks of rows at a time. */
+static void normal_equations(const problem *p, const double *w, const double *r,
+                             double *h, double *d) {
+  enum { ROWS = 128 };
+  double block[ROWS * PTQ_COLUMN_MAX];
+  const int64_t k = p->k;
+  gsl_matrix_view hv = gsl_matrix_view_array(h, (size_t)k, (size_t)k);
+  memset(h, 0, (size_t)(k * k) * sizeof *h);
+  for (int64_t first = 0; first < p->n; first += ROWS) {
+    const int64_t rows = p->n - first < ROWS ? p->n - first : ROWS;
+    for (int64_t i = 0; i < rows; i++) {
+      const double s = sqrt(w[first + i]);
+      const double *u = p->u + (first + i) * k;
+      for (int64_t j = 0; j < k; j++) block[i * k + j] = s * u[j];
+    }
+    const gsl_matrix_const_view bv =
+        gsl_matrix_const_view_array(block, (size_t)rows, (size_t)k);
+    (void)gsl_blas_dsyrk(CblasLower, CblasTrans, 1.0, &bv.matrix, 1.0,
+                         &hv.matrix);
+  }
+  for (int64_t i = 0; i < p->n; i++) p->trial[i] = w[i] * r[i];
+  apply(p, true, p->trial, d);
+}
+
+/* One step from the linear predictors eta; *change is the largest move of
+ * them, the relative change of any mu. z is workspace. */
+static ptq_status step(const problem *p, double *eta, double *w, double *z,
+                       double *h, double *d, double *change, ptq_err *err) {
+  const int64_t k = p->k;
   for (int64_t i = 0; i < p->n; i++) {
-    const double eta = ptq_row_dot(p->x + i * p->k, b, p->k), mu = exp(eta);
-    z[i] = eta + (p->y[i] - mu) / mu;
-    w[i] = p->a[i] * exp((2.0 - p->power) * eta);
+    const double mu = exp(eta[i]);
+    z[i] = (p->y[i] - mu) / mu;
+    w[i] = p->a[i] * exp((2.0 - p->power) * eta[i]);
     if (!isfinite(z[i]) || !isfinite(w[i]) || !(w[i] > 0.0))
       return PTQ_FAIL(err, PTQ_E_NUMERIC,
                       "fit: a fitted mean left the range of numbers; "
                       "shorten the formula or use --power 1");
   }
-  ptq_status rc = ptq_wls(p->x, w, z, p->n, p->k, next, bread, err);
-  if (rc != PTQ_OK) return rc;
+  normal_equations(p, w, z, h, d);
+  gsl_matrix_view hv = gsl_matrix_view_array(h, (size_t)k, (size_t)k);
+  gsl_vector_view dv = gsl_vector_view_array(d, (size_t)k);
+  if (gsl_linalg_cholesky_decomp1(&hv.matrix) == GSL_SUCCESS) {
+    (void)gsl_linalg_cholesky_svx(&hv.matrix, &dv.vector);
+  } else { /* weights too uneven for them: the same step by QR */
+    const ptq_status rc = ptq_wls(p->u, w, z, p->n, k, d, h, err);
+    if (rc != PTQ_OK) return rc;
+  }
+  apply(p, false, d, z);
   *change = 0.0;
-  for (int64_t i = 0; i < p->n; i++) {
-    const double *row = p->x + i * p->k;
-    *change = fmax(*change, fabs(ptq_row_dot(row, next, p->k) -
-                                 ptq_row_dot(row, b, p->k)));
-  }
-  const double before = quasi_likelihood(p, b);
+  for (int64_t i = 0; i < p->n; i++) *change = fmax(*change, fabs(z[i]));
+  const double before = quasi_likelihood(p, eta);
   const double slack = 1e-12 * (fabs(before) + 1.0);
-  for (int h = 0; h < MAX_HALVINGS; h++) {
-    const double after = quasi_likelihood(p, next);
+  double share = 1.0;
+  for (int halved = 0;; halved++, share *= 0.5) {
+    for (int64_t i = 0; i < p->n; i++) p->trial[i] = eta[i] + share * z[i];
+    if (halved == MAX_HALVINGS) break;
+    const double after = quasi_likelihood(p, p->trial);
     if (isfinite(after) && after >= before - slack) break;
-    for (int64_t j = 0; j < p->k; j++) next[j] = 0.5 * (next[j] + b[j]);
   }
-  for (int64_t j = 0; j < p->k; j++) b[j] = next[j];
+  memcpy(eta, p->trial, (size_t)p->n * sizeof *eta);
   return PTQ_OK;
 }
 
 /* At most `most` steps for fixed prior weights; *moved is how far the means
  * went in the last one. */
-static ptq_status iterate(const problem *p, int most, ptq_fit *fit, double *b,
-                          double *z, double *moved, ptq_err *err) {
+static ptq_status iterate(const problem *p, int most, ptq_fit *fit, double *eta,
+                          double *z, double *d, double *moved, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  double *next = NULL;
-  PTQ_TRY(ptq_alloc(&next, p->k, sizeof *next, "coefficients", err));
   *moved = DBL_MAX;
-  for (int n = 0; n<most && * moved> 1e-10; n++, fit->iterations++)
-    PTQ_TRY(step(p, b, next, fit->weight, z, fit->cov_classical, moved, err));
+  for (int n = 0; n < most && !(*moved <= 1e-10); n++, fit->iterations++)
+    PTQ_TRY(step(p, eta, fit->weight, z, fit->cov_classical, d, moved, err));
 done:
-  ptq_free(next);
   return rc;
 }
 
@@ -119,20 +192,18 @@ static double noise_of(const ptq_obs *o) {
 }
 
 /* phi of the current means and prior weights, then the weights of that phi. */
-static double reweigh(const problem *p, const ptq_fit *fit, const double *b,
+static double reweigh(const problem *p, const ptq_fit *fit, const double *eta,
                       double floor, double *a) {
   const ptq_matrix *m = &fit->matrix;
   double pearson = 0.0;
   for (int64_t i = 0; i < p->n; i++) {
-    const double eta = ptq_row_dot(p->x + i * p->k, b, p->k);
-    const double r = p->y[i] - exp(eta);
-    pearson += a[i] * r * r * exp(-p->power * eta);
+    const double r = p->y[i] - exp(eta[i]);
+    pearson += a[i] * r * r * exp(-p->power * eta[i]);
   }
   const double phi = fmax(pearson / (double)(p->n - p->k), floor);
   for (int64_t i = 0; i < p->n && fit->noise; i++) {
-    const double eta = ptq_row_dot(p->x + i * p->k, b, p->k);
     const double s = noise_of(m->obs[i]);
-    a[i] = 1.0 / (1.0 + s * s / (phi * exp(p->power * eta)));
+    a[i] = 1.0 / (1.0 + s * s / (phi * exp(p->power * eta[i])));
   }
   return phi;
 }
@@ -140,22 +211,22 @@ static double reweigh(const problem *p, const ptq_fit *fit, const double *b,
 /* From the means at p = 1, whose quasi-likelihood is concave: for p > 1 and a
  * negative y it is unbounded as mu falls to zero, so only a local maximum is
  * meant, and noise in the variance is what keeps it. */
-static ptq_status estimate(const problem *p, ptq_fit *fit, double *a, double *b,
-                           double *z, ptq_err *err) {
+static ptq_status estimate(const problem *p, ptq_fit *fit, double *a,
+                           double *eta, double *z, double *d, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   problem concave = *p;
   double moved = DBL_MAX, phi = 0.0;
   concave.power = 1.0;
-  PTQ_TRY(start(p, z, b, fit->cov_classical, err));
-  PTQ_TRY(iterate(&concave, MAX_ITERATIONS, fit, b, z, &moved, err));
+  PTQ_TRY(start(p, d, eta, err));
+  PTQ_TRY(iterate(&concave, MAX_ITERATIONS, fit, eta, z, d, &moved, err));
   if (!fit->noise) {
-    PTQ_TRY(iterate(p, MAX_ITERATIONS, fit, b, z, &moved, err));
-    phi = reweigh(p, fit, b, 0.0, a);
+    PTQ_TRY(iterate(p, MAX_ITERATIONS, fit, eta, z, d, &moved, err));
+    phi = reweigh(p, fit, eta, 0.0, a);
   } else {
-    const double first = reweigh(p, fit, b, 0.0, a);
+    const double first = reweigh(p, fit, eta, 0.0, a);
     double last = 0.0;
     for (int n = 0; n < MAX_ROUNDS; n++) { /* phi alone, for these means */
-      phi = reweigh(p, fit, b, least_phi * first, a);
+      phi = reweigh(p, fit, eta, least_phi * first, a);
       if (fabs(phi - last) <= 1e-12 * phi) break;
       last = phi;
     }
@@ -163,8 +234,8 @@ static ptq_status estimate(const problem *p, ptq_fit *fit, double *a, double *b,
     for (int n = 0; n < MAX_ROUNDS; n++) {
       if (moved < 1e-11 && fabs(phi - before) <= 1e-11 * phi) break;
       before = phi;
-      PTQ_TRY(iterate(p, 1, fit, b, z, &moved, err));
-      phi = reweigh(p, fit, b, least_phi * first, a);
+      PTQ_TRY(iterate(p, 1, fit, eta, z, d, &moved, err));
+      phi = reweigh(p, fit, eta, least_phi * first, a);
     }
   }
   fit->scale = phi;
@@ -181,29 +252,34 @@ static ptq_status solve(const ptq_fit_options *options, ptq_fit *fit,
                         ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_matrix *m = &fit->matrix;
-  double *y = NULL, *z = NULL, *b = NULL, *a = NULL;
+  double *y = NULL, *z = NULL, *b = NULL, *a = NULL, *eta = NULL;
+  problem p = {.n = m->n, .k = m->k};
   fit->power = options->power > 0.0 ? options->power : PTQ_POWER_DEFAULT;
   fit->noise = !options->ignore_noise;
   PTQ_TRY(ptq_alloc(&y, m->n, sizeof *y, "responses", err));
   PTQ_TRY(ptq_alloc(&z, m->n, sizeof *z, "working responses", err));
   PTQ_TRY(ptq_alloc(&a, m->n, sizeof *a, "prior weights", err));
+  PTQ_TRY(ptq_alloc(&eta, m->n, sizeof *eta, "linear predictors", err));
   PTQ_TRY(ptq_alloc(&b, m->k, sizeof *b, "coefficients", err));
   PTQ_TRY(ptq_alloc(&fit->weight, m->n, sizeof *fit->weight, "weights", err));
   for (int64_t i = 0; i < m->n; i++) {
     y[i] = m->obs[i]->point->dnll;
     a[i] = 1.0;
   }
-  const problem p = {m->x, y, a, m->n, m->k, fit->power};
-  PTQ_TRY(estimate(&p, fit, a, b, z, err));
+  p.y = y;
+  p.a = a;
+  p.power = fit->power;
+  PTQ_TRY(orthonormal(m->x, &p, err));
+  PTQ_TRY(estimate(&p, fit, a, eta, z, b, err));
 
   for (int64_t i = 0; i < m->n; i++) {
-    const double eta = ptq_row_dot(m->x + i * m->k, b, m->k), mu = exp(eta);
+    const double mu = exp(eta[i]);
     fit->fitted[i] = mu;
-    fit->weight[i] = a[i] * exp((2.0 - p.power) * eta);
+    fit->weight[i] = a[i] * exp((2.0 - p.power) * eta[i]);
     fit->residual[i] = (y[i] - mu) / mu;
-    z[i] = eta + fit->residual[i];
+    z[i] = eta[i] + fit->residual[i];
   }
-  /* the bread at the optimum itself, not one step before it */
+  /* coefficients, and the bread at the optimum itself */
   PTQ_TRY(
       ptq_wls(m->x, fit->weight, z, m->n, m->k, b, fit->cov_classical, err));
   for (int64_t j = 0; j < m->k; j++) fit->coef[j].estimate = b[j];
@@ -216,6 +292,9 @@ done:
   ptq_free(z);
   ptq_free(a);
   ptq_free(b);
+  ptq_free(eta);
+  ptq_free(p.u);
+  ptq_free(p.trial);
   return rc;
 }
 

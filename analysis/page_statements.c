@@ -8,7 +8,8 @@ void ptq_page_statements(const ptq_statements *all, ptq_text *out) {
       "<p>Tests that were named before the data were seen; p is corrected for "
       "their number (Holm), and models are the sample. “Shown” and “refuted” "
       "mean a corrected p below 0.05 in the stated or the other direction; "
-      "“open” is neither.</p>\n<div class=\"scroll\"><table "
+      "“open” is neither, or what the row says.</p>\n<div "
+      "class=\"scroll\"><table "
       "class=\"sortable\"><thead><tr><th class=\"t\">verdict</th>"
       "<th class=\"t\">statement</th><th class=\"t\">test</th>"
       "<th>estimate</th><th>from</th><th>to</th><th>p</th>"
@@ -19,7 +20,10 @@ void ptq_page_statements(const ptq_statements *all, ptq_text *out) {
                   ptq_verdict_name(s->verdict));
     ptq_html_text(out, s->text);
     ptq_text_add(out, "</td><td class=\"t\">");
-    ptq_html_text(out, s->verdict == PTQ_VERDICT_UNTESTED ? s->why : s->test);
+    const bool tested = s->verdict != PTQ_VERDICT_UNTESTED;
+    if (tested) ptq_html_text(out, s->test);
+    if (tested && s->why[0] != '\0') ptq_text_add(out, "; ");
+    ptq_html_text(out, s->why);
     ptq_text_add(out, "</td>");
     ptq_html_cell(out, s->estimate, 3);
     ptq_html_cell(out, s->low, 3);

@@ -18,6 +18,8 @@
 typedef struct claim {
   const char *name, *text, *test;
   const char *formula, *column; /* NULL: pairs of gptq and rtn */
+  const char *slope; /* of which column is the square: the vertex must lie
+                        within the sizes of the points; NULL: no parabola */
   double (*gain)(const ptq_obs *rtn, const ptq_obs *other);
   int sign; /* stated: 1 above 0, -1 below, 0 any other than 0 */
 } claim;
@@ -30,26 +32,27 @@ static const claim claims[] = {
     {"size", "larger models quantize better",
      "slope of ln(dnll) by ln(parameters), all else equal",
      "log(params_nonembedding) + bits_per_weight + log(group) + method",
-     "log(params_nonembedding)", NULL, -1},
+     "log(params_nonembedding)", NULL, NULL, -1},
     {"rtn-sqnr", "the SQNR of rounding predicts the loss",
      "slope of ln(dnll) by sqnr_rtn, size and method equal",
-     "log(params_nonembedding) + sqnr_rtn + method", "sqnr_rtn", NULL, -1},
+     "log(params_nonembedding) + sqnr_rtn + method", "sqnr_rtn", NULL, NULL,
+     -1},
     {"spectrum", "characteristics of the Hessian predict beyond size and SQNR",
      "slope of ln(dnll) by h_rank_nofirst, size, SQNR and method equal",
      "log(params_nonembedding) + sqnr_rtn + method + h_rank_nofirst",
-     "h_rank_nofirst", NULL, 0},
+     "h_rank_nofirst", NULL, NULL, 0},
     {"gptq-loss", "GPTQ loses less than rounding",
      "ln of the ratio of their dnll, all else equal",
      "log(params_nonembedding) + bits_per_weight + log(group) + method",
-     "method[gptq]", NULL, -1},
+     "method[gptq]", NULL, NULL, -1},
     {"gptq-monotone", "GPTQ's gain is not monotone in size",
-     "curvature of its gain by ln(parameters): the square's coefficient",
+     "curvature of its gain by ln(parameters), its turn within their sizes",
      "log_params + square(log_params) + sqnr_rtn + method + "
      "log_params:method + square(log_params):method",
-     "square(log_params):method[gptq]", NULL, 0},
+     "square(log_params):method[gptq]", "log_params:method[gptq]", NULL, 0},
     {"gptq-sqnr",
      "GPTQ raises the SQNR of outputs (a summary of it says: by 1.8 dB)",
-     "mean difference to rounding, dB", NULL, NULL, gain_db, 1},
+     "mean difference to rounding, dB", NULL, NULL, NULL, gain_db, 1},
 };
 enum { N_CLAIMS = sizeof claims / sizeof claims[0] };
 _Static_assert((int)N_CLAIMS <= (int)PTQ_STATEMENTS_MAX,
@@ -62,6 +65,35 @@ const char *ptq_verdict_name(ptq_verdict v) {
       [PTQ_VERDICT_OPEN] = "open",
       [PTQ_VERDICT_UNTESTED] = "not tested"};
   return names[v];
+}
+
+static double coefficient(const ptq_fit *fit, const char *column) {
+  for (int64_t j = 0; j < fit->matrix.k; j++)
+    if (strcmp(fit->matrix.columns[j].name, column) == 0)
+      return fit->coef[j].estimate;
+  return NAN;
+}
+
+/* A parabola that turns outside of the sizes of the method's points is
+ * monotone on them, however curved. */
+static void check_vertex(const claim *c, const ptq_fit *fit, ptq_statement *s) {
+  double low = INFINITY, high = 0.0;
+  for (int64_t i = 0; i < fit->matrix.n; i++) {
+    const ptq_obs *o = fit->matrix.obs[i];
+    if (strcmp(o->point->method, "gptq") != 0) continue;
+    low = fmin(low, (double)o->model->params_nonembedding);
+    high = fmax(high, (double)o->model->params_nonembedding);
+  }
+  const double turn = exp(-0.5 * coefficient(fit, c->slope) / s->estimate);
+  if (turn > low && turn < high) return;
+  if (isnan(turn))
+    (void)snprintf(s->why, sizeof s->why, "the points have no column %.60s",
+                   c->slope);
+  else
+    (void)snprintf(s->why, sizeof s->why,
+                   "it turns at %.2g parameters, outside of the points' %.2g "
+                   "to %.2g",
+                   turn, low, high);
 }
 
 static ptq_status test_coefficient(const claim *c, const ptq_frame *frame,
@@ -92,6 +124,7 @@ static ptq_status test_coefficient(const claim *c, const ptq_frame *frame,
     s->high = fit.coef[j].ci_high;
     s->p = fit.coef[j].p;
     s->why[0] = '\0';
+    if (c->slope != NULL) check_vertex(c, &fit, s);
   }
   for (int64_t j = 0; j < fit.matrix.n_dropped; j++)
     if (strcmp(fit.matrix.dropped[j].name, c->column) == 0)
@@ -189,7 +222,7 @@ void ptq_holm(const double *p, int n, double *out) {
 
 static ptq_verdict judge(const claim *c, const ptq_statement *s) {
   if (isnan(s->p)) return PTQ_VERDICT_UNTESTED;
-  if (s->p_holm >= 0.05) return PTQ_VERDICT_OPEN;
+  if (s->p_holm >= 0.05 || s->why[0] != '\0') return PTQ_VERDICT_OPEN;
   if (c->sign == 0 || (s->estimate > 0.0) == (c->sign > 0))
     return PTQ_VERDICT_SHOWN;
   return PTQ_VERDICT_REFUTED;

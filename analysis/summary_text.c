@@ -353,9 +353,10 @@ static void statements(const ptq_statements *all, ptq_text *out) {
     else
       ptq_text_addf(out,
                     "%s %.3g [%.3g, %.3g], p %.2g, Holm %.2g, %lld points of "
-                    "%d models\n",
+                    "%d models%s%s\n",
                     s->test, s->estimate, s->low, s->high, s->p, s->p_holm,
-                    (long long)s->n, s->n_models);
+                    (long long)s->n, s->n_models, s->why[0] != '\0' ? "; " : "",
+                    s->why);
   }
   ptq_text_add(out, "\n");
 }

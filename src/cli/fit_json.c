@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "ptq/base/mem.h"
+
 /* JSON has no NaN: what is not known is null. */
 static json_t *number(double v) {
   return isfinite(v) ? json_real(v) : json_null();
@@ -332,8 +334,44 @@ static json_t *mixed_json(const ptq_mixed *m) {
                    (json_int_t)m->n_predicted, "points", rows);
 }
 
+/* Permutation importance of the trees that were compared, of the points that
+ * the report's picture takes; rows stay empty where there are no trees. */
+static ptq_status add_importance(const ptq_summary *s, json_t *all,
+                                 ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_obs **obs = NULL;
+  ptq_importance *rows = NULL;
+  PTQ_TRY(ptq_alloc(&obs, s->sample.n, sizeof *obs, "points", err));
+  for (int64_t i = 0; i < s->sample.n; i++) obs[i] = &s->sample.obs[i];
+  for (int i = 0; i < s->contest.n; i++) {
+    const ptq_recipe *r = &s->contest.entry[i].recipe;
+    int64_t n = 0;
+    double error = NAN;
+    if (r->trees == NULL || !s->contest.entry[i].learned) continue;
+    PTQ_TRY(ptq_trees_importance(r->trees, obs, s->sample.n, &rows, &n, &error,
+                                 err));
+    for (int64_t j = 0; j < n; j++)
+      json_array_append_new(
+          all, json_pack("{s:s,s:s,s:o,s:o}", "law", r->name, "feature",
+                         rows[j].name, "importance", number(rows[j].growth),
+                         "mean_abs_ln", number(error)));
+    ptq_free(rows);
+    rows = NULL;
+  }
+done:
+  ptq_free(obs);
+  ptq_free(rows);
+  return rc;
+}
+
 ptq_status ptq_fit_print_json(const ptq_summary *s, const ptq_mixed *mixed,
                               const char *store, ptq_err *err) {
+  json_t *trees = json_array();
+  const ptq_status rc = add_importance(s, trees, err);
+  if (rc != PTQ_OK) {
+    json_decref(trees);
+    return rc;
+  }
   json_t *fits = json_array(), *others = json_array();
   json_array_append_new(fits, fit_object(&s->law, s->frame));
   json_array_append_new(fits, fit_object(&s->beside, s->frame));
@@ -343,13 +381,14 @@ ptq_status ptq_fit_print_json(const ptq_summary *s, const ptq_mixed *mixed,
     json_array_append_new(others, entry(&s->contest.entry[i]));
   ptq_text equation = {0};
   ptq_fit_equation(&s->law.fit, &equation);
-  json_t *root = json_pack(
-      "{s:s,s:I,s:I,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "store", store,
-      "n_points", (json_int_t)s->frame->n, "n_validated",
-      (json_int_t)s->sample.n, "equation", ptq_text_str(&equation), "fits",
-      fits, "laws", others, "comparison", comparison(&s->contest), "statements",
-      statements(&s->statements), "bootstrap", bootstrap(s), "mixed",
-      mixed_json(mixed), "calibration_seeds", seeds(&s->seeds));
+  json_t *root =
+      json_pack("{s:s,s:I,s:I,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "store",
+                store, "n_points", (json_int_t)s->frame->n, "n_validated",
+                (json_int_t)s->sample.n, "equation", ptq_text_str(&equation),
+                "fits", fits, "laws", others, "comparison",
+                comparison(&s->contest), "importance", trees, "statements",
+                statements(&s->statements), "bootstrap", bootstrap(s), "mixed",
+                mixed_json(mixed), "calibration_seeds", seeds(&s->seeds));
   char *text = root != NULL
                    ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12))
                    : NULL;

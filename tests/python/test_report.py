@@ -287,6 +287,32 @@ class Fit(unittest.TestCase):
                                             "calibration"))
                 self.assertIsNotNone(row["median_abs_ln_baseline"])
 
+    def test_importance_is_the_reports(self):
+        fit = json.loads(ptqsweep("fit", self.store, "--json",
+                                  whole=True).stdout)
+        rows = {law: [r for r in fit["importance"] if r["law"] == law]
+                for law in ("forest", "forest-config", "boosting")}
+        self.assertEqual(sum(map(len, rows.values())), len(fit["importance"]))
+        for law, mine in rows.items():
+            growth = [r["importance"] for r in mine]
+            self.assertEqual(growth, sorted(growth, reverse=True), law)
+            self.assertGreater(growth[0], 0.1, law)  # of a known law
+            self.assertEqual(len({r["feature"] for r in mine}), len(mine))
+            self.assertEqual(len({r["mean_abs_ln"] for r in mine}), 1)
+        out = pathlib.Path(f"{self.store}-importance")
+        self.assertEqual(ptqsweep("report", self.store, "-o",
+                                  out).returncode, 0)
+        with open(out / "importance.csv", newline="") as f:
+            drawn = [(r["feature"], float(r["growth"]))
+                     for r in csv.DictReader(f)]
+        self.assertEqual([r["feature"] for r in rows["forest"]],
+                         [name for name, _ in drawn])
+        for row, (name, growth) in zip(rows["forest"], drawn):
+            self.assertAlmostEqual(row["importance"], growth, 8, name)
+        for flag in ("--no-trees", "--no-comparison"):
+            done = ptqsweep("fit", self.store, "--json", flag, whole=True)
+            self.assertEqual(json.loads(done.stdout)["importance"], [])
+
     def test_laws_that_predict_nothing_are_in_the_report_too(self):
         out = f"{self.store}-whole"
         done = ptqsweep("report", self.store, "-o", out, whole=True)

@@ -12,7 +12,7 @@
 typedef enum ptq_verdict {
   PTQ_VERDICT_SHOWN,    /* Holm's p < 0.05, in the stated direction */
   PTQ_VERDICT_REFUTED,  /* Holm's p < 0.05, in the other */
-  PTQ_VERDICT_OPEN,     /* neither */
+  PTQ_VERDICT_OPEN,     /* neither, or why says what speaks against it */
   PTQ_VERDICT_UNTESTED, /* the points do not allow the test: why says so */
   PTQ_VERDICT_COUNT
 } ptq_verdict;
@@ -28,7 +28,7 @@ typedef struct ptq_statement {
   int64_t n;
   int n_models;
   ptq_verdict verdict;
-  char why[240];
+  char why[240]; /* untested, or held open for more than its p */
 } ptq_statement;
 
 typedef struct ptq_statements {

@@ -89,11 +89,59 @@ static void two_models_are_no_sample(void **state) {
   }
 }
 
+/* GPTQ's gain in ln(dnll) is curve (x - turn)^2, x = ln(parameters). */
+static void test_gain(double curve, double turn) {
+  const synthetic_law law = {.intercept = 4.0,
+                             .params = -0.25,
+                             .bits = -1.3,
+                             .group = 0.15,
+                             .noise = 0.1,
+                             .floor = 1e-4};
+  ptq_frame f;
+  tables_synthetic(&table, &law, 5);
+  for (int64_t i = 0; i < table.n_points; i++) {
+    ptq_point_row *p = &table.points[i];
+    if (strcmp(p->method, "gptq") != 0) continue;
+    const double x =
+        log((double)table.models[table.subject[i]].params_nonembedding) - turn;
+    p->dnll *= exp(-curve * x * x);
+  }
+  const ptq_frame_source source = tables_source(&table);
+  assert_int_equal(ptq_frame_build(&source, &f, NULL), PTQ_OK);
+  assert_int_equal(ptq_statements_test(&f, &result, NULL), PTQ_OK);
+  ptq_frame_release(&f);
+}
+
+/* Sizes are 25e3 to 3.6e6; the same curvature turns among them, below them,
+ * above them. */
+static void curved_gain_is_shown_only_where_it_turns(void **state) {
+  (void)state;
+  const ptq_statement *s = NULL;
+  for (int sign = -1; sign <= 1; sign += 2) {
+    test_gain(0.05 * sign, log(3e5));
+    s = row("gptq-monotone");
+    assert_true(s->p_holm < 0.01);
+    assert_true(fabs(s->estimate + 0.05 * sign) < 0.01);
+    assert_int_equal(s->verdict, PTQ_VERDICT_SHOWN);
+    assert_string_equal(s->why, "");
+    for (int above = 0; above < 2; above++) {
+      test_gain(0.05 * sign, log(above ? 2e7 : 5e3));
+      s = row("gptq-monotone");
+      assert_true(s->p_holm < 0.01); /* as curved, yet monotone */
+      assert_true(fabs(s->estimate + 0.05 * sign) < 0.01);
+      assert_int_equal(s->verdict, PTQ_VERDICT_OPEN);
+      assert_non_null(
+          strstr(s->why, "outside of the points' 2.5e+04 to 3.6e+06"));
+    }
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(holm_is_the_step_down_procedure),
       cmocka_unit_test(known_law_is_shown_and_its_opposite_refuted),
       cmocka_unit_test(two_models_are_no_sample),
+      cmocka_unit_test(curved_gain_is_shown_only_where_it_turns),
   };
   return cmocka_run_group_tests_name("analysis/statement", tests, NULL, NULL);
 }
