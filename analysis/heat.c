@@ -40,6 +40,17 @@ void ptq_heat_cell(ptq_heat *h, const char *layer, double value,
   h->any = true;
 }
 
+/* Share of the picture's width (960) that the rows' labels need beside each
+ * panel: about 7 a letter, the tics and some air. */
+static double label_room(const ptq_heat *h) {
+  size_t longest = 0;
+  for (int k = 0; k < h->kinds.n; k++) {
+    const size_t n = strlen(h->kinds.text[k]);
+    longest = n > longest ? n : longest;
+  }
+  return fmax(0.08, fmin(0.2, (24.0 + 7.2 * (double)longest) / 960.0));
+}
+
 void ptq_heat_begin(ptq_heat *h, int n_panels, ptq_text *s) {
   ptq_text_addf(s,
                 "set palette defined (0 '#440154', 1 '#3B528B', 2 '#21918C', "
@@ -57,7 +68,11 @@ void ptq_heat_begin(ptq_heat *h, int n_panels, ptq_text *s) {
   /* one scale of colours for all panels */
   ptq_text_addf(s, ") noenhanced\nset cbrange [%.6g:%.6g]\n", h->low,
                 h->high > h->low ? h->high : h->low + 1.0);
-  ptq_plot_panels(s, 1, n_panels, 0.08, 0.12);
+  const double room = label_room(h);
+  ptq_text_addf(s,
+                "set multiplot layout 1,%d margins screen %.4g,0.88,0.15,0.87 "
+                "spacing screen %.4g,0\n",
+                n_panels, room + 0.005, n_panels > 1 ? room : 0.0);
 }
 
 void ptq_heat_panel(const ptq_heat *h, int panel, int n_panels,
