@@ -64,36 +64,55 @@ def ours(build, model, ids, flags=()):
     return logits.reshape(len(ids), -1), float(done.stdout), inputs
 
 
+class Routing:
+    """Which tokens each expert of transformers' mixtures gets."""
+
+    def __init__(self, net, names):
+        self.chosen, self.handles = {}, []
+        self.used = getattr(net.config, "num_experts_per_tok", 0)
+        modules = dict(net.named_modules())
+        for name in {n.split(".experts.")[0] for n in names
+                     if ".experts." in n}:
+            self.handles.append(modules[name + ".gate"].register_forward_hook(
+                self.route(name)))
+
+    def route(self, mixture):
+        import torch
+
+        def hook(_module, _args, odds):
+            odds = torch.softmax(odds.detach(), -1, dtype=torch.float)
+            self.chosen[mixture] = torch.topk(odds, self.used, -1).indices
+        return hook
+
+    def rows(self, name):
+        """Tokens of an expert's tensor, by rank, then token, as the mixtures
+        do it; None of another tensor."""
+        import torch
+        if ".experts." not in name:
+            return None
+        mixture, expert = name.split(".experts.")
+        mine = self.chosen[mixture] == int(expert.split(".")[0])
+        return torch.where(mine.T)[1]
+
+
 def theirs(net, ids, names):
     """The same of transformers; `names` are the tensors to watch."""
     import torch
-    inputs, handles, chosen = {}, [], {}
-    modules = dict(net.named_modules())
-
-    def route(mixture):
-        def hook(_module, _args, odds):
-            # As the mixtures do it: an expert's rows come by rank, then token.
-            odds = torch.softmax(odds.detach(), -1, dtype=torch.float)
-            chosen[mixture] = torch.topk(odds, used, -1).indices
-        return hook
+    inputs, modules = {}, dict(net.named_modules())
+    routing = Routing(net, names)
+    handles = routing.handles
 
     def watch(name):
         def hook(_module, args):
             x = args[0].detach().numpy()
             inputs[name] = x = x.reshape(-1, x.shape[-1])
-            if ".experts." in name:
-                mixture, expert = name.split(".experts.")
-                expert = int(expert.split(".")[0])
-                _, rows = torch.where((chosen[mixture] == expert).T)
+            rows = routing.rows(name)
+            if rows is not None:
                 inputs[name] = np.full((len(ids), x.shape[-1]), np.nan,
                                        np.float32)
                 inputs[name][rows] = x
         return hook
 
-    used = getattr(net.config, "num_experts_per_tok", 0)
-    for name in {n.split(".experts.")[0] for n in names if ".experts." in n}:
-        handles.append(modules[name + ".gate"].register_forward_hook(
-            route(name)))
     for name in names:
         module = modules[name.removesuffix(".weight")]
         handles.append(module.register_forward_pre_hook(watch(name)))

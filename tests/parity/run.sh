@@ -27,6 +27,15 @@ each="$top/tests/parity/architectures.py --build $build --seed $seed"
   "$parity_python" $each || failed=1
   "$newer_python" $each --without $("$parity_python" $each --list) || failed=1
 }
+echo "products of bfloat16"
+each="$top/tests/parity/bf16.py --build $build --seed $seed"
+# shellcheck disable=SC2086
+{
+  "$parity_python" -W ignore $each --model "$model" \
+    ${wikitext[0]:+--text "${wikitext[1]}"} || failed=1
+  "$newer_python" -W ignore $each --without $("$parity_python" \
+    "$top/tests/parity/architectures.py" --build "$build" --list) || failed=1
+}
 echo "derivatives: operations, then every architecture, float64 and float32"
 operations=$(mktemp -d)
 "$parity_python" -W ignore "$top/tests/golden/gradients/make_operations.py" \
