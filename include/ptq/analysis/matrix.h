@@ -39,6 +39,7 @@ typedef struct ptq_unusable {
 
 typedef struct ptq_matrix {
   double *x;           /* owned; [n, k] row-major, column 0 the intercept */
+  double *r;           /* owned; [k, k] row-major, upper: x = Q r */
   const ptq_obs **obs; /* owned; [n] borrowed points */
   int *cluster;        /* owned; [n] number of the run, 0..n_clusters-1 */
   int64_t n, k;
