@@ -446,6 +446,16 @@ done:
   return rc;
 }
 
+ptq_tier ptq_matrix_tier(const ptq_matrix *m) {
+  ptq_tier tier = PTQ_TIER_CONFIG;
+  for (int64_t j = 0; j < m->k; j++)
+    for (int p = 0; p < m->columns[j].term.n_parts; p++) {
+      const ptq_feature *f = m->columns[j].term.parts[p].feature;
+      if (f != NULL && f->tier > tier) tier = f->tier;
+    }
+  return tier;
+}
+
 void ptq_matrix_release(ptq_matrix *m) {
   ptq_free(m->x);
   ptq_free(m->r);

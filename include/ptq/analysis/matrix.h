@@ -75,4 +75,7 @@ void ptq_matrix_release(ptq_matrix *m);
 bool ptq_matrix_row(const ptq_matrix *m, const ptq_obs *o, double *row,
                     const char **why);
 
+/** The dearest tier among the columns' numbers. */
+ptq_tier ptq_matrix_tier(const ptq_matrix *m);
+
 #endif /* PTQ_ANALYSIS_MATRIX_H */
