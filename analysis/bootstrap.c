@@ -62,6 +62,8 @@ ptq_status ptq_bootstrap_models(const ptq_fit *fit, const ptq_formula *formula,
   ptq_rng rng;
   ptq_rng_init(&rng, seed);
   *n_failed = 0;
+  ptq_fit_options bare = *options;
+  bare.bare = true;
   if (fit->matrix.n_clusters < 2)
     return PTQ_FAIL(err, PTQ_E_ARG,
                     "bootstrap: one model cannot be resampled; finish more of "
@@ -75,7 +77,7 @@ ptq_status ptq_bootstrap_models(const ptq_fit *fit, const ptq_formula *formula,
     ptq_err why = {0};
     const int64_t n = draw(fit, frame, &rng, obs);
     const ptq_status fitted =
-        ptq_fit_points(fit->estimator, formula, options, obs, n, &again, &why);
+        ptq_fit_points(fit->estimator, formula, &bare, obs, n, &again, &why);
     if (fitted == PTQ_E_NOMEM) PTQ_TRY(PTQ_FAIL(err, fitted, "%s", why.msg));
     *n_failed += fitted != PTQ_OK;
     for (int64_t j = 0; j < k && fitted == PTQ_OK; j++) {

@@ -49,6 +49,7 @@ static void release(work *w) {
   if (w->eigen != NULL) gsl_eigen_symmv_free(w->eigen);
 }
 
+/* n_clusters 0: without degrees of freedom. */
 static ptq_status allocate(work *w, int64_t n_clusters, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const int64_t n = w->n, k = w->k;
@@ -62,8 +63,10 @@ static ptq_status allocate(work *w, int64_t n_clusters, ptq_err *err) {
   PTQ_TRY(ptq_alloc(&w->small, k * k, sizeof(double), what, err));
   PTQ_TRY(ptq_alloc(&w->v, k * k, sizeof(double), what, err));
   PTQ_TRY(ptq_alloc(&w->t, k, sizeof(double), what, err));
-  PTQ_TRY(ptq_alloc(&w->u, n_clusters * k * k, sizeof(double), what, err));
-  PTQ_TRY(ptq_alloc(&w->own, n_clusters * k, sizeof(double), what, err));
+  if (n_clusters > 0) {
+    PTQ_TRY(ptq_alloc(&w->u, n_clusters * k * k, sizeof(double), what, err));
+    PTQ_TRY(ptq_alloc(&w->own, n_clusters * k, sizeof(double), what, err));
+  }
   w->eigen = gsl_eigen_symmv_alloc((size_t)k);
   if (w->eigen == NULL) rc = PTQ_FAIL(err, PTQ_E_NOMEM, "%s", what);
 done:
@@ -121,7 +124,8 @@ static ptq_status root(work *w, int64_t m, ptq_err *err) {
   return PTQ_OK;
 }
 
-/* One cluster of m rows in xg, eg: adds its scores to meat, fills u, own. */
+/* One cluster of m rows in xg, eg: adds its scores to meat, fills u, own
+ * (unless NULL). */
 static ptq_status add_cluster(work *w, int64_t m, const double *bread,
                               double *meat, double *u, double *own,
                               ptq_err *err) {
@@ -143,6 +147,7 @@ static ptq_status add_cluster(work *w, int64_t m, const double *bread,
     for (int64_t j = 0; j < k; j++) score[j] += w->pg[i * k + j] * w->eg[i];
   for (int64_t a = 0; a < k; a++)
     for (int64_t b = 0; b < k; b++) meat[a * k + b] += score[a] * score[b];
+  if (u == NULL) goto done;
   multiply(false, w->pg, m, k, bread, k, 0.0, w->yg);
   multiply(true, w->xg, m, k, w->yg, k, 0.0, u);
   for (int64_t i = 0; i < m; i++)
@@ -183,7 +188,7 @@ ptq_status ptq_cluster_cr2(const double *x, const double *e, const int *cluster,
   ptq_status rc = PTQ_OK;
   work w = {.n = n, .k = k};
   double *meat = NULL, *half = NULL;
-  PTQ_TRY(allocate(&w, n_clusters, err));
+  PTQ_TRY(allocate(&w, df != NULL ? n_clusters : 0, err));
   PTQ_TRY(ptq_alloc(&meat, k * k, sizeof *meat, "clustered errors", err));
   PTQ_TRY(ptq_alloc(&half, k * k, sizeof *half, "clustered errors", err));
   PTQ_TRY(factor_bread(&w, bread, err));
@@ -194,13 +199,13 @@ ptq_status ptq_cluster_cr2(const double *x, const double *e, const int *cluster,
       memcpy(w.xg + m * k, x + i * k, (size_t)k * sizeof *x);
       w.eg[m++] = e[i];
     }
-    if (m > 0)
-      PTQ_TRY(
-          add_cluster(&w, m, bread, meat, w.u + g * k * k, w.own + g * k, err));
+    double *u = df != NULL ? w.u + g * k * k : NULL;
+    double *own = df != NULL ? w.own + g * k : NULL;
+    if (m > 0) PTQ_TRY(add_cluster(&w, m, bread, meat, u, own, err));
   }
   multiply(false, meat, k, k, bread, k, 0.0, half);
   multiply(false, bread, k, k, half, k, 0.0, cov);
-  for (int64_t j = 0; j < k; j++)
+  for (int64_t j = 0; j < k && df != NULL; j++)
     df[j] = satterthwaite(&w, n_clusters, j, bread, half);
 done:
   release(&w);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
+#include <gsl/gsl_blas.h>
 #include <gsl/gsl_cdf.h>
 #include <gsl/gsl_errno.h>
 #include <gsl/gsl_linalg.h>
 #include <math.h>
+#include <string.h>
 
 #include "least_squares.h"
 #include "ptq/base/mem.h"
@@ -34,34 +36,38 @@ static void jarque_bera(ptq_fit *f) {
       gsl_cdf_chisq_Q(f->diagnostics.jarque_bera, 2.0);
 }
 
-/* n R^2 of the regression of squared residuals on the columns (Koenker). */
+/* n R^2 of the regression of squared residuals z on the columns (Koenker).
+ * Q'z = R'^-1 X'z; the first of it is the mean's share, the intercept's. */
 static ptq_status breusch_pagan(ptq_fit *f, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_matrix *m = &f->matrix;
-  double *z = NULL, *b = NULL, *bread = NULL;
+  const size_t n = (size_t)m->n, k = (size_t)m->k;
+  double *z = NULL, *q = NULL;
   if (m->k < 2) goto done;
   PTQ_TRY(ptq_alloc(&z, m->n, sizeof *z, "squared residuals", err));
-  PTQ_TRY(ptq_alloc(&b, m->k, sizeof *b, "coefficients", err));
-  PTQ_TRY(ptq_alloc(&bread, m->k * m->k, sizeof *bread, "covariance", err));
-  double mean = 0.0, total = 0.0, rest = 0.0;
+  PTQ_TRY(ptq_alloc(&q, m->k, sizeof *q, "squared residuals", err));
+  double mean = 0.0, total = 0.0, explained = 0.0;
   for (int64_t i = 0; i < m->n; i++) {
     z[i] = weighted_residual(f, i) * weighted_residual(f, i);
     mean += z[i] / (double)m->n;
   }
-  PTQ_TRY(ptq_wls(m->x, NULL, z, m->n, m->k, b, bread, err));
-  for (int64_t i = 0; i < m->n; i++) {
-    const double r = z[i] - ptq_row_dot(m->x + i * m->k, b, m->k);
-    total += (z[i] - mean) * (z[i] - mean);
-    rest += r * r;
-  }
+  for (int64_t i = 0; i < m->n; i++) total += (z[i] - mean) * (z[i] - mean);
   if (!(total > 0.0)) goto done;
-  f->diagnostics.breusch_pagan = (double)m->n * (1.0 - rest / total);
+  const gsl_matrix_const_view xv = gsl_matrix_const_view_array(m->x, n, k);
+  const gsl_matrix_const_view rv = gsl_matrix_const_view_array(m->r, k, k);
+  const gsl_vector_const_view zv = gsl_vector_const_view_array(z, n);
+  gsl_vector_view qv = gsl_vector_view_array(q, k);
+  (void)gsl_blas_dgemv(CblasTrans, 1.0, &xv.matrix, &zv.vector, 0.0,
+                       &qv.vector);
+  (void)gsl_blas_dtrsv(CblasUpper, CblasTrans, CblasNonUnit, &rv.matrix,
+                       &qv.vector);
+  for (int64_t j = 1; j < m->k; j++) explained += q[j] * q[j];
+  f->diagnostics.breusch_pagan = (double)m->n * explained / total;
   f->diagnostics.breusch_pagan_p =
       gsl_cdf_chisq_Q(f->diagnostics.breusch_pagan, (double)(m->k - 1));
 done:
   ptq_free(z);
-  ptq_free(b);
-  ptq_free(bread);
+  ptq_free(q);
   return rc;
 }
 
@@ -92,30 +98,29 @@ static void cook(ptq_fit *f, const double *bread) {
   }
 }
 
-/* VIF_j = (X'X)^-1_jj sum (x_j - mean)^2, unweighted. */
+/* VIF_j = (X'X)^-1_jj sum (x_j - mean)^2, unweighted. Of R: the sum is that of
+ * its column's squares below the intercept's row. */
 static ptq_status inflation(ptq_fit *f, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const ptq_matrix *m = &f->matrix;
-  double *z = NULL, *b = NULL, *bread = NULL;
-  PTQ_TRY(ptq_alloc(&z, m->n, sizeof *z, "zeros", err));
-  PTQ_TRY(ptq_alloc(&b, m->k, sizeof *b, "coefficients", err));
-  PTQ_TRY(ptq_alloc(&bread, m->k * m->k, sizeof *bread, "covariance", err));
-  PTQ_TRY(ptq_wls(m->x, NULL, z, m->n, m->k, b, bread, err));
+  const int64_t k = f->matrix.k;
+  const double *r = f->matrix.r;
+  double *inverse = NULL;
+  PTQ_TRY(ptq_alloc(&inverse, k * k, sizeof *inverse, "inflation", err));
+  memcpy(inverse, r, (size_t)(k * k) * sizeof *r);
+  gsl_matrix_view v = gsl_matrix_view_array(inverse, (size_t)k, (size_t)k);
+  const int code = gsl_linalg_tri_invert(CblasUpper, CblasNonUnit, &v.matrix);
+  if (code != GSL_SUCCESS)
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_NUMERIC, "inflation: %s", gsl_strerror(code)));
   f->coef[0].vif = NAN;
-  for (int64_t j = 1; j < m->k; j++) {
-    double mean = 0.0, spread = 0.0;
-    for (int64_t i = 0; i < m->n; i++)
-      mean += m->x[i * m->k + j] / (double)m->n;
-    for (int64_t i = 0; i < m->n; i++) {
-      const double d = m->x[i * m->k + j] - mean;
-      spread += d * d;
-    }
-    f->coef[j].vif = bread[j * m->k + j] * spread;
+  for (int64_t j = 1; j < k; j++) {
+    double variance = 0.0, spread = 0.0;
+    for (int64_t l = j; l < k; l++)
+      variance += inverse[j * k + l] * inverse[j * k + l];
+    for (int64_t i = 1; i <= j; i++) spread += r[i * k + j] * r[i * k + j];
+    f->coef[j].vif = variance * spread;
   }
 done:
-  ptq_free(z);
-  ptq_free(b);
-  ptq_free(bread);
+  ptq_free(inverse);
   return rc;
 }
 
@@ -125,13 +130,11 @@ static ptq_status condition(ptq_fit *f, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_matrix *m = &f->matrix;
   const size_t k = (size_t)m->k;
-  double *r = NULL;
+  const double *r = m->r;
   gsl_matrix *a = gsl_matrix_alloc(k, k), *v = gsl_matrix_alloc(k, k);
   gsl_vector *s = gsl_vector_alloc(k), *w = gsl_vector_alloc(k);
   if (a == NULL || v == NULL || s == NULL || w == NULL)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_NOMEM, "singular values of %zu x %zu", k, k));
-  PTQ_TRY(ptq_alloc(&r, m->k * m->k, sizeof *r, "singular values", err));
-  PTQ_TRY(ptq_qr_factor(m->x, m->n, m->k, r, err));
   for (size_t j = 0; j < k; j++) {
     double norm = 0.0;
     for (size_t i = 0; i < k; i++) norm += r[i * k + j] * r[i * k + j];
@@ -148,7 +151,6 @@ done:
   gsl_matrix_free(v);
   gsl_vector_free(s);
   gsl_vector_free(w);
-  ptq_free(r);
   return rc;
 }
 

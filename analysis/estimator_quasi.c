@@ -58,27 +58,18 @@ static double quasi_likelihood(const problem *p, const double *eta) {
 
 /* u = X R^-1: the steps are Newton's whatever the columns' scale, and normal
  * equations in u are as well conditioned as the weights are even. */
-static ptq_status orthonormal(const double *x, problem *p, ptq_err *err) {
+static ptq_status orthonormal(const ptq_matrix *m, problem *p, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const int64_t n = p->n, k = p->k;
-  double *r = NULL;
-  PTQ_TRY(ptq_alloc(&r, k * k, sizeof *r, "least squares", err));
+  const int64_t n = m->n, k = m->k;
   PTQ_TRY(ptq_alloc(&p->u, n * k, sizeof *p->u, "least squares", err));
   PTQ_TRY(ptq_alloc(&p->trial, n, sizeof *p->trial, "least squares", err));
-  PTQ_TRY(ptq_qr_factor(x, n, k, r, err));
-  for (int64_t j = 0; j < k; j++)
-    if (!(fabs(r[j * k + j]) > 0.0) || !isfinite(r[j * k + j]))
-      PTQ_TRY(PTQ_FAIL(err, PTQ_E_NUMERIC,
-                       "least squares: the columns are collinear or not "
-                       "finite"));
-  memcpy(p->u, x, (size_t)(n * k) * sizeof *x);
+  memcpy(p->u, m->x, (size_t)(n * k) * sizeof *m->x);
   const gsl_matrix_const_view rv =
-      gsl_matrix_const_view_array(r, (size_t)k, (size_t)k);
+      gsl_matrix_const_view_array(m->r, (size_t)k, (size_t)k);
   gsl_matrix_view uv = gsl_matrix_view_array(p->u, (size_t)n, (size_t)k);
   (void)gsl_blas_dtrsm(CblasRight, CblasUpper, CblasNoTrans, CblasNonUnit, 1.0,
                        &rv.matrix, &uv.matrix);
 done:
-  ptq_free(r);
   return rc;
 }
 
@@ -269,7 +260,7 @@ static ptq_status solve(const ptq_fit_options *options, ptq_fit *fit,
   p.y = y;
   p.a = a;
   p.power = fit->power;
-  PTQ_TRY(orthonormal(m->x, &p, err));
+  PTQ_TRY(orthonormal(m, &p, err));
   PTQ_TRY(estimate(&p, fit, a, eta, z, b, err));
 
   for (int64_t i = 0; i < m->n; i++) {

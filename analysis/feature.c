@@ -13,7 +13,9 @@ const char *ptq_tier_name(ptq_tier tier) {
   static const char *const names[PTQ_TIER_COUNT] = {
       [PTQ_TIER_CONFIG] = "config",
       [PTQ_TIER_WEIGHTS] = "weights",
-      [PTQ_TIER_CALIBRATION] = "calibration"};
+      [PTQ_TIER_CALIBRATION] = "calibration",
+      [PTQ_TIER_LANDSCAPE] = "landscape",
+      [PTQ_TIER_DISPLACED] = "displaced"};
   PTQ_ASSERT((unsigned)tier < PTQ_TIER_COUNT);
   return names[tier];
 }
@@ -311,32 +313,32 @@ static const ptq_feature features[] = {
   {"h_tail_nofirst", "", "h_tail without the first position of windows",
    PTQ_TIER_CALIBRATION, get_tail_nofirst},
   {"basin_01", "", "radius over |W| where the loss has risen by 0.1 nat, "
-   "geometric mean over random directions", PTQ_TIER_CALIBRATION,
+   "geometric mean over random directions", PTQ_TIER_LANDSCAPE,
    get_basin_01},
-  {"basin_05", "", "the same of 0.5 nat", PTQ_TIER_CALIBRATION, get_basin_05},
-  {"basin_1", "", "the same of 1 nat", PTQ_TIER_CALIBRATION, get_basin_1},
+  {"basin_05", "", "the same of 0.5 nat", PTQ_TIER_LANDSCAPE, get_basin_05},
+  {"basin_1", "", "the same of 1 nat", PTQ_TIER_LANDSCAPE, get_basin_1},
   {"step_height", "nat", "height of the loss's step by ln radius, mean over "
-   "random directions", PTQ_TIER_CALIBRATION, get_step_height},
-  {"step_width", "", "width of that step in ln radius", PTQ_TIER_CALIBRATION,
+   "random directions", PTQ_TIER_LANDSCAPE, get_step_height},
+  {"step_width", "", "width of that step in ln radius", PTQ_TIER_LANDSCAPE,
    get_step_width},
   {"loss_curvature", "nat", "second derivative of the loss by radius at 0, "
-   "mean over random directions", PTQ_TIER_CALIBRATION, get_loss_curvature},
+   "mean over random directions", PTQ_TIER_LANDSCAPE, get_loss_curvature},
   {"anisotropy", "", "ln of the basin (0.5 nat) along RTN over that along "
-   "random directions, mean over dtypes", PTQ_TIER_CALIBRATION,
+   "random directions, mean over dtypes", PTQ_TIER_DISPLACED,
    get_anisotropy},
   {"noise_over_basin", "", "length of the weights' displacement over |W|, over "
-   "basin_05", PTQ_TIER_CALIBRATION, get_noise_over_basin},
+   "basin_05", PTQ_TIER_LANDSCAPE, get_noise_over_basin},
   {"rtn_over_basin", "", "RTN's displacement of the dtype over |W|, over its "
-   "basin (0.5 nat) along itself: below 1 inside", PTQ_TIER_CALIBRATION,
+   "basin (0.5 nat) along itself: below 1 inside", PTQ_TIER_DISPLACED,
    get_rtn_over_basin},
   {"gradient_norm", "nat", "length of the gradient by the weights",
-   PTQ_TIER_CALIBRATION, get_gradient_norm},
-  {"hessian_trace", "nat", "trace of the loss's Hessian", PTQ_TIER_CALIBRATION,
+   PTQ_TIER_LANDSCAPE, get_gradient_norm},
+  {"hessian_trace", "nat", "trace of the loss's Hessian", PTQ_TIER_LANDSCAPE,
    get_hessian_trace},
   {"hessian_max", "nat", "largest Ritz value of the loss's Hessian",
-   PTQ_TIER_CALIBRATION, get_hessian_max},
+   PTQ_TIER_LANDSCAPE, get_hessian_max},
   {"dnll_quadratic", "nat", "g'e + e'He / 2 of RTN's displacement of the dtype "
-   "at its size in this group", PTQ_TIER_CALIBRATION, get_dnll_quadratic},
+   "at its size in this group", PTQ_TIER_LANDSCAPE, get_dnll_quadratic},
   {"nll_byte_model", "nat", "NLL a byte of the unquantized model",
    PTQ_TIER_CALIBRATION, get_nll_byte},
   {"headroom", "nat", "unigram model's NLL less the model's: what can be lost",

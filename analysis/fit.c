@@ -116,7 +116,7 @@ done:
 }
 
 /* CR2 where the estimator is a weighted least squares. */
-static ptq_status cluster_errors(ptq_fit *f, ptq_err *err) {
+static ptq_status cluster_errors(ptq_fit *f, bool bare, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const int64_t n = f->matrix.n, k = f->matrix.k;
   double *x = NULL, *e = NULL, *df = NULL;
@@ -130,7 +130,7 @@ static ptq_status cluster_errors(ptq_fit *f, ptq_err *err) {
     for (int64_t j = 0; j < k; j++) x[i * k + j] = w * f->matrix.x[i * k + j];
   }
   PTQ_TRY(ptq_cluster_cr2(x, e, f->matrix.cluster, f->matrix.n_clusters, n, k,
-                          f->bread, f->cov, df, err));
+                          f->bread, f->cov, bare ? NULL : df, err));
   for (int64_t j = 0; j < k; j++) f->coef[j].df = df[j];
 done:
   ptq_free(x);
@@ -209,7 +209,7 @@ static void explain(ptq_fit *f) {
   f->r2_nats = total[1] > 0.0 ? 1.0 - rest[1] / total[1] : NAN;
 }
 
-static ptq_status finish(ptq_fit *f, ptq_err *err) {
+static ptq_status finish(ptq_fit *f, bool bare, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   if (!(f->scale > 0.0)) {
     rc = PTQ_FAIL(err, PTQ_E_NUMERIC,
@@ -217,7 +217,8 @@ static ptq_status finish(ptq_fit *f, ptq_err *err) {
                   "column a point");
     goto done;
   }
-  PTQ_TRY(cluster_errors(f, err));
+  PTQ_TRY(cluster_errors(f, bare, err));
+  if (bare) goto done;
   test_coefficients(f);
   explain(f);
   PTQ_TRY(ptq_diagnose(f, f->bread, err));
@@ -244,7 +245,7 @@ ptq_status ptq_fit_points(const ptq_estimator *estimator,
   PTQ_TRY(ptq_matrix_build(formula, chosen, n_chosen, &out->matrix, err));
   PTQ_TRY(allocate(out, err));
   PTQ_TRY(estimator->solve(options, out, err));
-  PTQ_TRY(finish(out, err));
+  PTQ_TRY(finish(out, options->bare, err));
 done:
   ptq_free(chosen);
   if (rc != PTQ_OK) ptq_fit_release(out);

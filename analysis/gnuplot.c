@@ -27,11 +27,12 @@ void ptq_gnuplot_quote(ptq_text *out, const char *text) {
   ptq_text_add(out, "'");
 }
 
-/* The child: stdin from `in`, stdout to `out`, stderr to `complaints`. */
+/* The child: stdin from `in`, stdout to `out`, stderr to `complaints`. It opens
+ * its stdin by name, since gnuplot reads "-" a byte a system call. */
 static ptq_status spawn(int in, int out, int complaints, pid_t *pid,
                         ptq_err *err) {
   posix_spawn_file_actions_t actions;
-  char name[] = "gnuplot", defaults[] = "-d", from_stdin[] = "-";
+  char name[] = "gnuplot", defaults[] = "-d", from_stdin[] = "/dev/stdin";
   char *const argv[] = {name, defaults, from_stdin, NULL};
   int code = posix_spawn_file_actions_init(&actions);
   if (code == 0) {
@@ -118,7 +119,7 @@ done:
 }
 
 static bool starts(const char *at, const char *word) {
-  return strncmp(at, word, strlen(word)) == 0;
+  return *at == *word && strncmp(at, word, strlen(word)) == 0;
 }
 
 /* Prefix ids and references to them; name real fonts; drop the prolog, which

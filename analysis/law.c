@@ -39,6 +39,9 @@ static const ptq_law laws[] = {
    "dnll ~ log(params_nonembedding) + sqnr_rtn + h_rank_nofirst + "
    "h_tail_nofirst + method",
    "size, SQNR of rounding, and the inputs' spectra"},
+  {"landscape",
+   "dnll ~ log(params_nonembedding) + sqnr_rtn + log(basin_05) + method",
+   "size, SQNR of rounding, and how far out the loss rises by half a nat"},
   {"nll",
    "dnll ~ log(params_nonembedding) + log(nll_model) + bits_per_weight + "
    "log(group) + sqnr_output + method",

@@ -5,6 +5,7 @@
 #include <gsl/gsl_linalg.h>
 #include <gsl/gsl_math.h>
 #include <math.h>
+#include <string.h>
 
 #include "ptq/base/mem.h"
 
@@ -31,28 +32,37 @@ double ptq_quadratic(const double *a, const double *m, int64_t k) {
   return s;
 }
 
-/* R of the QR factorization of [sqrt(w) X, sqrt(w) z] (GSL's recursive one,
- * level 3 BLAS): r[c, c] row-major, c = k, or k + 1 with z. */
+/* R of [sqrt(w) X, sqrt(w) z] = Q R: r[c, c] row-major, c = k, or k + 1 with
+ * z. Rows come in blocks, each below the R of the rows before it: as stable as
+ * one factorization of all (GSL's recursive one, level 3 BLAS), and in cache.
+ */
 static ptq_status factor(const double *x, const double *w, const double *z,
                          int64_t n, int64_t k, double *r, ptq_err *err) {
+  enum { ROWS = 512 };
   ptq_status rc = PTQ_OK;
   const int64_t c = k + (z != NULL);
   double *a = NULL, *t = NULL;
-  PTQ_TRY(ptq_alloc(&a, n * c, sizeof *a, "least squares", err));
+  PTQ_TRY(ptq_alloc(&a, (c + ROWS) * c, sizeof *a, "least squares", err));
   PTQ_TRY(ptq_alloc(&t, c * c, sizeof *t, "least squares", err));
-  for (int64_t i = 0; i < n; i++) {
-    const double s = w != NULL ? sqrt(w[i]) : 1.0;
-    for (int64_t j = 0; j < k; j++) a[i * c + j] = s * x[i * k + j];
-    if (z != NULL) a[i * c + k] = s * z[i];
-  }
-  gsl_matrix_view av = gsl_matrix_view_array(a, (size_t)n, (size_t)c);
   gsl_matrix_view tv = gsl_matrix_view_array(t, (size_t)c, (size_t)c);
-  const int code = gsl_linalg_QR_decomp_r(&av.matrix, &tv.matrix);
-  if (code != GSL_SUCCESS)
-    PTQ_TRY(
-        PTQ_FAIL(err, PTQ_E_NUMERIC, "least squares: %s", gsl_strerror(code)));
-  for (int64_t i = 0; i < c; i++)
-    for (int64_t j = 0; j < c; j++) r[i * c + j] = j >= i ? a[i * c + j] : 0.0;
+  for (int64_t first = 0, above = 0; first < n; first += ROWS, above = c) {
+    const int64_t rows = n - first < ROWS ? n - first : ROWS;
+    for (int64_t i = 0; i < rows; i++) {
+      const double s = w != NULL ? sqrt(w[first + i]) : 1.0;
+      double *to = a + (above + i) * c;
+      for (int64_t j = 0; j < k; j++) to[j] = s * x[(first + i) * k + j];
+      if (z != NULL) to[k] = s * z[first + i];
+    }
+    gsl_matrix_view av =
+        gsl_matrix_view_array(a, (size_t)(above + rows), (size_t)c);
+    const int code = gsl_linalg_QR_decomp_r(&av.matrix, &tv.matrix);
+    if (code != GSL_SUCCESS)
+      PTQ_TRY(PTQ_FAIL(err, PTQ_E_NUMERIC, "least squares: %s",
+                       gsl_strerror(code)));
+    for (int64_t i = 1; i < c; i++)
+      for (int64_t j = 0; j < i; j++) a[i * c + j] = 0.0;
+  }
+  memcpy(r, a, (size_t)(c * c) * sizeof *r);
 done:
   ptq_free(a);
   ptq_free(t);

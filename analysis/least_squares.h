@@ -46,7 +46,8 @@ double ptq_quadratic(const double *a, const double *m, int64_t k);
  * @param x        [n, k]; @param e [n] residuals
  * @param cluster  [n] in 0..n_clusters-1, n_clusters >= 2
  * @param bread    [k, k] (X' X)^-1
- * @param cov      [k, k] out; @param df [k] out, NaN where undefined
+ * @param cov      [k, k] out
+ * @param df       [k] out, NaN where undefined; NULL: not wanted
  */
 ptq_status ptq_cluster_cr2(const double *x, const double *e, const int *cluster,
                            int n_clusters, int64_t n, int64_t k,

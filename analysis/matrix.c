@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "least_squares.h"
 #include "ptq/base/check.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
@@ -353,7 +354,25 @@ static bool adds_direction(double *q, int64_t kept, double *v, int64_t n) {
   return true;
 }
 
-static ptq_status drop_columns(ptq_matrix *m, ptq_err *err) {
+/* r of x = Q r. Is each column longer orthogonally to those before it than
+ * what rounding leaves? */
+static ptq_status independent(ptq_matrix *m, bool *all, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t k = m->k;
+  *all = m->n >= k;
+  if (!*all) goto done;
+  PTQ_TRY(ptq_qr_factor(m->x, m->n, k, m->r, err));
+  for (int64_t j = 0; j < k; j++) {
+    double norm = 0.0;
+    for (int64_t i = 0; i <= j; i++) norm += m->r[i * k + j] * m->r[i * k + j];
+    if (!(fabs(m->r[j * k + j]) > collinear_tol * sqrt(norm))) *all = false;
+  }
+done:
+  return rc;
+}
+
+/* The columns that add a direction, one after the other. */
+static ptq_status sift(ptq_matrix *m, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const int64_t n = m->n, k = m->k;
   double *q = NULL;
@@ -377,8 +396,19 @@ static ptq_status drop_columns(ptq_matrix *m, ptq_err *err) {
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j < kept; j++) m->x[i * kept + j] = m->x[i * k + j];
   m->k = kept;
+  if (n >= kept) PTQ_TRY(ptq_qr_factor(m->x, n, kept, m->r, err));
 done:
   ptq_free(q);
+  return rc;
+}
+
+static ptq_status drop_columns(ptq_matrix *m, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  bool all = false;
+  PTQ_TRY(ptq_alloc(&m->r, m->k * m->k, sizeof *m->r, "model matrix", err));
+  PTQ_TRY(independent(m, &all, err));
+  if (!all) PTQ_TRY(sift(m, err));
+done:
   return rc;
 }
 
@@ -416,8 +446,19 @@ done:
   return rc;
 }
 
+ptq_tier ptq_matrix_tier(const ptq_matrix *m) {
+  ptq_tier tier = PTQ_TIER_CONFIG;
+  for (int64_t j = 0; j < m->k; j++)
+    for (int p = 0; p < m->columns[j].term.n_parts; p++) {
+      const ptq_feature *f = m->columns[j].term.parts[p].feature;
+      if (f != NULL && f->tier > tier) tier = f->tier;
+    }
+  return tier;
+}
+
 void ptq_matrix_release(ptq_matrix *m) {
   ptq_free(m->x);
+  ptq_free(m->r);
   ptq_free(m->obs);
   ptq_free(m->lost);
   ptq_free(m->lost_for);

@@ -196,9 +196,14 @@ static void split_rows(ptq_text *out, const ptq_validation *v) {
 void ptq_page_validation(const ptq_report *r, ptq_text *out) {
   if (r->summary == NULL) return;
   const ptq_law_result *law = &r->summary->law;
+  ptq_text_add(out, "<h2 id=\"validation\">How far to trust it</h2>\n");
+  if (ptq_matrix_tier(&law->fit.matrix) == PTQ_TIER_DISPLACED)
+    ptq_text_add(out, "<p><strong>The formula has a column of tier "
+                      "“displaced”: it knows the loss along quantization’s "
+                      "own displacements, so it describes and does not "
+                      "predict.</strong></p>\n");
   ptq_text_addf(
       out,
-      "<h2 id=\"validation\">How far to trust it</h2>\n"
       "<p>Each model, or each whole family, is left out of the fit and then "
       "predicted. The baseline is the dumbest prediction that could be made: "
       "the median of the same format over the other models. Only points with "

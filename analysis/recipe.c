@@ -101,15 +101,17 @@ ptq_status ptq_recipe_learn(const ptq_recipe *recipe, const ptq_obs *const *obs,
                             int64_t n, ptq_learned *out, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   *out = (ptq_learned){.recipe = recipe};
+  ptq_fit_options options = recipe->options;
+  options.bare = true;
   if (recipe->choose) {
     ptq_recipe best;
     PTQ_TRY(choose(recipe, obs, n, &best, err));
     (void)ptq_text_copy(out->chosen, sizeof out->chosen, best.name);
-    PTQ_TRY(ptq_fit_points(best.estimator, &best.formula, &best.options, obs, n,
+    PTQ_TRY(ptq_fit_points(best.estimator, &best.formula, &options, obs, n,
                            &out->fit, err));
   } else if (recipe->estimator != NULL) {
-    PTQ_TRY(ptq_fit_points(recipe->estimator, &recipe->formula,
-                           &recipe->options, obs, n, &out->fit, err));
+    PTQ_TRY(ptq_fit_points(recipe->estimator, &recipe->formula, &options, obs,
+                           n, &out->fit, err));
   } else if (recipe->curve != NULL) {
     PTQ_TRY(ptq_curve_fit_points(recipe->curve, obs, n, &out->curve, err));
     if (!out->curve.identified)

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Coefficients are those of the censored log-linear fit, with errors
- * clustered by model; differences of pairs are averaged by model first, and
- * models are the sample of a t test.
+ * clustered by model; differences of pairs and traits of models are averaged
+ * by training run first, and runs are the sample of a t test.
  */
 #include "ptq/analysis/statement.h"
 
 #include <gsl/gsl_cdf.h>
+#include <gsl/gsl_fit.h>
+#include <gsl/gsl_statistics_double.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,13 +16,15 @@
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 
-/* One statement: a coefficient of a formula, or a mean over pairs. */
+/* One statement: a coefficient of a formula, a mean over pairs, or a trait's
+ * slope. */
 typedef struct claim {
   const char *name, *text, *test;
-  const char *formula, *column; /* NULL: pairs of gptq and rtn */
+  const char *formula, *column; /* NULL: pairs of gptq and rtn, or a trait */
   const char *slope; /* of which column is the square: the vertex must lie
                         within the sizes of the points; NULL: no parabola */
   double (*gain)(const ptq_obs *rtn, const ptq_obs *other);
+  double (*trait)(const ptq_obs *o); /* of a model: its slope by ln(N) */
   int sign; /* stated: 1 above 0, -1 below, 0 any other than 0 */
 } claim;
 
@@ -28,31 +32,45 @@ static double gain_db(const ptq_obs *rtn, const ptq_obs *other) {
   return other->point->sqnr_output - rtn->point->sqnr_output;
 }
 
+static double log_basin(const ptq_obs *o) {
+  return o->landscape != NULL ? o->landscape->log_basin[1] : (double)NAN;
+}
+
 static const claim claims[] = {
     {"size", "larger models quantize better",
      "slope of ln(dnll) by ln(parameters), all else equal",
      "log(params_nonembedding) + bits_per_weight + log(group) + method",
-     "log(params_nonembedding)", NULL, NULL, -1},
+     "log(params_nonembedding)", NULL, NULL, NULL, -1},
     {"rtn-sqnr", "the SQNR of rounding predicts the loss",
      "slope of ln(dnll) by sqnr_rtn, size and method equal",
      "log(params_nonembedding) + sqnr_rtn + method", "sqnr_rtn", NULL, NULL,
-     -1},
+     NULL, -1},
     {"spectrum", "characteristics of the Hessian predict beyond size and SQNR",
      "slope of ln(dnll) by h_rank_nofirst, size, SQNR and method equal",
      "log(params_nonembedding) + sqnr_rtn + method + h_rank_nofirst",
-     "h_rank_nofirst", NULL, NULL, 0},
+     "h_rank_nofirst", NULL, NULL, NULL, 0},
     {"gptq-loss", "GPTQ loses less than rounding",
      "ln of the ratio of their dnll, all else equal",
      "log(params_nonembedding) + bits_per_weight + log(group) + method",
-     "method[gptq]", NULL, NULL, -1},
+     "method[gptq]", NULL, NULL, NULL, -1},
     {"gptq-monotone", "GPTQ's gain is not monotone in size",
      "curvature of its gain by ln(parameters), its turn within their sizes",
      "log_params + square(log_params) + sqnr_rtn + method + "
      "log_params:method + square(log_params):method",
-     "square(log_params):method[gptq]", "log_params:method[gptq]", NULL, 0},
+     "square(log_params):method[gptq]", "log_params:method[gptq]", NULL, NULL,
+     0},
     {"gptq-sqnr",
      "GPTQ raises the SQNR of outputs (a summary of it says: by 1.8 dB)",
-     "mean difference to rounding, dB", NULL, NULL, NULL, gain_db, 1},
+     "mean difference to rounding, dB", NULL, NULL, NULL, gain_db, NULL, 1},
+    {"flatter", "larger models are flatter around their weights",
+     "slope by ln(parameters) of the ln of the radius, along random "
+     "directions, where the loss has risen by half a nat",
+     NULL, NULL, NULL, NULL, log_basin, 1},
+    {"landscape",
+     "where the loss around the weights is flatter, quantization loses less",
+     "slope of ln(dnll) by ln(basin_05), size, SQNR and method equal",
+     "log(params_nonembedding) + sqnr_rtn + method + log(basin_05)",
+     "log(basin_05)", NULL, NULL, NULL, -1},
 };
 enum { N_CLAIMS = sizeof claims / sizeof claims[0] };
 _Static_assert((int)N_CLAIMS <= (int)PTQ_STATEMENTS_MAX,
@@ -204,6 +222,63 @@ done:
   return rc;
 }
 
+/* Least squares of runs' mean trait on their mean ln(N), and its t test. */
+static ptq_status test_trait(const claim *c, const ptq_frame *frame,
+                             ptq_statement *s, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  double *x = NULL, *y = NULL, *n = NULL;
+  bool *seen = NULL;
+  PTQ_TRY(ptq_alloc(&x, frame->n_models, sizeof *x, "models", err));
+  PTQ_TRY(ptq_alloc(&y, frame->n_models, sizeof *y, "models", err));
+  PTQ_TRY(ptq_alloc(&n, frame->n_models, sizeof *n, "models", err));
+  PTQ_TRY(ptq_alloc(&seen, frame->n_models, sizeof *seen, "models", err));
+  for (int64_t i = 0; i < frame->n; i++) {
+    const ptq_obs *o = &frame->obs[i];
+    const double trait = c->trait(o);
+    if (seen[o->subject] || o->held || o->use == PTQ_USE_DEQUANTIZED ||
+        !isfinite(trait))
+      continue;
+    const int64_t run = first_of_run(frame, o->subject);
+    seen[o->subject] = true;
+    x[run] += log((double)o->model->params_nonembedding);
+    y[run] += trait;
+    n[run] += 1.0;
+    s->n++;
+  }
+  int64_t m = 0;
+  for (int64_t i = 0; i < frame->n_models; i++) {
+    if (n[i] == 0.0) continue;
+    x[m] = x[i] / n[i];
+    y[m++] = y[i] / n[i];
+  }
+  s->n_models = (int)m;
+  (void)ptq_text_copy(s->why, sizeof s->why,
+                      "needs four models of several sizes with a measured "
+                      "landscape");
+  double b0 = 0.0, v00 = 0.0, v01 = 0.0, v11 = 0.0, rss = 0.0;
+  if (m < 4 || gsl_stats_sd(x, 1, (size_t)m) == 0.0) goto done;
+  (void)gsl_fit_linear(x, 1, y, 1, (size_t)m, &b0, &s->estimate, &v00, &v01,
+                       &v11, &rss);
+  const double df = (double)(m - 2), se = sqrt(v11);
+  s->why[0] = '\0';
+  s->low = s->estimate - gsl_cdf_tdist_Pinv(0.975, df) * se;
+  s->high = s->estimate + gsl_cdf_tdist_Pinv(0.975, df) * se;
+  s->p = 2.0 * gsl_cdf_tdist_Q(fabs(s->estimate) / se, df);
+done:
+  ptq_free(x);
+  ptq_free(y);
+  ptq_free(n);
+  ptq_free(seen);
+  return rc;
+}
+
+static ptq_status test(const claim *c, const ptq_frame *frame, ptq_statement *s,
+                       ptq_err *err) {
+  if (c->formula != NULL) return test_coefficient(c, frame, s, err);
+  return c->gain != NULL ? test_pairs(c, frame, s, err)
+                         : test_trait(c, frame, s, err);
+}
+
 void ptq_holm(const double *p, int n, double *out) {
   int tested = 0;
   for (int i = 0; i < n; i++) tested += !isnan(p[i]);
@@ -242,9 +317,7 @@ ptq_status ptq_statements_test(const ptq_frame *frame, ptq_statements *out,
                          .low = NAN,
                          .high = NAN,
                          .p = NAN};
-    PTQ_TRY(claims[i].formula != NULL
-                ? test_coefficient(&claims[i], frame, s, err)
-                : test_pairs(&claims[i], frame, s, err));
+    PTQ_TRY(test(&claims[i], frame, s, err));
     p[i] = s->p;
   }
   ptq_holm(p, N_CLAIMS, holm);

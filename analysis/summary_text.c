@@ -252,6 +252,11 @@ static void validation(const ptq_validation *v, ptq_text *out) {
 }
 
 static void validations(const ptq_law_result *r, ptq_text *out) {
+  if (ptq_matrix_tier(&r->fit.matrix) == PTQ_TIER_DISPLACED)
+    ptq_text_add(out,
+                 "  the formula has a column of tier 'displaced': it knows the "
+                 "loss along quantization's\n  own displacements, so it "
+                 "describes and does not predict\n");
   ptq_text_addf(out,
                 "  held-out points with %g < dnll < %g; base is the median "
                 "of the dtype over the training points\n"

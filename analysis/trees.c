@@ -13,13 +13,21 @@
 #include "trees_table.h"
 
 /* The paper's inputs: parameter count, pre-trained NLL, SQNR of rounding,
- * format, block size; and the Hessian spectra. */
+ * format, block size; and the Hessian spectra. Its landscape's are kinds of
+ * their own, for few stores have one. */
 /* clang-format off */
 static const char *const paper_features[] = {
     "params_nonembedding", "params", "nll_model", "headroom", "sqnr_rtn",
     "bits", "bits_per_weight", "group", "h_trace", "h_top", "h_rank",
     "h_cond", "h_tail", "h_top_nofirst", "h_rank_nofirst", "h_cond_nofirst",
     "h_tail_nofirst", NULL};
+static const char *const landscape_features[] = {
+    "params_nonembedding", "params", "nll_model", "headroom", "sqnr_rtn",
+    "bits", "bits_per_weight", "group", "h_trace", "h_top", "h_rank",
+    "h_cond", "h_tail", "h_top_nofirst", "h_rank_nofirst", "h_cond_nofirst",
+    "h_tail_nofirst", "basin_01", "basin_05", "basin_1", "step_height",
+    "step_width", "loss_curvature", "noise_over_basin", "gradient_norm",
+    "hessian_trace", "hessian_max", NULL};
 static const char *const config_features[] = {
     "params_nonembedding", "params", "d_model", "n_blocks",
     "share_quantized", "bits", "bits_per_weight", "group", NULL};
@@ -33,6 +41,8 @@ static const ptq_trees kinds[] = {
      false, 100, 8, 1.0, config_features, factors},
     {"boosting", "gradient boosting on the paper's features", true, 100, 3,
      0.15, paper_features, factors},
+    {"forest-landscape", "the forest, and the loss along random directions",
+     false, 100, 8, 1.0, landscape_features, factors},
 };
 enum { STEP = 20, MIN_POINTS = 10 };
 
@@ -226,6 +236,15 @@ done:
   return rc;
 }
 
+/* Without a landscape its kind of trees is the one without. */
+static bool has_dearest(const ptq_trees *kind, const ptq_tree_table *t) {
+  const ptq_tier tier = ptq_trees_tier(kind);
+  bool found = tier < PTQ_TIER_LANDSCAPE;
+  for (int64_t c = 0; c < t->k && !found; c++)
+    found = t->column[c].feature != NULL && t->column[c].feature->tier == tier;
+  return found;
+}
+
 ptq_status ptq_trees_learn(const ptq_trees *kind, const ptq_obs *const *obs,
                            int64_t n, ptq_grove **out, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -234,6 +253,11 @@ ptq_status ptq_trees_learn(const ptq_trees *kind, const ptq_obs *const *obs,
   PTQ_TRY(ptq_alloc(&g, 1, sizeof *g, kind->name, err));
   g->kind = kind;
   PTQ_TRY(ptq_tree_table_columns(kind, obs, n, &g->table, err));
+  if (!has_dearest(kind, &g->table))
+    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
+                     "%s: no point has a feature of tier '%s'; measure it, or "
+                     "take another law",
+                     kind->name, ptq_tier_name(ptq_trees_tier(kind))));
   PTQ_TRY(ptq_tree_table_fill(&g->table, obs, n, true, err));
   g->n_points = g->table.n;
   if (g->n_points < MIN_POINTS)

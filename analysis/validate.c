@@ -11,7 +11,7 @@
 #include "ptq/base/text.h"
 
 /* Of a sample of many points, so many folds tell as much as more. */
-enum { FOLDS = 6 };
+enum { FOLDS = 5 };
 
 static int compare_doubles(const void *a, const void *b) {
   const double x = *(const double *)a, y = *(const double *)b;
@@ -33,10 +33,11 @@ static double log_error(double predicted, double measured) {
   return predicted > 0.0 ? fabs(log(predicted / measured)) : INFINITY;
 }
 
-/* Points of the band with both predictions; bits < 0 means all. A
+/* Points of the band with both predictions; bits < 0 means all, else those of
+ * nominal[n_points] bits. A
  * prediction that is not positive makes R2 of ln(dnll) minus infinity. */
-static ptq_status judge(const ptq_validation *v, int bits, ptq_accuracy *a,
-                        ptq_err *err) {
+static ptq_status judge(const ptq_validation *v, const int *nominal, int bits,
+                        ptq_accuracy *a, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   double *law = NULL, *base = NULL, *pair = NULL, mean = 0.0, total = 0.0;
   double rest = 0.0, rest_base = 0.0, inside = 0.0;
@@ -49,8 +50,7 @@ static ptq_status judge(const ptq_validation *v, int bits, ptq_accuracy *a,
     for (int64_t i = 0; i < v->n_points; i++) {
       const ptq_holdout *h = &v->points[i];
       const double y = h->obs->point->dnll;
-      if (!in_band(y) || isnan(h->base) ||
-          (bits >= 0 && ptq_nominal_bits(h->obs) != bits))
+      if (!in_band(y) || isnan(h->base) || (bits >= 0 && nominal[i] != bits))
         continue;
       n++;
       if (pass == 0) {
@@ -89,6 +89,20 @@ done:
   return rc;
 }
 
+static ptq_status judge_all(ptq_validation *v, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  int *nominal = NULL;
+  PTQ_TRY(ptq_alloc(&nominal, v->n_points, sizeof *nominal, "bits", err));
+  for (int64_t i = 0; i < v->n_points; i++)
+    nominal[i] = ptq_nominal_bits(v->points[i].obs);
+  PTQ_TRY(judge(v, nominal, -1, &v->all, err));
+  for (int b = 0; b < PTQ_BITS_MAX; b++)
+    PTQ_TRY(judge(v, nominal, b, &v->by_bits[b], err));
+done:
+  ptq_free(nominal);
+  return rc;
+}
+
 /* Median dnll over training points that are not collapsed: of the dtype; if
  * there are none, of its nominal bits; else of all. */
 static double baseline(const ptq_obs *o, const ptq_obs *const *train, int64_t n,
@@ -106,6 +120,12 @@ static double baseline(const ptq_obs *o, const ptq_obs *const *train, int64_t n,
   return NAN;
 }
 
+/* The baseline of a dtype's points. */
+typedef struct dtype_base {
+  const char *dtype; /* borrowed */
+  double dnll;
+} dtype_base;
+
 typedef struct task {
   const ptq_recipe *recipe;
   const ptq_frame *frame;
@@ -114,6 +134,8 @@ typedef struct task {
   const ptq_obs **held;  /* owned; [frame->n] */
   ptq_prediction *p;     /* owned; [frame->n] */
   double *buffer;        /* owned; [frame->n] */
+  dtype_base *base;      /* owned; [n_base] of the fold, as they are met */
+  int64_t n_base;
 } task;
 
 static void release_task(task *t) {
@@ -122,6 +144,7 @@ static void release_task(task *t) {
   ptq_free(t->held);
   ptq_free(t->p);
   ptq_free(t->buffer);
+  ptq_free(t->base);
 }
 
 static ptq_status allocate_task(task *t, int64_t n, ptq_err *err) {
@@ -135,28 +158,43 @@ done:
   return rc;
 }
 
+static ptq_status base_of(task *t, const ptq_obs *o, int64_t n_train,
+                          double *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const char *dtype = o->point->dtype;
+  int64_t i = t->n_base - 1;
+  while (i >= 0 && strcmp(t->base[i].dtype, dtype) != 0) i--;
+  if (i < 0) {
+    i = t->n_base;
+    PTQ_TRY(ptq_grow(&t->base, i, i + 1, sizeof *t->base, "baselines", err));
+    t->base[t->n_base++] =
+        (dtype_base){dtype, baseline(o, t->train, n_train, t->buffer)};
+  }
+  *out = t->base[i].dnll;
+done:
+  return rc;
+}
+
 /* The held-out points' predictions and baselines behind those of v. */
 static ptq_status record(task *t, const ptq_learned *learned, int64_t n_train,
                          int64_t n_held, ptq_validation *v, ptq_err *err) {
-  const ptq_status rc =
-      ptq_learned_predict(learned, t->held, n_held, t->p, err);
+  ptq_status rc = PTQ_OK;
   const ptq_hull hull = ptq_hull_of(t->recipe, t->train, n_train);
-  /* neighbours in grid order share the dtype */
-  const char *last_dtype = NULL;
-  double base = NAN;
-  for (int64_t i = 0; i < n_held && rc == PTQ_OK; i++) {
+  t->n_base = 0;
+  PTQ_TRY(ptq_learned_predict(learned, t->held, n_held, t->p, err));
+  for (int64_t i = 0; i < n_held; i++) {
     const ptq_obs *o = t->held[i];
     if (isnan(t->p[i].dnll)) {
       v->n_unpredicted++;
       continue;
     }
-    if (last_dtype == NULL || strcmp(last_dtype, o->point->dtype) != 0)
-      base = baseline(o, t->train, n_train, t->buffer);
-    last_dtype = o->point->dtype;
+    double base = NAN;
+    PTQ_TRY(base_of(t, o, n_train, &base, err));
     const bool outside = ptq_hull_misses(&hull, o) != NULL;
     v->n_outside += outside;
     v->points[v->n_points++] = (ptq_holdout){o, t->p[i], base, outside};
   }
+done:
   return rc;
 }
 
@@ -247,9 +285,7 @@ ptq_status ptq_validate(const ptq_recipe *recipe, const ptq_split *split,
     PTQ_TRY(hold_out(&t, g, out, err));
   qsort(out->points, (size_t)out->n_points, sizeof *out->points,
         compare_holdouts);
-  PTQ_TRY(judge(out, -1, &out->all, err));
-  for (int b = 0; b < PTQ_BITS_MAX; b++)
-    PTQ_TRY(judge(out, b, &out->by_bits[b], err));
+  PTQ_TRY(judge_all(out, err));
 done:
   release_task(&t);
   if (rc != PTQ_OK) ptq_validation_release(out);

@@ -24,12 +24,10 @@ rivals=1
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE
 
 bench_laws() {
-  local dir start
+  local dir TIMEFORMAT='report   %U s of CPU and %S s of the system, %R s of time'
   dir=$(mktemp -d)
   "$build/tests/bench/bench_laws" "$dir/laws.h5"
-  start=$SECONDS
-  "$build/ptqsweep" report "$dir/laws.h5" -o "$dir/report" >/dev/null
-  echo "report $((SECONDS - start)) s"
+  time "$build/ptqsweep" report "$dir/laws.h5" -o "$dir/report" >/dev/null
   rm -rf "$dir"
 }
 

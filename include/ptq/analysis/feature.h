@@ -16,6 +16,9 @@ typedef enum ptq_tier {
   PTQ_TIER_CONFIG,      /* the model's config and the format */
   PTQ_TIER_WEIGHTS,     /* quantizing the weights, no forward pass */
   PTQ_TIER_CALIBRATION, /* a forward pass over calibration or selection text */
+  PTQ_TIER_LANDSCAPE,   /* the loss along random directions, derivatives */
+  PTQ_TIER_DISPLACED,   /* the loss along quantization's own displacements: it
+                           contains the answer, and predicts nothing */
   PTQ_TIER_COUNT
 } ptq_tier;
 const char *ptq_tier_name(ptq_tier tier);

@@ -64,6 +64,8 @@ typedef struct ptq_fit_options {
                         PTQ_POWER_DEFAULT */
   bool ignore_noise; /* quasi: leave dnll_se out of the variance */
   double lambda;     /* ridge: the penalty; 0 means by cross-validation */
+  bool bare;         /* only what predicts: estimates and their covariance; no
+                        tests, shares explained, diagnostics, left_out */
 } ptq_fit_options;
 #define PTQ_POWER_DEFAULT 2.0
 

@@ -39,6 +39,7 @@ typedef struct ptq_unusable {
 
 typedef struct ptq_matrix {
   double *x;           /* owned; [n, k] row-major, column 0 the intercept */
+  double *r;           /* owned; [k, k] row-major, upper: x = Q r */
   const ptq_obs **obs; /* owned; [n] borrowed points */
   int *cluster;        /* owned; [n] number of the run, 0..n_clusters-1 */
   int64_t n, k;
@@ -73,5 +74,8 @@ void ptq_matrix_release(ptq_matrix *m);
  * static word, "value" or "level". */
 bool ptq_matrix_row(const ptq_matrix *m, const ptq_obs *o, double *row,
                     const char **why);
+
+/** The dearest tier among the columns' numbers. */
+ptq_tier ptq_matrix_tier(const ptq_matrix *m);
 
 #endif /* PTQ_ANALYSIS_MATRIX_H */

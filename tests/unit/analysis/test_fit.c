@@ -450,6 +450,30 @@ static void interval_covers_nine_of_ten_new_measurements(void **state) {
   ptq_frame_release(&frame);
 }
 
+/* Without tests and diagnostics the law predicts the same bits. */
+static void bare_fits_predict_the_same(void **state) {
+  (void)state;
+  tables_synthetic(&table, &known, 3);
+  for (size_t e = 0; ptq_estimator_at(e) != NULL; e++) {
+    const char *name = ptq_estimator_at(e)->name;
+    ptq_frame frame, same;
+    const ptq_fit_options options = {.bare = true};
+    ptq_fit full = fit_table(name, 0.0, known_formula, &frame);
+    ptq_fit bare = fit_with(name, &options, known_formula, &same);
+    assert_true(full.coef[1].std_error_cluster > 0.0);
+    assert_true(bare.coef[1].std_error_cluster == 0.0);
+    for (int64_t i = 0; i < frame.n; i++) {
+      const ptq_prediction p = ptq_fit_predict(&full, &frame.obs[i]);
+      const ptq_prediction q = ptq_fit_predict(&bare, &same.obs[i]);
+      assert_true(p.dnll == q.dnll && p.low == q.low && p.high == q.high);
+    }
+    ptq_fit_release(&full);
+    ptq_fit_release(&bare);
+    ptq_frame_release(&frame);
+    ptq_frame_release(&same);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(ols_equals_statsmodels_and_the_definition_of_cr2),
@@ -469,6 +493,7 @@ int main(void) {
       cmocka_unit_test(levels_of_one_model_have_no_clustered_error),
       cmocka_unit_test(nothing_lost_is_said_instead_of_fitted),
       cmocka_unit_test(every_estimator_is_found_by_its_name),
+      cmocka_unit_test(bare_fits_predict_the_same),
       cmocka_unit_test(interval_covers_nine_of_ten_new_measurements),
   };
   return cmocka_run_group_tests_name("analysis/fit", tests, NULL, NULL);

@@ -146,6 +146,11 @@ static void features_read_the_landscape(void **state) {
       fail_msg("%s: %g", f->name, f->get(&o));
   }
   assert_true(isnan(ptq_feature_find("hessian_trace")->get(&o)));
+  /* what knows the loss along the displacement says so */
+  assert_int_equal(ptq_feature_find("basin_05")->tier, PTQ_TIER_LANDSCAPE);
+  assert_int_equal(ptq_feature_find("rtn_over_basin")->tier,
+                   PTQ_TIER_DISPLACED);
+  assert_int_equal(ptq_feature_find("anisotropy")->tier, PTQ_TIER_DISPLACED);
 }
 
 int main(void) {

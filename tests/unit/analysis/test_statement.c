@@ -70,6 +70,9 @@ static void known_law_is_shown_and_its_opposite_refuted(void **state) {
   assert_true(row("size")->p_holm >= row("size")->p);
   assert_int_equal(row("spectrum")->verdict, PTQ_VERDICT_UNTESTED);
   assert_non_null(strstr(row("spectrum")->why, "h_rank_nofirst"));
+  assert_int_equal(row("flatter")->verdict, PTQ_VERDICT_UNTESTED);
+  assert_int_equal(row("landscape")->verdict, PTQ_VERDICT_UNTESTED);
+  assert_non_null(strstr(row("landscape")->why, "basin_05"));
   law.params = 0.25;
   law.intercept = 0.0;
   law.gptq = 0.4;
@@ -136,11 +139,60 @@ static void curved_gain_is_shown_only_where_it_turns(void **state) {
   }
 }
 
+/* ln(basin_05) is slope ln(N) and what is the model's own, which takes effect
+ * times itself from ln(dnll). */
+static void test_landscape(double slope, double effect, int64_t n_models) {
+  static ptq_landscape_traits traits[TABLE_MODELS];
+  const synthetic_law law = {.intercept = 6.0,
+                             .params = -0.25,
+                             .bits = -1.3,
+                             .noise = 0.1,
+                             .floor = 1e-4};
+  ptq_frame f;
+  tables_synthetic(&table, &law, 5);
+  table.n_points = 32 * n_models;
+  for (int64_t m = 0; m < table.n_models; m++) {
+    const double own = 0.3 * (double)(m * 7 % 5 - 2);
+    traits[m].log_basin[1] =
+        -3.0 + own + slope * log((double)table.models[m].params_nonembedding);
+    for (int64_t i = 0; i < table.n_points; i++)
+      if (table.subject[i] == m) table.points[i].dnll *= exp(-effect * own);
+  }
+  const ptq_frame_source source = tables_source(&table);
+  assert_int_equal(ptq_frame_build(&source, &f, NULL), PTQ_OK);
+  for (int64_t i = 0; i < f.n; i++)
+    f.obs[i].landscape = &traits[f.obs[i].subject];
+  assert_int_equal(ptq_statements_test(&f, &result, NULL), PTQ_OK);
+  ptq_frame_release(&f);
+}
+
+static void flat_landscapes_are_tested_where_they_were_measured(void **state) {
+  (void)state;
+  test_landscape(0.6, 0.8, 10);
+  const ptq_statement *s = row("flatter");
+  assert_int_equal(s->verdict, PTQ_VERDICT_SHOWN);
+  assert_int_equal(s->n_models, 10);
+  assert_true(s->low < 0.6 && 0.6 < s->high && s->low > 0.0);
+  s = row("landscape");
+  assert_int_equal(s->verdict, PTQ_VERDICT_SHOWN);
+  assert_true(fabs(s->estimate + 0.8) < 0.1);
+  test_landscape(-0.6, -0.8, 10);
+  assert_int_equal(row("flatter")->verdict, PTQ_VERDICT_REFUTED);
+  assert_int_equal(row("landscape")->verdict, PTQ_VERDICT_REFUTED);
+  test_landscape(0.0, 0.0, 10);
+  assert_int_equal(row("flatter")->verdict, PTQ_VERDICT_OPEN);
+  assert_int_equal(row("landscape")->verdict, PTQ_VERDICT_OPEN);
+  test_landscape(0.6, 0.8, 3);
+  assert_int_equal(row("flatter")->verdict, PTQ_VERDICT_UNTESTED);
+  assert_non_null(strstr(row("flatter")->why, "four models"));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(holm_is_the_step_down_procedure),
       cmocka_unit_test(known_law_is_shown_and_its_opposite_refuted),
       cmocka_unit_test(two_models_are_no_sample),
+      cmocka_unit_test(flat_landscapes_are_tested_where_they_were_measured),
       cmocka_unit_test(curved_gain_is_shown_only_where_it_turns),
   };
   return cmocka_run_group_tests_name("analysis/statement", tests, NULL, NULL);

@@ -149,8 +149,28 @@ static void few_points_and_unseen_levels_are_told(void **state) {
   ptq_frame_release(&frame);
 }
 
+static void forest_of_landscapes_needs_one(void **state) {
+  (void)state;
+  ptq_frame frame;
+  ptq_grove *grove = NULL;
+  ptq_err err = {0};
+  ptq_landscape_traits flat = {.log_basin = {-2.0, -1.0, 0.0}};
+  curves_table(&table, &frame, obs);
+  assert_int_equal(
+      ptq_trees_learn(kind("forest-landscape"), obs, frame.n, &grove, &err),
+      PTQ_E_ARG);
+  assert_non_null(strstr(err.msg, "tier 'landscape'"));
+  for (int64_t i = 0; i < frame.n; i++) frame.obs[i].landscape = &flat;
+  assert_int_equal(
+      ptq_trees_learn(kind("forest-landscape"), obs, frame.n, &grove, &err),
+      PTQ_OK);
+  ptq_grove_free(grove);
+  ptq_frame_release(&frame);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(forest_of_landscapes_needs_one),
       cmocka_unit_test(held_out_error_is_scikit_learns),
       cmocka_unit_test(boosting_tunes_its_trees_and_is_no_worse),
       cmocka_unit_test(same_points_give_the_same_trees),
