@@ -16,6 +16,7 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <mpi.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -228,7 +229,11 @@ static void flip_structure(const places *p, long long from, long long to) {
   const pid_t pid = fork();
   assert_true(pid >= 0);
   if (pid == 0) {
-    alarm(300);
+    alarm(1200);
+#if !defined(__SANITIZE_ADDRESS__)
+    const struct rlimit memory = {(rlim_t)4 << 30, (rlim_t)4 << 30};
+    (void)setrlimit(RLIMIT_AS, &memory); /* nor take all there is */
+#endif
     for (long long i = from; i < to; i++) {
       int bit = (int)(i % 8);
       if (i == OPEN_MARK_AT && bit == 0) bit = 1;
