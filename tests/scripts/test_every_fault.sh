@@ -69,7 +69,7 @@ sound() {
     ! grep ',done' s.csv | grep -vxFf whole/points.csv ||
       fail "n = $n: a wrong row"
   fi
-  "$PTQSWEEP" run sweep.yaml -o s.h5 --quiet --retry-failed >again.log 2>&1 ||
+  "$PTQSWEEP" run sweep.yaml -o s.h5 --quiet --retry-failed --extend >again.log 2>&1 ||
     { cat again.log >&2; fail "n = $n: going on: $?"; }
   export_all s.h5 s
   same_exports whole s
