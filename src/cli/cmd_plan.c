@@ -96,7 +96,9 @@ done:
 
 /* No schedule is shorter: all work shared evenly, or the longest item. */
 static double lower_bound(const ptq_plan *plan, int ranks) {
-  const double longest = plan->n_items > 0 ? plan->items[0].seconds : 0.0;
+  double longest = 0.0;
+  for (int64_t i = 0; i < plan->n_items; i++)
+    longest = fmax(longest, plan->items[i].seconds);
   return fmax(plan->seconds_total / ranks, longest);
 }
 

@@ -100,9 +100,11 @@ const ptq_command ptq_cmd_verify = {
     .summary = "check every checksum of a store, recompute points",
     .details =
         "Recomputes the checksum of every finished point (with its layers and "
-        "windows),\nmodel and spectrum from the bytes in the file and names "
-        "those that differ. Exit\nstatus 1 if there are any. Works while a "
-        "run is writing.\n\n"
+        "windows),\nmodel and spectrum from the bytes in the file, and those "
+        "of attempts, log, index and\nall bytes outside the datasets, and "
+        "names what differs. Exit status 1 if anything\ndoes. Works while a "
+        "run is writing. Stores from before schema 4 have checksums of\n"
+        "results only.\n\n"
         "--recompute K quantizes and evaluates K finished points again and "
         "compares every\nnumber of theirs, with layers and windows, bit for "
         "bit. Needs the sweep file, its\nmodels, texts and tokens.\n\n"

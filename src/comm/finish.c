@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,6 +13,9 @@
 
 /* What a rank does by itself once all have met takes no longer. */
 static const double last_steps_s = 30.0;
+
+/* The same of MPI_Abort. */
+static const unsigned abort_takes_s = 10;
 
 /* The one watch of this process. */
 static struct {
@@ -52,4 +56,16 @@ void ptq_finish_begin(double silence_s, int exit_code) {
 
 void ptq_finish_end(void) {
   atomic_store(&watch.stop, true); /* the process ends: nobody waits for it */
+}
+
+_Noreturn void ptq_finish_abort(MPI_Comm comm, int exit_code) {
+  struct sigaction end = {.sa_handler = SIG_DFL};
+  sigset_t own;
+  (void)sigemptyset(&own);
+  (void)sigaddset(&own, SIGALRM);
+  (void)sigaction(SIGALRM, &end, NULL);
+  (void)pthread_sigmask(SIG_UNBLOCK, &own, NULL);
+  (void)alarm(abort_takes_s);
+  (void)MPI_Abort(comm, exit_code);
+  _exit(exit_code);
 }

@@ -15,7 +15,12 @@
 
 enum { MAX_RANKS = 4096 };
 
-static const int period_ms = 100;
+static const int period_ms = 100, calm_period_ms = 500;
+/* A run that went well ends in its own time, and what is stopped in it is not
+ * the guard's affair. */
+enum { CALM_FACTOR = 3 };
+/* Words on the leash. */
+static const char go = 'g', calm_down = 'c';
 /* Ranks that are stopped are waited for this many times as long. */
 enum { STOPPED_FACTOR = 12 };
 /* What a launcher that was asked to end may take. */
@@ -31,16 +36,17 @@ static void close_all_but(int keep) {
     if (open("/dev/null", O_RDWR) < 0) break;
 }
 
-/** Wait a period; true when the rank that forked this guard released it. A
- * rank that died only lets go of its end. */
-static bool released(int *leash) {
+/** Wait a period for a word of the rank that forked this guard; 0: none. A rank
+ * that died only lets go of its end. */
+static char hear(int *leash, int wait_ms) {
   struct pollfd p = {.fd = *leash, .events = POLLIN};
   char word;
-  if (poll(&p, 1, period_ms) <= 0 || *leash < 0) return false;
-  if (read(*leash, &word, 1) == 1) return true;
+  if (poll(&p, 1, wait_ms) <= 0 || *leash < 0) return 0;
+  if (read(*leash, &word, 1) == 1) return word;
   (void)close(*leash);
   *leash = -1; /* which poll passes over */
-  return false;
+  (void)poll(&p, 0, wait_ms);
+  return 0;
 }
 
 /** Ranks of the launcher that are not stopped, and those that are. */
@@ -56,12 +62,20 @@ static void count_ranks(pid_t launcher, int *n_running, int *n_stopped) {
 }
 
 static void guard(pid_t launcher, int leash, int patience_ms) {
-  int orphaned_ms = 0;
-  while (!released(&leash) && ptq_peers_is_launcher(launcher)) {
+  int orphaned_ms = 0, step_ms = period_ms;
+  char word = 0;
+  while ((word = hear(&leash, step_ms)) != go &&
+         ptq_peers_is_launcher(launcher)) {
     int running = 0, stopped = 0;
+    if (word == calm_down && step_ms != calm_period_ms) {
+      step_ms = calm_period_ms;
+      patience_ms *= CALM_FACTOR;
+      continue;
+    }
+    const bool calm = step_ms == calm_period_ms;
     count_ranks(launcher, &running, &stopped);
-    orphaned_ms = running == 0 ? orphaned_ms + period_ms : 0;
-    if (stopped > 0 && orphaned_ms >= STOPPED_FACTOR * patience_ms) {
+    orphaned_ms = running == 0 ? orphaned_ms + step_ms : 0;
+    if (!calm && stopped > 0 && orphaned_ms >= STOPPED_FACTOR * patience_ms) {
       ptq_guard_end_stopped(launcher);
       orphaned_ms = 0;
     }
@@ -98,12 +112,20 @@ void ptq_guard_begin(ptq_guard *g, pid_t launcher, int patience_ms) {
   *g = (ptq_guard){0, -1};
 }
 
-void ptq_guard_end(ptq_guard *g) {
-  if (g->pid <= 0) return;
+static void tell(const ptq_guard *g, char word) {
   struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
   (void)sigaction(SIGPIPE, &ignore, &before); /* it may have been killed */
-  (void)!write(g->leash, "", 1);
+  (void)!write(g->leash, &word, 1);
   (void)sigaction(SIGPIPE, &before, NULL);
+}
+
+void ptq_guard_calm(const ptq_guard *g) {
+  if (g->pid > 0) tell(g, calm_down);
+}
+
+void ptq_guard_end(ptq_guard *g) {
+  if (g->pid <= 0) return;
+  tell(g, go);
   (void)close(g->leash);
   while (waitpid(g->pid, NULL, 0) < 0 && errno == EINTR) continue;
   *g = (ptq_guard){0, -1};

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "ptq/comm/finish.h"
 #include "ptq/comm/guard.h"
 #include "lookout.h"
 #include "peers.h"
@@ -42,7 +43,7 @@ static struct {
 static _Noreturn void leave(void) {
   fflush(NULL);
   if (watch.sees) ptq_guard_end_stopped(watch.lookout.parent);
-  if (atomic_load(&watch.mpi)) MPI_Abort(MPI_COMM_WORLD, 1);
+  if (atomic_load(&watch.mpi)) ptq_finish_abort(MPI_COMM_WORLD, 1);
   _exit(1);
 }
 
@@ -146,5 +147,9 @@ void ptq_startup_end(void) {
   atomic_store(&watch.stop, true);
   if (watch.runs) (void)pthread_join(watch.thread, NULL);
   watch.runs = false;
-  ptq_guard_end(&watch.guard);
+  /* Ranks of other hosts may go on where those of this one have gone. */
+  if (watch.elsewhere)
+    ptq_guard_end(&watch.guard);
+  else
+    ptq_guard_calm(&watch.guard);
 }

@@ -43,7 +43,8 @@ ptq_status ptq_board_init(ptq_board *b, const ptq_plan *plan,
                            .first = item->first,
                            .n = item->n,
                            .seconds = item->seconds,
-                           .deaths = past_deaths(b, item)};
+                           .deaths = past_deaths(b, item),
+                           .turn = item->turn};
     PTQ_TRY(ptq_queue_add(&b->queue, &task, err));
   }
 done:
@@ -134,7 +135,8 @@ static void wait_singly(ptq_board *b, const ptq_task *task) {
                              .first = task->first + i,
                              .n = 1,
                              .seconds = task->seconds,
-                             .deaths = point_deaths(b, task->first + i)};
+                             .deaths = point_deaths(b, task->first + i),
+                             .turn = task->turn};
     wait_again(b, &single);
   }
 }

@@ -173,7 +173,7 @@ static void finalize_coordinator(MPI_Comm comm, ptq_dist_ending *e,
             "ranks that were given up may still be there, and are killed");
     fflush(NULL);
     ptq_leftover_end(&e->leave, true);
-    if (!ptq_leftover_recovers()) MPI_Abort(comm, exit_code);
+    if (!ptq_leftover_recovers()) ptq_finish_abort(comm, exit_code);
   }
   leave(exit_code);
 }
@@ -206,7 +206,8 @@ static void finalize_worker(MPI_Comm comm, ptq_dist_ending *e, int exit_code) {
   if (e->coordinator_silent) {
     ptq_guard_end_stopped(getppid());
     fflush(NULL);
-    MPI_Abort(comm, failed); /* a stopped rank 0 would keep mpirun waiting */
+    ptq_finish_abort(comm,
+                     failed); /* a stopped rank 0 would keep mpirun waiting */
   }
   if (e->coordinator_gone) tell_orphans(e);
   if (e->coordinator_lost ||

@@ -3,19 +3,14 @@
 
 #include <string.h>
 
+#include "attempt.h"
 #include "create.h"
+#include "logring.h"
 #include "pack.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "reserve.h"
 #include "store_impl.h"
-
-static ptq_status put_attempt(ptq_store *st, ptq_set_id id, int64_t row,
-                              const ptq_attempt_row *a, ptq_err *err) {
-  unsigned char raw[sizeof *a];
-  ptq_pack_rows(ptq_table_get(PTQ_TABLE_ATTEMPTS), a, 1, raw);
-  return ptq_h5_write(&st->sets.set[id], row, 1, raw, err);
-}
 
 static ptq_status carry_point(ptq_store *st, int64_t row, const ptq_carry *c,
                               int64_t *n_points, ptq_err *err) {
@@ -44,7 +39,7 @@ static ptq_status carry_point(ptq_store *st, int64_t row, const ptq_carry *c,
     ++*n_points;
   }
   if (a->attempts > 0 || a->deaths > 0 || a->message[0] != '\0')
-    PTQ_TRY(put_attempt(st, PTQ_SET_ATTEMPTS, row, a, err));
+    PTQ_TRY(ptq_attempt_put(&st->sets, PTQ_SET_ATTEMPTS, row, a, err));
 done:
   ptq_source_point_release(&p);
   return rc;
@@ -142,8 +137,8 @@ static ptq_status carry_subject(ptq_store *st, int64_t row, const ptq_carry *c,
   r.n_spectra = n_spectra;
   r.row.model[0] = '\0'; /* identity is the new store's */
   PTQ_TRY(ptq_store_put_subject(st, &r, err));
-  PTQ_TRY(put_attempt(st, PTQ_SET_MODELS_ATTEMPTS, row,
-                      &s->model_attempts[c->from], err));
+  PTQ_TRY(ptq_attempt_put(&st->sets, PTQ_SET_MODELS_ATTEMPTS, row,
+                          &s->model_attempts[c->from], err));
 done:
   for (int64_t i = 0; i < n_spectra; i++)
     ptq_free((void *)(uintptr_t)spectra[i].values);
@@ -186,29 +181,11 @@ static ptq_status carry_direction(ptq_store *st, int64_t row,
   r.row.key[0] = '\0'; /* identity is the new store's */
   r.row.subject = 0;
   PTQ_TRY(ptq_store_put_direction(st, &r, err));
-  PTQ_TRY(put_attempt(st, PTQ_SET_DIRECTIONS_ATTEMPTS, row, a, err));
+  PTQ_TRY(ptq_attempt_put(&st->sets, PTQ_SET_DIRECTIONS_ATTEMPTS, row, a, err));
 done:
   ptq_free(profile);
   ptq_free(layers);
   ptq_free(ritz);
-  return rc;
-}
-
-/* The ring as it is: it has the same length in every store. */
-static ptq_status carry_log(ptq_store *st, const ptq_source *s, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const ptq_h5_set *to = &st->sets.set[PTQ_SET_LOG];
-  const ptq_h5_set *from = &s->sets.set[PTQ_SET_LOG];
-  unsigned char next[8];
-  char *lines = NULL;
-  if (to->rows != from->rows || to->row_bytes != from->row_bytes) return PTQ_OK;
-  PTQ_TRY(ptq_alloc(&lines, from->rows, from->row_bytes, "log", err));
-  PTQ_TRY(ptq_h5_read(from, 0, from->rows, lines, err));
-  PTQ_TRY(ptq_h5_write(to, 0, from->rows, lines, err));
-  PTQ_TRY(ptq_h5_read(&s->sets.set[PTQ_SET_LOG_NEXT], 0, 1, next, err));
-  PTQ_TRY(ptq_h5_write(&st->sets.set[PTQ_SET_LOG_NEXT], 0, 1, next, err));
-done:
-  ptq_free(lines);
   return rc;
 }
 
@@ -225,7 +202,8 @@ static ptq_status fill(ptq_store *st, const ptq_carry_plan *plan,
        plan->directions != NULL && i < plan->layout->n_directions; i++)
     if (plan->directions[i].source != NULL)
       PTQ_TRY(carry_direction(st, i, &plan->directions[i], err));
-  if (plan->log != NULL) PTQ_TRY(carry_log(st, plan->log, err));
+  if (plan->log != NULL)
+    PTQ_TRY(ptq_logring_copy(&st->sets, &plan->log->sets, err));
   PTQ_TRY(ptq_store_log(st, plan->line, err));
 done:
   return rc;

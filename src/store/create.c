@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "fixed.h"
 #include "pack.h"
 #include "ptq/base/file.h"
 #include "ptq/base/mem.h"
@@ -56,6 +57,10 @@ void ptq_store_count(const ptq_store_layout *layout, ptq_set_rows *out) {
   out->n[PTQ_SET_RITZ] = sum(layout->direction_ritz, n);
   out->n[PTQ_SET_LOG] = PTQ_LOG_LINES;
   out->n[PTQ_SET_LOG_NEXT] = 1;
+  out->n[PTQ_SET_MODELS_ATTEMPTS_CHECKSUM] = subjects;
+  out->n[PTQ_SET_DIRECTIONS_ATTEMPTS_CHECKSUM] = n;
+  out->n[PTQ_SET_LOG_CHECKSUM] = PTQ_LOG_LINES + 1;
+  out->n[PTQ_SET_FIXED_CHECKSUM] = ptq_fixed_count();
 }
 
 static int64_t bytes_needed(const ptq_store_layout *layout) {
@@ -354,6 +359,24 @@ done:
   return rc;
 }
 
+/* Nothing outside the datasets changes from here on. */
+static ptq_status seal(const char *temporary, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_sets sets;
+  ptq_sets_init(&sets);
+  const hid_t fapl = ptq_h5_plain_access();
+  if (fapl < 0)
+    PTQ_TRY(
+        ptq_h5_fail(err, PTQ_E_NOMEM, temporary, "access properties of", "/"));
+  PTQ_TRY(ptq_sets_open(temporary, H5F_ACC_RDWR, fapl, &sets, err));
+  PTQ_TRY(ptq_fixed_seal(&sets, err));
+  rc = ptq_sets_close(&sets, err);
+done:
+  (void)ptq_sets_close(&sets, NULL);
+  if (fapl >= 0) (void)H5Pclose(fapl);
+  return rc;
+}
+
 ptq_status ptq_store_make(const char *path, const ptq_store_layout *layout,
                           char **temporary, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -368,6 +391,7 @@ ptq_status ptq_store_make(const char *path, const ptq_store_layout *layout,
   PTQ_TRY(ptq_reserve_check(path, name.buf, bytes_needed(layout), err));
   PTQ_TRY(ptq_strdup(temporary, name.buf, err));
   PTQ_TRY(make_file(name.buf, path, uuid, layout, err));
+  PTQ_TRY(seal(name.buf, err));
 done:
   if (rc != PTQ_OK && *temporary != NULL) {
     ptq_reserve_discard(*temporary);

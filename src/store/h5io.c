@@ -7,6 +7,8 @@
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 
+enum { ATTRIBUTE_MAX = 65536 };
+
 void ptq_h5_quiet(void) {
   (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
@@ -133,6 +135,14 @@ ptq_status ptq_h5_columns(const ptq_h5_set *set, const ptq_table *t,
   return PTQ_OK;
 }
 
+/* Does the file give the dataset room for all it says it has? */
+static bool has_bytes(hid_t set, uint64_t rows, uint64_t size,
+                      uint64_t columns) {
+  const uint64_t stored = H5Dget_storage_size(set);
+  if (rows == 0 || size == 0 || columns == 0) return true;
+  return columns <= stored / size && rows <= stored / (size * columns);
+}
+
 ptq_status ptq_h5_open(hid_t file, const char *path, const char *name,
                        ptq_h5_set *out, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -152,6 +162,11 @@ ptq_status ptq_h5_open(hid_t file, const char *path, const char *name,
     PTQ_TRY(ptq_h5_fail(err, PTQ_E_FORMAT, path, "unexpected shape of", name));
   out->rows = (int64_t)dims[0];
   out->row_bytes = H5Tget_size(out->type) * (size_t)dims[1];
+  /* A damaged file may say anything; memory is asked for by it. */
+  if (dims[1] > SIZE_MAX || dims[0] > INT64_MAX ||
+      !has_bytes(out->id, dims[0], H5Tget_size(out->type), dims[1]))
+    PTQ_TRY(ptq_h5_fail(err, PTQ_E_FORMAT, path,
+                        "(damaged?) unexpected size of", name));
 done:
   if (space >= 0) (void)H5Sclose(space);
   if (rc != PTQ_OK) ptq_h5_close(out);
@@ -260,6 +275,10 @@ ptq_status ptq_h5_attribute_get(hid_t object, const char *path,
   if (type < 0 || space < 0 || H5Tget_class(type) != H5T_STRING ||
       H5Tis_variable_str(type) != 0 || H5Sget_simple_extent_npoints(space) != 1)
     PTQ_TRY(ptq_h5_fail(err, PTQ_E_FORMAT, path, "no text attribute", name));
+  /* An attribute fits an object header; a damaged one may say anything. */
+  if (H5Tget_size(type) > ATTRIBUTE_MAX)
+    PTQ_TRY(ptq_h5_fail(err, PTQ_E_FORMAT, path,
+                        "(damaged?) unexpected size of attribute", name));
   PTQ_TRY(ptq_alloc(out, (int64_t)H5Tget_size(type) + 1, 1, "attribute", err));
   if (H5Aread(attribute, type, *out) < 0)
     rc = ptq_h5_fail(err, PTQ_E_IO, path, "cannot read attribute", name);

@@ -87,7 +87,13 @@ static const char *judge(unsigned state, uint32_t stored, uint32_t computed,
   }
   if (state == PTQ_STATE_PENDING)
     return stored != 0 ? "pending, but it has a checksum" : NULL;
-  if (state == PTQ_STATE_STARTED || stored == computed) return NULL;
+  /* Its writer gets no further: failed rows have their checksums last. */
+  if (state == PTQ_STATE_STARTED)
+    return stored != 0 && stored == computed
+               ? "started, but it has a failed row's checksum"
+               : NULL;
+  if (stored == computed || (state == PTQ_STATE_FAILED && stored == 0))
+    return NULL;
   (void)snprintf(text, size, "checksum %08x stored, %08x computed",
                  (unsigned)stored, (unsigned)computed);
   return text;
@@ -103,6 +109,12 @@ static bool unchanged(const owners *o, int64_t i, unsigned char state,
           ptq_get_u32(checksum) == ptq_get_u32(checksum_now));
 }
 
+/* Is there a checksum to compare with? */
+static bool is_judged(unsigned state, const unsigned char *checksum) {
+  return state == PTQ_STATE_DONE || state == PTQ_STATE_FAILED ||
+         (state == PTQ_STATE_STARTED && ptq_get_u32(checksum) != 0);
+}
+
 /* One run: owners [i, i + n), whose states and checksums are given. */
 static ptq_status check_run(const owners *o, int64_t i, int64_t n,
                             const unsigned char *state,
@@ -113,7 +125,7 @@ static ptq_status check_run(const owners *o, int64_t i, int64_t n,
   ptq_status rc = PTQ_OK;
   bool any = false;
   for (int64_t k = 0; k < n; k++)
-    any = any || state[k] == PTQ_STATE_DONE || state[k] == PTQ_STATE_FAILED;
+    any = any || is_judged(state[k], checksum + 4 * k);
   if (any) {
     PTQ_TRY(load(&slabs[PTQ_PARTS], o->rows, i, n, err));
     for (int p = 0; p < PTQ_PARTS; p++)
@@ -125,7 +137,7 @@ static ptq_status check_run(const owners *o, int64_t i, int64_t n,
     char text[64];
     const bool done = state[k] == PTQ_STATE_DONE;
     uint32_t computed = 0;
-    if (done || state[k] == PTQ_STATE_FAILED) {
+    if (is_judged(state[k], checksum + 4 * k)) {
       ptq_integrity_part part[PTQ_PARTS] = {{NULL, 0}};
       for (int p = 0; done && p < PTQ_PARTS; p++) {
         part[p].size = (size_t)part_bytes(o, p, i + k, 1);
@@ -134,9 +146,10 @@ static ptq_status check_run(const owners *o, int64_t i, int64_t n,
       }
       const size_t row_size = o->rows->row_bytes;
       computed = ptq_integrity_sum(
-          o->head != NULL ? o->head[i + k] : 0, state[k],
+          o->head != NULL ? o->head[i + k] : 0,
+          done ? PTQ_STATE_DONE : PTQ_STATE_FAILED,
           slabs[PTQ_PARTS].bytes + (size_t)k * row_size, row_size, part);
-      ++*n_checked;
+      *n_checked += state[k] != PTQ_STATE_STARTED;
     }
     const char *why = judge(state[k], ptq_get_u32(checksum + 4 * k), computed,
                             text, sizeof text);

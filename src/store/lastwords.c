@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "attempt.h"
 #include "pack.h"
 #include "ptq/base/mem.h"
 
@@ -37,6 +38,7 @@ static size_t append(char *text, size_t at, const char *more) {
 }
 
 static void speak(const ptq_words *w, const char *name) {
+  static const unsigned char unsealed[4]; /* the row has no checksum now */
   char text[MESSAGE_BYTES] = {0};
   size_t used = append(text, 0, name);
   (void)append(text, used,
@@ -44,7 +46,9 @@ static void speak(const ptq_words *w, const char *name) {
   for (int64_t i = 0; i < w->n; i++) {
     if (w->rows[i] < 0) continue;
     const off_t row = w->at + (off_t)w->rows[i] * (off_t)w->row_bytes;
-    ssize_t n = pwrite(w->fd, text, sizeof text, row + w->message_at);
+    ssize_t n = pwrite(w->fd, unsealed, sizeof unsealed,
+                       w->sums_at + (off_t)sizeof unsealed * w->rows[i]);
+    n = pwrite(w->fd, text, sizeof text, row + w->message_at);
     if (n > 0 && w->alone)
       n = pwrite(w->fd, w->next_deaths, sizeof w->next_deaths,
                  row + w->deaths_at);
@@ -110,15 +114,17 @@ void ptq_words_release(ptq_words *words) {
   words->rows = NULL;
 }
 
-ptq_status ptq_words_arm(ptq_words *words, const ptq_h5_set *attempts,
+ptq_status ptq_words_arm(ptq_words *words, const ptq_sets *sets, ptq_set_id id,
                          const int64_t *rows, int64_t n, int64_t deaths,
                          ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_table *t = ptq_table_get(PTQ_TABLE_ATTEMPTS);
   ptq_pack_column columns[16];
   words->armed = 0;
+  const ptq_h5_set *attempts = &sets->set[id];
   const haddr_t at = H5Dget_offset(attempts->id);
-  if (at == HADDR_UNDEF)
+  const haddr_t sums_at = H5Dget_offset(sets->set[ptq_attempt_sums(id)].id);
+  if (at == HADDR_UNDEF || sums_at == HADDR_UNDEF)
     PTQ_TRY(ptq_h5_fail(err, PTQ_E_IO, attempts->path, "no place of",
                         attempts->name));
   if (n > words->cap) {
@@ -137,6 +143,7 @@ ptq_status ptq_words_arm(ptq_words *words, const ptq_h5_set *attempts,
   words->n = n;
   words->alone = n == 1;
   words->at = (off_t)at;
+  words->sums_at = (off_t)sums_at;
   words->row_bytes = attempts->row_bytes;
   ptq_pack_i64(words->next_deaths, deaths + 1);
   words->armed = 1;

@@ -22,6 +22,7 @@ typedef struct ptq_words {
   int64_t n, cap;
   bool alone;
   off_t at;                     /* of row 0 in the file */
+  off_t sums_at;                /* of its checksum, of four bytes */
   size_t row_bytes;             /* of the table of attempts */
   off_t deaths_at, message_at;  /* in a row */
   unsigned char next_deaths[8]; /* what a death alone makes of its count */
@@ -37,10 +38,11 @@ typedef struct ptq_words {
 ptq_status ptq_words_init(ptq_words *words, const char *path, ptq_err *err);
 void ptq_words_release(ptq_words *words);
 
-/** These rows of `attempts` are running; `deaths` is the count of rows[0]. */
-ptq_status ptq_words_arm(ptq_words *words, const ptq_h5_set *attempts,
-                         const int64_t *rows, int64_t n, int64_t deaths,
-                         ptq_err *err);
+/** These rows of set `attempts` are running; `deaths` is the count of
+ * rows[0]. */
+ptq_status ptq_words_arm(ptq_words *words, const ptq_sets *sets,
+                         ptq_set_id attempts, const int64_t *rows, int64_t n,
+                         int64_t deaths, ptq_err *err);
 /** A row has its result. */
 void ptq_words_finish(ptq_words *words, int64_t row);
 void ptq_words_disarm(ptq_words *words);

@@ -103,3 +103,7 @@ uint32_t ptq_crc(uint32_t crc, const void *data, size_t n) {
 uint32_t ptq_crc_stored(uint32_t crc) {
   return crc != 0 ? crc : UINT32_MAX;
 }
+
+uint32_t ptq_crc_guarded(uint32_t crc) {
+  return (crc & (crc - 1)) == 0 ? ~crc : crc;
+}

@@ -44,5 +44,7 @@ int64_t ptq_unpack_i64(const unsigned char in[8]);
 uint32_t ptq_crc(uint32_t crc, const void *data, size_t n);
 /** A checksum as it is stored: never 0, which means "none yet". */
 uint32_t ptq_crc_stored(uint32_t crc);
+/** One that is also never a bit away from 0, where 0 means "being written". */
+uint32_t ptq_crc_guarded(uint32_t crc);
 
 #endif /* PTQ_STORE_PACK_H */

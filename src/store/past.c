@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "attempt.h"
 #include "pack.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
@@ -16,18 +17,15 @@ enum { SLAB_ROWS = 4096 };
 
 ptq_status ptq_attempt_read(ptq_store *st, ptq_set_id id, int64_t row,
                             ptq_attempt_row *out, ptq_err *err) {
-  return ptq_store_read_row(&st->sets.set[id],
-                            ptq_table_get(PTQ_TABLE_ATTEMPTS), row, out, err);
+  return ptq_attempt_get(&st->sets, id, row, out, err);
 }
 
 ptq_status ptq_attempt_write(ptq_store *st, ptq_set_id id, int64_t row,
                              const ptq_attempt_row *a, ptq_err *err) {
-  unsigned char raw[sizeof *a];
   ptq_attempt_row own = *a;
   own.rank = st->rank;
   (void)ptq_text_copy(own.host, sizeof own.host, st->host);
-  ptq_pack_rows(ptq_table_get(PTQ_TABLE_ATTEMPTS), &own, 1, raw);
-  return ptq_h5_write(&st->sets.set[id], row, 1, raw, err);
+  return ptq_attempt_put(&st->sets, id, row, &own, err);
 }
 
 /* A row's tables: of points, of models or of directions. */
@@ -66,9 +64,9 @@ static ptq_status begin_row(ptq_store *st, const kind *k, int64_t row,
   PTQ_TRY(ptq_store_read_state(states, row, &state, err));
   /* Done meanwhile by a rank that was given up: its result stands. */
   if (state != PTQ_STATE_DONE) {
-    PTQ_TRY(ptq_store_write_state(states, row, PTQ_STATE_STARTED, err));
     /* A failed row had one. */
     PTQ_TRY(ptq_store_write_sum(&st->sets.set[k->checksum], row, 0, err));
+    PTQ_TRY(ptq_store_write_state(states, row, PTQ_STATE_STARTED, err));
   }
   *deaths = a.deaths;
 done:
@@ -82,7 +80,7 @@ ptq_status ptq_store_begin(ptq_store *st, const int64_t *points, int64_t n,
   PTQ_TRY(ptq_store_still_there(st, err));
   for (int64_t i = 0; i < n; i++)
     PTQ_TRY(begin_row(st, &of_points, points[i], &deaths, err));
-  PTQ_TRY(ptq_words_arm(&st->words, &st->sets.set[PTQ_SET_ATTEMPTS], points, n,
+  PTQ_TRY(ptq_words_arm(&st->words, &st->sets, PTQ_SET_ATTEMPTS, points, n,
                         deaths, err));
 done:
   return rc;
@@ -93,8 +91,8 @@ static ptq_status begin_alone(ptq_store *st, const kind *k, int64_t row,
   ptq_status rc = PTQ_OK;
   int64_t deaths = 0;
   PTQ_TRY(begin_row(st, k, row, &deaths, err));
-  PTQ_TRY(ptq_words_arm(&st->words, &st->sets.set[k->attempts], &row, 1, deaths,
-                        err));
+  PTQ_TRY(
+      ptq_words_arm(&st->words, &st->sets, k->attempts, &row, 1, deaths, err));
 done:
   return rc;
 }

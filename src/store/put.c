@@ -2,7 +2,9 @@
 /*
  * Every write here goes payload, checksum, state: a process killed between
  * any two of them leaves a row that is not marked done. A row about to be
- * replaced is marked STARTED first for the same reason.
+ * replaced is marked STARTED first for the same reason. A failed row gets its
+ * checksum last and loses it first: one that is STARTED with a failed row's
+ * checksum was damaged.
  */
 #include <errno.h>
 #include <math.h>
@@ -10,6 +12,7 @@
 #include <unistd.h>
 
 #include "integrity.h"
+#include "logring.h"
 #include "pack.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
@@ -171,6 +174,8 @@ static ptq_status is_needed(const package *p, const ptq_h5_set *states,
   PTQ_TRY(ptq_h5_read(sums, p->row, 1, stored, err));
   *needed = before != PTQ_STATE_DONE ||
             (state == PTQ_STATE_DONE && ptq_get_u32(stored) != sum);
+  if (*needed && before == PTQ_STATE_FAILED)
+    PTQ_TRY(ptq_store_write_sum(sums, p->row, 0, err));
   if (*needed && before != PTQ_STATE_STARTED)
     PTQ_TRY(ptq_store_write_state(states, p->row, PTQ_STATE_STARTED, err));
 done:
@@ -195,9 +200,12 @@ static ptq_status write_package(const ptq_store *st, const package *p,
       PTQ_TRY(
           ptq_h5_write(p->part[i], p->at[i], p->n[i], p->bytes[i + 1], err));
   PTQ_TRY(ptq_h5_write(p->rows, p->row, 1, p->bytes[0], err));
-  PTQ_TRY(ptq_store_write_sum(sums, p->row, sum, err));
+  if (state == PTQ_STATE_DONE)
+    PTQ_TRY(ptq_store_write_sum(sums, p->row, sum, err));
   PTQ_TRY(reach_disk(st, err));
   PTQ_TRY(ptq_store_write_state(states, p->row, (int)state, err));
+  if (state == PTQ_STATE_FAILED)
+    PTQ_TRY(ptq_store_write_sum(sums, p->row, sum, err));
   PTQ_TRY(reach_disk(st, err));
 done:
   return rc;
@@ -448,8 +456,8 @@ ptq_status ptq_store_mark(ptq_store *st, int64_t point, ptq_state state,
                      st->path, (long long)point));
   PTQ_TRY(ptq_store_read_state(states, point, &before, err));
   if (before == PTQ_STATE_DONE) goto done;
-  PTQ_TRY(ptq_store_write_state(states, point, PTQ_STATE_STARTED, err));
   PTQ_TRY(ptq_store_write_sum(&s->set[PTQ_SET_CHECKSUM], point, 0, err));
+  PTQ_TRY(ptq_store_write_state(states, point, PTQ_STATE_STARTED, err));
   PTQ_TRY(ptq_store_write_state(states, point, (int)state, err));
   PTQ_TRY(
       end_attempt(st, PTQ_SET_ATTEMPTS, point, UNKNOWN_SECONDS, message, err));
@@ -458,17 +466,5 @@ done:
 }
 
 ptq_status ptq_store_log(ptq_store *st, const char *line, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const ptq_h5_set *next = &st->sets.set[PTQ_SET_LOG_NEXT],
-                   *log = &st->sets.set[PTQ_SET_LOG];
-  unsigned char raw[8];
-  char text[PTQ_LOG_LINE];
-  PTQ_TRY(ptq_h5_read(next, 0, 1, raw, err));
-  const int64_t n = ptq_unpack_i64(raw);
-  (void)ptq_text_copy(text, sizeof text, line);
-  PTQ_TRY(ptq_h5_write(log, n >= 0 ? n % log->rows : 0, 1, text, err));
-  ptq_pack_i64(raw, n + 1);
-  PTQ_TRY(ptq_h5_write(next, 0, 1, raw, err));
-done:
-  return rc;
+  return ptq_logring_add(&st->sets, line, err);
 }

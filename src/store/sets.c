@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "fixed.h"
 #include "pack.h"
 #include "ptq/base/check.h"
 #include "ptq/base/mem.h"
@@ -71,6 +72,8 @@ static const ptq_table *slots(void) {
 #define STATE_TEXT "0 pending, 1 started, 2 done, 3 failed"
 #define ZERO_TEXT \
   "; only rows of points whose /state is 2 mean anything, others may be zero"
+#define SUM_ZERO \
+  "; 0 while being written, and one with a single 1 bit is stored inverted"
 #define LANDSCAPE_ZERO                                         \
   "; only rows of directions whose landscape/state is 2 mean " \
   "anything, others may be zero"
@@ -166,6 +169,25 @@ static const ptq_set_info infos[PTQ_SET_COUNT] = {
     "what happened: a ring, line i stands at i modulo its length", 0},
   [PTQ_SET_LOG_NEXT] = {"log_next", PTQ_ELEMENT_I64, NULL,
     "number of lines ever written to log", 0},
+  [PTQ_SET_ATTEMPTS_CHECKSUM] = {"attempts_checksum", PTQ_ELEMENT_U32, NULL,
+    "CRC-32 of the row's number (8 bytes) and the row of attempts" SUM_ZERO, 4},
+  [PTQ_SET_MODELS_ATTEMPTS_CHECKSUM] = {"models_attempts_checksum",
+    PTQ_ELEMENT_U32, NULL,
+    "CRC-32 of the row's number (8 bytes) and the row of models_attempts"
+    SUM_ZERO, 4},
+  [PTQ_SET_DIRECTIONS_ATTEMPTS_CHECKSUM] = {"landscape/attempts_checksum",
+    PTQ_ELEMENT_U32, NULL,
+    "CRC-32 of the row's number (8 bytes) and the row of landscape/attempts"
+    SUM_ZERO, 4},
+  [PTQ_SET_LOG_CHECKSUM] = {"log_checksum", PTQ_ELEMENT_U32, NULL,
+    "one a line of log: CRC-32 of its number (8 bytes) and text; the last: of "
+    "log_next" SUM_ZERO, 4},
+  [PTQ_SET_FIXED_CHECKSUM] = {"fixed_checksum", PTQ_ELEMENT_U32, NULL,
+    "the first: CRC-32 of all bytes of the file that belong to none of these "
+    "datasets nor those below spectra; then one a dataset of index, in the "
+    "order subject, first_layer, first_window, first_baseline, first_answer, "
+    "first_baseline_answer, first_profile, first_direction_layer, first_ritz, "
+    "spectra", 4},
 };
 /* clang-format on */
 _Static_assert(sizeof infos / sizeof infos[0] == PTQ_SET_COUNT,
@@ -319,6 +341,11 @@ static ptq_status check_counts(const ptq_sets *s, ptq_err *err) {
   expect[PTQ_SET_FIRST_PROFILE] = expect[PTQ_SET_FIRST_DIRECTION_LAYER] =
       expect[PTQ_SET_FIRST_RITZ] = s->n_directions + 1;
   expect[PTQ_SET_LOG_NEXT] = 1;
+  expect[PTQ_SET_ATTEMPTS_CHECKSUM] = s->n_points;
+  expect[PTQ_SET_MODELS_ATTEMPTS_CHECKSUM] = s->n_subjects;
+  expect[PTQ_SET_DIRECTIONS_ATTEMPTS_CHECKSUM] = s->n_directions;
+  expect[PTQ_SET_LOG_CHECKSUM] = s->set[PTQ_SET_LOG].rows + 1;
+  expect[PTQ_SET_FIXED_CHECKSUM] = ptq_fixed_count();
   for (int i = 0; i < PTQ_SET_COUNT; i++)
     if (is_there(s, (ptq_set_id)i) && s->set[i].rows != expect[i])
       return PTQ_FAIL(err, PTQ_E_FORMAT,

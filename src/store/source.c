@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "attempt.h"
 #include "integrity.h"
 #include "pack.h"
 #include "ptq/base/log.h"
@@ -60,6 +61,21 @@ static void forget_bad(void *ctx, const char *kind, int64_t row,
                    (long long)row, why);
 }
 
+/* Not a result: the row goes on without. */
+static void forget_attempt(void *ctx, const char *kind, int64_t row,
+                           const char *why) {
+  ptq_source *s = ctx;
+  ptq_attempt_row *a = &s->attempts[row];
+  if (strcmp(kind, ptq_set_get(PTQ_SET_MODELS_ATTEMPTS)->name) == 0)
+    a = &s->model_attempts[row];
+  if (strcmp(kind, ptq_set_get(PTQ_SET_DIRECTIONS_ATTEMPTS)->name) == 0)
+    a = &s->direction_attempts[row];
+  ptq_row_clear(ptq_table_get(PTQ_TABLE_ATTEMPTS), a);
+  ptq_log(PTQ_LOG_WARN,
+          "store '%s': row %lld of '%s' is damaged and not taken over (%s)",
+          s->sets.path, (long long)row, kind, why);
+}
+
 void ptq_source_tell_bad(const ptq_source *s) {
   const char *path = s->sets.path;
   if (s->first_bad[0] == '\0') return;
@@ -86,6 +102,12 @@ static ptq_status load_states(ptq_source *s, ptq_err *err) {
   if (n > 0)
     PTQ_TRY(ptq_h5_read(&sets->set[PTQ_SET_DIRECTIONS_STATE], 0, n,
                         s->direction_state, err));
+  PTQ_TRY(
+      ptq_attempt_check(sets, PTQ_SET_ATTEMPTS, forget_attempt, s, &bad, err));
+  PTQ_TRY(ptq_attempt_check(sets, PTQ_SET_MODELS_ATTEMPTS, forget_attempt, s,
+                            &bad, err));
+  PTQ_TRY(ptq_attempt_check(sets, PTQ_SET_DIRECTIONS_ATTEMPTS, forget_attempt,
+                            s, &bad, err));
   PTQ_TRY(ptq_integrity_points(sets, 0, sets->n_points, forget_bad, s, &checked,
                                &bad, err));
   PTQ_TRY(ptq_integrity_models(sets, 0, sets->n_subjects, forget_bad, s,

@@ -11,6 +11,7 @@
 #include "extend.h"
 #include "integrity.h"
 #include "lockfile.h"
+#include "mend.h"
 #include "pack.h"
 #include "ptq/base/check.h"
 #include "ptq/base/file.h"
@@ -21,7 +22,7 @@
 #include "reserve.h"
 #include "store_impl.h"
 
-enum { HEAL_ROWS = 4096 };
+enum { SLAB_ROWS = 4096 };
 
 static ptq_status check_layout(const char *path, const ptq_store_layout *l,
                                ptq_err *err) {
@@ -172,46 +173,6 @@ done:
   return rc;
 }
 
-/* Rank 0: rows without a result are as a new store has them, whatever a
- * killed writer left; so are rows whose checksum failed. */
-static ptq_status heal(ptq_store *st, ptq_set_id rows_id, ptq_set_id state_id,
-                       ptq_set_id sum_id, const void *fresh,
-                       const unsigned char *bad, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const ptq_h5_set *rows = &st->sets.set[rows_id],
-                   *states = &st->sets.set[state_id],
-                   *sums = &st->sets.set[sum_id];
-  const ptq_table *t = ptq_set_get(rows_id)->table();
-  const size_t size = rows->row_bytes;
-  const unsigned char none[4] = {0}, pending = PTQ_STATE_PENDING;
-  unsigned char *state = NULL, *have = NULL, *want = NULL;
-  PTQ_TRY(ptq_alloc(&state, HEAL_ROWS, 1, "states", err));
-  PTQ_TRY(ptq_alloc(&have, HEAL_ROWS, size, "rows", err));
-  PTQ_TRY(ptq_alloc(&want, HEAL_ROWS, size, "rows", err));
-  for (int64_t at = 0; at < rows->rows; at += HEAL_ROWS) {
-    const int64_t n = rows->rows - at < HEAL_ROWS ? rows->rows - at : HEAL_ROWS;
-    PTQ_TRY(ptq_h5_read(states, at, n, state, err));
-    PTQ_TRY(ptq_h5_read(rows, at, n, have, err));
-    ptq_pack_rows(t, (const char *)fresh + (size_t)at * t->row_size, n, want);
-    for (int64_t k = 0; k < n; k++) {
-      if (bad[at + k]) {
-        PTQ_TRY(ptq_h5_write(sums, at + k, 1, none, err));
-        PTQ_TRY(ptq_h5_write(states, at + k, 1, &pending, err));
-      } else if (state[k] == PTQ_STATE_DONE || state[k] == PTQ_STATE_FAILED) {
-        continue;
-      }
-      const size_t where = (size_t)k * size;
-      if (memcmp(have + where, want + where, size) != 0)
-        PTQ_TRY(ptq_h5_write(rows, at + k, 1, want + where, err));
-    }
-  }
-done:
-  ptq_free(want);
-  ptq_free(have);
-  ptq_free(state);
-  return rc;
-}
-
 /* Collective: every rank checks a share, rank 0 mends. */
 static ptq_status resume(MPI_Comm comm, ptq_store *st,
                          const ptq_store_layout *l, ptq_err *err) {
@@ -219,6 +180,8 @@ static ptq_status resume(MPI_Comm comm, ptq_store *st,
   int size = 1;
   (void)MPI_Comm_size(comm, &size);
   PTQ_TRY(ptq_agree(comm, same_sweep(&st->sets, l, err), err));
+  if (st->rank == 0) rc = ptq_mend_refuse(&st->sets, err);
+  PTQ_TRY(ptq_agree(comm, rc, err));
   PTQ_TRY(ptq_agree(comm, check_share(st, size, err), err));
   PTQ_TRY(ptq_meet_allreduce(comm, st->bad_points, st->sets.n_points,
                              MPI_UNSIGNED_CHAR, MPI_MAX, "bad points", err));
@@ -228,15 +191,17 @@ static ptq_status resume(MPI_Comm comm, ptq_store *st,
                              MPI_UNSIGNED_CHAR, MPI_MAX, "bad directions",
                              err));
   if (st->rank == 0) {
-    rc = heal(st, PTQ_SET_POINTS, PTQ_SET_STATE, PTQ_SET_CHECKSUM, l->points,
-              st->bad_points, err);
+    rc = ptq_mend_rows(&st->sets, PTQ_SET_POINTS, PTQ_SET_STATE,
+                       PTQ_SET_CHECKSUM, l->points, st->bad_points, err);
     if (rc == PTQ_OK)
-      rc = heal(st, PTQ_SET_MODELS, PTQ_SET_MODELS_STATE,
-                PTQ_SET_MODELS_CHECKSUM, l->subjects, st->bad_models, err);
+      rc = ptq_mend_rows(&st->sets, PTQ_SET_MODELS, PTQ_SET_MODELS_STATE,
+                         PTQ_SET_MODELS_CHECKSUM, l->subjects, st->bad_models,
+                         err);
     if (rc == PTQ_OK)
-      rc = heal(st, PTQ_SET_DIRECTIONS, PTQ_SET_DIRECTIONS_STATE,
-                PTQ_SET_DIRECTIONS_CHECKSUM, l->directions, st->bad_directions,
-                err);
+      rc = ptq_mend_rows(&st->sets, PTQ_SET_DIRECTIONS,
+                         PTQ_SET_DIRECTIONS_STATE, PTQ_SET_DIRECTIONS_CHECKSUM,
+                         l->directions, st->bad_directions, err);
+    if (rc == PTQ_OK) rc = ptq_mend_rest(&st->sets, err);
     if (rc == PTQ_OK) rc = ptq_past_reset(st, err);
   }
   PTQ_TRY(ptq_agree(comm, rc, err));
@@ -429,10 +394,10 @@ static ptq_status load_attempts(const ptq_h5_set *set, int64_t *out,
   unsigned char *raw = NULL;
   ptq_attempt_row *rows = NULL;
   ptq_pack_columns(t, columns);
-  PTQ_TRY(ptq_alloc(&raw, HEAL_ROWS, set->row_bytes, set->name, err));
-  PTQ_TRY(ptq_alloc(&rows, HEAL_ROWS, sizeof *rows, set->name, err));
-  for (int64_t at = 0; at < set->rows; at += HEAL_ROWS) {
-    const int64_t n = set->rows - at < HEAL_ROWS ? set->rows - at : HEAL_ROWS;
+  PTQ_TRY(ptq_alloc(&raw, SLAB_ROWS, set->row_bytes, set->name, err));
+  PTQ_TRY(ptq_alloc(&rows, SLAB_ROWS, sizeof *rows, set->name, err));
+  for (int64_t at = 0; at < set->rows; at += SLAB_ROWS) {
+    const int64_t n = set->rows - at < SLAB_ROWS ? set->rows - at : SLAB_ROWS;
     PTQ_TRY(ptq_h5_read(set, at, n, raw, err));
     ptq_unpack_rows(t, columns, set->row_bytes, raw, n, rows);
     for (int64_t i = 0; i < n; i++) out[at + i] = rows[i].attempts;

@@ -10,8 +10,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "attempt.h"
+#include "fixed.h"
 #include "integrity.h"
 #include "lockfile.h"
+#include "logring.h"
 #include "pack.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
@@ -383,10 +386,9 @@ ptq_status ptq_view_log(ptq_view *v, int64_t last, ptq_text *out,
                         ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_h5_set *log = &v->sets.set[PTQ_SET_LOG];
-  unsigned char raw[8];
+  int64_t next = 0;
   char line[PTQ_LOG_LINE + 1] = "";
-  PTQ_TRY(ptq_h5_read(&v->sets.set[PTQ_SET_LOG_NEXT], 0, 1, raw, err));
-  const int64_t next = ptq_unpack_i64(raw);
+  PTQ_TRY(ptq_logring_next(&v->sets, &next, err));
   int64_t at = next > log->rows ? next - log->rows : 0;
   if (next - at > last) at = next - (last > 0 ? last : 0);
   for (; at < next; at++) {
@@ -430,8 +432,20 @@ static void name_bad(void *ctx, const char *kind, int64_t row,
     const ptq_spectrum_slot *slot = &c->view->sets.spectra[row];
     (void)snprintf(line, sizeof line, "spectrum %lld (%s/%s): %s",
                    (long long)row, slot->group, slot->site, why);
+  } else if (strcmp(kind, "/") == 0) {
+    (void)snprintf(line, sizeof line,
+                   "the file outside its datasets (HDF5's structure, "
+                   "attributes): %s; take an older copy, or `ptqsweep merge` "
+                   "what is good into a new store",
+                   why);
+  } else if (strncmp(kind, "index/", 6) == 0) {
+    (void)snprintf(line, sizeof line,
+                   "'%s': %s; take an older copy, or `ptqsweep merge` what is "
+                   "good into a new store",
+                   kind, why);
   } else {
-    (void)snprintf(line, sizeof line, "%s %lld: %s", kind, (long long)row, why);
+    (void)snprintf(line, sizeof line, "row %lld of '%s': %s", (long long)row,
+                   kind, why);
   }
   c->report(c->ctx, line);
 }
@@ -462,6 +476,12 @@ ptq_status ptq_view_verify(ptq_view *v,
                                    n_bad, err));
   PTQ_TRY(ptq_integrity_spectra(s, 0, s->n_spectra, each, &c, n_checked, n_bad,
                                 err));
+  static const ptq_set_id attempts[] = {
+      PTQ_SET_ATTEMPTS, PTQ_SET_MODELS_ATTEMPTS, PTQ_SET_DIRECTIONS_ATTEMPTS};
+  for (size_t i = 0; i < sizeof attempts / sizeof attempts[0]; i++)
+    PTQ_TRY(ptq_attempt_check(s, attempts[i], each, &c, n_bad, err));
+  PTQ_TRY(ptq_logring_check(s, each, &c, n_bad, err));
+  PTQ_TRY(ptq_fixed_check(s, each, &c, n_bad, err));
 done:
   return rc;
 }

@@ -27,6 +27,7 @@ static void batch_close(batch *b) {
   ptq_setup_close(&b->setup);
 }
 
+/* On failure too the caller closes it. */
 static ptq_status batch_open(batch *b, const ptq_grid *g, const int64_t *points,
                              int64_t n, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -42,7 +43,6 @@ static ptq_status batch_open(batch *b, const ptq_grid *g, const int64_t *points,
   PTQ_TRY(ptq_hands_open(&b->hands, b->setup.info, b->setup.room.hands,
                          ptq_setup_max_length(&b->setup), err));
 done:
-  if (rc != PTQ_OK) batch_close(b);
   return rc;
 }
 

@@ -12,6 +12,9 @@
 /* A kill loses no more than this of one rank's work. */
 #define MAX_SECONDS 600.0
 enum { BATCHES_A_RANK = 4 };
+/* Of the least time the plan can take: what comes last and is no longer than
+ * this share of it delays the end by no more. */
+#define LATE_SHARE 0.02
 
 /* What is left of a subject's points while they are packed. */
 typedef struct rest {
@@ -87,10 +90,19 @@ static ptq_status too_large(const packer *p, int64_t own, const ptq_load *load,
                                          : "radii (measure.landscape)");
 }
 
+static ptq_turn turn_of(const packer *p, int64_t subject, int64_t n) {
+  if (n > 0) return PTQ_TURN_MAIN;
+  return subject < p->g->n_subjects ? PTQ_TURN_BASELINE : PTQ_TURN_LATE;
+}
+
 static void add_item(packer *p, int64_t subject, int64_t first, int64_t n,
                      double seconds, int64_t bytes) {
-  p->plan->items[p->plan->n_items++] = (ptq_item){
-      .subject = subject, .first = first, .n = n, .seconds = seconds};
+  p->plan->items[p->plan->n_items++] =
+      (ptq_item){.subject = subject,
+                 .first = first,
+                 .n = n,
+                 .seconds = seconds,
+                 .turn = turn_of(p, subject, n)};
   if (bytes > p->plan->memory_bytes) p->plan->memory_bytes = bytes;
 }
 
@@ -191,9 +203,21 @@ done:
   return rc;
 }
 
-/* Longest first; then in the order of the sweep, so that plans are equal. */
-static int by_length(const void *a, const void *b) {
+/* What would delay the end does not come last. */
+static void hasten(ptq_plan *p, int n_workers) {
+  double total = 0.0;
+  for (int64_t i = 0; i < p->n_items; i++) total += p->items[i].seconds;
+  const double late = LATE_SHARE * total / n_workers;
+  for (int64_t i = 0; i < p->n_items; i++)
+    if (p->items[i].turn == PTQ_TURN_LATE && p->items[i].seconds > late)
+      p->items[i].turn = PTQ_TURN_MAIN;
+}
+
+/* By turn, then longest first; then in the order of the sweep, so that plans
+ * are equal. */
+static int by_turn(const void *a, const void *b) {
   const ptq_item *x = a, *y = b;
+  if (x->turn != y->turn) return x->turn < y->turn ? -1 : 1;
   if (x->seconds != y->seconds) return x->seconds > y->seconds ? -1 : 1;
   if (x->subject != y->subject) return x->subject < y->subject ? -1 : 1;
   if (x->n != y->n && (x->n == 0 || y->n == 0)) return x->n == 0 ? -1 : 1;
@@ -223,7 +247,8 @@ ptq_status ptq_plan_build(const ptq_grid *g, const unsigned char *todo_points,
                     "the points to pack", err));
   apportion(&p, n_workers, collect(&p, todo_points));
   PTQ_TRY(pack_all(&p, todo_subjects, err));
-  qsort(out->items, (size_t)out->n_items, sizeof *out->items, by_length);
+  hasten(out, n_workers);
+  qsort(out->items, (size_t)out->n_items, sizeof *out->items, by_turn);
   for (int64_t i = 0; i < out->n_items; i++)
     out->seconds_total += out->items[i].seconds;
 done:

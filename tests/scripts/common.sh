@@ -114,3 +114,24 @@ same_exports() {
     cmp "$1/$table.csv" "$2/$table.csv" || fail "$table differs: $1 and $2"
   done
 }
+
+# show_hang PID: where a process that does not end, and all it started, stand:
+# states, system calls, and stacks where gdb is there. For whoever reads the
+# log of a failed test.
+show_hang() {
+  local pid child
+  for pid in "$@"; do
+    [ -d "/proc/$pid" ] || continue
+    echo "--- process $pid: $(tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c1-160)"
+    grep -E '^(State|PPid|SigPnd|ShdPnd|SigBlk)' "/proc/$pid/status" || true
+    echo "waits in: $(cat "/proc/$pid/wchan" 2>/dev/null)" \
+      "call: $(cat "/proc/$pid/syscall" 2>/dev/null)"
+    cat "/proc/$pid/stack" 2>/dev/null || true
+    ls -l "/proc/$pid/fd" 2>/dev/null | sed 's/^/  /' || true
+    # A stopped or traced process would keep gdb waiting.
+    ! command -v gdb >/dev/null ||
+      timeout 60 gdb -p "$pid" -batch -ex 'thread apply all bt' 2>&1 |
+        grep -E '^(Thread|#)' || true
+    for child in $(pgrep -P "$pid"); do show_hang "$child"; done
+  done
+}

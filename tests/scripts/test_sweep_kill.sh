@@ -6,6 +6,9 @@
 # whole and the undisturbed run's, and so is the end.
 . "$(dirname "$0")/common.sh"
 kills=${PTQ_KILLS:-10}
+# How long a run may take after a kill, in seconds; an undisturbed one takes a
+# few, and a loaded machine makes it a multiple.
+patience=${PTQ_PATIENCE:-120}
 make_study
 "$PTQSWEEP" run sweep.yaml -o whole.h5 --quiet
 export_all whole.h5 whole
@@ -70,11 +73,16 @@ for i in $(seq $((5 * kills))); do
   sleep "$(awk -v l="$length_ms" -v r=$RANDOM 'BEGIN { print l * r / 32768 / 1000 }')"
   ! fire $kind $launcher || landed=$((landed + 1))
   began=$SECONDS
-  while kill -0 $launcher 2>/dev/null && [ $((SECONDS - began)) -lt 60 ]; do
+  while kill -0 $launcher 2>/dev/null && [ $((SECONDS - began)) -lt "$patience" ]; do
     sleep 0.1
   done
-  ! kill -0 $launcher 2>/dev/null ||
-    { cat run.log >&2; fail "kill $i ($kind, recovery $recovery): the run hangs"; }
+  ! kill -0 $launcher 2>/dev/null || {
+    cat run.log >&2
+    tail -n 20 killed.h5.log*/* killed.h5*.jsonl >&2 2>/dev/null || true
+    show_hang $launcher >&2
+    fail "kill $i ($kind, recovery $recovery): the run hangs for $patience s," \
+      "load $(cut -d' ' -f1 /proc/loadavg)"
+  }
   wait $launcher 2>/dev/null || true
   check "kill $i ($kind, recovery $recovery)"
 done

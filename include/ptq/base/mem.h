@@ -36,7 +36,8 @@ ptq_status ptq_grow(void *block, int64_t have, int64_t want, size_t size,
 /** Copy of `s`, freed with ptq_free. */
 ptq_status ptq_strdup(char **out, const char *s, ptq_err *err);
 
-/** True when this counted operation shall fail (PTQ_FAIL_NTH). */
+/** True when this counted operation shall fail (PTQ_FAIL_NTH). The file that
+ * PTQ_FAIL_MARK names, if it does, is there from then on. */
 bool ptq_fault(void);
 
 #endif /* PTQ_BASE_MEM_H */

@@ -7,6 +7,8 @@
 #ifndef PTQ_COMM_FINISH_H
 #define PTQ_COMM_FINISH_H
 
+#include <mpi.h>
+
 /** Before MPI_Finalize, when all files are closed and the status is told. A
  * rank of this host that is stopped for longer than `silence_s` is killed; and
  * when MPI_Finalize has not returned that long after, or half a minute after a
@@ -14,5 +16,9 @@
 void ptq_finish_begin(double silence_s, int exit_code);
 /** MPI_Finalize has returned. */
 void ptq_finish_end(void);
+
+/** MPI_Abort, which asks the launcher and may wait for its answer for ever:
+ * this process ends within ten seconds all the same. */
+_Noreturn void ptq_finish_abort(MPI_Comm comm, int exit_code);
 
 #endif /* PTQ_COMM_FINISH_H */

@@ -8,7 +8,10 @@
  * while it connects: all ranks are dead, and mpirun waits in
  * PMIx_server_finalize for a mutex that nobody gives back ("PMIX ERROR:
  * UNREACHABLE in ptl_base_connection_hdlr.c"; 2 of 68 kills in the first
- * 0.1 s). No rank is left that could tell it to go.
+ * 0.1 s). Later, too, it can wait for ever after a rank was killed ("PMIX
+ * ERROR: BAD-PARAM in pmix_event_notification.c"; 2 of 300 kills with
+ * --enable-recovery on a loaded machine). No rank is left that could tell it to
+ * go.
  */
 #ifndef PTQ_COMM_GUARD_H
 #define PTQ_COMM_GUARD_H
@@ -26,7 +29,12 @@ typedef struct ptq_guard {
  * to go by itself before it is killed. Where a guard is not to be had, `g` is
  * empty. */
 void ptq_guard_begin(ptq_guard *g, pid_t launcher, int patience_ms);
-/** The ranks have found each other: send the guard away, and wait for it. */
+/** The ranks have found each other, and all are on this host: from now on the
+ * guard leaves stopped ranks alone, looks less often, and a launcher whose
+ * ranks have all gone has three times as long. It stays until the launcher has
+ * gone, also when this process has. */
+void ptq_guard_calm(const ptq_guard *g);
+/** Send the guard away, and wait for it. */
 void ptq_guard_end(ptq_guard *g);
 
 /** Kill the launcher's ranks that are stopped: this rank leaves without saying

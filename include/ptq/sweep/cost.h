@@ -15,15 +15,26 @@ typedef struct ptq_rates {
 } ptq_rates;
 
 /** A unit of work that rank 0 hands out. */
+/** When an item is handed out: a turn ends before the next one begins. Of a
+ * sweep cut short the baselines are there, without which no point can be
+ * judged, and then as many points as there was time for. */
+typedef enum ptq_turn {
+  PTQ_TURN_BASELINE, /* a model's baseline and spectra */
+  PTQ_TURN_MAIN,     /* points, and what is too long to come late */
+  PTQ_TURN_LATE,     /* directions of landscapes */
+  PTQ_TURN_COUNT
+} ptq_turn;
+
 typedef struct ptq_item {
   int64_t subject;  /* n == 0: the number of a model's own item (baseline and
                        spectra, or a direction of its landscape; grid.h) */
   int64_t first, n; /* into ptq_plan.order: the batch's points */
   double seconds;   /* predicted */
+  ptq_turn turn;
 } ptq_item;
 
 typedef struct ptq_plan {
-  ptq_item *items; /* owned; longest first */
+  ptq_item *items; /* owned; by turn, then longest first */
   int64_t n_items;
   int64_t *order; /* owned; [number of points to do] */
   int64_t n_order;
@@ -77,8 +88,9 @@ void ptq_bytes_name(int64_t bytes, char name[24]);
 
 /**
  * Pack what is to do into batches: width the least of what memory allows,
- * ten minutes of work, and what leaves every rank four batches; longest
- * first.
+ * ten minutes of work, and what leaves every rank four batches; by turn, then
+ * longest first. A direction waits for the points unless it is longer than a
+ * fiftieth of all work shared evenly, as then it would delay the end.
  * Pure: equal arguments give equal plans.
  * @param todo_points   [n_points] nonzero: do it; PTQ_TODO_ALONE: in an item of
  * its own, because a rank died while running it
@@ -93,7 +105,8 @@ ptq_status ptq_plan_build(const ptq_grid *g, const unsigned char *todo_points,
                           int64_t memory, const ptq_rates *rates, ptq_plan *out,
                           ptq_err *err);
 void ptq_plan_release(ptq_plan *p);
-/** Makespan of the plan on n workers by longest-first simulation, seconds. */
+/** Makespan of the plan on n workers, each of whom takes the next item when it
+ * is free, seconds. */
 double ptq_plan_makespan(const ptq_plan *p, int n_workers);
 
 #endif /* PTQ_SWEEP_COST_H */

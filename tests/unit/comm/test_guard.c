@@ -22,13 +22,14 @@ static void sleep_ms(long ms) {
 }
 
 /* What a rank does once its guard is there. */
-typedef enum rank_does { DIES, RELEASES, LIVES, STOPS } rank_does;
+typedef enum rank_does { DIES, RELEASES, LIVES, STOPS, CALMS } rank_does;
 
 static void rank(pid_t launcher, rank_does what) {
   ptq_guard g;
   ptq_guard_begin(&g, launcher, 300);
   if (g.pid <= 0) _exit(1);
   if (what == RELEASES) ptq_guard_end(&g);
+  if (what == CALMS) ptq_guard_calm(&g);
   if (what == LIVES) sleep_ms(1500);
   if (what == STOPS) raise(SIGSTOP);
   _exit(0);
@@ -62,6 +63,14 @@ static void is_ended_by(pid_t launcher, int signal_number) {
 static void a_launcher_that_outlives_its_ranks_is_ended(void **state) {
   (void)state;
   is_ended_by(launch("mpirun", DIES), SIGKILL);
+}
+
+static void a_calm_one_has_more_patience_and_stays(void **state) {
+  (void)state;
+  const pid_t launcher = launch("mpirun", CALMS);
+  sleep_ms(700); /* 300 would do if it were not */
+  assert_int_equal(waitpid(launcher, &(int){0}, WNOHANG), 0);
+  is_ended_by(launcher, SIGKILL);
 }
 
 static void a_released_guard_leaves_the_launcher_alone(void **state) {
@@ -204,6 +213,7 @@ static void other_programs_are_left_alone(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_launcher_that_outlives_its_ranks_is_ended),
+      cmocka_unit_test(a_calm_one_has_more_patience_and_stays),
       cmocka_unit_test(a_released_guard_leaves_the_launcher_alone),
       cmocka_unit_test(a_launcher_with_a_living_rank_is_left_alone),
       cmocka_unit_test(a_launcher_with_a_stopped_rank_is_ended_later),

@@ -75,11 +75,50 @@ static void added_later_they_find_their_place(void **state) {
   ptq_queue_release(&q);
 }
 
+static void add_of(ptq_queue *q, ptq_turn turn, int64_t subject,
+                   double seconds) {
+  const ptq_task task = {.subject = subject, .seconds = seconds, .turn = turn};
+  assert_int_equal(ptq_queue_add(q, &task, NULL), PTQ_OK);
+}
+
+/* However short; also when it is tried again behind others, and unless it does
+ * not fit. */
+static void an_earlier_turn_goes_first(void **state) {
+  (void)state;
+  ptq_queue q;
+  assert_int_equal(ptq_queue_init(&q, 2, NULL), PTQ_OK);
+  add_of(&q, PTQ_TURN_LATE, 20, 30.0);
+  add_of(&q, PTQ_TURN_MAIN, 10, 9.0);
+  add_of(&q, PTQ_TURN_BASELINE, 1, 1.0);
+  add_of(&q, PTQ_TURN_MAIN, 12, 7.0);
+  add_of(&q, PTQ_TURN_BASELINE, 3, 2.0);
+  add_of(&q, PTQ_TURN_LATE, 21, 0.5);
+  assert_true(ptq_queue_shortest(&q) == 0.5);
+  assert_int_equal(take(&q, INFINITY), 3);
+  assert_int_equal(take(&q, INFINITY), 1);
+  assert_int_equal(take(&q, 1.0), 21);
+  assert_true(ptq_queue_shortest(&q) == 7.0);
+  assert_int_equal(take(&q, INFINITY), 10);
+  add_of(&q, PTQ_TURN_BASELINE, 3, 2.0);
+  add_of(&q, PTQ_TURN_MAIN, 13, 1.5);
+  assert_int_equal(take(&q, 1.75), 13);
+  assert_true(ptq_queue_shortest(&q) == 2.0);
+  assert_int_equal(take(&q, INFINITY), 3);
+  assert_int_equal(take(&q, 6.0), -1);
+  assert_int_equal(take(&q, INFINITY), 12);
+  assert_true(ptq_queue_shortest(&q) == 30.0);
+  assert_int_equal(take(&q, INFINITY), 20);
+  assert_int_equal(take(&q, INFINITY), -1);
+  assert_int_equal(q.n_waiting, 0);
+  ptq_queue_release(&q);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(tasks_leave_longest_first_and_equals_in_order),
       cmocka_unit_test(the_largest_that_fits_leaves),
       cmocka_unit_test(added_later_they_find_their_place),
+      cmocka_unit_test(an_earlier_turn_goes_first),
   };
   return cmocka_run_group_tests_name("dist/queue", tests, NULL, NULL);
 }
