@@ -237,8 +237,9 @@ int64_t ptq_direction_bytes(const ptq_grid *g, int64_t direction) {
   const ptq_direction *d = &g->directions[direction];
   const ptq_subject *sub = &g->subjects[d->subject];
   const ptq_model_info *info = &sub->info;
-  const ptq_texts t = ptq_texts_of(g, d->subject);
+  ptq_texts t = ptq_texts_of(g, d->subject);
   const int64_t windows = t.eval->windows;
+  t.room = ptq_room_alone(t.room); /* one rank of a team does it */
   ptq_direction_size n;
   ptq_direction_rows(g, direction, &n);
   int64_t lane = stream_bytes(info, &t, t.eval) +

@@ -212,7 +212,7 @@ ptq_status ptq_plan_build(const ptq_grid *g, const unsigned char *todo_points,
               .memory = memory,
               .todo = todo_points,
               .seconds_per_flop = r.correction / r.flops_per_s /
-                                  ptq_threads_speedup(g->threads),
+                                  ptq_grid_speedup(g),
               .plan = out};
   *out = (ptq_plan){0};
   PTQ_TRY(ptq_alloc(&out->order, g->n_points, sizeof *out->order,

@@ -152,6 +152,7 @@ typedef struct ptq_spec {
   ptq_landscape_spec landscape;
   ptq_compute compute; /* of every forward pass */
   int64_t threads;     /* of a rank; 0: not given. Changes no result */
+  int64_t ranks_per_point; /* likewise */
 } ptq_spec;
 
 /**
