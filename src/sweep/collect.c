@@ -546,8 +546,10 @@ ptq_collected_size ptq_collected_bytes(const ptq_model_info *info,
     const bool moments = (uses & PTQ_COLLECT_MOMENTS) != 0;
     keeps[k] = ptq_collect_keeps(info, kind, n * length);
     if (needs & PTQ_NEED_CROSS)
-      size.kept[k] = ptq_kept_bytes(room, info, kind, keeps[k] ? n : room.hands,
-                                    length, d);
+      size.kept[k] =
+          keeps[k] ? ptq_kept_bytes(room, info, kind, n, length, d)
+                   : ptq_kept_bytes(ptq_room_alone(room), info, kind,
+                                    room.hands, length, d);
     if (keeps[k]) {
       size.kept[k] += ptq_kept_bytes(room, info, kind, n, length, d);
       size.built[k] = moments ? moment_bytes(needs, d) : 0;
