@@ -66,7 +66,6 @@ struct ptq_team {
   int64_t n_maps; /* places, some free */
   char *turns;    /* owned mapping of ptq_team_alloc; or NULL */
   int64_t turns_bytes;
-  int64_t stages; /* how often a half of the stage was used */
 };
 
 int ptq_team_rank(const ptq_team *t) {
@@ -98,8 +97,9 @@ static int make_file(int64_t bytes) {
   (void)snprintf(name, sizeof name, "/ptqsweep-%ld-%d", (long)getpid(),
                  atomic_fetch_add(&count, 1));
   (void)shm_unlink(name); /* of a process before this one */
-  const int fd = ptq_fault() ? -1 : shm_open(name, O_RDWR | O_CREAT | O_EXCL,
-                                             S_IRUSR | S_IWUSR);
+  const int fd = ptq_fault() ? -1
+                             : shm_open(name, O_RDWR | O_CREAT | O_EXCL,
+                                        S_IRUSR | S_IWUSR);
   if (fd < 0) return -1;
   (void)shm_unlink(name);
   const int failed = posix_fallocate(fd, 0, (off_t)bytes);
@@ -111,14 +111,14 @@ static int make_file(int64_t bytes) {
 
 static int open_file(const ptq_team *t, int64_t number) {
   char path[64];
-  (void)snprintf(path, sizeof path, "/proc/%lld/fd/%lld",
-                 (long long)t->pids[0], (long long)number);
+  (void)snprintf(path, sizeof path, "/proc/%lld/fd/%lld", (long long)t->pids[0],
+                 (long long)number);
   return ptq_fault() ? -1 : open(path, O_RDWR);
 }
 
 static void *map_file(int fd, int64_t bytes) {
-  void *at = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-                  0);
+  void *at =
+      mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   return at != MAP_FAILED ? at : NULL;
 }
 
@@ -257,8 +257,7 @@ ptq_status ptq_team_open(int rank, int size, const int64_t *pids, int64_t *what,
   const int fd =
       rank == 0 ? make_file((int64_t)sizeof *t->c) : open_file(t, *what);
   t->c = fd >= 0 ? map_file(fd, (int64_t)sizeof *t->c) : NULL;
-  if (t->c == NULL)
-    PTQ_TRY(no_memory((int64_t)sizeof *t->c, "a team", err));
+  if (t->c == NULL) PTQ_TRY(no_memory((int64_t)sizeof *t->c, "a team", err));
   if (rank == 0)
     *what = t->fd = fd; /* the others come through it: it stays open */
   else
@@ -357,8 +356,8 @@ ptq_status ptq_team_turns_room(ptq_team *t, int64_t bytes, char **out,
   if (bytes > t->turns_bytes) {
     ptq_team_free(t, t->turns);
     t->turns_bytes = 0;
-    const ptq_status rc = ptq_team_alloc(t, &t->turns, 2 * bytes, 1,
-                                         "turns of a team", err);
+    const ptq_status rc =
+        ptq_team_alloc(t, &t->turns, 2 * bytes, 1, "turns of a team", err);
     if (rc != PTQ_OK) return rc;
     t->turns_bytes = 2 * bytes;
   }
@@ -389,9 +388,10 @@ ptq_status ptq_team_share(ptq_team *t, void *items, int64_t n, size_t bytes,
                           int64_t tile, ptq_err *err) {
   const size_t all = (size_t)n * bytes, span = (size_t)tile * bytes;
   if (t == NULL) return PTQ_OK;
-  /* Two halves in turns: whoever writes one again has met all that read it. */
+  /* Two halves in turns of the gate, which no failure of one member puts out
+   * of step: whoever writes one again has met all that read it. */
   for (size_t from = 0; from < all; from += STAGE_BYTES) {
-    char *stage = t->c->stage[t->stages++ & 1];
+    char *stage = t->c->stage[atomic_load(&t->c->inner.passed) & 1];
     const size_t to = least(from + STAGE_BYTES, all);
     move(t, items, stage, from, to, span, true);
     const ptq_status rc = ptq_team_meet(t, err);

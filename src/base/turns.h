@@ -14,10 +14,10 @@
 /** The order of pieces [first, end) at places; no pointer leads out of shared
  * memory, no lock can be left locked. */
 typedef struct ptq_turns {
-  ptq_team *team;      /* borrowed */
-  atomic_llong *next;  /* borrowed; [n_places] whose turn it is */
+  ptq_team *team;       /* borrowed */
+  atomic_llong *next;   /* borrowed; [n_places] whose turn it is */
   atomic_llong *failed; /* borrowed; the lowest piece that did; end: none */
-  atomic_uchar *ended; /* borrowed; [end - first] */
+  atomic_uchar *ended;  /* borrowed; [end - first] */
   int64_t first, end, n_places;
 } ptq_turns;
 

@@ -303,9 +303,9 @@ static ptq_status print_json(const planned *p, ptq_err *err) {
     (void)json_array_append_new(items, item_json(p, i));
   json_t *root = json_pack(
       "{s:s, s:s, s:i, s:i, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:o, s:o}",
-      "name",
-      p->spec.name, "compute", ptq_compute_name(p->spec.compute), "ranks",
-      p->ranks, "ranks_per_point", p->grid.ranks, "duplicates", (json_int_t)p->grid.n_duplicates, "excluded",
+      "name", p->spec.name, "compute", ptq_compute_name(p->spec.compute),
+      "ranks", p->ranks, "ranks_per_point", p->grid.ranks, "duplicates",
+      (json_int_t)p->grid.n_duplicates, "excluded",
       (json_int_t)p->grid.n_excluded, "seconds", p->plan.seconds_total,
       "makespan", p->makespan, "lower_bound", lower_bound(&p->plan, p->teams),
       "gflops", p->rates.flops_per_s / 1e9, "memory",

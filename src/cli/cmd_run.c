@@ -221,8 +221,8 @@ static ptq_status make_plan(sweep_run *r, const ptq_args *args, int64_t memory,
   say_todo(r);
   options->deaths = r->todo.deaths;
   options->subject_deaths = r->todo.subject_deaths;
-  PTQ_TRY(ptq_plan_build(g, r->todo.points, r->todo.subjects,
-                         r->teams.n, memory, &rates, &r->plan, err));
+  PTQ_TRY(ptq_plan_build(g, r->todo.points, r->todo.subjects, r->teams.n,
+                         memory, &rates, &r->plan, err));
 done:
   return rc;
 }

@@ -13,13 +13,13 @@ ptq_status ptq_roster_init(ptq_roster *r, MPI_Comm comm,
                            const ptq_dist_options *options, double now_s,
                            ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  *r = (ptq_roster){.comm = comm,
-                    .leader =
-                        options->teams != NULL ? options->teams->leader : NULL,
-                    .heartbeat_s = options->heartbeat_s,
-                    .silence_factor = options->silence_factor,
-                    .silence_min_s = options->silence_min_s,
-                    .gap_share = 1.0};
+  *r = (ptq_roster){
+      .comm = comm,
+      .leader = options->teams != NULL ? options->teams->leader : NULL,
+      .heartbeat_s = options->heartbeat_s,
+      .silence_factor = options->silence_factor,
+      .silence_min_s = options->silence_min_s,
+      .gap_share = 1.0};
   MPI_Comm_size(comm, &r->size);
   r->n_live = r->size - 1;
   r->pong.head = ptq_wire_make_head(PTQ_WIRE_PONG, 0);

@@ -39,7 +39,7 @@ typedef struct ptq_rank {
 typedef struct ptq_roster {
   MPI_Comm comm; /* borrowed */
   int size;
-  ptq_rank *ranks; /* owned; [size]; [0] is not used */
+  ptq_rank *ranks;   /* owned; [size]; [0] is not used */
   const int *leader; /* borrowed; [size] of each rank's team, 0: in none; NULL:
                         each leads itself. A task is its leader's */
   ptq_wire_pong pong;

@@ -317,10 +317,9 @@ ptq_status ptq_gptq_run(const ptq_gptq_job *job, ptq_err *err) {
     const ptq_status rc = ptq_gptq_fit_tensor(&s, err);
     if (rc != PTQ_OK) return rc;
   }
-  const int64_t n_params =
-      job->group == PTQ_GROUP_TENSOR || job->given_params
-          ? 0
-          : ptq_dtype_groups(job->cols, job->group);
+  const int64_t n_params = job->group == PTQ_GROUP_TENSOR || job->given_params
+                               ? 0
+                               : ptq_dtype_groups(job->cols, job->group);
   const size_t cols = (size_t)job->cols;
   const ptq_tile_split split = {
       .team = job->team,

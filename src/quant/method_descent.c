@@ -146,7 +146,7 @@ static ptq_status descend(const descent_options *o, const ptq_quant_input *in,
                                      .passes = o->passes,
                                      .sweeps = o->sweeps,
                                      .threads = in->threads,
-                                   .team = in->team,
+                                     .team = in->team,
                                      .y = out->y,
                                      .q = out->q,
                                      .params = out->params};

@@ -18,7 +18,6 @@
 ptq_status ptq_row_errors(const float *w, const float *y, int64_t rows,
                           int64_t cols, const double *h,
                           const unsigned char *dead, int threads,
-                          ptq_team *team, double *out,
-                          ptq_err *err);
+                          ptq_team *team, double *out, ptq_err *err);
 
 #endif /* PTQ_QUANT_ROW_ERRORS_H */

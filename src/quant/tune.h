@@ -22,8 +22,8 @@ typedef struct ptq_tune_job {
   int64_t passes;
   int threads;    /* bits do not depend on it */
   ptq_team *team; /* borrowed, nullable; likewise */
-  float *y;    /* borrowed; [rows, cols], to start from and to improve */
-  int16_t *q;  /* borrowed; [rows, cols] */
+  float *y;       /* borrowed; [rows, cols], to start from and to improve */
+  int16_t *q;     /* borrowed; [rows, cols] */
 } ptq_tune_job;
 
 /**

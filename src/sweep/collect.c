@@ -444,8 +444,7 @@ ptq_status ptq_collect_pass(ptq_collected *c, ptq_site first, ptq_site last,
     PTQ_TRY(share_counts(c, err));
     for (int s = 0; s < sites; s++)
       if (sums_at(c, s)) c->sums[s].n_train = c->sums[s].n_tokens;
-    PTQ_TRY(
-        ptq_team_run(c->room.team, threads, sites, train_site, c, err));
+    PTQ_TRY(ptq_team_run(c->room.team, threads, sites, train_site, c, err));
   }
   PTQ_TRY(run_windows(c, split, c->n, push, ctx, err));
   PTQ_TRY(share_counts(c, err));
@@ -482,8 +481,8 @@ static ptq_status build(ptq_collected *c, int site, ptq_err *err) {
   clear(c->room.team, &c->built, d);
   if (split > 0) {
     PTQ_TRY(run_windows(c, 0, split, build_window, c, err));
-    c->built.n_train = ptq_kept_count_first(
-        &c->kept[ptq_site_kind(site)], ptq_site_expert(site), split);
+    c->built.n_train = ptq_kept_count_first(&c->kept[ptq_site_kind(site)],
+                                            ptq_site_expert(site), split);
     if (leads) close_train(d, &c->built);
     PTQ_TRY(ptq_team_meet(c->room.team, err));
   }
@@ -546,10 +545,9 @@ ptq_collected_size ptq_collected_bytes(const ptq_model_info *info,
     const bool moments = (uses & PTQ_COLLECT_MOMENTS) != 0;
     keeps[k] = ptq_collect_keeps(info, kind, n * length);
     if (needs & PTQ_NEED_CROSS)
-      size.kept[k] =
-          keeps[k] ? ptq_kept_bytes(room, info, kind, n, length, d)
-                   : ptq_kept_bytes(ptq_room_alone(room), info, kind,
-                                    room.hands, length, d);
+      size.kept[k] = keeps[k] ? ptq_kept_bytes(room, info, kind, n, length, d)
+                              : ptq_kept_bytes(ptq_room_alone(room), info, kind,
+                                               room.hands, length, d);
     if (keeps[k]) {
       size.kept[k] += ptq_kept_bytes(room, info, kind, n, length, d);
       size.built[k] = moments ? moment_bytes(needs, d) : 0;

@@ -27,9 +27,9 @@ enum {
   PTQ_COLLECT_ERRORS = 2   /* ptq_collected_error */
 };
 
-/** A site's moments, shared in a team; what `needs` does not name is NULL. A site without tokens
- * (of an expert that no token goes to) has the identity as moments, 1 as
- * mean_abs and 0 as cross moment: every input counts alike. */
+/** A site's moments, shared in a team; what `needs` does not name is NULL. A
+ * site without tokens (of an expert that no token goes to) has the identity as
+ * moments, 1 as mean_abs and 0 as cross moment: every input counts alike. */
 typedef struct ptq_site_moments {
   double *h;         /* owned; [d, d] */
   double *h_train;   /* owned; [d, d] */

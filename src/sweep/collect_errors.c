@@ -78,8 +78,7 @@ ptq_status ptq_collected_errors(const ptq_error_job *jobs, int n,
   PTQ_TRY(ptq_alloc(&w.part, pieces, sizeof *w.part, "errors", err));
   const ptq_room *room = &jobs->c->room;
   PTQ_TRY(ptq_team_run(room->team, room->hands, pieces, error_piece, &w, err));
-  PTQ_TRY(
-      ptq_team_share(room->team, w.part, pieces, sizeof *w.part, 1, err));
+  PTQ_TRY(ptq_team_share(room->team, w.part, pieces, sizeof *w.part, 1, err));
   pieces = 0;
   for (int i = 0; i < n; i++) {
     *jobs[i].out = sum_pieces(&w, &jobs[i], w.part + pieces);

@@ -224,7 +224,8 @@ int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject) {
   const ptq_subject *sub = &g->subjects[subject];
   const ptq_model_info *info = &sub->info;
   const ptq_texts t = ptq_texts_of(g, subject);
-  int64_t streams = stream_bytes(info, &t, t.eval) + request_state_bytes(sub, &t);
+  int64_t streams =
+      stream_bytes(info, &t, t.eval) + request_state_bytes(sub, &t);
   int64_t spectra = 0;
   const int64_t score =
       ptq_model_head_bytes(info) + streams +

@@ -28,8 +28,8 @@ ptq_status ptq_kept_open(ptq_kept *k, ptq_room room, const ptq_model_info *info,
   PTQ_TRY(ptq_alloc(&k->first, n * (k->mlps + 1), sizeof *k->first,
                     "a site's rows over a text", err));
   if (by_expert(info, kind))
-    PTQ_TRY(ptq_alloc(&k->tokens, ptq_room_share(room, n) * k->most, sizeof *k->tokens,
-                      "an expert's tokens", err));
+    PTQ_TRY(ptq_alloc(&k->tokens, ptq_room_share(room, n) * k->most,
+                      sizeof *k->tokens, "an expert's tokens", err));
 done:
   if (rc != PTQ_OK) ptq_kept_close(k);
   return rc;
@@ -125,6 +125,7 @@ int64_t ptq_kept_bytes(ptq_room room, const ptq_model_info *info, ptq_site kind,
   const int mlps = by_expert(info, kind) ? ptq_mlp_count(info) : 1;
   int64_t bytes = ptq_spool_bytes(room, n, most * width) +
                   n * (mlps + 1) * (int64_t)sizeof(int64_t);
-  if (by_expert(info, kind)) bytes += ptq_room_share(room, n) * most * (int64_t)sizeof(int32_t);
+  if (by_expert(info, kind))
+    bytes += ptq_room_share(room, n) * most * (int64_t)sizeof(int32_t);
   return bytes;
 }

@@ -95,8 +95,8 @@ static ptq_status module_loss(const ptq_module_probe *p, float *const *w,
   ptq_team *team = p->hands->team;
   PTQ_TRY(ptq_team_run(team, p->hands->n, r->module_windows, module_window, &m,
                        err));
-  PTQ_TRY(ptq_team_share(team, m.sum, r->module_windows, sizeof m.sum[0], 1,
-                         err));
+  PTQ_TRY(
+      ptq_team_share(team, m.sum, r->module_windows, sizeof m.sum[0], 1, err));
   for (int64_t i = 0; i < r->module_windows; i++) sum += m.sum[i];
   *loss = sum / (double)(r->module_windows * r->calib.length);
 done:

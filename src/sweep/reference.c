@@ -93,8 +93,7 @@ static ptq_status embed(ptq_reference *r, ptq_err *err) {
   PTQ_TRY(ptq_stream_embed(&r->calib, s->room, s->info, &e, &s->calib, err));
   PTQ_TRY(ptq_stream_embed(&r->select, s->room, s->info, &e, &s->select, err));
   PTQ_TRY(ptq_stream_embed(&r->eval, s->room, s->info, &e, &s->eval, err));
-  PTQ_TRY(
-      ptq_request_states_embed(&r->requests, s->room.team, s->info, &e,
+  PTQ_TRY(ptq_request_states_embed(&r->requests, s->room.team, s->info, &e,
                                    &s->requests, err));
 done:
   ptq_embedding_release(&e);
@@ -305,8 +304,8 @@ static ptq_status measure_energies(ptq_reference *r, ptq_err *err) {
   PTQ_TRY(ptq_alloc(&jobs, 2 * layers, sizeof *jobs, "energies", err));
   const ptq_room *room = &r->setup->room;
   PTQ_TRY(ptq_team_run(room->team, room->hands, layers, weigh_layer, r, err));
-  PTQ_TRY(ptq_team_share(room->team, r->energy, layers, sizeof *r->energy, 1,
-                         err));
+  PTQ_TRY(
+      ptq_team_share(room->team, r->energy, layers, sizeof *r->energy, 1, err));
   for (int layer = 0; layer < layers; layer++) {
     const ptq_linear *l = &r->block.linear[layer];
     ptq_energies *e = &r->energy[layer];

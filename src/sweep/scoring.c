@@ -46,7 +46,8 @@ static void scores_release(scores *s) {
 }
 
 static ptq_status scores_init(scores *s, const ptq_windows *eval,
-                              ptq_team *team, ptq_lane *lanes, int64_t n, ptq_err *err) {
+                              ptq_team *team, ptq_lane *lanes, int64_t n,
+                              ptq_err *err) {
   ptq_status rc = PTQ_OK;
   *s = (scores){.team = team, .n_windows = eval->n};
   PTQ_TRY(ptq_alloc(&s->at, eval->n, sizeof *s->at, "scores", err));
@@ -60,8 +61,8 @@ static ptq_status scores_init(scores *s, const ptq_windows *eval,
   const int64_t cells = s->n_lanes * s->n_windows;
   PTQ_TRY(ptq_team_alloc(team, &s->ref_nll, s->n_windows, sizeof *s->ref_nll,
                          "scores", err));
-  PTQ_TRY(ptq_team_alloc(team, &s->score, cells, sizeof *s->score, "scores",
-                         err));
+  PTQ_TRY(
+      ptq_team_alloc(team, &s->score, cells, sizeof *s->score, "scores", err));
   PTQ_TRY(ptq_team_alloc(team, &s->kl, s->n_lanes * s->scored, sizeof *s->kl,
                          "scores", err));
   PTQ_TRY(ptq_alloc(&s->x, s->n_windows, sizeof *s->x, "scores", err));

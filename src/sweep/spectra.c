@@ -332,8 +332,8 @@ static ptq_status finish(ptq_spectra *s, int kind, int64_t block, int64_t n,
   if (without > 0) s->rows[second].n_tokens = without;
   p.there = without > 0 ? 2 : 1;
   PTQ_TRY(ptq_team_meet(s->team, err));
-  PTQ_TRY(ptq_team_run(s->team, s->hands > 1 ? 2 : 1, p.there, decompose, &p,
-                       err));
+  PTQ_TRY(
+      ptq_team_run(s->team, s->hands > 1 ? 2 : 1, p.there, decompose, &p, err));
   memcpy(s->values[kind] + block * d, s->found, (size_t)d * sizeof(double));
   if (without > 0)
     memcpy(s->values[second] + block * d, s->found + d,

@@ -102,8 +102,8 @@ static ptq_status walk(subject_run *r, const ptq_sink *sink, ptq_err *err) {
   for (int64_t i = 0; i < n; i++) {
     PTQ_TRY(ptq_team_agree(team, pass_block(r, i, err), err));
     PTQ_TRY(ptq_team_agree(
-        team,
-        sink->alive(sink->ctx, (double)(i + 1) / (double)(n + 1), err), err));
+        team, sink->alive(sink->ctx, (double)(i + 1) / (double)(n + 1), err),
+        err));
   }
 done:
   return rc;
@@ -200,8 +200,7 @@ ptq_status ptq_subject_run(const ptq_grid *g, int64_t subject,
   ptq_subject_result result = {.subject = subject, .state = PTQ_STATE_DONE};
   const double start = ptq_clock();
   ptq_subject_identity(g, subject, &result.row);
-  ptq_status rc =
-      ptq_team_agree(g->team, run_open(&r, g, subject, &why), &why);
+  ptq_status rc = ptq_team_agree(g->team, run_open(&r, g, subject, &why), &why);
   if (rc == PTQ_OK) rc = walk(&r, sink, &why);
   if (rc == PTQ_OK) {
     rc = score(&r, subject, &result.row, &why);

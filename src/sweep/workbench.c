@@ -197,8 +197,10 @@ ptq_status ptq_workbench_open(ptq_workbench *b, const ptq_setup *setup,
                        .team = setup->room.team};
   PTQ_TRY(open_weights(b, info, err));
   if (!b->alone) PTQ_TRY(open_buffers(b, &s, err));
-  PTQ_TRY(ptq_team_alloc(b->team, &b->noise, layers, sizeof(double), "errors", err));
-  PTQ_TRY(ptq_team_alloc(b->team, &b->signal, layers, sizeof(double), "energies", err));
+  PTQ_TRY(ptq_team_alloc(b->team, &b->noise, layers, sizeof(double), "errors",
+                         err));
+  PTQ_TRY(ptq_team_alloc(b->team, &b->signal, layers, sizeof(double),
+                         "energies", err));
   PTQ_TRY(open_folds(b, info, err));
   if (load->sequential > 0) {
     PTQ_TRY(open_hidden(b, setup, err));
