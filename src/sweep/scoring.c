@@ -43,6 +43,7 @@ static void scores_release(scores *s) {
   ptq_free(s->ref_answers);
   ptq_free(s->answers);
   ptq_free(s->answer_rows);
+  *s = (scores){0};
 }
 
 static ptq_status scores_init(scores *s, const ptq_windows *eval,
