@@ -34,34 +34,6 @@ static bool has_sums(unsigned uses, const bool *keeps) {
   return any;
 }
 
-static void release(ptq_team *team, ptq_site_moments *s) {
-  ptq_team_free(team, s->h);
-  ptq_team_free(team, s->h_train);
-  ptq_team_free(team, s->h_holdout);
-  ptq_team_free(team, s->cross);
-  ptq_team_free(team, s->mean_abs);
-  *s = (ptq_site_moments){0};
-}
-
-/* What is not there yet of the moments of inputs d wide. */
-static ptq_status make(ptq_team *team, ptq_site_moments *s, unsigned needs,
-                       int64_t d, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const size_t size = sizeof(double);
-  if (s->h != NULL) return PTQ_OK;
-  PTQ_TRY(ptq_team_alloc(team, &s->h, d * d, size, "H", err));
-  if (needs & PTQ_NEED_HOLDOUT) {
-    PTQ_TRY(ptq_team_alloc(team, &s->h_train, d * d, size, "H", err));
-    PTQ_TRY(ptq_team_alloc(team, &s->h_holdout, d * d, size, "H", err));
-  }
-  if (needs & PTQ_NEED_CROSS)
-    PTQ_TRY(ptq_team_alloc(team, &s->cross, d * d, size, "cross moment", err));
-  if (needs & PTQ_NEED_MEAN_ABS)
-    PTQ_TRY(ptq_team_alloc(team, &s->mean_abs, d, size, "mean inputs", err));
-done:
-  return rc;
-}
-
 /* What is not there of a kind's rows. */
 static ptq_status open_kept(ptq_collected *c, int k, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -130,7 +102,7 @@ void ptq_collected_close(ptq_collected *c) {
     ptq_kept_close(&c->reference[k]);
   }
   for (int s = 0; s < ptq_site_count(c->info); s++) {
-    if (c->sums != NULL) release(c->room.team, &c->sums[s]);
+    if (c->sums != NULL) ptq_site_moments_release(c->room.team, &c->sums[s]);
     if (c->h32 != NULL) ptq_team_free(c->room.team, c->h32[s]);
   }
   for (int h = 0; c->scratch != NULL && h < c->room.hands; h++) {
@@ -138,7 +110,7 @@ void ptq_collected_close(ptq_collected *c) {
     ptq_free(c->scratch[h].product);
     ptq_free(c->scratch[h].difference);
   }
-  release(c->room.team, &c->built);
+  ptq_site_moments_release(c->room.team, &c->built);
   ptq_free(c->sums);
   ptq_free(c->h32);
   ptq_free(c->scratch);
@@ -152,16 +124,6 @@ static int end_of(const ptq_collected *c, int kind) {
              : kind + 1;
 }
 
-/* A team's leader does it for all; they meet before they add. */
-static void clear(const ptq_team *team, ptq_site_moments *s, int64_t d) {
-  const size_t size = sizeof(double);
-  s->n_tokens = s->n_train = 0;
-  if (!ptq_team_leads(team)) return;
-  memset(s->h, 0, (size_t)(d * d) * size);
-  if (s->cross != NULL) memset(s->cross, 0, (size_t)(d * d) * size);
-  if (s->mean_abs != NULL) memset(s->mean_abs, 0, (size_t)d * size);
-}
-
 /* Empty sums and rows of kinds first..last. */
 static ptq_status start(ptq_collected *c, ptq_site first, ptq_site last,
                         ptq_err *err) {
@@ -173,8 +135,9 @@ static ptq_status start(ptq_collected *c, ptq_site first, ptq_site last,
     PTQ_TRY(open_kept(c, k, err));
     if (c->keeps[k]) continue;
     for (int s = k; s < end_of(c, k); s += PTQ_EXPERT_SITES) {
-      PTQ_TRY(make(c->room.team, &c->sums[s], c->needs, width_of(c, s), err));
-      clear(c->room.team, &c->sums[s], width_of(c, s));
+      PTQ_TRY(ptq_site_moments_make(c->room.team, &c->sums[s], c->needs,
+                                    width_of(c, s), err));
+      ptq_site_moments_clear(c->room.team, &c->sums[s], width_of(c, s));
     }
   }
 done:
@@ -259,41 +222,6 @@ done:
   return rc;
 }
 
-static void identity(double *h, int64_t d) {
-  memset(h, 0, (size_t)(d * d) * sizeof *h);
-  for (int64_t i = 0; i < d; i++) h[i * (d + 1)] = 1.0;
-}
-
-/* Sums of n tokens in full storage, divided by n. */
-static void get(double *sum, int64_t n, int64_t d, double *h) {
-  const ptq_moment m = {.d = d, .n_tokens = n, .sum = sum};
-  if (n > 0)
-    ptq_moment_get(&m, h);
-  else
-    identity(h, d);
-}
-
-/* Behind the training windows: their moment. */
-static void close_train(int64_t d, ptq_site_moments *s) {
-  get(s->h, s->n_train, d, s->h_train);
-}
-
-/* Behind the last window. */
-static void close_all(int64_t d, ptq_site_moments *s) {
-  const int64_t held = s->n_tokens - s->n_train;
-  const double n = (double)s->n_tokens, train = (double)s->n_train;
-  get(s->h, s->n_tokens, d, s->h);
-  if (s->h_holdout != NULL && held == 0)
-    identity(s->h_holdout, d);
-  else if (s->h_holdout != NULL)
-    for (int64_t k = 0; k < d * d; k++)
-      s->h_holdout[k] = (n * s->h[k] - train * s->h_train[k]) / (n - train);
-  for (int64_t k = 0; s->mean_abs != NULL && k < d; k++)
-    s->mean_abs[k] = n > 0.0 ? s->mean_abs[k] / n : 1.0;
-  for (int64_t k = 0; s->cross != NULL && n > 0.0 && k < d * d; k++)
-    s->cross[k] /= n;
-}
-
 ptq_status ptq_collect_input(void *collector, int site, const float *x,
                              int64_t n, int64_t width, ptq_err *err) {
   const ptq_collector *w = collector;
@@ -352,7 +280,7 @@ ptq_status ptq_collect_window_end(const ptq_collector *w, ptq_err *err) {
 static void finish(const ptq_collected *c, int site) {
   ptq_site_moments *s = &c->sums[site];
   const int64_t d = width_of(c, site);
-  close_all(d, s);
+  ptq_site_moments_close(s, d);
   for (int64_t i = 0; c->h32[site] != NULL && i < d * d; i++)
     c->h32[site][i] = (float)s->h[i];
 }
@@ -368,7 +296,7 @@ static ptq_status train_site(void *ctx, int hand, int64_t site,
   ptq_collected *c = ctx;
   (void)hand, (void)order, (void)err;
   if (sums_at(c, (int)site))
-    close_train(width_of(c, (int)site), &c->sums[site]);
+    ptq_site_moments_close_train(&c->sums[site], width_of(c, (int)site));
   return PTQ_OK;
 }
 
@@ -400,7 +328,7 @@ static void let_sums_go(ptq_collected *c) {
   for (int s = 0; s < ptq_site_count(c->info); s++) {
     const int64_t n = c->sums[s].n_tokens;
     if (!sums_at(c, s)) continue;
-    release(c->room.team, &c->sums[s]);
+    ptq_site_moments_release(c->room.team, &c->sums[s]);
     c->sums[s].n_tokens = n;
   }
 }
@@ -474,21 +402,21 @@ static ptq_status build(ptq_collected *c, int site, ptq_err *err) {
   const int64_t split = c->needs & PTQ_NEED_HOLDOUT ? c->n_train : 0;
   const bool leads = ptq_team_leads(c->room.team);
   PTQ_TRY(ptq_team_meet(c->room.team, err));
-  if (c->built_d != d) release(c->room.team, &c->built);
-  PTQ_TRY(make(c->room.team, &c->built, c->needs, d, err));
+  if (c->built_d != d) ptq_site_moments_release(c->room.team, &c->built);
+  PTQ_TRY(ptq_site_moments_make(c->room.team, &c->built, c->needs, d, err));
   c->built_d = d;
   c->built_site = site;
-  clear(c->room.team, &c->built, d);
+  ptq_site_moments_clear(c->room.team, &c->built, d);
   if (split > 0) {
     PTQ_TRY(run_windows(c, 0, split, build_window, c, err));
     c->built.n_train = ptq_kept_count_first(&c->kept[ptq_site_kind(site)],
                                             ptq_site_expert(site), split);
-    if (leads) close_train(d, &c->built);
+    if (leads) ptq_site_moments_close_train(&c->built, d);
     PTQ_TRY(ptq_team_meet(c->room.team, err));
   }
   PTQ_TRY(run_windows(c, split, c->n, build_window, c, err));
   c->built.n_tokens = ptq_collected_tokens(c, site);
-  if (leads) close_all(d, &c->built);
+  if (leads) ptq_site_moments_close(&c->built, d);
   PTQ_TRY(ptq_team_meet(c->room.team, err));
 done:
   if (rc != PTQ_OK) c->built_site = -1;
@@ -517,18 +445,8 @@ int64_t ptq_collected_tokens(const ptq_collected *c, int site) {
 void ptq_collected_drop(ptq_collected *c, ptq_site kind) {
   ptq_kept_close(&c->kept[kind]);
   ptq_kept_close(&c->reference[kind]);
-  release(c->room.team, &c->built);
+  ptq_site_moments_release(c->room.team, &c->built);
   c->built_site = -1;
-}
-
-/* Of the moments of inputs d wide. */
-static int64_t moment_bytes(unsigned needs, int64_t d) {
-  const int64_t square = d * d * (int64_t)sizeof(double);
-  int64_t bytes = square;
-  if (needs & PTQ_NEED_HOLDOUT) bytes += 2 * square;
-  if (needs & PTQ_NEED_CROSS) bytes += square;
-  if (needs & PTQ_NEED_MEAN_ABS) bytes += d * (int64_t)sizeof(double);
-  return bytes;
 }
 
 ptq_collected_size ptq_collected_bytes(const ptq_model_info *info,
@@ -550,10 +468,11 @@ ptq_collected_size ptq_collected_bytes(const ptq_model_info *info,
                                                room.hands, length, d);
     if (keeps[k]) {
       size.kept[k] += ptq_kept_bytes(room, info, kind, n, length, d);
-      size.built[k] = moments ? moment_bytes(needs, d) : 0;
+      size.built[k] = moments ? ptq_site_moments_bytes(needs, d) : 0;
       continue;
     }
-    *(moments ? &size.fixed : &size.sums) += sites * moment_bytes(needs, d);
+    *(moments ? &size.fixed : &size.sums) +=
+        sites * ptq_site_moments_bytes(needs, d);
     if (uses & PTQ_COLLECT_ERRORS) size.fixed += sites * d * d * one;
   }
   if (has_sums(uses, keeps))

@@ -16,28 +16,16 @@
 #define PTQ_SWEEP_COLLECT_H
 
 #include "kept.h"
-#include "ptq/base/team.h"
 #include "ptq/model/forward.h"
 #include "ptq/num/moment.h"
 #include "ptq/quant/method.h"
+#include "site_moments.h"
 
 /** What is wanted of a text. */
 enum {
   PTQ_COLLECT_MOMENTS = 1, /* ptq_collected_site */
   PTQ_COLLECT_ERRORS = 2   /* ptq_collected_error */
 };
-
-/** A site's moments, shared in a team; what `needs` does not name is NULL. A
- * site without tokens (of an expert that no token goes to) has the identity as
- * moments, 1 as mean_abs and 0 as cross moment: every input counts alike. */
-typedef struct ptq_site_moments {
-  double *h;         /* owned; [d, d] */
-  double *h_train;   /* owned; [d, d] */
-  double *h_holdout; /* owned; [d, d] */
-  double *cross;     /* owned; [d, d] */
-  double *mean_abs;  /* owned; [d] */
-  int64_t n_tokens, n_train;
-} ptq_site_moments;
 
 /** Scratch of a thread that collects. */
 typedef struct ptq_collect_scratch {
