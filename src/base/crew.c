@@ -7,8 +7,11 @@
 
 #include "ptq/base/check.h"
 #include "ptq/base/mem.h"
+#include "turns.h"
 
 struct ptq_order {
+  const ptq_turns *turns; /* borrowed; in several processes; then all else is
+                             unused */
   pthread_mutex_t lock;
   pthread_cond_t moved;
   int64_t *next; /* owned; [n_places] whose turn it is */
@@ -43,6 +46,7 @@ static void order_close(ptq_order *o) {
 ptq_status ptq_order_wait(ptq_order *o, int64_t place, int64_t index,
                           ptq_err *err) {
   if (o == NULL) return PTQ_OK;
+  if (o->turns != NULL) return ptq_turns_wait(o->turns, place, index, err);
   PTQ_ASSERT(place >= 0 && place < o->n_places);
   (void)pthread_mutex_lock(&o->lock);
   while (o->next[place] < index && o->failed > index)
@@ -61,6 +65,10 @@ static void skip_ended(ptq_order *o, int64_t place) {
 
 void ptq_order_pass(ptq_order *o, int64_t place, int64_t index) {
   if (o == NULL) return;
+  if (o->turns != NULL) {
+    ptq_turns_pass(o->turns, place, index);
+    return;
+  }
   (void)pthread_mutex_lock(&o->lock);
   PTQ_ASSERT(o->next[place] == index);
   o->next[place]++;
@@ -71,6 +79,10 @@ void ptq_order_pass(ptq_order *o, int64_t place, int64_t index) {
 
 static void order_end(ptq_order *o, int64_t index, bool good) {
   if (o == NULL) return;
+  if (o->turns != NULL) {
+    ptq_turns_end(o->turns, index, good);
+    return;
+  }
   (void)pthread_mutex_lock(&o->lock);
   if (!good && index < o->failed) o->failed = index;
   o->ended[index - o->first] = good;
@@ -83,7 +95,7 @@ typedef struct crew {
   ptq_crew_fn *fn; /* borrowed, as ctx and order */
   void *ctx;
   ptq_order *order;
-  int64_t end;
+  int64_t end, step;
   atomic_llong next, failed; /* failed: the lowest piece that did, or end */
 } crew;
 
@@ -105,7 +117,7 @@ static void *work(void *arg) {
   hand *h = arg;
   crew *c = h->c;
   for (;;) {
-    const int64_t i = atomic_fetch_add(&c->next, 1);
+    const int64_t i = atomic_fetch_add(&c->next, c->step);
     if (i >= c->end || i > atomic_load(&c->failed)) return NULL;
     ptq_err err = {0};
     const ptq_status rc = c->fn(c->ctx, h->index, i, c->order, &err);
@@ -119,22 +131,25 @@ static void *work(void *arg) {
   }
 }
 
-/* Pieces first .. end - 1. */
-static ptq_status run(int threads, int64_t first, int64_t end, ptq_order *order,
-                      ptq_crew_fn *fn, void *ctx, ptq_err *err) {
-  crew c = {.fn = fn, .ctx = ctx, .order = order, .end = end};
+/* Pieces first, first + step .. before end. */
+static ptq_status run(int threads, const ptq_crew_part *part, ptq_order *order,
+                      ptq_crew_fn *fn, void *ctx, int64_t *failed,
+                      ptq_err *err) {
+  const int64_t end = part->end, step = part->step;
+  const int64_t n = (end - part->first + step - 1) / step;
+  crew c = {.fn = fn, .ctx = ctx, .order = order, .end = end, .step = step};
   pthread_t ids[PTQ_CREW_MAX];
   hand hands[PTQ_CREW_MAX];
   int started = 1;
   PTQ_ASSERT(threads >= 1 && threads <= PTQ_CREW_MAX);
-  atomic_store(&c.next, first);
+  atomic_store(&c.next, part->first);
   atomic_store(&c.failed, end);
   for (int i = 0; i < threads; i++) {
     hands[i].c = &c;
     hands[i].index = i;
     hands[i].failed = end;
   }
-  for (; started < threads && started < end - first; started++)
+  for (; started < threads && started < n; started++)
     if (pthread_create(&ids[started], NULL, work, &hands[started]) != 0) break;
   (void)work(&hands[0]);
   const hand *told = &hands[0];
@@ -142,24 +157,37 @@ static ptq_status run(int threads, int64_t first, int64_t end, ptq_order *order,
     (void)pthread_join(ids[i], NULL);
     if (hands[i].failed < told->failed) told = &hands[i];
   }
+  *failed = told->failed;
   if (told->failed == end) return PTQ_OK;
   if (err != NULL && err->code == PTQ_OK) *err = told->err;
   return told->err.code;
 }
 
+ptq_status ptq_crew_run_part(int threads, const ptq_crew_part *part,
+                             ptq_crew_fn *fn, void *ctx, int64_t *failed,
+                             ptq_err *err) {
+  ptq_order order = {.turns = part->turns};
+  return run(threads, part, part->turns != NULL ? &order : NULL, fn, ctx,
+             failed, err);
+}
+
 ptq_status ptq_crew_run(int threads, int64_t n, ptq_crew_fn *fn, void *ctx,
                         ptq_err *err) {
-  return run(threads, 0, n, NULL, fn, ctx, err);
+  const ptq_crew_part all = {.end = n, .step = 1};
+  int64_t failed;
+  return run(threads, &all, NULL, fn, ctx, &failed, err);
 }
 
 ptq_status ptq_crew_run_ordered(int threads, int64_t first, int64_t end,
                                 int64_t n_places, ptq_crew_fn *fn, void *ctx,
                                 ptq_err *err) {
+  const ptq_crew_part all = {.first = first, .end = end, .step = 1};
+  int64_t failed;
   ptq_order order;
   if (threads == 1 || end - first < 2)
-    return run(1, first, end, NULL, fn, ctx, err);
+    return run(1, &all, NULL, fn, ctx, &failed, err);
   ptq_status rc = order_open(&order, first, end, n_places, err);
-  if (rc == PTQ_OK) rc = run(threads, first, end, &order, fn, ctx, err);
+  if (rc == PTQ_OK) rc = run(threads, &all, &order, fn, ctx, &failed, err);
   order_close(&order);
   return rc;
 }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ptq/base/crew.h"
+#include "ptq/base/team.h"
 #include "ptq/base/text.h"
 
 const ptq_option ptq_common_options[] = {
@@ -168,14 +168,24 @@ ptq_status ptq_args_double(const ptq_args *a, const char *name, double fallback,
   return PTQ_OK;
 }
 
-ptq_status ptq_args_threads(const ptq_args *a, int *threads, ptq_err *err) {
-  long n = *threads;
-  if (!ptq_args_has(a, "threads")) return PTQ_OK;
-  const ptq_status rc = ptq_args_int(a, "threads", 1, &n, err);
+/* A number from 1 to `most`; what *out holds where it is not given. */
+static ptq_status count_of(const ptq_args *a, const char *name, int most,
+                           int *out, ptq_err *err) {
+  long n = *out;
+  if (!ptq_args_has(a, name)) return PTQ_OK;
+  const ptq_status rc = ptq_args_int(a, name, 1, &n, err);
   if (rc != PTQ_OK) return rc;
-  if (n < 1 || n > PTQ_CREW_MAX)
-    return PTQ_FAIL(err, PTQ_E_ARG, "--threads: 1 to %d, got %ld", PTQ_CREW_MAX,
-                    n);
-  *threads = (int)n;
+  if (n < 1 || n > most)
+    return PTQ_FAIL(err, PTQ_E_ARG, "--%s: 1 to %d, got %ld", name, most, n);
+  *out = (int)n;
   return PTQ_OK;
+}
+
+ptq_status ptq_args_threads(const ptq_args *a, int *threads, ptq_err *err) {
+  return count_of(a, "threads", PTQ_CREW_MAX, threads, err);
+}
+
+ptq_status ptq_args_ranks_per_point(const ptq_args *a, int *ranks,
+                                    ptq_err *err) {
+  return count_of(a, "ranks-per-point", PTQ_TEAM_MAX, ranks, err);
 }

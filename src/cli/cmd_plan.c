@@ -21,10 +21,11 @@ typedef struct planned {
   ptq_grid grid;
   ptq_plan plan;
   ptq_rates rates;
-  int ranks;
+  int ranks, teams; /* that work; of ranks a point */
   int64_t memory;
   const char *scratch; /* borrowed, nullable */
   int threads;         /* of a rank; 0: as the sweep file says */
+  int ranks_per_point; /* likewise */
   double makespan;     /* seconds */
   double *bits;        /* owned; [n_points] a weight */
 } planned;
@@ -60,6 +61,7 @@ static ptq_status read_options(planned *p, const ptq_args *args, ptq_err *err) {
     PTQ_TRY(ptq_bytes_parse(ptq_args_get(args, "memory"), &p->memory, err));
   p->scratch = ptq_args_get(args, "scratch");
   PTQ_TRY(ptq_args_threads(args, &p->threads, err));
+  PTQ_TRY(ptq_args_ranks_per_point(args, &p->ranks_per_point, err));
   p->rates = ptq_rates_default();
   PTQ_TRY(read_gflops(args, &p->rates, err));
   PTQ_TRY(ptq_args_check_sets(args, err));
@@ -102,6 +104,15 @@ static double lower_bound(const ptq_plan *plan, int ranks) {
   return fmax(plan->seconds_total / ranks, longest);
 }
 
+/* As a run on one host does. */
+static void form_teams(planned *p) {
+  int size = p->ranks_per_point > 0 ? p->ranks_per_point : p->grid.ranks;
+  if (size < 1) size = 1;
+  if (size > p->ranks) size = p->ranks;
+  p->grid.ranks = size;
+  p->teams = p->ranks / size;
+}
+
 static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const char *sets[MAX_SETS];
@@ -113,6 +124,7 @@ static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   PTQ_TRY(ptq_grid_measure(&p->grid, err));
   p->grid.scratch = p->scratch;
   if (p->threads > 0) p->grid.threads = p->threads;
+  form_teams(p);
   const int64_t n = p->grid.n_points + ptq_grid_own(&p->grid);
   PTQ_TRY(ptq_alloc(&todo, n, 1, "what is to do", err));
   memset(todo, 1, (size_t)n);
@@ -120,9 +132,9 @@ static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   if (here || p->spec.compute == PTQ_COMPUTE_BF16) PTQ_TRY(ptq_blas_init(err));
   if (p->spec.compute == PTQ_COMPUTE_BF16) PTQ_TRY(ptq_bf16_init(err));
   if (here) p->rates = ptq_speed_rates();
-  PTQ_TRY(ptq_plan_build(&p->grid, todo, todo + p->grid.n_points, p->ranks,
+  PTQ_TRY(ptq_plan_build(&p->grid, todo, todo + p->grid.n_points, p->teams,
                          p->memory, &p->rates, &p->plan, err));
-  p->makespan = ptq_plan_makespan(&p->plan, p->ranks);
+  p->makespan = ptq_plan_makespan(&p->plan, p->teams);
   PTQ_TRY(ptq_alloc(&p->bits, p->grid.n_points, sizeof *p->bits, "bits", err));
   for (int64_t i = 0; i < p->grid.n_points; i++)
     PTQ_TRY(ptq_point_bits(&p->grid, i, &p->bits[i], err));
@@ -133,7 +145,7 @@ done:
 
 static double point_seconds(const planned *p, int64_t point) {
   return ptq_point_flops(&p->grid, point) / p->rates.flops_per_s *
-         p->rates.correction / ptq_threads_speedup(p->grid.threads);
+         p->rates.correction / ptq_grid_speedup(&p->grid);
 }
 
 static int64_t item_bytes(const planned *p, const ptq_item *item) {
@@ -239,16 +251,18 @@ static void print_plan(const planned *p) {
   if (p->grid.n_excluded > 0)
     printf("; %" PRId64 " excluded", p->grid.n_excluded);
   const int threads = p->grid.threads > 1 ? p->grid.threads : 1;
-  char team[32] = "";
+  char team[32] = "", one[32] = "one rank";
   if (threads > 1) snprintf(team, sizeof team, "%d threads of ", threads);
+  if (p->grid.ranks > 1)
+    snprintf(one, sizeof one, "a team of %d ranks", p->grid.ranks);
   printf("\n%" PRId64
-         " batches and items of models, %s of one rank at %s%.0f GFLOP/s; "
+         " batches and items of models, %s of %s at %s%.0f GFLOP/s; "
          "about %s on %d rank%s, %.1f %% above the lower bound\nmemory of a "
          "rank: at most %s\n",
-         p->plan.n_items, time_text(p->plan.seconds_total, total), team,
+         p->plan.n_items, time_text(p->plan.seconds_total, total), one, team,
          p->rates.flops_per_s / 1e9, time_text(p->makespan, span), p->ranks,
          p->ranks == 1 ? "" : "s",
-         100.0 * (p->makespan / lower_bound(&p->plan, p->ranks) - 1.0), memory);
+         100.0 * (p->makespan / lower_bound(&p->plan, p->teams) - 1.0), memory);
   if (p->spec.compute == PTQ_COMPUTE_BF16)
     printf("compute bf16: multiplied here by %s%s\n", ptq_bf16_name(),
            ptq_bf16_is_fast() ? ""
@@ -290,11 +304,12 @@ static ptq_status print_json(const planned *p, ptq_err *err) {
   for (int64_t i = 0; i < p->plan.n_items; i++)
     (void)json_array_append_new(items, item_json(p, i));
   json_t *root = json_pack(
-      "{s:s, s:s, s:i, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:o, s:o}", "name",
-      p->spec.name, "compute", ptq_compute_name(p->spec.compute), "ranks",
-      p->ranks, "duplicates", (json_int_t)p->grid.n_duplicates, "excluded",
+      "{s:s, s:s, s:i, s:i, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:o, s:o}",
+      "name", p->spec.name, "compute", ptq_compute_name(p->spec.compute),
+      "ranks", p->ranks, "ranks_per_point", p->grid.ranks, "duplicates",
+      (json_int_t)p->grid.n_duplicates, "excluded",
       (json_int_t)p->grid.n_excluded, "seconds", p->plan.seconds_total,
-      "makespan", p->makespan, "lower_bound", lower_bound(&p->plan, p->ranks),
+      "makespan", p->makespan, "lower_bound", lower_bound(&p->plan, p->teams),
       "gflops", p->rates.flops_per_s / 1e9, "memory",
       (json_int_t)p->plan.memory_bytes, "points", points, "items", items);
   const int bad = root == NULL || json_dumpf(root, stdout, JSON_INDENT(1)) != 0;
@@ -325,6 +340,7 @@ static const ptq_option options[] = {
     {"memory", 0, "SIZE", "memory a rank may use, such as 4GB"},
     {"scratch", 0, "DIR", "as of run: hidden states in files"},
     {"threads", 0, "N", "threads of a rank, as of run"},
+    {"ranks-per-point", 0, "N", "ranks in a team, as of run"},
     {"set", 0, "KEY=VALUE", "override a value of the sweep file; repeatable"},
     {"gflops", 0, "N",
      "GFLOP/s of a thread, for another machine (default:\n"

@@ -36,6 +36,7 @@ typedef struct sweep_run {
   ptq_provenance provenance;
   ptq_journal journal;
   ptq_store *store;
+  ptq_teams teams;
   ptq_plan plan; /* rank 0 */
   char *path;    /* owned; of the store */
   ptq_todo todo; /* rank 0 */
@@ -44,21 +45,38 @@ typedef struct sweep_run {
 
 /* --- What the workers do and where results go ------------------------- */
 
+static ptq_status work_on_subject(const sweep_run *r, int64_t subject,
+                                  const ptq_sink *sink, ptq_err *err) {
+  const ptq_grid *g = &r->study.grid;
+  ptq_status rc = PTQ_OK;
+  if (ptq_team_leads(g->team))
+    rc = ptq_store_begin_subject(r->store, subject, err);
+  rc = ptq_team_agree(g->team, rc, err);
+  return rc == PTQ_OK ? ptq_subject_run(g, subject, sink, err) : rc;
+}
+
+/* Of a team the leader alone. */
+static ptq_status work_on_direction(const sweep_run *r, int64_t direction,
+                                    const ptq_sink *sink, ptq_err *err) {
+  ptq_grid alone = r->study.grid;
+  if (!ptq_team_leads(alone.team)) return PTQ_OK;
+  alone.team = NULL;
+  alone.ranks = 1;
+  const ptq_status rc = ptq_store_begin_direction(r->store, direction, err);
+  return rc == PTQ_OK ? ptq_direction_run(&alone, direction, sink, err) : rc;
+}
+
 static ptq_status work(void *ctx, int64_t subject, const int64_t *points,
                        int64_t n, const ptq_sink *sink, ptq_err *err) {
   const sweep_run *r = ctx;
+  const int64_t n_subjects = r->study.grid.n_subjects;
   ptq_status rc = PTQ_OK;
-  if (n > 0) {
+  if (n > 0)
     rc = ptq_batch_run(&r->study.grid, points, n, sink, err);
-  } else if (subject < r->study.grid.n_subjects) {
-    rc = ptq_store_begin_subject(r->store, subject, err);
-    if (rc == PTQ_OK) rc = ptq_subject_run(&r->study.grid, subject, sink, err);
-  } else {
-    const int64_t direction = subject - r->study.grid.n_subjects;
-    rc = ptq_store_begin_direction(r->store, direction, err);
-    if (rc == PTQ_OK)
-      rc = ptq_direction_run(&r->study.grid, direction, sink, err);
-  }
+  else if (subject < n_subjects)
+    rc = work_on_subject(r, subject, sink, err);
+  else
+    rc = work_on_direction(r, subject - n_subjects, sink, err);
   ptq_store_rest(r->store);
   return rc;
 }
@@ -203,9 +221,8 @@ static ptq_status make_plan(sweep_run *r, const ptq_args *args, int64_t memory,
   say_todo(r);
   options->deaths = r->todo.deaths;
   options->subject_deaths = r->todo.subject_deaths;
-  PTQ_TRY(ptq_plan_build(g, r->todo.points, r->todo.subjects,
-                         r->size > 1 ? r->size - 1 : 1, memory, &rates,
-                         &r->plan, err));
+  PTQ_TRY(ptq_plan_build(g, r->todo.points, r->todo.subjects, r->teams.n,
+                         memory, &rates, &r->plan, err));
 done:
   return rc;
 }
@@ -283,21 +300,36 @@ static void note_start(const sweep_run *r) {
   (void)ptq_store_log(r->store, line, NULL);
 }
 
+/* Ranks a point of the command line, or of the sweep file. */
+static ptq_status form_teams(sweep_run *r, int asked, ptq_dist_options *options,
+                             ptq_err *err) {
+  ptq_grid *g = &r->study.grid;
+  if (asked == 0) asked = g->ranks > 1 ? g->ranks : 1;
+  const ptq_status rc = ptq_teams_form(r->comm, asked, &r->teams, err);
+  if (rc != PTQ_OK) return rc;
+  options->teams = &r->teams;
+  g->ranks = r->teams.size;
+  g->team = r->teams.team;
+  return PTQ_OK;
+}
+
 static ptq_status prepare(sweep_run *r, const ptq_args *args,
                           ptq_dist_options *options, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   int64_t memory = 0;
-  int threads = 0;
+  int threads = 0, ranks = 0;
   rc = read_options(r->rank, args, options, err);
   if (rc == PTQ_OK) rc = read_memory(args, &memory, err);
   if (rc == PTQ_OK) rc = read_scratch(args, err);
   if (rc == PTQ_OK) rc = ptq_args_threads(args, &threads, err);
+  if (rc == PTQ_OK) rc = ptq_args_ranks_per_point(args, &ranks, err);
   if (rc == PTQ_OK) rc = ptq_args_check_sets(args, err);
   r->usage = rc == PTQ_E_ARG;
   PTQ_TRY(ptq_agree(r->comm, rc, err));
   PTQ_TRY(open_study(r, args, err));
   r->study.grid.scratch = ptq_args_get(args, "scratch");
   if (threads > 0) r->study.grid.threads = threads;
+  PTQ_TRY(form_teams(r, ranks, options, err));
   PTQ_TRY(ptq_agree(r->comm, ptq_selfcheck(r->study.spec.compute, err), err));
   rc = ptq_provenance_collect(r->comm, args, r->study.spec.path,
                               r->study.numerics, &r->provenance, err);
@@ -346,6 +378,7 @@ static void summarize(const sweep_run *r, const ptq_dist_summary *s) {
 }
 
 static void sweep_run_release(sweep_run *r) {
+  ptq_teams_release(&r->teams);
   ptq_plan_release(&r->plan);
   ptq_todo_release(&r->todo);
   ptq_study_layout_release(&r->layout);
@@ -375,7 +408,9 @@ static ptq_status sweep(sweep_run *r, const ptq_args *args,
                             .died = died,
                             .dropped = dropped,
                             .log = log_line};
-  PTQ_TRY(ptq_dist_run(r->comm, &r->plan, &ops, &options, summary, err));
+  rc = ptq_dist_run(r->comm, &r->plan, &ops, &options, summary, err);
+  ptq_teams_release(&r->teams); /* nobody waits for this rank any more */
+  PTQ_TRY(rc);
   if (r->rank == 0) summarize(r, summary);
 done:
   if (r->store != NULL) {
@@ -422,6 +457,11 @@ static const ptq_option options[] = {
     {"threads", 0, "N",
      "threads of a rank (default: run.threads of SPEC, or 1);\n"
      "                               changes no result"},
+    {"ranks-per-point", 0, "N",
+     "ranks of a host that work on a point together\n"
+     "                               (default: run.ranks_per_point of SPEC, "
+     "or 1);\n"
+     "                               changes no result"},
     {"scratch", 0, "DIR",
      "keep hidden states in files there, not in memory;\n"
      "                               changes no result"},
@@ -458,7 +498,8 @@ const ptq_command ptq_cmd_run = {
         "seconds,\nmessage), log (line), error (message), end\n(status, "
         "points_done, points_failed, seconds).\n\n"
         "Rank 0 hands out work and sleeps: start one rank more than cores, or "
-        "than cores\nby threads.\n\n"
+        "than cores\nby threads. Ranks 1, 2, ... of a host form the teams of "
+        "--ranks-per-point.\n\n"
         "  mpirun -n 3 ptqsweep run sweeps/quick.yaml -o quick.h5\n",
     .options = options,
     .min_args = 1,

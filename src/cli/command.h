@@ -49,6 +49,9 @@ ptq_status ptq_args_double(const ptq_args *a, const char *name, double fallback,
 /** --threads N into *threads; as it was where it is not given. PTQ_E_ARG: out
  * of range. */
 ptq_status ptq_args_threads(const ptq_args *a, int *threads, ptq_err *err);
+/** The same for --ranks-per-point N. */
+ptq_status ptq_args_ranks_per_point(const ptq_args *a, int *ranks,
+                                    ptq_err *err);
 
 typedef struct ptq_command {
   const char *name;

@@ -62,7 +62,7 @@ static void show_progress(coordinator *c, double now, bool last) {
     ptq_progress_show(&c->progress, &state, now);
 }
 
-/** Give an idle rank its next task, if there is one that can finish. */
+/** Give an idle team its next task, if there is one that can finish. */
 static void assign(coordinator *c, int rank, double now) {
   ptq_task task;
   ptq_err err = {0};
@@ -75,7 +75,7 @@ static void assign(coordinator *c, int rank, double now) {
 
 static void assign_idle(coordinator *c, double now) {
   for (int i = 1; i < c->roster.size && c->board.queue.n_waiting > 0; i++)
-    if (c->roster.ranks[i].state == PTQ_RANK_IDLE) assign(c, i, now);
+    if (ptq_roster_is_free(&c->roster, i)) assign(c, i, now);
 }
 
 static void describe(const coordinator *c, int rank, char text[96]) {
@@ -101,10 +101,31 @@ static void ask_to_stop(coordinator *c, double now, const char *why,
   ptq_board_log(&c->board, "stopping: %s; the same command goes on", why);
 }
 
+/** A rank has gone, and with it the team: what it did waits again. */
+static void break_team(coordinator *c, int rank, const char *text) {
+  const int leader = ptq_roster_leader(&c->roster, rank);
+  const ptq_task task = c->roster.ranks[leader].task;
+  const bool has_task = leader > 0 && c->roster.ranks[leader].has_task;
+  ptq_progress_clear(&c->progress);
+  ptq_roster_dismiss(&c->roster, rank);
+  c->roster.ranks[leader].has_task = false;
+  if (has_task)
+    ptq_board_vanished(&c->board, &task, text);
+  else
+    ptq_board_log(&c->board, "%s", text);
+}
+
 static void end_task(coordinator *c, int rank, const ptq_wire_report *r) {
   ptq_rank *it = &c->roster.ranks[rank];
   if (it->state != PTQ_RANK_BUSY || it->task_id != r->head.task_id)
     return; /* an older task, which was taken away from it */
+  if (r->team_broken) watch_ranks(c, ptq_nap_clock()); /* who was it? */
+  if (r->team_broken && it->has_task) {
+    char who[96], text[160];
+    describe(c, rank, who);
+    snprintf(text, sizeof text, "%s lost a rank of its team", who);
+    break_team(c, rank, text);
+  }
   if (it->has_task) {
     char who[96], text[PTQ_WIRE_TEXT_MAX + 100];
     describe(c, rank, who);
@@ -162,7 +183,8 @@ static void handle(coordinator *c, int rank, const ptq_wire_report *r,
   if ((r->head.kind == PTQ_WIRE_HELLO || r->head.kind == PTQ_WIRE_BEAT) &&
       ptq_roster_pong(&c->roster, rank, &err) != PTQ_OK)
     fail(c, &err);
-  if (it->state == PTQ_RANK_IDLE) assign(c, rank, now);
+  const int leader = ptq_roster_leader(&c->roster, rank);
+  if (ptq_roster_is_free(&c->roster, leader)) assign(c, leader, now);
 }
 
 /** Take one message of `from` (or of anyone); false if there is none. A
@@ -195,20 +217,17 @@ static void lose(coordinator *c, int rank, bool gone, const char *how,
   char who[96], text[200];
   ptq_err err = {0};
   ptq_rank *it = &c->roster.ranks[rank];
-  /* Its last words first: they may be that a point is finished. */
-  while (hear(c, rank, &err)) {
-  }
+  /* Last words first: they may be that a point is finished. */
+  for (int i = 1; i < c->roster.size; i++)
+    while ((i == rank || ptq_roster_mates(&c->roster, i, rank)) &&
+           hear(c, i, &err)) {
+    }
+  if (it->state == PTQ_RANK_LOST) return; /* they were about this */
   if (!gone && ptq_nap_clock() - it->heard_s < tick_s) return;
-  const ptq_task task = it->task;
-  const bool had_task = it->has_task;
   describe(c, rank, who);
   snprintf(text, sizeof text, "%s %s", who, how);
-  ptq_progress_clear(&c->progress);
+  break_team(c, rank, text);
   ptq_roster_lose(&c->roster, rank, gone);
-  if (had_task)
-    ptq_board_vanished(&c->board, &task, text);
-  else
-    ptq_board_log(&c->board, "%s", text);
   assign_idle(c, now);
 }
 
@@ -256,7 +275,7 @@ static void watch_ranks(coordinator *c, double now) {
  * that waits does not fit into the time that is left. */
 static bool nothing_fits(const coordinator *c, double now) {
   if (c->roster.n_busy > 0 || c->board.queue.n_waiting == 0 ||
-      c->roster.n_live == 0)
+      ptq_roster_teams(&c->roster) == 0)
     return false;
   for (int i = 1; i < c->roster.size; i++)
     if (c->roster.ranks[i].state == PTQ_RANK_NEW) return false;
@@ -301,10 +320,13 @@ static void tick(coordinator *c, double now) {
   }
   watch_stops(c, now);
   if (c->board.queue.n_waiting > 0) assign_idle(c, now);
-  if (c->roster.n_live == 0 && c->board.queue.n_waiting > 0 && !c->stopping)
-    tell_and_fail(c,
-                  "every working rank vanished; the same command goes on with "
-                  "the run");
+  if (ptq_roster_teams(&c->roster) == 0 && c->board.queue.n_waiting > 0 &&
+      !c->stopping)
+    tell_and_fail(c, c->roster.leader != NULL && c->options->teams->size > 1
+                         ? "every team has lost a rank; the same command goes "
+                           "on with the run"
+                         : "every working rank vanished; the same command goes "
+                           "on with the run");
   if (ptq_progress_due(&c->progress, now)) show_progress(c, now, false);
 }
 

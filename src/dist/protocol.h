@@ -69,6 +69,7 @@ typedef struct ptq_wire_report {
   int32_t status; /* DONE: ptq_status */
   int32_t sink_failed;
   int32_t signalled;
+  int32_t team_broken;          /* DONE: another rank of the team has gone */
   char text[PTQ_WIRE_TEXT_MAX]; /* DONE: message; HELLO: a ptq_peer; only
                                    the bytes in use travel */
 } ptq_wire_report;

@@ -13,11 +13,13 @@ ptq_status ptq_roster_init(ptq_roster *r, MPI_Comm comm,
                            const ptq_dist_options *options, double now_s,
                            ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  *r = (ptq_roster){.comm = comm,
-                    .heartbeat_s = options->heartbeat_s,
-                    .silence_factor = options->silence_factor,
-                    .silence_min_s = options->silence_min_s,
-                    .gap_share = 1.0};
+  *r = (ptq_roster){
+      .comm = comm,
+      .leader = options->teams != NULL ? options->teams->leader : NULL,
+      .heartbeat_s = options->heartbeat_s,
+      .silence_factor = options->silence_factor,
+      .silence_min_s = options->silence_min_s,
+      .gap_share = 1.0};
   MPI_Comm_size(comm, &r->size);
   r->n_live = r->size - 1;
   r->pong.head = ptq_wire_make_head(PTQ_WIRE_PONG, 0);
@@ -70,34 +72,87 @@ done:
   return rc;
 }
 
-ptq_status ptq_roster_give(ptq_roster *r, int rank, const ptq_task *task,
-                           const int64_t *points, double now_s, ptq_err *err) {
+int ptq_roster_leader(const ptq_roster *r, int rank) {
+  return r->leader != NULL ? r->leader[rank] : rank;
+}
+
+bool ptq_roster_mates(const ptq_roster *r, int a, int b) {
+  const int leader = ptq_roster_leader(r, a);
+  return leader > 0 && leader == ptq_roster_leader(r, b);
+}
+
+bool ptq_roster_is_free(const ptq_roster *r, int rank) {
+  if (rank < 1 || ptq_roster_leader(r, rank) != rank) return false;
+  for (int i = rank; i < r->size; i++)
+    if (ptq_roster_leader(r, i) == rank &&
+        (r->ranks[i].state != PTQ_RANK_IDLE || r->ranks[i].dismissed))
+      return false;
+  return true;
+}
+
+int64_t ptq_roster_teams(const ptq_roster *r) {
+  int64_t n = 0;
+  for (int i = 1; i < r->size; i++)
+    n += ptq_roster_leader(r, i) == i && !r->ranks[i].dismissed &&
+         r->ranks[i].state != PTQ_RANK_LOST;
+  return n;
+}
+
+void ptq_roster_dismiss(ptq_roster *r, int rank) {
+  for (int i = 1; i < r->size; i++)
+    if (i != rank && ptq_roster_mates(r, i, rank))
+      r->ranks[i].dismissed = r->ranks[rank].dismissed = true;
+}
+
+/* A rank that was silent is back: where the others of its team are there, they
+ * go on together. */
+static void reunite(ptq_roster *r, int rank) {
+  for (int i = 1; i < r->size; i++)
+    if (ptq_roster_mates(r, i, rank) && r->ranks[i].state == PTQ_RANK_LOST)
+      return;
+  for (int i = 1; i < r->size; i++)
+    if (ptq_roster_mates(r, i, rank)) r->ranks[i].dismissed = false;
+}
+
+/* To one rank of a team; the task is its leader's. */
+static ptq_status give_one(ptq_roster *r, int rank, const ptq_wire_work *work,
+                           const ptq_task *task, const int64_t *points,
+                           bool leads, double now_s, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_rank *to = &r->ranks[rank];
+  const size_t points_size = (size_t)task->n * sizeof *points;
+  _Static_assert(sizeof *work % sizeof(int64_t) == 0, "points follow aligned");
+  to->task = *task;
+  to->has_task = leads;
+  to->cancelled = false;
+  to->task_id = work->head.task_id;
+  to->heard_s = to->task_start_s = now_s;
+  to->longest_s = 0.0;
+  to->state = PTQ_RANK_BUSY;
+  r->n_busy++;
+  PTQ_TRY(
+      make_room(to, (int64_t)(sizeof *work / sizeof(int64_t)) + task->n, err));
+  memcpy(to->work, work, sizeof *work);
+  if (task->n > 0) memcpy((char *)to->work + sizeof *work, points, points_size);
+  PTQ_TRY(ptq_wire_post(r->comm, rank, to->work,
+                        (int)(sizeof *work + points_size), &to->work_request,
+                        err));
+done:
+  return rc;
+}
+
+ptq_status ptq_roster_give(ptq_roster *r, int rank, const ptq_task *task,
+                           const int64_t *points, double now_s, ptq_err *err) {
   const ptq_wire_work work = {
       .head = ptq_wire_make_head(PTQ_WIRE_WORK, ++r->last_task_id),
       .subject = task->subject,
       .first = task->first,
       .n = task->n,
       .seconds = task->seconds};
-  const size_t points_size = (size_t)task->n * sizeof *points;
-  _Static_assert(sizeof work % sizeof(int64_t) == 0, "points follow aligned");
-  to->task = *task;
-  to->has_task = true;
-  to->cancelled = false;
-  to->task_id = work.head.task_id;
-  to->heard_s = to->task_start_s = now_s;
-  to->longest_s = 0.0;
-  to->state = PTQ_RANK_BUSY;
-  r->n_busy++;
-  PTQ_TRY(
-      make_room(to, (int64_t)(sizeof work / sizeof(int64_t)) + task->n, err));
-  memcpy(to->work, &work, sizeof work);
-  if (task->n > 0) memcpy((char *)to->work + sizeof work, points, points_size);
-  PTQ_TRY(ptq_wire_post(r->comm, rank, to->work,
-                        (int)(sizeof work + points_size), &to->work_request,
-                        err));
-done:
+  ptq_status rc = PTQ_OK;
+  for (int i = rank; i < r->size && rc == PTQ_OK; i++)
+    if (ptq_roster_leader(r, i) == rank)
+      rc = give_one(r, i, &work, task, points, i == rank, now_s, err);
   return rc;
 }
 
@@ -139,6 +194,7 @@ bool ptq_roster_heard(ptq_roster *r, int rank, int64_t task_id, double now_s) {
     it->gone = false;
     r->n_live++;
     if (it->state == PTQ_RANK_BUSY) r->n_busy++;
+    reunite(r, rank);
   } else if (now_s - it->heard_s > it->longest_s) {
     it->longest_s = now_s - it->heard_s;
   }
@@ -165,10 +221,11 @@ void ptq_roster_lose(ptq_roster *r, int rank, bool gone) {
 
 double ptq_roster_limit(const ptq_roster *r, int rank, double correction) {
   const ptq_rank *it = &r->ranks[rank];
+  const int leader = ptq_roster_leader(r, rank);
   double rhythm_s = r->heartbeat_s;
   if (it->state == PTQ_RANK_BUSY) {
     rhythm_s = fmax(rhythm_s, it->longest_s);
-    if (it->has_task)
+    if (leader > 0 && r->ranks[leader].has_task)
       rhythm_s = fmax(rhythm_s, r->gap_share * it->task.seconds * correction);
   }
   return fmax(r->silence_min_s, r->silence_factor * rhythm_s);

@@ -24,6 +24,7 @@ typedef struct ptq_rank {
   bool gone;      /* its process has ended */
   bool has_task;  /* `task` is its to finish; false when it was taken away */
   bool cancelled; /* told to drop it */
+  bool dismissed; /* one of its team was lost: it gets no work any more */
   ptq_peer peer;
   ptq_task task;
   int64_t task_id;
@@ -38,7 +39,9 @@ typedef struct ptq_rank {
 typedef struct ptq_roster {
   MPI_Comm comm; /* borrowed */
   int size;
-  ptq_rank *ranks; /* owned; [size]; [0] is not used */
+  ptq_rank *ranks;   /* owned; [size]; [0] is not used */
+  const int *leader; /* borrowed; [size] of each rank's team, 0: in none; NULL:
+                        each leads itself. A task is its leader's */
   ptq_wire_pong pong;
   int64_t n_live, n_busy; /* not lost; live and busy */
   int64_t last_task_id;
@@ -53,7 +56,19 @@ ptq_status ptq_roster_init(ptq_roster *r, MPI_Comm comm,
                            ptq_err *err);
 void ptq_roster_release(ptq_roster *r);
 
-/** Send a task; points are plan->order[task->first..]. */
+/** A rank's leader; 0: none. */
+int ptq_roster_leader(const ptq_roster *r, int rank);
+/** Are two ranks of one team? */
+bool ptq_roster_mates(const ptq_roster *r, int a, int b);
+/** Does the rank lead a team whose ranks all wait for work? */
+bool ptq_roster_is_free(const ptq_roster *r, int rank);
+/** Teams that work or could, those whose ranks are on their way included. */
+int64_t ptq_roster_teams(const ptq_roster *r);
+/** No more work for the team of a rank that was lost. */
+void ptq_roster_dismiss(ptq_roster *r, int rank);
+
+/** Send a task to a leader and its team; points are
+ * plan->order[task->first..]. */
 ptq_status ptq_roster_give(ptq_roster *r, int rank, const ptq_task *task,
                            const int64_t *points, double now_s, ptq_err *err);
 /** The rank has no task any more. */

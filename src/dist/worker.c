@@ -280,6 +280,8 @@ static ptq_status do_task(worker *w, ptq_err *err) {
   ptq_task_end end;
   ptq_err own = {0};
   const order spare = w->now;
+  const ptq_team *team =
+      w->options->teams != NULL ? w->options->teams->team : NULL;
   w->now = w->next;
   w->next = spare;
   w->next.id = 0;
@@ -295,7 +297,8 @@ static ptq_status do_task(worker *w, ptq_err *err) {
                                 .status = (int32_t)end.status,
                                 .sink_failed = end.sink_failed,
                                 .seconds = end.seconds,
-                                .gap_s = w->gap_s};
+                                .gap_s = w->gap_s,
+                                .team_broken = ptq_team_broken(team)};
   if (end.status != PTQ_OK)
     ptq_text_copy(w->report.text, sizeof w->report.text, end.text);
   const ptq_status rc = send_report(w, PTQ_WIRE_DONE, err);

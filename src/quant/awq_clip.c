@@ -138,7 +138,8 @@ done:
 
 ptq_status ptq_awq_clip(const ptq_dtype *dt, float *w, int64_t rows,
                         int64_t cols, int64_t group, const double *h,
-                        const float *scale, int threads, ptq_err *err) {
+                        const float *scale, int threads, ptq_team *team,
+                        ptq_err *err) {
   clip c = {.dt = dt,
             .w = w,
             .rows = rows,
@@ -146,5 +147,10 @@ ptq_status ptq_awq_clip(const ptq_dtype *dt, float *w, int64_t rows,
             .width = group > 0 ? least_of(group, cols) : cols,
             .h = h,
             .scale = scale};
-  return ptq_tiles_run((rows + TILE - 1) / TILE, threads, clip_tile, &c, err);
+  const ptq_tile_split split = {.team = team,
+                                .threads = threads,
+                                .rows = rows,
+                                .tile = TILE,
+                                .out = {{w, (size_t)cols * sizeof *w}}};
+  return ptq_tiles_split(&split, clip_tile, &c, err);
 }

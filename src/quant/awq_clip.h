@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "ptq/base/status.h"
+#include "ptq/base/team.h"
 #include "ptq/num/dtype.h"
 
 /**
@@ -27,6 +28,7 @@
  */
 ptq_status ptq_awq_clip(const ptq_dtype *dt, float *w, int64_t rows,
                         int64_t cols, int64_t group, const double *h,
-                        const float *scale, int threads, ptq_err *err);
+                        const float *scale, int threads, ptq_team *team,
+                        ptq_err *err);
 
 #endif /* PTQ_QUANT_AWQ_CLIP_H */

@@ -317,8 +317,20 @@ ptq_status ptq_gptq_run(const ptq_gptq_job *job, ptq_err *err) {
     const ptq_status rc = ptq_gptq_fit_tensor(&s, err);
     if (rc != PTQ_OK) return rc;
   }
-  return ptq_tiles_run((job->rows + TILE - 1) / TILE, job->threads, run_tile,
-                       &s, err);
+  const int64_t n_params = job->group == PTQ_GROUP_TENSOR || job->given_params
+                               ? 0
+                               : ptq_dtype_groups(job->cols, job->group);
+  const size_t cols = (size_t)job->cols;
+  const ptq_tile_split split = {
+      .team = job->team,
+      .threads = job->threads,
+      .rows = job->rows,
+      .tile = TILE,
+      .out = {{job->y, cols * sizeof *job->y},
+              {job->q, cols * sizeof *job->q},
+              {n_params > 0 ? job->params : NULL,
+               (size_t)n_params * sizeof *job->params}}};
+  return ptq_tiles_split(&split, run_tile, &s, err);
 }
 
 /* The working rows, a block's errors and codes, parameters of groups of 16. */

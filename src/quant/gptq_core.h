@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "gptq_factor.h"
+#include "ptq/base/team.h"
 #include "ptq/num/dtype.h"
 
 typedef struct ptq_gptq_job {
@@ -28,6 +29,7 @@ typedef struct ptq_gptq_job {
   const ptq_gptq_factor *factor; /* borrowed; of order cols */
   bool given_params;             /* params is input: groups of columns */
   int threads;                   /* bits do not depend on it */
+  ptq_team *team;                /* borrowed, nullable; likewise */
   float *y;                      /* borrowed; [rows, cols], may be w */
   int16_t *q;                    /* borrowed; [rows, cols] */
   ptq_group_params *params;      /* borrowed; [rows, n_groups], 1 for TENSOR */

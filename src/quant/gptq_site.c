@@ -77,6 +77,7 @@ static ptq_gptq_job make_job(const ptq_gptq_walk *w, const ptq_quant_input *in,
                         .whole_groups = w->act_order == PTQ_ORDER_GROUPS,
                         .joint = w->mx == PTQ_MX_JOINT,
                         .threads = in->threads,
+                        .team = in->team,
                         .y = out->y,
                         .q = out->q,
                         .params = out->params};

@@ -101,8 +101,18 @@ ptq_status ptq_joint_descent_run(const ptq_joint_descent_job *job,
   ptq_status rc = PTQ_OK;
   shared s = {.job = job};
   PTQ_TRY(plan_groups(&s, err));
-  PTQ_TRY(ptq_tiles_run((job->rows + PTQ_DESCENT_ROWS - 1) / PTQ_DESCENT_ROWS,
-                        job->threads, run_tile, &s, err));
+  const bool whole = job->group == PTQ_GROUP_TENSOR;
+  const size_t cols = (size_t)job->cols;
+  const size_t groups = (size_t)ptq_dtype_groups(job->cols, job->group);
+  const ptq_tile_split split = {
+      .team = job->team,
+      .threads = job->threads,
+      .rows = job->rows,
+      .tile = PTQ_DESCENT_ROWS,
+      .out = {{job->y, cols * sizeof *job->y},
+              {job->q, cols * sizeof *job->q},
+              {whole ? NULL : job->params, groups * sizeof *job->params}}};
+  PTQ_TRY(ptq_tiles_split(&split, run_tile, &s, err));
 done:
   release(&s);
   return rc;

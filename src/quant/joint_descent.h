@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "ptq/base/team.h"
 #include "ptq/num/dtype.h"
 
 typedef struct ptq_joint_descent_job {
@@ -20,6 +21,7 @@ typedef struct ptq_joint_descent_job {
   int64_t passes;            /* over columns, at most, each time */
   int64_t sweeps;            /* over groups, each followed by passes */
   int threads;               /* bits do not depend on it */
+  ptq_team *team;            /* borrowed, nullable; likewise */
   float *y;                  /* borrowed; [rows, cols], in and out */
   int16_t *q;                /* borrowed; [rows, cols], in and out */
   ptq_group_params *params;  /* borrowed; [rows, n_groups], 1 for TENSOR; in and

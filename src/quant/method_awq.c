@@ -103,7 +103,7 @@ static ptq_status finish(const awq_options *o, const ptq_quant_input *in,
     PTQ_TRY(ptq_dtype_prepare(&plain, scaled, in->rows, cols, in->group, &state,
                               &dtype, err));
     PTQ_TRY(ptq_awq_clip(&dtype, scaled, in->rows, cols, in->group, in->h,
-                         scale, in->threads, err));
+                         scale, in->threads, in->team, err));
   }
   PTQ_TRY(ptq_round_rows(&plain, in, scaled, out->y, out->q, out->params, err));
   for (int64_t r = 0; r < in->rows; r++) {

@@ -108,6 +108,7 @@ static ptq_status start(const descent_options *o, const ptq_quant_input *in,
                                    .dead = f->dead,
                                    .search = o->scales == WEIGHTED,
                                    .threads = in->threads,
+                                   .team = in->team,
                                    .params = out->params};
   PTQ_TRY(ptq_scale_search_run(&search, err));
   const ptq_gptq_job gptq = {.w = in->w,
@@ -119,6 +120,7 @@ static ptq_status start(const descent_options *o, const ptq_quant_input *in,
                              .factor = f,
                              .given_params = true,
                              .threads = in->threads,
+                             .team = in->team,
                              .y = out->y,
                              .q = out->q,
                              .params = out->params};
@@ -144,6 +146,7 @@ static ptq_status descend(const descent_options *o, const ptq_quant_input *in,
                                      .passes = o->passes,
                                      .sweeps = o->sweeps,
                                      .threads = in->threads,
+                                     .team = in->team,
                                      .y = out->y,
                                      .q = out->q,
                                      .params = out->params};
@@ -235,11 +238,11 @@ static ptq_status quantize_cached(const descent_options *o,
       judge = f;
       PTQ_TRY(rival_init(&v, in, err));
       PTQ_TRY(ptq_row_errors(in->w, out->y, in->rows, in->cols, judge->h,
-                             judge->dead, in->threads, v.best, err));
+                             judge->dead, in->threads, in->team, v.best, err));
     }
     PTQ_TRY(descend(o, in, f, &v.out, err));
     PTQ_TRY(ptq_row_errors(in->w, v.out.y, in->rows, in->cols, judge->h,
-                           judge->dead, in->threads, v.error, err));
+                           judge->dead, in->threads, in->team, v.error, err));
     take_better_rows(in, &v, out);
   }
 done:

@@ -241,6 +241,7 @@ static ptq_status run_in_frame(const quip_options *o, const inputs *x,
                             .static_groups = true,
                             .factor = x->factor,
                             .threads = in->threads,
+                            .team = in->team,
                             .y = out->y,
                             .q = out->q,
                             .params = out->params};
@@ -254,6 +255,7 @@ static ptq_status run_in_frame(const quip_options *o, const inputs *x,
                              .params = out->params,
                              .passes = o->tune,
                              .threads = in->threads,
+                             .team = in->team,
                              .y = out->y,
                              .q = out->q};
   PTQ_TRY(ptq_tune(&tune, err));

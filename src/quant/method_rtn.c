@@ -95,8 +95,17 @@ static ptq_status round_searched(const ptq_quant_input *in,
   if (rc != PTQ_OK) return rc;
   if (in->group == PTQ_GROUP_TENSOR)
     return search_group(&s, 0, 0, in->rows * in->cols, 0, err);
-  return ptq_tiles_run((in->rows + TILE - 1) / TILE, in->threads, search_tile,
-                       &s, err);
+  const size_t cols = (size_t)in->cols;
+  const size_t groups = (size_t)ptq_dtype_groups(in->cols, in->group);
+  const ptq_tile_split split = {
+      .team = in->team,
+      .threads = in->threads,
+      .rows = in->rows,
+      .tile = TILE,
+      .out = {{out->y, cols * sizeof *out->y},
+              {out->q, cols * sizeof *out->q},
+              {out->params, groups * sizeof *out->params}}};
+  return ptq_tiles_split(&split, search_tile, &s, err);
 }
 
 static ptq_status quantize(const ptq_method *m, const ptq_quant_input *in,

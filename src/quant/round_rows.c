@@ -30,10 +30,22 @@ ptq_status ptq_round_rows(const ptq_dtype *dt, const ptq_quant_input *in,
   job j = {.dt = dt, .in = in, .w = w, .y = y, .q = q, .params = params};
   const bool apart = in->group != PTQ_GROUP_TENSOR && dt->matrix == NULL &&
                      !ptq_dtype_shares(dt) && y != w;
-  if (apart && in->threads > 1 &&
-      ptq_tiles_run((in->rows + TILE - 1) / TILE, in->threads, round_tile, &j,
-                    NULL) == PTQ_OK)
-    return PTQ_OK;
+  const size_t cols = (size_t)in->cols;
+  const ptq_tile_split split = {
+      .team = in->team,
+      .threads = in->threads,
+      .rows = in->rows,
+      .tile = TILE,
+      .out = {{y, cols * sizeof *y},
+              {q, cols * sizeof *q},
+              {params, (size_t)ptq_dtype_groups(in->cols, in->group) *
+                           sizeof *params}}};
+  if (apart && (in->threads > 1 || in->team != NULL)) {
+    ptq_err own = {0};
+    const ptq_status rc = ptq_tiles_split(&split, round_tile, &j, &own);
+    if (rc == PTQ_OK) return rc;
+    if (rc == PTQ_E_PEER) return PTQ_FAIL(err, rc, "%s", own.msg);
+  }
   /* A failure is told with its place in the whole matrix. */
   return ptq_dtype_round_matrix(dt, w, in->rows, in->cols, in->group, y, q,
                                 params, err);

@@ -44,8 +44,8 @@ done:
 
 ptq_status ptq_row_errors(const float *w, const float *y, int64_t rows,
                           int64_t cols, const double *h,
-                          const unsigned char *dead, int threads, double *out,
-                          ptq_err *err) {
+                          const unsigned char *dead, int threads,
+                          ptq_team *team, double *out, ptq_err *err) {
   job j = {.w = w,
            .y = y,
            .rows = rows,
@@ -53,5 +53,10 @@ ptq_status ptq_row_errors(const float *w, const float *y, int64_t rows,
            .h = h,
            .dead = dead,
            .out = out};
-  return ptq_tiles_run((rows + TILE - 1) / TILE, threads, run_tile, &j, err);
+  const ptq_tile_split split = {.team = team,
+                                .threads = threads,
+                                .rows = rows,
+                                .tile = TILE,
+                                .out = {{out, sizeof *out}}};
+  return ptq_tiles_split(&split, run_tile, &j, err);
 }

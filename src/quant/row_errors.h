@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#include "ptq/base/status.h"
+#include "ptq/base/team.h"
 
 /**
  * out[r] = e' H e, e the difference of row r of w and y [rows, cols], 0 in
@@ -17,7 +17,7 @@
  */
 ptq_status ptq_row_errors(const float *w, const float *y, int64_t rows,
                           int64_t cols, const double *h,
-                          const unsigned char *dead, int threads, double *out,
-                          ptq_err *err);
+                          const unsigned char *dead, int threads,
+                          ptq_team *team, double *out, ptq_err *err);
 
 #endif /* PTQ_QUANT_ROW_ERRORS_H */

@@ -140,6 +140,12 @@ ptq_status ptq_scale_search_run(const ptq_scale_search *s, ptq_err *err) {
     return ptq_dtype_fit(s->dtype, s->w, s->rows * s->cols, 1, 0, 0, s->params,
                          err);
   ptq_scale_search job = *s;
-  return ptq_tiles_run((s->rows + TILE - 1) / TILE, s->threads, search_tile,
-                       &job, err);
+  const size_t groups = (size_t)ptq_dtype_groups(s->cols, s->group);
+  const ptq_tile_split split = {
+      .team = s->team,
+      .threads = s->threads,
+      .rows = s->rows,
+      .tile = TILE,
+      .out = {{s->params, groups * sizeof *s->params}}};
+  return ptq_tiles_split(&split, search_tile, &job, err);
 }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ptq/base/team.h"
 #include "ptq/num/dtype.h"
 
 typedef struct ptq_scale_search {
@@ -20,6 +21,7 @@ typedef struct ptq_scale_search {
   const unsigned char *dead; /* borrowed; [cols]: such weights count as 0 */
   bool search;               /* false: the dtype's own fit */
   int threads;               /* bits do not depend on it */
+  ptq_team *team;            /* borrowed, nullable; likewise */
   ptq_group_params *params;  /* borrowed; [rows, n_groups], 1 for TENSOR */
 } ptq_scale_search;
 

@@ -135,6 +135,12 @@ done:
 ptq_status ptq_tune(const ptq_tune_job *job, ptq_err *err) {
   if (job->passes == 0) return PTQ_OK;
   ptq_tune_job copy = *job;
-  return ptq_tiles_run((job->rows + TILE - 1) / TILE, job->threads, run_tile,
-                       &copy, err);
+  const size_t cols = (size_t)job->cols;
+  const ptq_tile_split split = {.team = job->team,
+                                .threads = job->threads,
+                                .rows = job->rows,
+                                .tile = TILE,
+                                .out = {{job->y, cols * sizeof *job->y},
+                                        {job->q, cols * sizeof *job->q}}};
+  return ptq_tiles_split(&split, run_tile, &copy, err);
 }

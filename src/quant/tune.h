@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "ptq/base/team.h"
 #include "ptq/num/dtype.h"
 
 typedef struct ptq_tune_job {
@@ -19,9 +20,10 @@ typedef struct ptq_tune_job {
   const ptq_group_params *params; /* borrowed; [rows, n_groups], 1 for TENSOR;
                                      they stay */
   int64_t passes;
-  int threads; /* bits do not depend on it */
-  float *y;    /* borrowed; [rows, cols], to start from and to improve */
-  int16_t *q;  /* borrowed; [rows, cols] */
+  int threads;    /* bits do not depend on it */
+  ptq_team *team; /* borrowed, nullable; likewise */
+  float *y;       /* borrowed; [rows, cols], to start from and to improve */
+  int16_t *q;     /* borrowed; [rows, cols] */
 } ptq_tune_job;
 
 /**

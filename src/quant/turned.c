@@ -158,6 +158,7 @@ static ptq_status quantize_turned(const ptq_method *base, const ptq_turn *turn,
                                 .cache_site = in->cache_site,
                                 .cache = cache,
                                 .threads = in->threads,
+                                .team = in->team,
                                 .layer = in->layer};
   PTQ_TRY(ptq_method_quantize(base, &with, out, err));
   PTQ_TRY(turn_back(&t, out->y, err));

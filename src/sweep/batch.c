@@ -42,6 +42,7 @@ static ptq_status batch_open(batch *b, const ptq_grid *g, const int64_t *points,
   PTQ_TRY(ptq_workbench_open(&b->bench, &b->setup, &load, err));
   PTQ_TRY(ptq_hands_open(&b->hands, b->setup.info, b->setup.room.hands,
                          ptq_setup_max_length(&b->setup), err));
+  b->hands.team = g->team;
 done:
   return rc;
 }
@@ -49,23 +50,29 @@ done:
 /* Stands between the batch and its sink, to tell the sink's refusals (the run
  * must end) from the batch's own failures (its points failed). */
 typedef struct gate {
+  ptq_team *team; /* borrowed, nullable */
   const ptq_sink *sink;
   bool refused;
   int64_t handed_over; /* points, in order */
 } gate;
 
+/* Results are the leader's to hand over; whether they were taken is for all. */
 static ptq_status gate_point(void *ctx, const ptq_point_result *r,
                              ptq_err *err) {
   gate *t = ctx;
-  const ptq_status rc = t->sink->point(t->sink->ctx, r, err);
+  ptq_status rc = PTQ_OK;
+  if (ptq_team_leads(t->team)) rc = t->sink->point(t->sink->ctx, r, err);
+  rc = ptq_team_agree(t->team, rc, err);
   t->refused = rc != PTQ_OK;
   t->handed_over++;
   return rc;
 }
 
+/* One that must stop stops all. */
 static ptq_status gate_alive(void *ctx, double done, ptq_err *err) {
   gate *t = ctx;
-  const ptq_status rc = t->sink->alive(t->sink->ctx, done, err);
+  ptq_status rc = t->sink->alive(t->sink->ctx, done, err);
+  rc = ptq_team_agree(t->team, rc, err);
   t->refused = rc != PTQ_OK;
   return rc;
 }
@@ -74,6 +81,11 @@ static ptq_status gate_alive(void *ctx, double done, ptq_err *err) {
 static void show(const ptq_block_watch *watch, const batch *b, ptq_lane *l) {
   if (watch == NULL || l->status != PTQ_OK) return;
   l->status = watch->block(watch->ctx, l->point, &b->bench.block, &l->err);
+}
+
+/* A lane that one rank of a team cannot go on with fails on all. */
+static void agree_on_lane(ptq_team *team, ptq_lane *l) {
+  l->status = ptq_team_agree(team, l->status, &l->err);
 }
 
 /* What scoring does not take makes room for the head. */
@@ -89,15 +101,17 @@ static ptq_status walk(batch *b, const ptq_grid *g, const int64_t *points,
                        const ptq_block_watch *watch, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   double shared_seconds = 0.0, start = ptq_clock();
-  PTQ_TRY(batch_open(b, g, points, n, err));
+  PTQ_TRY(ptq_team_agree(g->team, batch_open(b, g, points, n, err), err));
   const int64_t n_blocks = b->setup.info->n_blocks;
   for (int64_t i = 0; i < n_blocks; i++) {
-    PTQ_TRY(ptq_reference_block(&b->reference, i, &b->hands, err));
+    PTQ_TRY(ptq_team_agree(
+        g->team, ptq_reference_block(&b->reference, i, &b->hands, err), err));
     shared_seconds += ptq_clock() - start;
     ptq_factor_cache_reset(b->bench.shared);
     for (int64_t j = 0; j < n; j++) {
       const double within = (double)(j + 1) / (double)n;
       ptq_lane_block(&b->lanes[j], &b->reference, &b->bench, &b->hands);
+      agree_on_lane(g->team, &b->lanes[j]);
       show(watch, b, &b->lanes[j]);
       PTQ_TRY(sink->alive(sink->ctx,
                           ((double)i + within) / (double)(n_blocks + 1), err));
@@ -119,15 +133,17 @@ ptq_status ptq_batch_run(const ptq_grid *g, const int64_t *points, int64_t n,
 ptq_status ptq_batch_run_watched(const ptq_grid *g, const int64_t *points,
                                  int64_t n, const ptq_sink *sink,
                                  const ptq_block_watch *watch, ptq_err *err) {
-  ptq_status rc = sink->begin(sink->ctx, points, n, err);
+  ptq_status rc = PTQ_OK;
+  if (ptq_team_leads(g->team)) rc = sink->begin(sink->ctx, points, n, err);
+  rc = ptq_team_agree(g->team, rc, err);
   if (rc != PTQ_OK) return rc;
   batch b = {0};
-  gate t = {.sink = sink};
+  gate t = {.team = g->team, .sink = sink};
   const ptq_sink gated = {.ctx = &t, .point = gate_point, .alive = gate_alive};
   ptq_err why = {0};
   rc = walk(&b, g, points, n, &gated, watch, &why);
   batch_close(&b);
-  if (rc != PTQ_OK && t.refused)
+  if (rc != PTQ_OK && (t.refused || ptq_team_broken(g->team)))
     return ptq_err_set(err, rc, why.file, why.line, "%s", why.msg);
   /* Narrower batches may fit. */
   if (rc == PTQ_E_NOMEM && n > 1)
@@ -136,6 +152,6 @@ ptq_status ptq_batch_run_watched(const ptq_grid *g, const int64_t *points,
    * points not handed over yet failed with it. */
   rc = PTQ_OK;
   for (int64_t i = t.handed_over; i < n && rc == PTQ_OK; i++)
-    rc = ptq_hand_over_failed(g, points[i], why.msg, sink, err);
+    rc = ptq_hand_over_failed(g, points[i], why.msg, &gated, err);
   return rc;
 }

@@ -34,34 +34,6 @@ static bool has_sums(unsigned uses, const bool *keeps) {
   return any;
 }
 
-static void release(ptq_site_moments *s) {
-  ptq_free(s->h);
-  ptq_free(s->h_train);
-  ptq_free(s->h_holdout);
-  ptq_free(s->cross);
-  ptq_free(s->mean_abs);
-  *s = (ptq_site_moments){0};
-}
-
-/* What is not there yet of the moments of inputs d wide. */
-static ptq_status make(ptq_site_moments *s, unsigned needs, int64_t d,
-                       ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const size_t size = sizeof(double);
-  if (s->h != NULL) return PTQ_OK;
-  PTQ_TRY(ptq_alloc(&s->h, d * d, size, "H", err));
-  if (needs & PTQ_NEED_HOLDOUT) {
-    PTQ_TRY(ptq_alloc(&s->h_train, d * d, size, "H", err));
-    PTQ_TRY(ptq_alloc(&s->h_holdout, d * d, size, "H", err));
-  }
-  if (needs & PTQ_NEED_CROSS)
-    PTQ_TRY(ptq_alloc(&s->cross, d * d, size, "cross moment", err));
-  if (needs & PTQ_NEED_MEAN_ABS)
-    PTQ_TRY(ptq_alloc(&s->mean_abs, d, size, "mean inputs", err));
-done:
-  return rc;
-}
-
 /* What is not there of a kind's rows. */
 static ptq_status open_kept(ptq_collected *c, int k, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -70,9 +42,10 @@ static ptq_status open_kept(ptq_collected *c, int k, ptq_err *err) {
     PTQ_TRY(ptq_kept_open(&c->kept[k], c->room, c->info, (ptq_site)k, c->n,
                           c->length, d, err));
   if ((c->needs & PTQ_NEED_CROSS) && c->reference[k].first == NULL)
-    PTQ_TRY(ptq_kept_open(&c->reference[k], c->room, c->info, (ptq_site)k,
-                          c->keeps[k] ? c->n : c->room.hands, c->length, d,
-                          err));
+    PTQ_TRY(ptq_kept_open(
+        &c->reference[k], c->keeps[k] ? c->room : ptq_room_alone(c->room),
+        c->info, (ptq_site)k, c->keeps[k] ? c->n : c->room.hands, c->length, d,
+        err));
 done:
   return rc;
 }
@@ -129,15 +102,15 @@ void ptq_collected_close(ptq_collected *c) {
     ptq_kept_close(&c->reference[k]);
   }
   for (int s = 0; s < ptq_site_count(c->info); s++) {
-    if (c->sums != NULL) release(&c->sums[s]);
-    if (c->h32 != NULL) ptq_free(c->h32[s]);
+    if (c->sums != NULL) ptq_site_moments_release(c->room.team, &c->sums[s]);
+    if (c->h32 != NULL) ptq_team_free(c->room.team, c->h32[s]);
   }
   for (int h = 0; c->scratch != NULL && h < c->room.hands; h++) {
     ptq_free(c->scratch[h].moment);
     ptq_free(c->scratch[h].product);
     ptq_free(c->scratch[h].difference);
   }
-  release(&c->built);
+  ptq_site_moments_release(c->room.team, &c->built);
   ptq_free(c->sums);
   ptq_free(c->h32);
   ptq_free(c->scratch);
@@ -151,14 +124,6 @@ static int end_of(const ptq_collected *c, int kind) {
              : kind + 1;
 }
 
-static void clear(ptq_site_moments *s, int64_t d) {
-  const size_t size = sizeof(double);
-  memset(s->h, 0, (size_t)(d * d) * size);
-  if (s->cross != NULL) memset(s->cross, 0, (size_t)(d * d) * size);
-  if (s->mean_abs != NULL) memset(s->mean_abs, 0, (size_t)d * size);
-  s->n_tokens = s->n_train = 0;
-}
-
 /* Empty sums and rows of kinds first..last. */
 static ptq_status start(ptq_collected *c, ptq_site first, ptq_site last,
                         ptq_err *err) {
@@ -170,8 +135,9 @@ static ptq_status start(ptq_collected *c, ptq_site first, ptq_site last,
     PTQ_TRY(open_kept(c, k, err));
     if (c->keeps[k]) continue;
     for (int s = k; s < end_of(c, k); s += PTQ_EXPERT_SITES) {
-      PTQ_TRY(make(&c->sums[s], c->needs, width_of(c, s), err));
-      clear(&c->sums[s], width_of(c, s));
+      PTQ_TRY(ptq_site_moments_make(c->room.team, &c->sums[s], c->needs,
+                                    width_of(c, s), err));
+      ptq_site_moments_clear(c->room.team, &c->sums[s], width_of(c, s));
     }
   }
 done:
@@ -256,42 +222,6 @@ done:
   return rc;
 }
 
-static void identity(double *h, int64_t d) {
-  memset(h, 0, (size_t)(d * d) * sizeof *h);
-  for (int64_t i = 0; i < d; i++) h[i * (d + 1)] = 1.0;
-}
-
-/* Sums of n tokens in full storage, divided by n. */
-static void get(double *sum, int64_t n, int64_t d, double *h) {
-  const ptq_moment m = {.d = d, .n_tokens = n, .sum = sum};
-  if (n > 0)
-    ptq_moment_get(&m, h);
-  else
-    identity(h, d);
-}
-
-/* Behind the training windows: their moment. */
-static void close_train(int64_t d, ptq_site_moments *s) {
-  s->n_train = s->n_tokens;
-  get(s->h, s->n_tokens, d, s->h_train);
-}
-
-/* Behind the last window. */
-static void close_all(int64_t d, ptq_site_moments *s) {
-  const int64_t held = s->n_tokens - s->n_train;
-  const double n = (double)s->n_tokens, train = (double)s->n_train;
-  get(s->h, s->n_tokens, d, s->h);
-  if (s->h_holdout != NULL && held == 0)
-    identity(s->h_holdout, d);
-  else if (s->h_holdout != NULL)
-    for (int64_t k = 0; k < d * d; k++)
-      s->h_holdout[k] = (n * s->h[k] - train * s->h_train[k]) / (n - train);
-  for (int64_t k = 0; s->mean_abs != NULL && k < d; k++)
-    s->mean_abs[k] = n > 0.0 ? s->mean_abs[k] / n : 1.0;
-  for (int64_t k = 0; s->cross != NULL && n > 0.0 && k < d * d; k++)
-    s->cross[k] /= n;
-}
-
 ptq_status ptq_collect_input(void *collector, int site, const float *x,
                              int64_t n, int64_t width, ptq_err *err) {
   const ptq_collector *w = collector;
@@ -346,23 +276,13 @@ ptq_status ptq_collect_window_end(const ptq_collector *w, ptq_err *err) {
   return rc;
 }
 
-/* The moment for errors; the sums go where no method wants them. */
-static ptq_status finish(ptq_collected *c, int site, ptq_err *err) {
+/* The moment, and the one for errors. */
+static void finish(const ptq_collected *c, int site) {
   ptq_site_moments *s = &c->sums[site];
-  const int64_t d = width_of(c, site), n = s->n_tokens;
-  close_all(d, s);
-  if (c->uses & PTQ_COLLECT_ERRORS) {
-    ptq_status rc = PTQ_OK;
-    if (c->h32[site] == NULL)
-      rc = ptq_alloc(&c->h32[site], d * d, sizeof(float), "H", err);
-    if (rc != PTQ_OK) return rc;
-    for (int64_t i = 0; i < d * d; i++) c->h32[site][i] = (float)s->h[i];
-  }
-  if ((c->uses & PTQ_COLLECT_MOMENTS) == 0) {
-    release(s);
-    s->n_tokens = n;
-  }
-  return PTQ_OK;
+  const int64_t d = width_of(c, site);
+  ptq_site_moments_close(s, d);
+  for (int64_t i = 0; c->h32[site] != NULL && i < d * d; i++)
+    c->h32[site][i] = (float)s->h[i];
 }
 
 /* Whether a site has sums in the pass at hand. */
@@ -376,22 +296,68 @@ static ptq_status train_site(void *ctx, int hand, int64_t site,
   ptq_collected *c = ctx;
   (void)hand, (void)order, (void)err;
   if (sums_at(c, (int)site))
-    close_train(width_of(c, (int)site), &c->sums[site]);
+    ptq_site_moments_close_train(&c->sums[site], width_of(c, (int)site));
   return PTQ_OK;
 }
 
 static ptq_status finish_site(void *ctx, int hand, int64_t site,
                               ptq_order *order, ptq_err *err) {
-  ptq_collected *c = ctx;
-  (void)hand, (void)order;
-  return sums_at(c, (int)site) ? finish(c, (int)site, err) : PTQ_OK;
+  const ptq_collected *c = ctx;
+  (void)hand, (void)order, (void)err;
+  if (sums_at(c, (int)site)) finish(c, (int)site);
+  return PTQ_OK;
+}
+
+/* Room for the moments for errors. */
+static ptq_status open_errors(ptq_collected *c, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  if ((c->uses & PTQ_COLLECT_ERRORS) == 0) return PTQ_OK;
+  for (int s = 0; s < ptq_site_count(c->info); s++) {
+    const int64_t d = width_of(c, s);
+    if (sums_at(c, s) && c->h32[s] == NULL)
+      PTQ_TRY(ptq_team_alloc(c->room.team, &c->h32[s], d * d, sizeof(float),
+                             "H", err));
+  }
+done:
+  return rc;
+}
+
+/* The sums go where no method wants them. */
+static void let_sums_go(ptq_collected *c) {
+  if (c->uses & PTQ_COLLECT_MOMENTS) return;
+  for (int s = 0; s < ptq_site_count(c->info); s++) {
+    const int64_t n = c->sums[s].n_tokens;
+    if (!sums_at(c, s)) continue;
+    ptq_site_moments_release(c->room.team, &c->sums[s]);
+    c->sums[s].n_tokens = n;
+  }
+}
+
+/* All ranks know what each has kept and counted. */
+static ptq_status share_counts(ptq_collected *c, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int sites = ptq_site_count(c->info);
+  int64_t *counts = NULL;
+  if (c->room.team == NULL) return PTQ_OK;
+  for (int k = (int)c->first; k <= (int)c->last; k++)
+    if (c->keeps[k]) PTQ_TRY(ptq_kept_share(&c->kept[k], c->room.team, err));
+  PTQ_TRY(ptq_alloc(&counts, sites, sizeof *counts, "counts", err));
+  for (int s = 0; s < sites; s++)
+    if (sums_at(c, s)) counts[s] = c->sums[s].n_tokens - c->sums[s].n_train;
+  PTQ_TRY(ptq_team_sum(c->room.team, counts, sites, err));
+  for (int s = 0; s < sites; s++)
+    if (sums_at(c, s)) c->sums[s].n_tokens = c->sums[s].n_train + counts[s];
+done:
+  ptq_free(counts);
+  return rc;
 }
 
 /* Windows first .. end - 1 in their order. */
 static ptq_status run_windows(ptq_collected *c, int64_t first, int64_t end,
                               ptq_crew_fn *fn, void *ctx, ptq_err *err) {
   const int64_t places = ptq_site_count(c->info) * panels(c);
-  return ptq_crew_run_ordered(c->room.hands, first, end, places, fn, ctx, err);
+  return ptq_team_run_ordered(c->room.team, c->room.hands, first, end, places,
+                              fn, ctx, err);
 }
 
 ptq_status ptq_collect_pass(ptq_collected *c, ptq_site first, ptq_site last,
@@ -399,13 +365,20 @@ ptq_status ptq_collect_pass(ptq_collected *c, ptq_site first, ptq_site last,
   ptq_status rc = PTQ_OK;
   const int threads = c->room.hands, sites = ptq_site_count(c->info);
   const int64_t split = c->needs & PTQ_NEED_HOLDOUT ? c->n_train : 0;
+  PTQ_TRY(ptq_team_meet(c->room.team, err)); /* nobody reads the last sums */
   PTQ_TRY(start(c, first, last, err));
   if (split > 0) {
     PTQ_TRY(run_windows(c, 0, split, push, ctx, err));
-    PTQ_TRY(ptq_crew_run(threads, sites, train_site, c, err));
+    PTQ_TRY(share_counts(c, err));
+    for (int s = 0; s < sites; s++)
+      if (sums_at(c, s)) c->sums[s].n_train = c->sums[s].n_tokens;
+    PTQ_TRY(ptq_team_run(c->room.team, threads, sites, train_site, c, err));
   }
   PTQ_TRY(run_windows(c, split, c->n, push, ctx, err));
-  PTQ_TRY(ptq_crew_run(threads, sites, finish_site, c, err));
+  PTQ_TRY(share_counts(c, err));
+  PTQ_TRY(open_errors(c, err));
+  PTQ_TRY(ptq_team_run(c->room.team, threads, sites, finish_site, c, err));
+  let_sums_go(c);
 done:
   return rc;
 }
@@ -427,17 +400,24 @@ static ptq_status build(ptq_collected *c, int site, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const int64_t d = width_of(c, site);
   const int64_t split = c->needs & PTQ_NEED_HOLDOUT ? c->n_train : 0;
-  if (c->built_d != d) release(&c->built);
-  PTQ_TRY(make(&c->built, c->needs, d, err));
+  const bool leads = ptq_team_leads(c->room.team);
+  PTQ_TRY(ptq_team_meet(c->room.team, err));
+  if (c->built_d != d) ptq_site_moments_release(c->room.team, &c->built);
+  PTQ_TRY(ptq_site_moments_make(c->room.team, &c->built, c->needs, d, err));
   c->built_d = d;
   c->built_site = site;
-  clear(&c->built, d);
+  ptq_site_moments_clear(c->room.team, &c->built, d);
   if (split > 0) {
     PTQ_TRY(run_windows(c, 0, split, build_window, c, err));
-    close_train(d, &c->built);
+    c->built.n_train = ptq_kept_count_first(&c->kept[ptq_site_kind(site)],
+                                            ptq_site_expert(site), split);
+    if (leads) ptq_site_moments_close_train(&c->built, d);
+    PTQ_TRY(ptq_team_meet(c->room.team, err));
   }
   PTQ_TRY(run_windows(c, split, c->n, build_window, c, err));
-  close_all(d, &c->built);
+  c->built.n_tokens = ptq_collected_tokens(c, site);
+  if (leads) ptq_site_moments_close(&c->built, d);
+  PTQ_TRY(ptq_team_meet(c->room.team, err));
 done:
   if (rc != PTQ_OK) c->built_site = -1;
   return rc;
@@ -465,18 +445,8 @@ int64_t ptq_collected_tokens(const ptq_collected *c, int site) {
 void ptq_collected_drop(ptq_collected *c, ptq_site kind) {
   ptq_kept_close(&c->kept[kind]);
   ptq_kept_close(&c->reference[kind]);
-  release(&c->built);
+  ptq_site_moments_release(c->room.team, &c->built);
   c->built_site = -1;
-}
-
-/* Of the moments of inputs d wide. */
-static int64_t moment_bytes(unsigned needs, int64_t d) {
-  const int64_t square = d * d * (int64_t)sizeof(double);
-  int64_t bytes = square;
-  if (needs & PTQ_NEED_HOLDOUT) bytes += 2 * square;
-  if (needs & PTQ_NEED_CROSS) bytes += square;
-  if (needs & PTQ_NEED_MEAN_ABS) bytes += d * (int64_t)sizeof(double);
-  return bytes;
 }
 
 ptq_collected_size ptq_collected_bytes(const ptq_model_info *info,
@@ -493,14 +463,16 @@ ptq_collected_size ptq_collected_bytes(const ptq_model_info *info,
     const bool moments = (uses & PTQ_COLLECT_MOMENTS) != 0;
     keeps[k] = ptq_collect_keeps(info, kind, n * length);
     if (needs & PTQ_NEED_CROSS)
-      size.kept[k] = ptq_kept_bytes(room, info, kind, keeps[k] ? n : room.hands,
-                                    length, d);
+      size.kept[k] = keeps[k] ? ptq_kept_bytes(room, info, kind, n, length, d)
+                              : ptq_kept_bytes(ptq_room_alone(room), info, kind,
+                                               room.hands, length, d);
     if (keeps[k]) {
       size.kept[k] += ptq_kept_bytes(room, info, kind, n, length, d);
-      size.built[k] = moments ? moment_bytes(needs, d) : 0;
+      size.built[k] = moments ? ptq_site_moments_bytes(needs, d) : 0;
       continue;
     }
-    *(moments ? &size.fixed : &size.sums) += sites * moment_bytes(needs, d);
+    *(moments ? &size.fixed : &size.sums) +=
+        sites * ptq_site_moments_bytes(needs, d);
     if (uses & PTQ_COLLECT_ERRORS) size.fixed += sites * d * d * one;
   }
   if (has_sums(uses, keeps))

@@ -9,33 +9,23 @@
  * are products with fewer operations. A moment is made of them when a method
  * wants it, one site at a time, from the same products in the same order.
  * That choice hangs on the model and the text alone, so bits do too.
+ *
+ * In a team the ranks keep rows of their own windows, and share what is summed.
  */
 #ifndef PTQ_SWEEP_COLLECT_H
 #define PTQ_SWEEP_COLLECT_H
 
 #include "kept.h"
-#include "ptq/base/crew.h"
 #include "ptq/model/forward.h"
 #include "ptq/num/moment.h"
 #include "ptq/quant/method.h"
+#include "site_moments.h"
 
 /** What is wanted of a text. */
 enum {
   PTQ_COLLECT_MOMENTS = 1, /* ptq_collected_site */
   PTQ_COLLECT_ERRORS = 2   /* ptq_collected_error */
 };
-
-/** A site's moments; what `needs` does not name is NULL. A site without tokens
- * (of an expert that no token goes to) has the identity as moments, 1 as
- * mean_abs and 0 as cross moment: every input counts alike. */
-typedef struct ptq_site_moments {
-  double *h;         /* owned; [d, d] */
-  double *h_train;   /* owned; [d, d] */
-  double *h_holdout; /* owned; [d, d] */
-  double *cross;     /* owned; [d, d] */
-  double *mean_abs;  /* owned; [d] */
-  int64_t n_tokens, n_train;
-} ptq_site_moments;
 
 /** Scratch of a thread that collects. */
 typedef struct ptq_collect_scratch {
@@ -55,7 +45,8 @@ typedef struct ptq_collected {
                                          model's rows; where a kind does not
                                          keep, of the windows in hand only */
   ptq_site_moments *sums; /* owned; [sites]: empty of kinds that keep */
-  float **h32;            /* owned; [sites] of kinds that do not, for errors */
+  float **h32;            /* owned; [sites] of kinds that do not, for errors;
+                             shared in a team */
   ptq_site_moments built; /* owned; of the kept site at hand */
   int built_site;         /* -1: none */
   int64_t built_d;        /* width that `built` has room for */

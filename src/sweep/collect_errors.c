@@ -15,8 +15,17 @@ typedef struct error_work {
   double *part;          /* owned; [pieces] */
 } error_work;
 
+/* A window's piece is of the rank that has the window: every job takes a
+ * multiple of the ranks. */
 static int64_t error_pieces(const ptq_error_job *j) {
-  return j->c->keeps[ptq_site_kind(j->site)] ? j->c->n : 1;
+  const int64_t ranks = ptq_team_size(j->c->room.team);
+  const int64_t n = j->c->keeps[ptq_site_kind(j->site)] ? j->c->n : 1;
+  return (n + ranks - 1) / ranks * ranks;
+}
+
+/* Whole forms go to the ranks in turns. */
+static int64_t whole_piece(const error_work *w, const ptq_error_job *j) {
+  return (j - w->jobs) % ptq_team_size(j->c->room.team);
 }
 
 static ptq_status error_piece(void *ctx, int hand, int64_t index,
@@ -31,10 +40,12 @@ static ptq_status error_piece(void *ctx, int hand, int64_t index,
   const int64_t d = ptq_site_width(j->c->info, j->site);
   if (ptq_collected_tokens(j->c, j->site) == 0) return PTQ_OK;
   if (!j->c->keeps[kind]) {
+    if (index != whole_piece(w, j)) return PTQ_OK;
     *out = ptq_moment_quadratic(j->e, j->rows, j->c->h32[j->site], d, scratch);
     return PTQ_OK;
   }
   ptq_kept_part p;
+  if (index >= j->c->n) return PTQ_OK;
   const ptq_status rc = ptq_kept_get(&j->c->kept[kind], hand, index,
                                      ptq_site_expert(j->site), &p, err);
   if (rc != PTQ_OK || p.n == 0) return rc;
@@ -44,12 +55,13 @@ static ptq_status error_piece(void *ctx, int hand, int64_t index,
 }
 
 /* The pieces of a job, added in the order of windows. */
-static double sum_pieces(const ptq_error_job *j, const double *part) {
+static double sum_pieces(const error_work *w, const ptq_error_job *j,
+                         const double *part) {
   const int64_t n = ptq_collected_tokens(j->c, j->site);
   double sum = 0.0;
   if (n == 0) return 0.0;
-  if (!j->c->keeps[ptq_site_kind(j->site)]) return part[0];
-  for (int64_t i = 0; i < error_pieces(j); i++) sum += part[i];
+  if (!j->c->keeps[ptq_site_kind(j->site)]) return part[whole_piece(w, j)];
+  for (int64_t i = 0; i < j->c->n; i++) sum += part[i];
   return sum / (double)n;
 }
 
@@ -64,10 +76,12 @@ ptq_status ptq_collected_errors(const ptq_error_job *jobs, int n,
   }
   if (n == 0) return PTQ_OK;
   PTQ_TRY(ptq_alloc(&w.part, pieces, sizeof *w.part, "errors", err));
-  PTQ_TRY(ptq_crew_run(jobs->c->room.hands, pieces, error_piece, &w, err));
+  const ptq_room *room = &jobs->c->room;
+  PTQ_TRY(ptq_team_run(room->team, room->hands, pieces, error_piece, &w, err));
+  PTQ_TRY(ptq_team_share(room->team, w.part, pieces, sizeof *w.part, 1, err));
   pieces = 0;
   for (int i = 0; i < n; i++) {
-    *jobs[i].out = sum_pieces(&jobs[i], w.part + pieces);
+    *jobs[i].out = sum_pieces(&w, &jobs[i], w.part + pieces);
     pieces += error_pieces(&jobs[i]);
   }
 done:

@@ -39,6 +39,11 @@ double ptq_threads_speedup(int threads) {
   return 1.0 / (ONE_THREAD + (1.0 - ONE_THREAD) / n);
 }
 
+double ptq_grid_speedup(const ptq_grid *g) {
+  const int ranks = g->ranks > 1 ? g->ranks : 1;
+  return ptq_threads_speedup(ranks * (g->threads > 1 ? g->threads : 1));
+}
+
 static const ptq_text_spec *calibration(const ptq_grid *g, int64_t subject) {
   return &g->spec->calibrations[g->subjects[subject].calibration];
 }
@@ -291,11 +296,15 @@ double ptq_direction_flops(const ptq_grid *g, int64_t direction) {
     derivatives = ptq_derivatives_gradients(g, direction) * GRADIENT_PASSES *
                   ptq_threads_speedup(g->threads) * /* on one thread */
                   (pass_flops(info, calib) + head_flops(info, calib));
-  if (n.steps == 0) return BATCH_OVERHEAD + POINT_OVERHEAD + derivatives;
+  /* On one rank of the team that plans count with. */
+  const double alone = ptq_grid_speedup(g) / ptq_threads_speedup(g->threads);
+  if (n.steps == 0)
+    return alone * (BATCH_OVERHEAD + POINT_OVERHEAD + derivatives);
   double lane = pass_flops(info, eval) + head_flops(info, eval) +
                 DISPLACE_FLOPS * weights;
   if (full) lane += pass_flops(info, calib) + head_flops(info, calib);
-  return BATCH_OVERHEAD + POINT_OVERHEAD + derivatives +
-         (rtn ? 2.0 : 1.0) * READ_FLOPS * 4.0 * (double)info->params +
-         (rtn ? 2.0 * 60.0 : DRAW_FLOPS) * weights + (double)n.steps * lane;
+  return alone *
+         (BATCH_OVERHEAD + POINT_OVERHEAD + derivatives +
+          (rtn ? 2.0 : 1.0) * READ_FLOPS * 4.0 * (double)info->params +
+          (rtn ? 2.0 * 60.0 : DRAW_FLOPS) * weights + (double)n.steps * lane);
 }

@@ -21,12 +21,17 @@
 enum {
   /* The program, MPI, HDF5, BLAS buffers, one text's tokens. */
   BASE_BYTES = 56 << 20,
+  TEAM_BYTES = 5 << 20, /* what things go round in */
   FLOAT = (int)sizeof(float),
   DOUBLE = (int)sizeof(double)
 };
 
 static int64_t larger(int64_t a, int64_t b) {
   return a > b ? a : b;
+}
+
+static int64_t base_bytes(const ptq_texts *t) {
+  return BASE_BYTES + (t->room.ranks > 1 ? TEAM_BYTES : 0);
 }
 
 static int64_t stream_bytes(const ptq_model_info *info, const ptq_texts *t,
@@ -64,7 +69,9 @@ void ptq_load_add(ptq_load *l, const ptq_grid *g, int64_t point) {
   const ptq_point *p = &g->points[point];
   const ptq_model_info *info = &g->subjects[p->subject].info;
   const ptq_method *m = &g->spec->methods[p->method];
-  const bool spends = m->family->spends_h != NULL && m->family->spends_h(m);
+  /* What a team's ranks share none of them may overwrite. */
+  const bool spends = ptq_room_of(g).ranks == 1 &&
+                      m->family->spends_h != NULL && m->family->spends_h(m);
   const int64_t group = ptq_point_least_group(g, point);
   l->points++;
   if (group > 0 && (l->smallest_group == 0 || group < l->smallest_group))
@@ -118,9 +125,12 @@ static int64_t request_token_bytes(const ptq_subject *sub) {
          r->targets * (int64_t)(sizeof(ptq_target) + sizeof(ptq_target_score));
 }
 
-/* hidden states of one model, */
-static int64_t request_state_bytes(const ptq_subject *sub) {
-  return FLOAT * sub->requests.rows * sub->info.d_model;
+/* hidden states of one model, of which a team's ranks have whole bundles, */
+static int64_t request_state_bytes(const ptq_subject *sub, const ptq_texts *t) {
+  const ptq_request_size *r = &sub->requests;
+  const int64_t share = ptq_room_share(t->room, r->rows);
+  const int64_t rows = t->room.ranks > 1 ? share + r->longest_bundle : r->rows;
+  return FLOAT * (rows < r->rows ? rows : r->rows) * sub->info.d_model;
 }
 
 /* logits, answers of reference and point, rows. */
@@ -188,7 +198,7 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
   const ptq_model_info *info = &sub->info;
   const ptq_texts t = ptq_texts_of(g, subject);
   const int64_t eval = stream_bytes(info, &t, t.eval);
-  const int64_t requests = request_state_bytes(sub);
+  const int64_t requests = request_state_bytes(sub, &t);
   const int64_t streams = eval + requests + stream_bytes(info, &t, t.calib) +
                           stream_bytes(info, &t, t.select);
   const int64_t lanes = l->points * (lane_bytes(sub, &t) + requests);
@@ -206,7 +216,7 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
       larger(t.room.hands * ptq_scorer_bytes(info, t.eval->length, l->points),
              request_scoring_bytes(sub, t.room.hands));
   const int64_t start = ptq_model_embedding_bytes(info) + streams;
-  return BASE_BYTES + request_token_bytes(sub) +
+  return base_bytes(&t) + request_token_bytes(sub) +
          larger(start, larger(walk, score));
 }
 
@@ -214,7 +224,8 @@ int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject) {
   const ptq_subject *sub = &g->subjects[subject];
   const ptq_model_info *info = &sub->info;
   const ptq_texts t = ptq_texts_of(g, subject);
-  int64_t streams = stream_bytes(info, &t, t.eval) + request_state_bytes(sub);
+  int64_t streams =
+      stream_bytes(info, &t, t.eval) + request_state_bytes(sub, &t);
   int64_t spectra = 0;
   const int64_t score =
       ptq_model_head_bytes(info) + streams +
@@ -229,7 +240,7 @@ int64_t ptq_subject_bytes(const ptq_grid *g, int64_t subject) {
                        ptq_hands_bytes(info, t.room.hands, longest(sub, &t)) +
                        spectra;
   const int64_t start = ptq_model_embedding_bytes(info) + streams;
-  return BASE_BYTES + request_token_bytes(sub) +
+  return base_bytes(&t) + request_token_bytes(sub) +
          larger(start, larger(walk, score));
 }
 
@@ -237,8 +248,9 @@ int64_t ptq_direction_bytes(const ptq_grid *g, int64_t direction) {
   const ptq_direction *d = &g->directions[direction];
   const ptq_subject *sub = &g->subjects[d->subject];
   const ptq_model_info *info = &sub->info;
-  const ptq_texts t = ptq_texts_of(g, d->subject);
+  ptq_texts t = ptq_texts_of(g, d->subject);
   const int64_t windows = t.eval->windows;
+  t.room = ptq_room_alone(t.room); /* one rank of a team does it */
   ptq_direction_size n;
   ptq_direction_rows(g, direction, &n);
   int64_t lane = stream_bytes(info, &t, t.eval) +

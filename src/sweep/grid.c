@@ -222,7 +222,9 @@ ptq_status ptq_grid_build(const ptq_spec *spec, ptq_grid *out, ptq_err *err) {
   enum { MAX_POINTS = 1 << 24 };
   ptq_status rc = PTQ_OK;
   bool *used = NULL; /* rules of all mixtures, one after the other */
-  *out = (ptq_grid){.spec = spec, .threads = (int)spec->threads};
+  *out = (ptq_grid){.spec = spec,
+                    .threads = (int)spec->threads,
+                    .ranks = (int)spec->ranks_per_point};
   const int64_t texts = spec->n_calibrations * spec->n_evaluations;
   const double most = (double)spec->n_models * (double)texts *
                       (double)spec->n_dtypes * (double)spec->n_methods *

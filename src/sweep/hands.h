@@ -7,12 +7,13 @@
 #ifndef PTQ_SWEEP_HANDS_H
 #define PTQ_SWEEP_HANDS_H
 
-#include "ptq/base/crew.h"
+#include "ptq/base/team.h"
 #include "ptq/model/forward.h"
 
 typedef struct ptq_hands {
   const ptq_model_info *info; /* borrowed */
   int n;                      /* threads; >= 1 */
+  ptq_team *team;             /* borrowed, nullable; set by who has one */
   ptq_workspace **ws;         /* owned; [n] */
 } ptq_hands;
 

@@ -28,8 +28,8 @@ ptq_status ptq_kept_open(ptq_kept *k, ptq_room room, const ptq_model_info *info,
   PTQ_TRY(ptq_alloc(&k->first, n * (k->mlps + 1), sizeof *k->first,
                     "a site's rows over a text", err));
   if (by_expert(info, kind))
-    PTQ_TRY(ptq_alloc(&k->tokens, n * k->most, sizeof *k->tokens,
-                      "an expert's tokens", err));
+    PTQ_TRY(ptq_alloc(&k->tokens, ptq_room_share(room, n) * k->most,
+                      sizeof *k->tokens, "an expert's tokens", err));
 done:
   if (rc != PTQ_OK) ptq_kept_close(k);
   return rc;
@@ -57,7 +57,7 @@ void ptq_kept_add(ptq_kept *k, int hand, int expert, const float *x,
   memcpy(ptq_spool_fresh(&k->rows, hand, window) + at * k->width, x,
          (size_t)(n * k->width) * sizeof *x);
   if (k->tokens != NULL)
-    memcpy(k->tokens + window * k->most + at, tokens,
+    memcpy(k->tokens + ptq_spool_place(&k->rows, window) * k->most + at, tokens,
            (size_t)n * sizeof *tokens);
   for (int e = expert + 1; e <= k->mlps; e++) first[e] = at + n;
 }
@@ -76,13 +76,24 @@ ptq_status ptq_kept_get(ptq_kept *k, int hand, int64_t i, int expert,
   if (rc != PTQ_OK) return rc;
   *part = (ptq_kept_part){.x = x + first[expert] * k->width,
                           .n = first[expert + 1] - first[expert]};
-  if (k->tokens != NULL) part->tokens = k->tokens + i * k->most + first[expert];
+  if (k->tokens != NULL)
+    part->tokens =
+        k->tokens + ptq_spool_place(&k->rows, i) * k->most + first[expert];
   return PTQ_OK;
 }
 
+ptq_status ptq_kept_share(ptq_kept *k, ptq_team *team, ptq_err *err) {
+  const size_t bytes = (size_t)(k->mlps + 1) * sizeof *k->first;
+  return ptq_team_share(team, k->first, k->n, bytes, 1, err);
+}
+
 int64_t ptq_kept_count(const ptq_kept *k, int expert) {
+  return ptq_kept_count_first(k, expert, k->n);
+}
+
+int64_t ptq_kept_count_first(const ptq_kept *k, int expert, int64_t windows) {
   int64_t n = 0;
-  for (int64_t i = 0; i < k->n; i++) {
+  for (int64_t i = 0; i < windows; i++) {
     const int64_t *first = k->first + i * (k->mlps + 1);
     n += first[expert + 1] - first[expert];
   }
@@ -114,6 +125,7 @@ int64_t ptq_kept_bytes(ptq_room room, const ptq_model_info *info, ptq_site kind,
   const int mlps = by_expert(info, kind) ? ptq_mlp_count(info) : 1;
   int64_t bytes = ptq_spool_bytes(room, n, most * width) +
                   n * (mlps + 1) * (int64_t)sizeof(int64_t);
-  if (by_expert(info, kind)) bytes += n * most * (int64_t)sizeof(int32_t);
+  if (by_expert(info, kind))
+    bytes += ptq_room_share(room, n) * most * (int64_t)sizeof(int32_t);
   return bytes;
 }

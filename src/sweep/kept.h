@@ -14,8 +14,9 @@ typedef struct ptq_kept {
   ptq_spool rows; /* owned; [n] windows of [most, width] */
   int64_t n, most, width;
   int mlps;        /* parts of a window: experts, or 1 */
-  int64_t *first;  /* owned; [n, mlps + 1] where in its window a part begins */
-  int32_t *tokens; /* owned; [n, most] each row's token; NULL where rows are
+  int64_t *first;  /* owned; [n, mlps + 1] where in its window a part begins;
+                      of all ranks' windows once they are shared */
+  int32_t *tokens; /* owned; [own, most] each row's token; NULL where rows are
                       the window's tokens in order */
 } ptq_kept;
 
@@ -47,8 +48,11 @@ ptq_status ptq_kept_end(ptq_kept *k, int hand, ptq_err *err);
 /** Borrowed until the hand asks for another window. */
 ptq_status ptq_kept_get(ptq_kept *k, int hand, int64_t i, int expert,
                         ptq_kept_part *part, ptq_err *err);
-/** Rows of an expert in all windows. */
+/** All ranks know how many rows there are. */
+ptq_status ptq_kept_share(ptq_kept *k, ptq_team *team, ptq_err *err);
+/** Rows of an expert in all windows, or in the first n. */
 int64_t ptq_kept_count(const ptq_kept *k, int expert);
+int64_t ptq_kept_count_first(const ptq_kept *k, int expert, int64_t n);
 
 /** Two parts' rows of equal tokens, one after the other: at first *i = *j = -1;
  * false behind the last. */

@@ -195,9 +195,10 @@ static ptq_status advance(pass *p, ptq_err *err) {
   const ptq_block *block = &p->b->block;
   const ptq_model_info *info = p->hands->info;
   const int layers = ptq_layer_count(info);
-  for (int i = 0; i < layers; i++) p->b->noise[i] = p->b->signal[i] = 0.0;
-  PTQ_TRY(ptq_crew_run_ordered(p->hands->n, 0, l->select.n, layers,
-                               select_window, p, err));
+  for (int i = 0; i < layers && ptq_team_leads(p->hands->team); i++)
+    p->b->noise[i] = p->b->signal[i] = 0.0;
+  PTQ_TRY(ptq_team_run_ordered(p->hands->team, p->hands->n, 0, l->select.n,
+                               layers, select_window, p, err));
   ptq_layer_row *row = &l->layers[l->first_layer];
   for (int i = 0; i < layers; i++)
     if (ptq_layer_present(info, i))

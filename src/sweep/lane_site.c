@@ -197,6 +197,7 @@ static void lay_out(const ptq_lane *l, ptq_reference *r, ptq_workbench *b,
                                     .cache_site = site,
                                     .cache = cache,
                                     .threads = r->setup->room.hands,
+                                    .team = r->setup->room.team,
                                     .layer = work->name[i]};
     ptq_point_format(l->grid, l->point, work->name[i], &work->in[i].dtype,
                      &work->in[i].group);
@@ -229,8 +230,9 @@ static ptq_status calibrate(const ptq_lane *l, ptq_reference *r,
   work->n_tokens = ptq_collected_tokens(c, site);
   if (l->mode == PTQ_CALIB_NONE) return PTQ_OK;
   PTQ_TRY(ptq_collected_site(c, site, &m, err));
-  const bool spare =
-      (own || b->alone) && f->spends_h != NULL && f->spends_h(l->method);
+  /* What ranks share none of them may overwrite. */
+  const bool spare = (own || b->alone) && r->setup->room.team == NULL &&
+                     f->spends_h != NULL && f->spends_h(l->method);
   for (int i = 0; i < work->n; i++) give_moments(l, m, spare, &work->in[i]);
   if (spare) ptq_collected_spoil(c, site);
 done:

@@ -62,7 +62,8 @@ static ptq_status module_window(void *ctx, int hand, int64_t i,
   const ptq_reference *r = m->p->r;
   const ptq_hands *hands = m->p->hands;
   const ptq_site kind = (ptq_site)m->p->site;
-  const int64_t n = r->calib.length, at = i * n * r->calib.d;
+  const int64_t n = r->calib.length;
+  const int64_t at = ptq_spool_place(&r->calib.h, i) * n * r->calib.d;
   compared c = {.layer = kind == PTQ_SITE_ATTN_IN ? PTQ_ROLE_O : PTQ_ROLE_DOWN,
                 .expected = r->module_out[kind] + at};
   const ptq_forward_hook hook = {.ctx = &c, .output = compare};
@@ -91,7 +92,11 @@ static ptq_status module_loss(const ptq_module_probe *p, float *const *w,
   }
   module_pass m = {.p = p, .block = &block};
   double sum = 0.0;
-  PTQ_TRY(ptq_crew_run(p->hands->n, r->module_windows, module_window, &m, err));
+  ptq_team *team = p->hands->team;
+  PTQ_TRY(ptq_team_run(team, p->hands->n, r->module_windows, module_window, &m,
+                       err));
+  PTQ_TRY(
+      ptq_team_share(team, m.sum, r->module_windows, sizeof m.sum[0], 1, err));
   for (int64_t i = 0; i < r->module_windows; i++) sum += m.sum[i];
   *loss = sum / (double)(r->module_windows * r->calib.length);
 done:

@@ -232,12 +232,12 @@ ptq_status ptq_plan_build(const ptq_grid *g, const unsigned char *todo_points,
   const ptq_rates r = rates != NULL ? *rates : ptq_rates_default();
   PTQ_ASSERT(n_workers > 0 && memory >= 0);
   PTQ_ASSERT(r.flops_per_s > 0.0 && r.correction > 0.0);
-  packer p = {.g = g,
-              .memory = memory,
-              .todo = todo_points,
-              .seconds_per_flop = r.correction / r.flops_per_s /
-                                  ptq_threads_speedup(g->threads),
-              .plan = out};
+  packer p = {
+      .g = g,
+      .memory = memory,
+      .todo = todo_points,
+      .seconds_per_flop = r.correction / r.flops_per_s / ptq_grid_speedup(g),
+      .plan = out};
   *out = (ptq_plan){0};
   PTQ_TRY(ptq_alloc(&out->order, g->n_points, sizeof *out->order,
                     "the order of points", err));

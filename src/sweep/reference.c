@@ -18,7 +18,8 @@ static ptq_status open_modules(ptq_reference *r, ptq_err *err) {
   const ptq_stream *calib = &r->calib;
   r->module_windows =
       calib->n < PTQ_MODULE_WINDOWS ? calib->n : PTQ_MODULE_WINDOWS;
-  const int64_t size = r->module_windows * calib->length * calib->d;
+  const int64_t own = ptq_room_share(calib->room, r->module_windows);
+  const int64_t size = own * calib->length * calib->d;
   for (int s = 0; s < PTQ_SITE_COUNT; s++) {
     if (!ptq_reference_has_module(r->setup->info, s)) continue;
     PTQ_TRY(ptq_alloc(&r->module_in[s], size, sizeof(float),
@@ -92,8 +93,8 @@ static ptq_status embed(ptq_reference *r, ptq_err *err) {
   PTQ_TRY(ptq_stream_embed(&r->calib, s->room, s->info, &e, &s->calib, err));
   PTQ_TRY(ptq_stream_embed(&r->select, s->room, s->info, &e, &s->select, err));
   PTQ_TRY(ptq_stream_embed(&r->eval, s->room, s->info, &e, &s->eval, err));
-  PTQ_TRY(
-      ptq_request_states_embed(&r->requests, s->info, &e, &s->requests, err));
+  PTQ_TRY(ptq_request_states_embed(&r->requests, s->room.team, s->info, &e,
+                                   &s->requests, err));
 done:
   ptq_embedding_release(&e);
   return rc;
@@ -176,7 +177,8 @@ typedef struct watch {
 static void keep_module(const ptq_reference *r, float *const *to, int site,
                         int64_t window, const float *x, int64_t size) {
   if (site < PTQ_SITE_COUNT && to[site] != NULL && window < r->module_windows)
-    memcpy(to[site] + window * size, x, (size_t)size * sizeof *x);
+    memcpy(to[site] + ptq_spool_place(&r->calib.h, window) * size, x,
+           (size_t)size * sizeof *x);
 }
 
 static ptq_status calibrate_input(void *ctx, int site, const float *x,
@@ -300,7 +302,10 @@ static ptq_status measure_energies(ptq_reference *r, ptq_err *err) {
   ptq_error_job *jobs = NULL;
   int n = 0;
   PTQ_TRY(ptq_alloc(&jobs, 2 * layers, sizeof *jobs, "energies", err));
-  PTQ_TRY(ptq_crew_run(r->setup->room.hands, layers, weigh_layer, r, err));
+  const ptq_room *room = &r->setup->room;
+  PTQ_TRY(ptq_team_run(room->team, room->hands, layers, weigh_layer, r, err));
+  PTQ_TRY(
+      ptq_team_share(room->team, r->energy, layers, sizeof *r->energy, 1, err));
   for (int layer = 0; layer < layers; layer++) {
     const ptq_linear *l = &r->block.linear[layer];
     ptq_energies *e = &r->energy[layer];
@@ -359,8 +364,9 @@ ptq_reference_size ptq_reference_bytes(const ptq_model_info *info,
     size.fixed +=
         ptq_spool_bytes(t->room, calib->windows, calib->length * info->d_model);
   if ((load->needs | load->own_needs) & PTQ_NEED_MODULE_LOSS) {
-    const int64_t n = calib->windows < PTQ_MODULE_WINDOWS ? calib->windows
-                                                          : PTQ_MODULE_WINDOWS;
+    const int64_t n = ptq_room_share(
+        t->room, calib->windows < PTQ_MODULE_WINDOWS ? calib->windows
+                                                     : PTQ_MODULE_WINDOWS);
     const int modules = info->n_experts > 0 ? 1 : 2;
     size.fixed += 2 * modules * one * n * calib->length * info->d_model;
   }

@@ -34,7 +34,7 @@ typedef struct ptq_reference {
   ptq_stream before; /* owned; calib before the block at hand, where
                         PTQ_NEED_CROSS asks for it; else empty */
   /* Inputs and outputs of attention and MLP (sites ATTN_IN and MLP_IN) on the
-   * first module_windows of calib; owned; [module_windows, length, d_model]
+   * first module_windows of calib; owned; [own ones, length, d_model]
    * where PTQ_NEED_MODULE_LOSS asks for them; else NULL. */
   float *module_in[PTQ_SITE_COUNT], *module_out[PTQ_SITE_COUNT];
   int64_t module_windows;

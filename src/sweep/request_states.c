@@ -5,29 +5,41 @@
 
 #include "ptq/base/mem.h"
 
-static ptq_status make(ptq_request_states *s, const ptq_model_info *info,
-                       const ptq_requests *r, ptq_err *err) {
-  *s = (ptq_request_states){.requests = r};
-  return ptq_alloc(&s->h, r->n_rows * info->d_model, sizeof *s->h,
-                   "the hidden states of the requests", err);
+static const char what[] = "the hidden states of the requests";
+
+static ptq_status make(ptq_request_states *s, ptq_team *team,
+                       const ptq_model_info *info, const ptq_requests *r,
+                       ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  int64_t rows = 0;
+  *s = (ptq_request_states){.requests = r, .team = team};
+  PTQ_TRY(ptq_alloc(&s->row, r->n_bundles, sizeof *s->row, what, err));
+  for (int64_t i = 0; i < r->n_bundles; i++) {
+    s->row[i] = rows;
+    if (ptq_team_owns(team, i)) rows += r->bundles[i].n_rows;
+  }
+  PTQ_TRY(ptq_alloc(&s->h, rows * info->d_model, sizeof *s->h, what, err));
+done:
+  return rc;
 }
 
-static float *states_of(const ptq_request_states *s, const ptq_bundle *b,
+static float *states_of(const ptq_request_states *s, int64_t bundle,
                         int64_t d) {
-  return s->h + b->row * d;
+  return s->h + s->row[bundle] * d;
 }
 
-ptq_status ptq_request_states_embed(ptq_request_states *s,
+ptq_status ptq_request_states_embed(ptq_request_states *s, ptq_team *team,
                                     const ptq_model_info *info,
                                     const ptq_embedding *e,
                                     const ptq_requests *r, ptq_err *err) {
   *s = (ptq_request_states){0};
   if (r->n == 0) return PTQ_OK;
-  ptq_status rc = make(s, info, r, err);
+  ptq_status rc = make(s, team, info, r, err);
   for (int64_t i = 0; i < r->n_bundles && rc == PTQ_OK; i++) {
     const ptq_bundle *b = &r->bundles[i];
+    if (!ptq_team_owns(team, i)) continue;
     rc = ptq_bundle_embed(info, e, r->ids + b->row, r->branches + b->branch,
-                          b->n_branches, states_of(s, b, info->d_model), err);
+                          b->n_branches, states_of(s, i, info->d_model), err);
   }
   return rc;
 }
@@ -38,15 +50,18 @@ ptq_status ptq_request_states_copy(ptq_request_states *s,
                                    ptq_err *err) {
   *s = (ptq_request_states){0};
   if (from->requests == NULL) return PTQ_OK;
-  const ptq_status rc = make(s, info, from->requests, err);
-  if (rc == PTQ_OK)
-    memcpy(s->h, from->h,
-           (size_t)(s->requests->n_rows * info->d_model) * sizeof *s->h);
+  const ptq_requests *r = from->requests;
+  const ptq_status rc = make(s, from->team, info, r, err);
+  for (int64_t i = 0; i < r->n_bundles && rc == PTQ_OK; i++)
+    if (ptq_team_owns(s->team, i))
+      memcpy(states_of(s, i, info->d_model), states_of(from, i, info->d_model),
+             (size_t)(r->bundles[i].n_rows * info->d_model) * sizeof *s->h);
   return rc;
 }
 
 void ptq_request_states_release(ptq_request_states *s) {
   ptq_free(s->h);
+  ptq_free(s->row);
   *s = (ptq_request_states){0};
 }
 
@@ -64,7 +79,7 @@ static ptq_status push_bundle(void *ctx, int hand, int64_t i, ptq_order *order,
   const ptq_bundle *b = &r->bundles[i];
   const ptq_model_info *info = a->hands->info;
   (void)order;
-  return ptq_bundle_forward(info, a->block, states_of(a->s, b, info->d_model),
+  return ptq_bundle_forward(info, a->block, states_of(a->s, i, info->d_model),
                             b->n_rows, r->branches + b->branch, b->n_branches,
                             a->hands->ws[hand], err);
 }
@@ -74,7 +89,8 @@ ptq_status ptq_request_states_advance(ptq_request_states *s,
                                       const ptq_block *block, ptq_err *err) {
   advance a = {.s = s, .hands = hands, .block = block};
   if (s->requests == NULL) return PTQ_OK;
-  return ptq_crew_run(hands->n, s->requests->n_bundles, push_bundle, &a, err);
+  return ptq_team_run(s->team, hands->n, s->requests->n_bundles, push_bundle,
+                      &a, err);
 }
 
 int64_t ptq_request_states_bytes(const ptq_requests *r,
@@ -124,14 +140,14 @@ typedef struct answering {
   int64_t d;
   int threads;
   ptq_target_scorer **scorers; /* owned, of owned; [threads] */
-  ptq_target_score *scores;    /* owned; [targets] */
+  ptq_target_score *scores;    /* owned; [targets], shared in a team */
 } answering;
 
 static void answering_close(answering *a) {
   for (int i = 0; a->scorers != NULL && i < a->threads; i++)
     ptq_target_scorer_free(a->scorers[i]);
   ptq_free(a->scorers);
-  ptq_free(a->scores);
+  ptq_team_free(a->s->team, a->scores);
 }
 
 static ptq_status answering_open(answering *a, const ptq_model_info *info,
@@ -143,8 +159,8 @@ static ptq_status answering_open(answering *a, const ptq_model_info *info,
   for (int i = 0; i < a->threads; i++)
     PTQ_TRY(
         ptq_target_scorer_create(info, r->longest_bundle, &a->scorers[i], err));
-  PTQ_TRY(
-      ptq_alloc(&a->scores, r->n_targets, sizeof *a->scores, "scores", err));
+  PTQ_TRY(ptq_team_alloc(a->s->team, &a->scores, r->n_targets,
+                         sizeof *a->scores, "scores", err));
 done:
   return rc;
 }
@@ -155,7 +171,7 @@ static ptq_status score_bundle(void *ctx, int hand, int64_t i, ptq_order *order,
   const ptq_requests *r = a->s->requests;
   const ptq_bundle *b = &r->bundles[i];
   (void)order;
-  return ptq_score_targets(a->scorers[hand], a->head, states_of(a->s, b, a->d),
+  return ptq_score_targets(a->scorers[hand], a->head, states_of(a->s, i, a->d),
                            b->n_rows, r->targets + b->target, b->n_targets,
                            a->scores + b->target, err);
 }
@@ -173,7 +189,7 @@ ptq_status ptq_request_states_answer(const ptq_request_states *s,
   PTQ_TRY(answering_open(&a, info, err));
   PTQ_TRY(ptq_alloc(&scored, most_choices(r), sizeof *scored, "scores", err));
   PTQ_TRY(ptq_alloc(out, r->n, sizeof **out, "answers", err));
-  PTQ_TRY(ptq_crew_run(threads, r->n_bundles, score_bundle, &a, err));
+  PTQ_TRY(ptq_team_run(s->team, threads, r->n_bundles, score_bundle, &a, err));
   for (int64_t i = 0; i < r->n; i++)
     (*out)[i] = answer_one(r, i, a.scores, scored);
 done:

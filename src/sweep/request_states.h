@@ -13,11 +13,14 @@
 
 typedef struct ptq_request_states {
   const ptq_requests *requests; /* borrowed; NULL: none */
-  float *h;                     /* owned; [requests->n_rows, d_model] */
+  float *h;                     /* owned; [rows of own bundles, d_model] */
+  int64_t *row;                 /* owned; [bundles] first row in h, of bundles
+                                   that a team's rank owns */
+  ptq_team *team;               /* borrowed, nullable */
 } ptq_request_states;
 
 /** The embedded requests; nothing where there are none. */
-ptq_status ptq_request_states_embed(ptq_request_states *s,
+ptq_status ptq_request_states_embed(ptq_request_states *s, ptq_team *team,
                                     const ptq_model_info *info,
                                     const ptq_embedding *e,
                                     const ptq_requests *r, ptq_err *err);

@@ -15,6 +15,7 @@
 
 /* Scores of the lanes still alive; arrays over [n lanes, n windows]. */
 typedef struct scores {
+  ptq_team *team; /* borrowed, nullable; ref_nll, score and kl are shared */
   int64_t n_lanes, n_windows;
   int64_t scored;          /* positions of all windows */
   int64_t *at;             /* owned; [n_windows] scored positions before each */
@@ -33,21 +34,23 @@ typedef struct scores {
 static void scores_release(scores *s) {
   ptq_free(s->at);
   ptq_free(s->lane);
-  ptq_free(s->ref_nll);
-  ptq_free(s->score);
-  ptq_free(s->kl);
+  ptq_team_free(s->team, s->ref_nll);
+  ptq_team_free(s->team, s->score);
+  ptq_team_free(s->team, s->kl);
   ptq_free(s->x);
   ptq_free(s->w);
   ptq_free(s->rows);
   ptq_free(s->ref_answers);
   ptq_free(s->answers);
   ptq_free(s->answer_rows);
+  *s = (scores){0};
 }
 
 static ptq_status scores_init(scores *s, const ptq_windows *eval,
-                              ptq_lane *lanes, int64_t n, ptq_err *err) {
+                              ptq_team *team, ptq_lane *lanes, int64_t n,
+                              ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  *s = (scores){.n_windows = eval->n};
+  *s = (scores){.team = team, .n_windows = eval->n};
   PTQ_TRY(ptq_alloc(&s->at, eval->n, sizeof *s->at, "scores", err));
   for (int64_t i = 0; i < eval->n; i++) {
     s->at[i] = s->scored;
@@ -57,11 +60,12 @@ static ptq_status scores_init(scores *s, const ptq_windows *eval,
   for (int64_t i = 0; i < n; i++)
     if (lanes[i].status == PTQ_OK) s->lane[s->n_lanes++] = &lanes[i];
   const int64_t cells = s->n_lanes * s->n_windows;
+  PTQ_TRY(ptq_team_alloc(team, &s->ref_nll, s->n_windows, sizeof *s->ref_nll,
+                         "scores", err));
   PTQ_TRY(
-      ptq_alloc(&s->ref_nll, s->n_windows, sizeof *s->ref_nll, "scores", err));
-  PTQ_TRY(ptq_alloc(&s->score, cells, sizeof *s->score, "scores", err));
-  PTQ_TRY(
-      ptq_alloc(&s->kl, s->n_lanes * s->scored, sizeof *s->kl, "scores", err));
+      ptq_team_alloc(team, &s->score, cells, sizeof *s->score, "scores", err));
+  PTQ_TRY(ptq_team_alloc(team, &s->kl, s->n_lanes * s->scored, sizeof *s->kl,
+                         "scores", err));
   PTQ_TRY(ptq_alloc(&s->x, s->n_windows, sizeof *s->x, "scores", err));
   PTQ_TRY(ptq_alloc(&s->w, s->n_windows, sizeof *s->w, "scores", err));
   PTQ_TRY(ptq_alloc(&s->rows, s->n_windows, sizeof *s->rows, "scores", err));
@@ -148,7 +152,7 @@ static ptq_status score_windows(scores *s, ptq_reference *r,
   score_pass p = {.s = s, .r = r, .head = head};
   PTQ_TRY(ptq_alloc(&p.hands, n, sizeof *p.hands, "scores", err));
   for (int i = 0; i < n; i++) PTQ_TRY(score_hand_open(&p, &p.hands[i], err));
-  PTQ_TRY(ptq_crew_run(n, s->n_windows, score_one, &p, err));
+  PTQ_TRY(ptq_team_run(s->team, n, s->n_windows, score_one, &p, err));
 done:
   for (int i = 0; p.hands != NULL && i < n; i++) score_hand_close(&p.hands[i]);
   ptq_free(p.hands);
@@ -284,11 +288,14 @@ static ptq_status hand_over(const ptq_grid *g, const ptq_reference *r,
                              .answers = s->answer_rows,
                              .n_answers = s->n_requests};
   ptq_point_identity(g, l->point, numerics, &result.row);
-  summarize_layers(l, r->setup->info, &result.row);
-  summarize_windows(s, at, &r->setup->eval, &result.row);
-  fill_windows(s, at, l->point);
-  const ptq_status rc = answer_lane(s, r, head, l, &result.row, err);
+  const ptq_status rc = ptq_team_agree(
+      s->team, answer_lane(s, r, head, l, &result.row, err), err);
   if (rc != PTQ_OK) return rc;
+  if (ptq_team_leads(s->team)) { /* the one who hands it over */
+    summarize_layers(l, r->setup->info, &result.row);
+    summarize_windows(s, at, &r->setup->eval, &result.row);
+    fill_windows(s, at, l->point);
+  }
   result.seconds = l->seconds + shared_seconds + (ptq_clock() - start);
   if (!isfinite(result.row.nll) || !isfinite(result.row.kl) ||
       !ptq_answers_finite(s->answers, s->n_requests))
@@ -300,6 +307,19 @@ static ptq_status hand_over(const ptq_grid *g, const ptq_reference *r,
   return sink->point(sink->ctx, &result, err);
 }
 
+/* All windows of all lanes, and the reference's answers. */
+static ptq_status score_all(scores *s, ptq_reference *r, ptq_lane *lanes,
+                            int64_t n, ptq_head *head, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_setup *setup = r->setup;
+  PTQ_TRY(scores_init(s, &setup->eval, setup->room.team, lanes, n, err));
+  PTQ_TRY(ptq_model_load_head(setup->model, head, err));
+  PTQ_TRY(score_windows(s, r, head, err));
+  PTQ_TRY(answer_reference(s, r, head, err));
+done:
+  return rc;
+}
+
 ptq_status ptq_score_lanes(const ptq_grid *g, ptq_reference *r, ptq_lane *lanes,
                            int64_t n, double shared_seconds,
                            const ptq_sink *sink, ptq_err *err) {
@@ -309,10 +329,8 @@ ptq_status ptq_score_lanes(const ptq_grid *g, ptq_reference *r, ptq_lane *lanes,
   char numerics[PTQ_NUMERICS_MAX];
   const double start = ptq_clock();
   ptq_numerics_text(g->spec->compute, numerics);
-  PTQ_TRY(scores_init(&s, &r->setup->eval, lanes, n, err));
-  PTQ_TRY(ptq_model_load_head(r->setup->model, &head, err));
-  PTQ_TRY(score_windows(&s, r, &head, err));
-  PTQ_TRY(answer_reference(&s, r, &head, err));
+  PTQ_TRY(ptq_team_agree(r->setup->room.team,
+                         score_all(&s, r, lanes, n, &head, err), err));
   shared_seconds += ptq_clock() - start;
   int64_t at = 0;
   for (int64_t i = 0; i < n; i++) {

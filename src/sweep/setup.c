@@ -15,7 +15,9 @@ done:
 
 ptq_room ptq_room_of(const ptq_grid *g) {
   return (ptq_room){.scratch = g->scratch,
-                    .hands = g->threads > 1 ? g->threads : 1};
+                    .hands = g->threads > 1 ? g->threads : 1,
+                    .ranks = g->ranks > 1 ? g->ranks : 1,
+                    .team = g->team};
 }
 
 ptq_texts ptq_texts_of(const ptq_grid *g, int64_t subject) {

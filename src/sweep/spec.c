@@ -4,9 +4,9 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "ptq/base/crew.h"
 #include "ptq/base/file.h"
 #include "ptq/base/mem.h"
+#include "ptq/base/team.h"
 #include "ptq/base/text.h"
 #include "spec_parts.h"
 
@@ -142,12 +142,18 @@ static ptq_status read_compute(const ptq_spec_source *src,
 static ptq_status read_run(const ptq_spec_source *src,
                            const ptq_yaml_node *node, ptq_spec *out,
                            ptq_err *err) {
-  static const char *const known[] = {"threads", NULL};
+  static const char *const known[] = {"threads", "ranks_per_point", NULL};
+  ptq_status rc = PTQ_OK;
   if (node == NULL) return PTQ_OK;
-  const ptq_status rc = ptq_spec_check_map(src, node, "run", known, err);
-  if (rc != PTQ_OK || ptq_yaml_get(node, "threads") == NULL) return rc;
-  return ptq_spec_count(src, node, "run", "threads", 1, PTQ_CREW_MAX,
-                        &out->threads, err);
+  PTQ_TRY(ptq_spec_check_map(src, node, "run", known, err));
+  if (ptq_yaml_get(node, known[0]) != NULL)
+    PTQ_TRY(ptq_spec_count(src, node, "run", known[0], 1, PTQ_CREW_MAX,
+                           &out->threads, err));
+  if (ptq_yaml_get(node, known[1]) != NULL)
+    PTQ_TRY(ptq_spec_count(src, node, "run", known[1], 1, PTQ_TEAM_MAX,
+                           &out->ranks_per_point, err));
+done:
+  return rc;
 }
 
 static ptq_status read_root(const ptq_spec_source *src,

@@ -30,6 +30,25 @@ static bool keeps(const ptq_model_info *info, int kind, int64_t n_tokens) {
   return n_tokens * times(info, kind) < ptq_site_width(info, kind);
 }
 
+/* A team's ranks share what is summed. */
+static ptq_status open_sum(ptq_team *team, ptq_moment *m, int64_t d,
+                           ptq_err *err) {
+  *m = (ptq_moment){.d = d};
+  return ptq_team_alloc(team, &m->sum, d * d, sizeof *m->sum, "second moment",
+                        err);
+}
+
+static void release_sum(ptq_team *team, ptq_moment *m) {
+  ptq_team_free(team, m->sum);
+  *m = (ptq_moment){0};
+}
+
+/* To zero tokens; the leader does it for all. */
+static void reset_sum(const ptq_team *team, ptq_moment *m) {
+  if (ptq_team_leads(team)) ptq_moment_reset(m);
+  m->n_tokens = 0;
+}
+
 static ptq_status open_inputs(ptq_spectra_inputs *in,
                               const ptq_model_info *info, ptq_room room,
                               int kind, int64_t n, int64_t length,
@@ -47,7 +66,7 @@ static ptq_status open_inputs(ptq_spectra_inputs *in,
     PTQ_TRY(ptq_spool_open(&in->rows, room, n, in->most * in->d,
                            "a site's inputs", err));
   else
-    PTQ_TRY(ptq_moment_init(&in->rest, in->d, err));
+    PTQ_TRY(open_sum(room.team, &in->rest, in->d, err));
 done:
   return rc;
 }
@@ -59,14 +78,18 @@ ptq_status ptq_spectra_init(ptq_spectra *s, const ptq_model_info *info,
   int64_t largest = 0, kept = 0;
   s->mixture = info->n_experts > 0;
   s->hands = room.hands;
+  s->team = room.team;
   for (int k = 0; k < PTQ_SITE_COUNT; k++) {
     PTQ_TRY(open_inputs(&s->in[k], info, room, k, n, length, err));
     const int64_t d = s->in[k].d;
     if (d > largest) largest = d;
     if (d > kept && s->in[k].keeps) kept = d;
   }
-  if (kept > 0) PTQ_TRY(ptq_moment_init(&s->rest, kept, err));
-  PTQ_TRY(ptq_alloc(&s->matrix, largest * largest, sizeof(double), "H", err));
+  if (kept > 0) PTQ_TRY(open_sum(room.team, &s->rest, kept, err));
+  PTQ_TRY(ptq_team_alloc(room.team, &s->matrix, largest * largest,
+                         sizeof(double), "H", err));
+  PTQ_TRY(ptq_team_alloc(room.team, &s->found, 2 * largest, sizeof(double),
+                         "eigenvalues", err));
   PTQ_TRY(
       ptq_alloc(&s->scratch, room.hands, sizeof *s->scratch, "moments", err));
   for (int h = 0; h < room.hands; h++)
@@ -90,17 +113,18 @@ void ptq_spectra_end(ptq_spectra *s) {
   for (int k = 0; k < PTQ_SITE_COUNT; k++) {
     ptq_spectra_inputs *in = &s->in[k];
     ptq_spool_close(&in->rows);
-    ptq_moment_release(&in->rest);
+    release_sum(s->team, &in->rest);
     ptq_free(in->n_rows);
     ptq_free(in->firsts);
     *in = (ptq_spectra_inputs){.rows = {.fd = -1}};
   }
-  ptq_moment_release(&s->rest);
-  ptq_free(s->matrix);
+  release_sum(s->team, &s->rest);
+  ptq_team_free(s->team, s->matrix);
+  ptq_team_free(s->team, s->found);
   for (int h = 0; s->scratch != NULL && h < s->hands; h++)
     ptq_free(s->scratch[h]);
   ptq_free(s->scratch);
-  s->matrix = NULL;
+  s->matrix = s->found = NULL;
   s->scratch = NULL;
 }
 
@@ -238,24 +262,48 @@ static ptq_status sum_window(void *ctx, int hand, int64_t i, ptq_order *order,
 /* Windows in their order. */
 static ptq_status run_windows(ptq_spectra *s, int64_t n, ptq_crew_fn *fn,
                               void *ctx, ptq_err *err) {
-  return ptq_crew_run_ordered(s->hands, 0, n, PTQ_SITE_COUNT * panels(s), fn,
-                              ctx, err);
+  ptq_status rc = PTQ_OK;
+  PTQ_TRY(ptq_team_meet(s->team, err)); /* nobody reads the last sums */
+  PTQ_TRY(ptq_team_run_ordered(s->team, s->hands, 0, n,
+                               PTQ_SITE_COUNT * panels(s), fn, ctx, err));
+done:
+  return rc;
 }
 
 /* Both moments of a kind in full storage; the second is not there where no
  * window has more than a first position. */
 typedef struct decomposition {
-  int64_t d;
+  int64_t d, there;
   double *matrix[2]; /* borrowed */
-  double *values[2]; /* borrowed; NULL: not there */
+  double *values[2]; /* borrowed */
 } decomposition;
 
 static ptq_status decompose(void *ctx, int hand, int64_t i, ptq_order *order,
                             ptq_err *err) {
   const decomposition *p = ctx;
   (void)hand, (void)order;
-  if (p->values[i] == NULL) return PTQ_OK;
   return ptq_eigenvalues(p->matrix[i], p->d, p->values[i], err);
+}
+
+/* The sum with first positions goes where they stood, the one without is read
+ * out of its own place: each in the other's memory. */
+static void join_sums(ptq_spectra *s, const ptq_spectra_inputs *in,
+                      ptq_moment *rest, int64_t n_firsts) {
+  const int64_t d = in->d;
+  ptq_moment all = {.d = d, .sum = s->matrix};
+  ptq_moment_reset(&all);
+  for (int64_t i = 0; i < n_firsts; i++)
+    ptq_moment_add(&all, in->firsts + i * d, 1, s->scratch[0]);
+  for (int64_t j = 0; j < d * d; j++) {
+    const double without = rest->sum[j];
+    rest->sum[j] += all.sum[j];
+    all.sum[j] = without;
+  }
+  all.n_tokens = rest->n_tokens;
+  const ptq_moment with = {
+      .d = d, .n_tokens = rest->n_tokens + n_firsts, .sum = rest->sum};
+  if (all.n_tokens > 0) ptq_moment_get(&all, all.sum);
+  ptq_moment_get(&with, with.sum);
 }
 
 /* Both rows of a kind. */
@@ -266,35 +314,30 @@ static ptq_status finish(ptq_spectra *s, int kind, int64_t block, int64_t n,
   ptq_moment *rest = in->keeps ? &s->rest : &in->rest;
   const int64_t d = in->d, n_firsts = n * in->times;
   const int second = PTQ_SITE_COUNT + kind;
-  decomposition p = {.d = d, .matrix = {rest->sum, s->matrix}};
+  decomposition p = {.d = d,
+                     .matrix = {rest->sum, s->matrix},
+                     .values = {s->found, s->found + d}};
   if (in->keeps) {
     summing sum = {.s = s, .kind = kind};
     s->rest.d = d;
-    ptq_moment_reset(&s->rest);
+    reset_sum(s->team, &s->rest);
     PTQ_TRY(run_windows(s, n, sum_window, &sum, err));
   }
-  ptq_moment all = {.d = d, .sum = s->matrix};
-  ptq_moment_reset(&all);
-  for (int64_t i = 0; i < n_firsts; i++)
-    ptq_moment_add(&all, in->firsts + i * d, 1, s->scratch[0]);
-  /* The sum with first positions goes where they stood, the one without is
-   * read out of its own place: each in the other's memory. */
-  for (int64_t j = 0; j < d * d; j++) {
-    const double without = rest->sum[j];
-    rest->sum[j] += all.sum[j];
-    all.sum[j] = without;
-  }
-  all.n_tokens = rest->n_tokens;
-  rest->n_tokens += n_firsts;
-  if (all.n_tokens > 0) {
-    ptq_moment_get(&all, all.sum);
-    s->rows[second].n_tokens = all.n_tokens;
-    p.values[1] = s->values[second] + block * d;
-  }
-  ptq_moment_get(rest, rest->sum);
-  s->rows[kind].n_tokens = rest->n_tokens;
-  p.values[0] = s->values[kind] + block * d;
-  PTQ_TRY(ptq_crew_run(s->hands > 1 ? 2 : 1, 2, decompose, &p, err));
+  PTQ_TRY(ptq_team_sum(s->team, &rest->n_tokens, 1, err));
+  PTQ_TRY(ptq_team_share(s->team, in->firsts, n,
+                         (size_t)(in->times * d) * sizeof *in->firsts, 1, err));
+  if (ptq_team_leads(s->team)) join_sums(s, in, rest, n_firsts);
+  const int64_t without = rest->n_tokens;
+  s->rows[kind].n_tokens = without + n_firsts;
+  if (without > 0) s->rows[second].n_tokens = without;
+  p.there = without > 0 ? 2 : 1;
+  PTQ_TRY(ptq_team_meet(s->team, err));
+  PTQ_TRY(
+      ptq_team_run(s->team, s->hands > 1 ? 2 : 1, p.there, decompose, &p, err));
+  memcpy(s->values[kind] + block * d, s->found, (size_t)d * sizeof(double));
+  if (without > 0)
+    memcpy(s->values[second] + block * d, s->found + d,
+           (size_t)d * sizeof(double));
 done:
   return rc;
 }
@@ -302,7 +345,7 @@ done:
 static void start(ptq_spectra *s, int64_t n) {
   for (int k = 0; k < PTQ_SITE_COUNT; k++) {
     ptq_spectra_inputs *in = &s->in[k];
-    if (!in->keeps) ptq_moment_reset(&in->rest);
+    if (!in->keeps) reset_sum(s->team, &in->rest);
     memset(in->n_rows, 0, (size_t)n * sizeof *in->n_rows);
   }
 }
@@ -334,6 +377,6 @@ int64_t ptq_spectra_bytes(const ptq_model_info *info, ptq_room room, int64_t n,
     if (d > largest) largest = d;
     if (d > kept && keeps(info, k, n * length)) kept = d;
   }
-  return bytes + (kept * kept + largest * largest) * two +
+  return bytes + (kept * kept + (largest + 2) * largest) * two +
          room.hands * ptq_moment_scratch(largest) * one;
 }

@@ -34,8 +34,11 @@ typedef struct ptq_spectra {
   int64_t n_rows;                      /* 0 until initialized */
   double *values[PTQ_SPECTRA_ROWS];    /* owned; [n_blocks, d] */
   ptq_spectra_inputs in[PTQ_SITE_COUNT];
-  ptq_moment rest; /* owned; of the kept kind at hand */
-  double *matrix;  /* owned; largest [d, d] */
+  ptq_moment rest; /* owned; of the kept kind at hand; as all sums shared in a
+                      team */
+  double *matrix;  /* owned; largest [d, d]; likewise */
+  double *found;   /* owned; [2, largest d]; likewise */
+  ptq_team *team;  /* borrowed, nullable */
   int hands;       /* threads */
   float **scratch; /* owned, of owned; [hands] of ptq_moment_product */
   bool mixture;

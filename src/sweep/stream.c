@@ -16,6 +16,7 @@ ptq_status ptq_stream_embed(ptq_stream *s, ptq_room room,
   ptq_status rc = PTQ_OK;
   PTQ_TRY(make(s, room, w->n, w->length, info->d_model, err));
   for (int64_t i = 0; i < w->n; i++) {
+    if (!ptq_team_owns(room.team, i)) continue;
     PTQ_TRY(ptq_embed(info, e, w->ids + i * w->length, w->length,
                       ptq_spool_fresh(&s->h, 0, i), err));
     PTQ_TRY(ptq_stream_keep(s, 0, err));
@@ -34,6 +35,7 @@ ptq_status ptq_stream_assign(ptq_stream *s, ptq_stream *from, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   for (int64_t i = 0; i < s->n; i++) {
     float *x = NULL;
+    if (!ptq_team_owns(s->room.team, i)) continue;
     PTQ_TRY(ptq_stream_window(from, 0, i, &x, err));
     memcpy(ptq_spool_fresh(&s->h, 0, i), x,
            (size_t)(s->length * s->d) * sizeof *x);
@@ -87,5 +89,5 @@ static ptq_status push_one(void *ctx, int hand, int64_t i, ptq_order *order,
 ptq_status ptq_stream_advance(ptq_stream *s, const ptq_hands *hands,
                               const ptq_block *b, ptq_err *err) {
   advance a = {.s = s, .hands = hands, .b = b};
-  return ptq_crew_run(hands->n, s->n, push_one, &a, err);
+  return ptq_team_run(hands->team, hands->n, s->n, push_one, &a, err);
 }

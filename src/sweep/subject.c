@@ -64,14 +64,15 @@ static ptq_status run_open(subject_run *r, const ptq_grid *g, int64_t subject,
   }
   PTQ_TRY(
       ptq_stream_embed(&r->eval, r->setup.room, info, &e, &r->setup.eval, err));
-  PTQ_TRY(ptq_request_states_embed(&r->requests, info, &e, &r->setup.requests,
-                                   err));
+  PTQ_TRY(ptq_request_states_embed(&r->requests, g->team, info, &e,
+                                   &r->setup.requests, err));
   ptq_embedding_release(&e); /* makes room */
   if (spectra)
     PTQ_TRY(ptq_spectra_init(&r->spectra, info, r->setup.room, r->calib.n,
                              r->calib.length, err));
   PTQ_TRY(ptq_hands_open(&r->hands, info, r->setup.room.hands,
                          ptq_setup_max_length(&r->setup), err));
+  r->hands.team = g->team;
   PTQ_TRY(
       ptq_alloc(&r->windows, r->eval.n, sizeof *r->windows, "windows", err));
   PTQ_TRY(ptq_alloc(&r->x, r->eval.n, sizeof *r->x, "windows", err));
@@ -81,20 +82,28 @@ done:
   return rc;
 }
 
+static ptq_status pass_block(subject_run *r, int64_t i, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_block_release(&r->block);
+  PTQ_TRY(ptq_model_load_block(r->setup.model, i, &r->block, err));
+  if (r->calib.n > 0)
+    PTQ_TRY(
+        ptq_spectra_block(&r->spectra, &r->calib, &r->hands, &r->block, err));
+  PTQ_TRY(ptq_stream_advance(&r->eval, &r->hands, &r->block, err));
+  PTQ_TRY(ptq_request_states_advance(&r->requests, &r->hands, &r->block, err));
+done:
+  return rc;
+}
+
 static ptq_status walk(subject_run *r, const ptq_sink *sink, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const ptq_model_info *info = r->setup.info;
-  for (int64_t i = 0; i < info->n_blocks; i++) {
-    ptq_block_release(&r->block);
-    PTQ_TRY(ptq_model_load_block(r->setup.model, i, &r->block, err));
-    if (r->calib.n > 0)
-      PTQ_TRY(
-          ptq_spectra_block(&r->spectra, &r->calib, &r->hands, &r->block, err));
-    PTQ_TRY(ptq_stream_advance(&r->eval, &r->hands, &r->block, err));
-    PTQ_TRY(
-        ptq_request_states_advance(&r->requests, &r->hands, &r->block, err));
-    PTQ_TRY(sink->alive(sink->ctx,
-                        (double)(i + 1) / (double)(info->n_blocks + 1), err));
+  const int64_t n = r->setup.info->n_blocks;
+  ptq_team *team = r->setup.room.team;
+  for (int64_t i = 0; i < n; i++) {
+    PTQ_TRY(ptq_team_agree(team, pass_block(r, i, err), err));
+    PTQ_TRY(ptq_team_agree(
+        team, sink->alive(sink->ctx, (double)(i + 1) / (double)(n + 1), err),
+        err));
   }
 done:
   return rc;
@@ -125,7 +134,9 @@ static ptq_status score_windows(subject_run *r, ptq_err *err) {
     PTQ_TRY(
         ptq_scorer_create(r->setup.info, eval->length, 0, &r->scorers[i], err));
   PTQ_TRY(ptq_model_load_head(r->setup.model, &r->head, err));
-  PTQ_TRY(ptq_crew_run(n, eval->n, score_window, r, err));
+  ptq_team *team = r->setup.room.team;
+  PTQ_TRY(ptq_team_run(team, n, eval->n, score_window, r, err));
+  PTQ_TRY(ptq_team_share(team, r->x, eval->n, sizeof *r->x, 1, err));
 done:
   return rc;
 }
@@ -189,10 +200,13 @@ ptq_status ptq_subject_run(const ptq_grid *g, int64_t subject,
   ptq_subject_result result = {.subject = subject, .state = PTQ_STATE_DONE};
   const double start = ptq_clock();
   ptq_subject_identity(g, subject, &result.row);
-  ptq_status rc = run_open(&r, g, subject, &why);
+  ptq_status rc = ptq_team_agree(g->team, run_open(&r, g, subject, &why), &why);
   if (rc == PTQ_OK) rc = walk(&r, sink, &why);
-  if (rc == PTQ_OK) rc = score(&r, subject, &result.row, &why);
-  if (rc == PTQ_OK) rc = answer(&r, subject, &result.row, &why);
+  if (rc == PTQ_OK) {
+    rc = score(&r, subject, &result.row, &why);
+    if (rc == PTQ_OK) rc = answer(&r, subject, &result.row, &why);
+    rc = ptq_team_agree(g->team, rc, &why);
+  }
   if (rc == PTQ_OK) {
     result.windows = r.windows;
     result.n_windows = r.eval.n;
@@ -206,10 +220,13 @@ ptq_status ptq_subject_run(const ptq_grid *g, int64_t subject,
     (void)ptq_text_copy(result.message, sizeof result.message, why.msg);
   }
   result.seconds = ptq_clock() - start;
-  if (rc == PTQ_E_STOPPED)
+  if (rc == PTQ_E_STOPPED || ptq_team_broken(g->team)) {
     (void)ptq_err_set(err, rc, why.file, why.line, "%s", why.msg);
-  else
-    rc = sink->subject(sink->ctx, &result, err);
+  } else {
+    rc = PTQ_OK;
+    if (ptq_team_leads(g->team)) rc = sink->subject(sink->ctx, &result, err);
+    rc = ptq_team_agree(g->team, rc, err);
+  }
   run_close(&r);
   return rc;
 }

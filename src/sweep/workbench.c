@@ -193,11 +193,14 @@ ptq_status ptq_workbench_open(ptq_workbench *b, const ptq_setup *setup,
   const int layers = ptq_layer_count(info);
   *b = (ptq_workbench){.alone = load->points == 1,
                        .in_place = in_place(load),
-                       .smallest_group = load->smallest_group};
+                       .smallest_group = load->smallest_group,
+                       .team = setup->room.team};
   PTQ_TRY(open_weights(b, info, err));
   if (!b->alone) PTQ_TRY(open_buffers(b, &s, err));
-  PTQ_TRY(ptq_alloc(&b->noise, layers, sizeof(double), "errors", err));
-  PTQ_TRY(ptq_alloc(&b->signal, layers, sizeof(double), "energies", err));
+  PTQ_TRY(ptq_team_alloc(b->team, &b->noise, layers, sizeof(double), "errors",
+                         err));
+  PTQ_TRY(ptq_team_alloc(b->team, &b->signal, layers, sizeof(double),
+                         "energies", err));
   PTQ_TRY(open_folds(b, info, err));
   if (load->sequential > 0) {
     PTQ_TRY(open_hidden(b, setup, err));
@@ -224,8 +227,8 @@ void ptq_workbench_close(ptq_workbench *b) {
   for (int h = 0; b->hidden != NULL && h < b->hands; h++)
     ptq_free(b->hidden[h]);
   ptq_free(b->hidden);
-  ptq_free(b->noise);
-  ptq_free(b->signal);
+  ptq_team_free(b->team, b->noise);
+  ptq_team_free(b->team, b->signal);
   ptq_collected_close(&b->inputs);
   ptq_factor_cache_free(b->shared);
   ptq_factor_cache_free(b->own);

@@ -35,7 +35,9 @@ typedef struct ptq_workbench {
   float **hidden; /* owned, of owned; [hands][calib length, d_model]; of
                      sequential lanes */
   int hands;
-  double *noise, *signal;   /* owned; [layers] of the selection pass */
+  double *noise, *signal;   /* owned; [layers] of the selection pass, shared in
+                               a team */
+  ptq_team *team;           /* borrowed, nullable */
   ptq_collected inputs;     /* owned; of a sequential lane */
   ptq_factor_cache *shared; /* owned; factors of the reference's H */
   ptq_factor_cache *own;    /* owned; factors of one lane's H */

@@ -7,7 +7,7 @@
 #   GPTQ of a 4096 x 4096 layer, beside the matrix products of that size
 #   36 MX formats of it by static GPTQ, beside 36 single runs
 #   rounding of a 4096 x 4096 matrix to every number format, beside memcpy
-#   a point on two threads of a rank beside one
+#   a point on two threads of a rank, and on a team of two ranks, beside one
 #   100,000 points: a regression on 40 columns, a forest, the report
 #   the forward pass on SmolLM2-135M at 512 and 2048 tokens, in float32 and in
 #   bf16: the share of what the same two processes reach multiplying matrices,
@@ -62,6 +62,9 @@ bash "$top/tests/bench/engine.sh" "$build"
 echo
 echo "== threads of a rank =="
 bash "$top/tests/bench/threads.sh" "$build"
+echo
+echo "== teams of ranks =="
+bash "$top/tests/bench/teams.sh" "$build"
 echo
 echo "== laws: 100,000 points =="
 bench_laws

@@ -44,6 +44,29 @@ def tokens_and_text(directory):
         " ".join(words[i * i % 16] for i in range(60000)))
 
 
+def most_resident(command):
+    """Bytes that a command had in memory at most."""
+    run = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(run.pid, 0)
+    run.returncode = os.waitstatus_to_exitcode(status)
+    if run.returncode != 0:
+        raise subprocess.CalledProcessError(run.returncode, command)
+    return 1024 * usage.ru_maxrss
+
+
+def most_of_a_team(command, ranks):
+    """The same of the ranks that work, rank 0 handing out."""
+    root = ["--allow-run-as-root"] if os.getuid() == 0 else []
+    done = subprocess.run(
+        [os.environ.get("MPIRUN", "mpirun"), *root, "--oversubscribe",
+         "--bind-to", "none", "-n", str(ranks + 1), sys.executable, __file__,
+         "--measure", *command], check=True, capture_output=True, text=True)
+    said = [line.split() for line in done.stdout.splitlines()
+            if line.startswith("resident ")]
+    assert len(said) == ranks + 1, done.stdout
+    return max(int(bytes) for _, rank, bytes in said if rank != "0")
+
+
 class Memory(unittest.TestCase):
     def setUp(self):
         if b"__asan_init" in pathlib.Path(PROGRAM).read_bytes():
@@ -53,10 +76,11 @@ class Memory(unittest.TestCase):
         self.dir = pathlib.Path(scratch.name)
 
     def check(self, shape, methods, windows=4, length=256, dtypes="int4",
-              spectra="off", options=()):
-        subprocess.run([sys.executable, TOP / "tests/bench/random_llama.py",
-                        self.dir / "model", *shape.split(), "--tokenizer",
-                        TOKENIZER], check=True)
+              spectra="off", options=(), ranks=1):
+        if not (self.dir / "model").exists():
+            subprocess.run([sys.executable, TOP / "tests/bench/random_llama.py",
+                            self.dir / "model", *shape.split(), "--tokenizer",
+                            TOKENIZER], check=True)
         tokens_and_text(self.dir)
         spec = self.dir / "memory.yaml"
         spec.write_text(SPEC.format(
@@ -64,17 +88,17 @@ class Memory(unittest.TestCase):
             spectra=spectra))
         subprocess.run([sys.executable, TOP / "sweeps/prepare.py", spec],
                        check=True, capture_output=True)
+        if ranks > 1:
+            options = ("--ranks-per-point", str(ranks), *options)
         done = subprocess.run([PROGRAM, "plan", spec, "--gflops", "50",
-                               "--json", *options], check=True,
-                              capture_output=True)
+                               "--json", "--ranks", str(ranks), *options],
+                              check=True, capture_output=True)
         said = json.loads(done.stdout)["memory"]
-        run = subprocess.Popen([PROGRAM, "run", spec, "-o",
-                                self.dir / "memory.h5", "--quiet", *options],
-                               stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(run.pid, 0)
-        run.returncode = os.waitstatus_to_exitcode(status)
-        self.assertEqual(run.returncode, 0)
-        had = 1024 * usage.ru_maxrss
+        command = [PROGRAM, "run", spec, "-o", self.dir / "memory.h5",
+                   "--quiet", *options]
+        had = most_resident(command) if ranks == 1 else \
+            most_of_a_team(command, ranks)
+        self.had = had
         print(f"{self.id().split('.')[-1]}: said {said >> 20} MiB, had "
               f"{had >> 20} MiB", file=sys.stderr)
         self.assertLess(abs(said / had - 1.0), WITHIN)
@@ -117,9 +141,22 @@ class Memory(unittest.TestCase):
         self.check(DEEP, "gptq", windows=32,
                    options=("--scratch", self.dir))
 
+    def test_teams_share_windows(self):
+        self.check(DEEP, "gptq", windows=64)
+        alone = self.had
+        (self.dir / "memory.h5").unlink()
+        self.check(DEEP, "gptq", windows=64, ranks=2)
+        self.assertLess(self.had, 0.72 * alone)
+
+    def test_teams_share_moments(self):
+        self.check(WIDE, "gptq", ranks=2)
+
     def test_spectra(self):
         self.check(WIDE, "rtn", spectra="full")
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:2] == ["--measure"]:
+    had = most_resident(sys.argv[2:])
+    print("resident", os.environ["OMPI_COMM_WORLD_RANK"], had, flush=True)
+elif __name__ == "__main__":
     unittest.main(verbosity=2)

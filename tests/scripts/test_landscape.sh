@@ -41,6 +41,9 @@ landscape alone.h5 alone
 run sweep.yaml -o threads.h5 --quiet --threads 3
 landscape threads.h5 threads
 same_landscape alone threads || fail "another landscape on three threads"
+mpi 3 "$PTQSWEEP" run sweep.yaml -o team.h5 --quiet --ranks-per-point 2
+landscape team.h5 team
+same_landscape alone team || fail "another landscape on a team of two ranks"
 
 # --- Where it passes through what the sweep measures by itself ---------------
 "$PTQSWEEP" export alone.h5 --table models -f jsonl -o models.jsonl

@@ -14,8 +14,9 @@
 #include <mpi.h>
 #include <stdbool.h>
 
-#include "ptq/sweep/cost.h"
+#include "ptq/dist/teams.h"
 #include "ptq/record/result.h"
+#include "ptq/sweep/cost.h"
 
 /** How items are done and what the coordinator records; the tests replace
  * them by fakes. */
@@ -62,13 +63,17 @@ typedef struct ptq_dist_options {
   /* Rank 0: deaths of earlier runs, borrowed; NULL: none. */
   const int64_t *deaths;         /* by row of points */
   const int64_t *subject_deaths; /* by number of the own item */
-  double time_limit_s; /* 0: none. No item starts that cannot finish, and
-                          what still runs then is dropped at its next
-                          block */
-  double grace_s;      /* after a signal, running items have this long to
-                          finish before they are dropped at the next
-                          block; a second signal ends it */
-  bool progress;       /* progress line on standard error */
+  double time_limit_s;    /* 0: none. No item starts that cannot finish, and
+                             what still runs then is dropped at its next
+                             block */
+  double grace_s;         /* after a signal, running items have this long to
+                             finish before they are dropped at the next
+                             block; a second signal ends it */
+  bool progress;          /* progress line on standard error */
+  const ptq_teams *teams; /* borrowed, nullable: every rank works alone. All
+                             ranks of a team run work() on its item; results
+                             are the leader's to hand to the sink. Where one
+                             of them dies the others get no work any more */
 } ptq_dist_options;
 
 /** What ptq_dist_finalize must know of the ranks. */

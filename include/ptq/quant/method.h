@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "ptq/base/status.h"
+#include "ptq/base/team.h"
 #include "ptq/num/dtype.h"
 
 /** What a method wants of the calibration text. */
@@ -88,6 +88,8 @@ typedef struct ptq_quant_input {
   int cache_site;  /* which H of the cache's block this is, 0.. */
   ptq_factor_cache *cache; /* borrowed, nullable */
   int threads;             /* >= 1; bits do not depend on it */
+  ptq_team *team;          /* borrowed, nullable: ranks that all quantize the
+                              same, and may take tiles of rows each; likewise */
 
   /* The layer's place in the model; every random choice derives from an
    * option and from names, never from an order. */

@@ -50,6 +50,8 @@ ptq_rates ptq_rates_default(void);
 
 /** How many times as fast a rank of so many threads is. */
 double ptq_threads_speedup(int threads);
+/** The same of all who work on one of its items: threads of ranks. */
+double ptq_grid_speedup(const ptq_grid *g);
 
 /** FLOPs of one point beside what its batch shares, of what it shares, and of
  * a subject's own item (baseline, spectra). Memory-bound work counts as the

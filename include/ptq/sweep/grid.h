@@ -9,6 +9,7 @@
 #define PTQ_SWEEP_GRID_H
 
 #include "ptq/base/hash.h"
+#include "ptq/base/team.h"
 #include "ptq/model/model.h"
 #include "ptq/record/rows.h"
 #include "ptq/sweep/requests.h"
@@ -71,6 +72,9 @@ typedef struct ptq_grid {
                            by  who runs or plans; changes no result */
   int threads;          /* of a rank, likewise; 0 is 1; the sweep file's
                            where the command line has none */
+  int ranks;            /* on one item, likewise */
+  ptq_team *team;       /* borrowed, nullable; these ranks at work, of which
+                           this is one */
   char data_fingerprint[PTQ_HASH_HEX]; /* of all texts; set by keys */
   char fingerprint[PTQ_HASH_HEX];      /* of all keys in order; set by keys */
 } ptq_grid;

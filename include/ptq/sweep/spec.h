@@ -150,8 +150,9 @@ typedef struct ptq_spec {
   int64_t n_excludes;
   ptq_spectra_mode spectra;
   ptq_landscape_spec landscape;
-  ptq_compute compute; /* of every forward pass */
-  int64_t threads;     /* of a rank; 0: not given. Changes no result */
+  ptq_compute compute;     /* of every forward pass */
+  int64_t threads;         /* of a rank; 0: not given. Changes no result */
+  int64_t ranks_per_point; /* likewise */
 } ptq_spec;
 
 /**
