@@ -289,7 +289,6 @@ double ptq_direction_flops(const ptq_grid *g, int64_t direction) {
   double derivatives = 0.0;
   if (full)
     derivatives = ptq_derivatives_gradients(g, direction) * GRADIENT_PASSES *
-                  ptq_threads_speedup(g->threads) * /* on one thread */
                   (pass_flops(info, calib) + head_flops(info, calib));
   if (n.steps == 0) return BATCH_OVERHEAD + POINT_OVERHEAD + derivatives;
   double lane = pass_flops(info, eval) + head_flops(info, eval) +

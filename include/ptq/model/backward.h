@@ -102,9 +102,13 @@ ptq_status ptq_block_record_tangents(const ptq_model_info *info,
                                      int64_t k, ptq_tangent *tangents,
                                      ptq_err *err);
 
-/** Watches a block's backward pass. */
+/** Watches a block's backward pass. Members may be NULL. */
 typedef struct ptq_backward_hook {
   void *ctx; /* borrowed */
+  /** Around what is added to the derivatives by a layer's weights, where
+   * several windows add to the same; once a layer that has tokens. */
+  ptq_status (*enter)(void *ctx, int layer, ptq_err *err);
+  void (*leave)(void *ctx, int layer);
   /** A layer's input x[n, in] and the derivative dy[n, out] by its output. */
   ptq_status (*layer)(void *ctx, int layer, const ptq_real *x,
                       const ptq_real *dy, int64_t n, ptq_err *err);
