@@ -359,27 +359,15 @@ done:
 typedef struct way {
   const pass *p;
   int64_t window; /* of the chunk */
-  ptq_order *order;
 } way;
 
-/* The block's hooks: on to the sink, and one window after the other adds to a
- * layer's derivatives. */
+/* The block's hook: on to the sink. */
 static ptq_status show(void *ctx, int layer, const ptq_real *x,
                        const ptq_real *dy, int64_t n, ptq_err *err) {
   const way *y = ctx;
   const pass *p = y->p;
   return p->sink->window(p->sink->ctx, p->chunk * PTQ_GRAD_CHUNK + y->window,
                          p->block, layer, x, dy, n, err);
-}
-
-static ptq_status enter(void *ctx, int layer, ptq_err *err) {
-  const way *y = ctx;
-  return ptq_order_wait(y->order, layer, y->window, err);
-}
-
-static void leave(void *ctx, int layer) {
-  const way *y = ctx;
-  ptq_order_pass(y->order, layer, y->window);
 }
 
 static ptq_status deliver(const pass *p, ptq_err *err) {
@@ -413,12 +401,12 @@ static ptq_status return_window(void *ctx, int at, int64_t w, ptq_order *order,
   const pass *p = ctx;
   const ptq_grad *g = p->g;
   grad_hand *hand = &g->hands[at];
-  way y = {.p = p, .window = w, .order = order};
+  way y = {.p = p, .window = w};
   const ptq_backward_hook hook = {
       .ctx = &y,
       .layer = p->sink->window != NULL ? show : NULL,
-      .enter = enter,
-      .leave = leave};
+      .order = order,
+      .index = w};
   const ptq_tape t = ptq_shelf_tape(&g->shelf, w, p->block, 0);
   aim(p, hand, w, true);
   return ptq_block_backward(g->info, p->b, g->setup.length, hand->bs, &t,

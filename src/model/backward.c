@@ -55,8 +55,8 @@ static ptq_status weights_back(const pass *p, int layer, int64_t n, ptq_place x,
   const ptq_crossing *c = &p->c;
   const ptq_linear *l = &c->b->linear[layer];
   const ptq_backward_hook *hook = p->hook;
-  if (hook != NULL && hook->enter != NULL) {
-    const ptq_status rc = hook->enter(hook->ctx, layer, err);
+  if (hook != NULL) {
+    const ptq_status rc = ptq_order_wait(hook->order, layer, hook->index, err);
     if (rc != PTQ_OK) return rc;
   }
   for (int64_t j = 0; j <= c->k; j++) {
@@ -69,7 +69,7 @@ static ptq_status weights_back(const pass *p, int layer, int64_t n, ptq_place x,
       ptq_linear_tangent_weight(l, at(p, 0, x), at(p, j, x), at(p, 0, dy),
                                 at(p, j, dy), n, g);
   }
-  if (hook != NULL && hook->leave != NULL) hook->leave(hook->ctx, layer);
+  if (hook != NULL) ptq_order_pass(hook->order, layer, hook->index);
   return PTQ_OK;
 }
 

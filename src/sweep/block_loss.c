@@ -67,22 +67,6 @@ typedef struct evaluation {
   int64_t count;
 } evaluation;
 
-/* A window's turn to add to a layer's derivatives. */
-typedef struct way {
-  int64_t index;
-  ptq_order *order;
-} way;
-
-static ptq_status enter(void *ctx, int layer, ptq_err *err) {
-  const way *y = ctx;
-  return ptq_order_wait(y->order, layer, y->index, err);
-}
-
-static void leave(void *ctx, int layer) {
-  const way *y = ctx;
-  ptq_order_pass(y->order, layer, y->index);
-}
-
 static ptq_status eval_window(void *ctx, int hand, int64_t i, ptq_order *order,
                               ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -93,8 +77,7 @@ static ptq_status eval_window(void *ctx, int hand, int64_t i, ptq_order *order,
   const float by = 2.0F / (float)(e->count * size);
   const ptq_block_hand *mine = &p->hands[hand];
   float *h = mine->h, *x = NULL;
-  way y = {.index = i, .order = order};
-  const ptq_backward_hook hook = {.ctx = &y, .enter = enter, .leave = leave};
+  const ptq_backward_hook hook = {.order = order, .index = i};
   ptq_tape tape;
   ptq_tape_at(info, n, PTQ_KEEP_ALL, mine->tape, &tape);
   PTQ_TRY(ptq_stream_window(p->input, hand, e->at[i], &x, err));

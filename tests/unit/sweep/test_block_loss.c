@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* AutoRound on a block of a model, against its own package:
- * tests/golden/autoround/make.py. */
+/* The loss of a block that methods are given, and its derivatives. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,7 +20,7 @@
 
 #define GOLDEN PTQ_SOURCE_DIR "/tests/golden/"
 
-enum { WINDOWS = 8, LENGTH = 64, CASES = 4 };
+enum { WINDOWS = 8, LENGTH = 64 };
 
 static ptq_npy load(const char *path, ptq_npy_type type, int n_dims) {
   ptq_npy a;
@@ -110,71 +109,6 @@ static double loss_of(bench *b, float *const *w, float *const *g) {
   return loss;
 }
 
-static bool near(float a, float b) {
-  return fabsf(a - b) <= 0.01F * fmaxf(fabsf(a), fabsf(b));
-}
-
-static void check_case(bench *b, const char *name, float *theirs,
-                       int64_t size) {
-  float *ours[PTQ_ROLE_COUNT], *them[PTQ_ROLE_COUNT], *g[PTQ_ROLE_COUNT];
-  float *whole[PTQ_ROLE_COUNT];
-  int64_t at = 0, equal = 0;
-  int n = 0;
-  for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
-    const ptq_linear *l = &b->reference.block.linear[role];
-    if (l->weight == NULL) continue;
-    whole[n] = l->weight;
-    ours[n] = b->bench.block.linear[role].weight;
-    them[n] = theirs + at;
-    g[n] = room(l->out * l->in, sizeof(float));
-    for (int64_t i = 0; i < l->out * l->in; i++)
-      equal += near(ours[n][i], them[n][i]);
-    at += l->out * l->in;
-    n++;
-  }
-  assert_int_equal(at, size);
-  assert_true(loss_of(b, whole, g) == 0.0);
-  const double our_loss = loss_of(b, ours, g), loss = loss_of(b, them, g);
-  const double share = (double)equal / (double)size;
-  for (int i = 0; i < n; i++) ptq_free(g[i]);
-  print_message("%s: loss %.4g, the package's %.4g; %.2f %% of the codes\n",
-                name, our_loss, loss, 100.0 * share);
-  if (!(fabs(our_loss / loss - 1.0) < 0.03) || share < 0.9)
-    fail_msg("%s is not the package's", name);
-}
-
-static void losses_and_most_codes_are_the_packages(void **state) {
-  (void)state;
-  char path[512], dtype[32], group[32], iters[32];
-  ptq_err err = {0};
-  bench b = {0};
-  snprintf(path, sizeof path, PTQ_SOURCE_DIR "/sweeps/zoo/llama-25k");
-  if (ptq_model_open(path, &b.setup.model, &err) != PTQ_OK)
-    fail_msg("%s", err.msg);
-  b.setup.info = ptq_model_get_info(b.setup.model);
-  b.setup.room.hands = 2;
-  ptq_npy ids = load(GOLDEN "logits/llama-25k.windows.npy", PTQ_NPY_U32, 2);
-  b.setup.calib = cut(&ids, WINDOWS);
-  b.setup.select = cut(&ids, 1);
-  b.setup.eval = cut(&ids, 1);
-  ptq_npy theirs = load(GOLDEN "autoround/weights.npy", PTQ_NPY_F32, 2);
-  assert_int_equal(theirs.dims[0], CASES);
-  FILE *f = fopen(GOLDEN "autoround/cases.txt", "r");
-  assert_non_null(f);
-  int64_t n = 0;
-  while (n < CASES && fscanf(f, "%31s %31s %31s", dtype, group, iters) == 3) {
-    begin(&b, dtype, group, iters);
-    check_case(&b, dtype, (float *)theirs.data + n++ * theirs.dims[1],
-               theirs.dims[1]);
-    end(&b);
-  }
-  fclose(f);
-  assert_int_equal(n, CASES);
-  ptq_npy_release(&ids);
-  ptq_npy_release(&theirs);
-  ptq_setup_close(&b.setup);
-}
-
 /* The derivatives that the sweep hands to methods, by differences. */
 static void derivatives_by_weights_are_the_losses_slopes(void **state) {
   (void)state;
@@ -243,9 +177,7 @@ static int blas(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(losses_and_most_codes_are_the_packages),
       cmocka_unit_test(derivatives_by_weights_are_the_losses_slopes),
   };
-  return cmocka_run_group_tests_name("sweep/autoround_golden", tests, blas,
-                                     NULL);
+  return cmocka_run_group_tests_name("sweep/block_loss", tests, blas, NULL);
 }
