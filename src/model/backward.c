@@ -49,6 +49,30 @@ static const ptq_norm *norm_of(const pass *p, ptq_norm_place place) {
   return p->c.info->has_norm[place] ? &p->c.b->norm[place] : NULL;
 }
 
+/* What a linear layer adds to the derivatives by its weights. */
+static ptq_status weights_back(const pass *p, int layer, int64_t n, ptq_place x,
+                               ptq_place dy, ptq_err *err) {
+  const ptq_crossing *c = &p->c;
+  const ptq_linear *l = &c->b->linear[layer];
+  const ptq_backward_hook *hook = p->hook;
+  if (hook != NULL) {
+    const ptq_status rc = ptq_order_wait(hook->order, layer, hook->index, err);
+    if (rc != PTQ_OK) return rc;
+  }
+  for (int64_t j = 0; j <= c->k; j++) {
+    const ptq_lane *lane = &c->bs->lanes[j];
+    ptq_real *g = lane->g != NULL ? lane->g[layer] : NULL;
+    if (g == NULL) continue;
+    if (j == 0)
+      ptq_linear_vjp_weight(l, at(p, 0, x), at(p, 0, dy), n, g);
+    else
+      ptq_linear_tangent_weight(l, at(p, 0, x), at(p, j, x), at(p, 0, dy),
+                                at(p, j, dy), n, g);
+  }
+  if (hook != NULL) ptq_order_pass(hook->order, layer, hook->index);
+  return PTQ_OK;
+}
+
 /* Through a linear layer of n rows: dx = dy W, or added to dx. */
 static ptq_status linear_back(const pass *p, int layer, int64_t n, ptq_place x,
                               ptq_place dy, ptq_place dx, bool more,
@@ -56,22 +80,18 @@ static ptq_status linear_back(const pass *p, int layer, int64_t n, ptq_place x,
   const ptq_crossing *c = &p->c;
   const ptq_linear *l = &c->b->linear[layer];
   const ptq_real beta = more ? 1.0F : 0.0F;
-  if (p->hook != NULL) {
+  if (p->hook != NULL && p->hook->layer != NULL) {
     const ptq_status rc =
         p->hook->layer(p->hook->ctx, layer, at(p, 0, x), at(p, 0, dy), n, err);
     if (rc != PTQ_OK) return rc;
   }
-  for (int64_t j = 0; j <= c->k; j++) {
+  ptq_linear_vjp(l, at(p, 0, dy), n, beta, at(p, 0, dx));
+  for (int64_t j = 1; j <= c->k; j++) {
     const ptq_lane *lane = &c->bs->lanes[j];
-    ptq_real *g = lane->g != NULL ? lane->g[layer] : NULL;
-    const ptq_real *e = lane->e != NULL ? lane->e[layer] : NULL;
-    if (j == 0)
-      ptq_linear_vjp(l, at(p, 0, x), at(p, 0, dy), n, beta, at(p, 0, dx), g);
-    else
-      ptq_linear_tangent(l, e, at(p, 0, x), at(p, j, x), at(p, 0, dy),
-                         at(p, j, dy), n, beta, at(p, j, dx), g);
+    ptq_linear_tangent(l, lane->e != NULL ? lane->e[layer] : NULL, at(p, 0, dy),
+                       at(p, j, dy), n, beta, at(p, j, dx));
   }
-  return PTQ_OK;
+  return weights_back(p, layer, n, x, dy, err);
 }
 
 static void activation_back(const pass *p, const ptq_mlp *m) {

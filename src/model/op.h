@@ -32,14 +32,20 @@ ptq_status ptq_linear_product(const ptq_linear *l, const ptq_real *x, int64_t n,
 void ptq_linear_bias(const ptq_linear *l, int64_t n, ptq_real *y);
 void ptq_linear_jvp(const ptq_linear *l, const ptq_real *e, const ptq_real *x,
                     const ptq_real *xd, int64_t n, ptq_real *yd);
-/** dx = dy W + beta dx; g += dy' x. */
-void ptq_linear_vjp(const ptq_linear *l, const ptq_real *x, const ptq_real *dy,
-                    int64_t n, ptq_real beta, ptq_real *dx, ptq_real *g);
-/** dxd = dyd W + dy e + beta dxd; gd += dyd' x + dy' xd. */
+/** dx = dy W + beta dx. */
+void ptq_linear_vjp(const ptq_linear *l, const ptq_real *dy, int64_t n,
+                    ptq_real beta, ptq_real *dx);
+/** g += dy' x. */
+void ptq_linear_vjp_weight(const ptq_linear *l, const ptq_real *x,
+                           const ptq_real *dy, int64_t n, ptq_real *g);
+/** dxd = dyd W + dy e + beta dxd. */
 void ptq_linear_tangent(const ptq_linear *l, const ptq_real *e,
-                        const ptq_real *x, const ptq_real *xd,
                         const ptq_real *dy, const ptq_real *dyd, int64_t n,
-                        ptq_real beta, ptq_real *dxd, ptq_real *gd);
+                        ptq_real beta, ptq_real *dxd);
+/** gd += dyd' x + dy' xd. */
+void ptq_linear_tangent_weight(const ptq_linear *l, const ptq_real *x,
+                               const ptq_real *xd, const ptq_real *dy,
+                               const ptq_real *dyd, int64_t n, ptq_real *gd);
 
 /* op_norm.c: rows of `width`; outputs may be inputs. */
 

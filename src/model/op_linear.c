@@ -41,29 +41,29 @@ void ptq_linear_jvp(const ptq_linear *l, const ptq_real *e, const ptq_real *x,
   PTQ_GEMM(nt, n, l->out, l->in, 1.0F, x, l->in, e, l->in, 1.0F, yd, l->out);
 }
 
-/* g += dy' x */
-static void outer(const ptq_linear *l, const ptq_real *x, const ptq_real *dy,
-                  int64_t n, ptq_real *g) {
+void ptq_linear_vjp(const ptq_linear *l, const ptq_real *dy, int64_t n,
+                    ptq_real beta, ptq_real *dx) {
+  PTQ_GEMM(nn, n, l->in, l->out, 1.0F, dy, l->out, l->weight, l->in, beta, dx,
+           l->in);
+}
+
+void ptq_linear_vjp_weight(const ptq_linear *l, const ptq_real *x,
+                           const ptq_real *dy, int64_t n, ptq_real *g) {
   PTQ_GEMM(tn, l->out, l->in, n, 1.0F, dy, l->out, x, l->in, 1.0F, g, l->in);
 }
 
-void ptq_linear_vjp(const ptq_linear *l, const ptq_real *x, const ptq_real *dy,
-                    int64_t n, ptq_real beta, ptq_real *dx, ptq_real *g) {
-  PTQ_GEMM(nn, n, l->in, l->out, 1.0F, dy, l->out, l->weight, l->in, beta, dx,
-           l->in);
-  if (g != NULL) outer(l, x, dy, n, g);
-}
-
 void ptq_linear_tangent(const ptq_linear *l, const ptq_real *e,
-                        const ptq_real *x, const ptq_real *xd,
                         const ptq_real *dy, const ptq_real *dyd, int64_t n,
-                        ptq_real beta, ptq_real *dxd, ptq_real *gd) {
+                        ptq_real beta, ptq_real *dxd) {
   PTQ_GEMM(nn, n, l->in, l->out, 1.0F, dyd, l->out, l->weight, l->in, beta, dxd,
            l->in);
-  if (e != NULL)
-    PTQ_GEMM(nn, n, l->in, l->out, 1.0F, dy, l->out, e, l->in, 1.0F, dxd,
-             l->in);
-  if (gd == NULL) return;
-  outer(l, x, dyd, n, gd);
-  outer(l, xd, dy, n, gd);
+  if (e == NULL) return;
+  PTQ_GEMM(nn, n, l->in, l->out, 1.0F, dy, l->out, e, l->in, 1.0F, dxd, l->in);
+}
+
+void ptq_linear_tangent_weight(const ptq_linear *l, const ptq_real *x,
+                               const ptq_real *xd, const ptq_real *dy,
+                               const ptq_real *dyd, int64_t n, ptq_real *gd) {
+  ptq_linear_vjp_weight(l, x, dyd, n, gd);
+  ptq_linear_vjp_weight(l, xd, dy, n, gd);
 }

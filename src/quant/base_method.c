@@ -23,7 +23,7 @@ static void names_of_bases(const char *const *not_below,
                            const char *names[MAX_BASES + 1]) {
   size_t n = 0;
   for (const ptq_method_family *const *f = ptq_method_families(); *f; f++) {
-    bool below = !(*f)->backward;
+    bool below = !(*f)->backward && (*f)->tune_block == NULL;
     for (size_t i = 0; not_below[i] != NULL; i++)
       below = below && strcmp(not_below[i], (*f)->name) != 0;
     if (below && n < MAX_BASES) names[n++] = (*f)->name;

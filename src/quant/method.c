@@ -13,6 +13,7 @@ extern const ptq_method_family ptq_method_rtn;
 extern const ptq_method_family ptq_method_gptq;
 extern const ptq_method_family ptq_method_gptaq;
 extern const ptq_method_family ptq_method_awq;
+extern const ptq_method_family ptq_method_autoround;
 extern const ptq_method_family ptq_method_descent;
 extern const ptq_method_family ptq_method_hqq;
 extern const ptq_method_family ptq_method_lqer;
@@ -27,6 +28,7 @@ static const ptq_method_family *const families[] = {
     &ptq_method_gptq,
     &ptq_method_gptaq,
     &ptq_method_awq,
+    &ptq_method_autoround,
     &ptq_method_descent,
     &ptq_method_hqq,
     &ptq_method_lqer,
@@ -176,6 +178,22 @@ ptq_status ptq_method_quantize_site(const ptq_method *m,
   if (rc != PTQ_OK) return rc;
   return shares ? run_sharing(m, in, out, n, err)
                 : run_prepared(m, in, out, n, err);
+}
+
+ptq_status ptq_method_tune_block(const ptq_method *m, const ptq_quant_input *in,
+                                 float *const *y, int n,
+                                 const ptq_block_loss *loss, ptq_tuning *out,
+                                 ptq_err *err) {
+  PTQ_ASSERT(m->family->tune_block != NULL && n > 0 && loss->windows > 0);
+  for (int i = 0; i < n; i++) out[i] = (ptq_tuning){0};
+  return m->family->tune_block(m, in, y, n, loss, out, err);
+}
+
+void ptq_tuning_release(ptq_tuning *t) {
+  ptq_free(t->offset);
+  ptq_free(t->clip_lo);
+  ptq_free(t->clip_hi);
+  *t = (ptq_tuning){0};
 }
 
 ptq_status ptq_method_quantize(const ptq_method *m, const ptq_quant_input *in,

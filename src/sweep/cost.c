@@ -22,6 +22,7 @@
 #define EIGEN_SQUARE   700.0  /* times d^2 */
 #define DISPLACE_FLOPS 25.0   /* a weight of a direction added to the weights */
 #define GRADIENT_PASSES 3.6    /* forward passes that a gradient takes */
+#define BLOCK_PASSES   3.0    /* and a block's loss with its derivatives */
 #define DRAW_FLOPS     1000.0 /* a weight of a random direction: Box-Muller */
 #define PACK_ROWS      10.0   /* BLAS lays out the weights anew for each window,
                                  which takes as long as so many rows */
@@ -188,6 +189,18 @@ static double module_flops(const ptq_grid *g, int64_t subject,
   return flops * m->family->module_evals(m);
 }
 
+/* The block's loss with its derivatives, and the point's own stream behind
+ * it. */
+static double tuning_flops(const ptq_grid *g, int64_t subject,
+                           const ptq_method *m) {
+  const ptq_model_info *info = &g->subjects[subject].info;
+  const ptq_text_spec *t = calibration(g, subject);
+  if (m->family->block_windows == NULL) return 0.0;
+  const double passes =
+      m->family->block_windows(m, t->windows) / (double)t->windows;
+  return (1.0 + BLOCK_PASSES * passes) * pass_flops(info, t);
+}
+
 static double calibration_flops(const ptq_grid *g, int64_t subject,
                                 ptq_calibration_mode mode) {
   const ptq_model_info *info = &g->subjects[subject].info;
@@ -238,7 +251,7 @@ double ptq_point_flops(const ptq_grid *g, int64_t point) {
     quantize += cross_flops(info, calibration(g, p->subject), mode) /
                 (double)info->n_blocks;
   return POINT_OVERHEAD + quantize * (double)info->n_blocks +
-         module_flops(g, p->subject, m) +
+         module_flops(g, p->subject, m) + tuning_flops(g, p->subject, m) +
          error_flops(info, calibration(g, p->subject)) +
          error_flops(info, &g->spec->selection) +
          calibration_flops(g, p->subject, mode) +
@@ -294,7 +307,6 @@ double ptq_direction_flops(const ptq_grid *g, int64_t direction) {
   double derivatives = 0.0;
   if (full)
     derivatives = ptq_derivatives_gradients(g, direction) * GRADIENT_PASSES *
-                  ptq_threads_speedup(g->threads) * /* on one thread */
                   (pass_flops(info, calib) + head_flops(info, calib));
   /* On one rank of the team that plans count with. */
   const double alone = ptq_grid_speedup(g) / ptq_threads_speedup(g->threads);

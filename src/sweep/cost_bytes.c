@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block_loss.h"
 #include "derivatives.h"
 #include "displace.h"
 #include "lane.h"
@@ -90,6 +91,12 @@ void ptq_load_add(ptq_load *l, const ptq_grid *g, int64_t point) {
     }
   }
   l->backward = l->backward || m->family->backward;
+  if (m->family->tune_block != NULL) {
+    const double bytes =
+        m->family->tuning_bytes(m, info->params_quantizable / info->n_blocks);
+    l->tuned++;
+    if (bytes > l->tuning_bytes) l->tuning_bytes = bytes;
+  }
   for (int role = 0; role < PTQ_ROLE_COUNT; role++) {
     if (!ptq_role_present(info, (ptq_role)role)) continue;
     double *most = &l->method_bytes[ptq_role_site((ptq_role)role)];
@@ -193,6 +200,14 @@ static int64_t lane_bytes(const ptq_subject *sub, const ptq_texts *t) {
          FLOAT * windows * t->eval->length;
 }
 
+/* While one tunes a block; what it found stands until its last site. */
+static int64_t tune_bytes(const ptq_model_info *info, const ptq_load *l,
+                          const ptq_texts *t) {
+  if (l->tuned == 0) return 0;
+  return (int64_t)l->tuning_bytes +
+         ptq_block_probe_bytes(info, t->room.hands, t->calib->length);
+}
+
 int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
   const ptq_subject *sub = &g->subjects[subject];
   const ptq_model_info *info = &sub->info;
@@ -208,7 +223,8 @@ int64_t ptq_batch_bytes(const ptq_grid *g, int64_t subject, const ptq_load *l) {
       larger(quantize_bytes(info, l, &r, &b), collect_bytes(&r, &b)) + r.fixed +
       r.calib.fixed + r.select.fixed + b.fixed + b.inputs.fixed + streams +
       lanes + l->points * stream_bytes(info, &t, t.select) +
-      l->sequential * stream_bytes(info, &t, t.calib) +
+      (l->sequential + l->tuned) * stream_bytes(info, &t, t.calib) +
+      tune_bytes(info, l, &t) +
       ptq_hands_bytes(info, t.room.hands, longest(sub, &t));
   const int64_t score =
       ptq_model_head_bytes(info) + eval + requests + lanes +

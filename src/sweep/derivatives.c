@@ -66,6 +66,7 @@ static ptq_status work_open(work *w, const ptq_grid *g, int64_t direction,
                                 .max_tangents = width_of(l, hessian),
                                 .ctx = w,
                                 .alive = tell,
+                                .threads = w->setup.room.hands,
                                 .budget_bytes = BUDGET_BYTES};
   PTQ_TRY(ptq_grad_create(&setup, &w->grad, err));
   w->expected = 2.0 * (double)passes_of(l, hessian) *
@@ -290,6 +291,7 @@ int64_t ptq_derivatives_bytes(const ptq_grid *g, int64_t direction) {
                                 .length = calib->length,
                                 .first = 1,
                                 .max_tangents = width_of(l, hessian),
+                                .threads = ptq_room_of(g).hands,
                                 .budget_bytes = BUDGET_BYTES};
   int64_t bytes = ptq_grad_bytes(info, &setup) + ptq_model_block_bytes(info) +
                   ptq_model_embedding_bytes(info) + ptq_model_head_bytes(info);

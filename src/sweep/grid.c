@@ -150,6 +150,13 @@ static ptq_status check_accepted(const ptq_grid *g, const cell *c,
                     "windows, not %" PRId64,
                     spec->path, spec->method_lines[c->method], m->name,
                     calib->windows);
+  if ((ptq_method_needs(m) & PTQ_NEED_BLOCK_LOSS) &&
+      spec->compute != PTQ_COMPUTE_F32)
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "%s:%d: method '%s' takes derivatives, which are float32: "
+                    "leave it out of a sweep with 'compute: %s'",
+                    spec->path, spec->method_lines[c->method], m->name,
+                    ptq_compute_name(spec->compute));
   if (check_formats(g, c, &why) == PTQ_OK) return PTQ_OK;
   ptq_group_name(c->group, group);
   return PTQ_FAIL(err, PTQ_E_ARG,

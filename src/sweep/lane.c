@@ -26,7 +26,8 @@ ptq_status ptq_lane_open(ptq_lane *l, const ptq_grid *g, int64_t point,
   PTQ_TRY(ptq_stream_copy(&l->eval, &r->eval, err));
   PTQ_TRY(
       ptq_request_states_copy(&l->requests, r->setup->info, &r->requests, err));
-  if (ptq_method_is_sequential(l->method))
+  if (ptq_method_is_sequential(l->method) ||
+      (ptq_method_needs(l->method) & PTQ_NEED_BLOCK_LOSS) != 0)
     PTQ_TRY(ptq_stream_copy(&l->calib, &r->calib, err));
 done:
   if (rc != PTQ_OK) ptq_lane_close(l);
@@ -108,6 +109,8 @@ static void drop(ptq_reference *r, ptq_workbench *b, ptq_site kind) {
 static ptq_status quantize_block(const pass *p, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_lane *l = p->l;
+  if (l->method->family->tune_block != NULL)
+    PTQ_TRY(ptq_lane_tune(p->l, p->r, p->b, err));
   for (int i = 0; i < PTQ_SITE_COUNT; i++) {
     const ptq_site kind =
         (ptq_site)(l->method->family->backward ? PTQ_SITE_COUNT - 1 - i : i);
@@ -219,6 +222,7 @@ void ptq_lane_block(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
   l->first_layer = l->n_layers;
   ptq_workbench_begin(b, hands->info, &r->block);
   l->status = quantize_block(&p, &l->err);
+  ptq_lane_untune(l, hands->info);
   if (l->status == PTQ_OK) l->status = advance(&p, &l->err);
   l->seconds += ptq_clock() - start;
 }

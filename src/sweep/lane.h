@@ -16,8 +16,11 @@ typedef struct ptq_lane {
   int64_t point;            /* index in it */
   const ptq_method *method; /* borrowed */
   ptq_calibration_mode mode;
-  ptq_stream calib, select, eval;     /* owned; calib only where sequential */
+  ptq_stream calib, select, eval;     /* owned; calib only where sequential or
+                                         with PTQ_NEED_BLOCK_LOSS */
   ptq_request_states requests;        /* owned */
+  ptq_tuning *tuning;                 /* owned, of owned; [layers] of the block
+                                         at hand, where the method tunes it */
   ptq_layer_row *layers;              /* owned; [all blocks' layers] */
   int64_t n_layers;                   /* filled so far */
   int64_t first_layer;                /* of the block at hand */
@@ -44,6 +47,11 @@ void ptq_lane_block(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
  * propagated errors. */
 ptq_status ptq_lane_site(ptq_lane *l, ptq_reference *r, ptq_workbench *b,
                          const ptq_hands *hands, int site, ptq_err *err);
+/** Before the block's sites: l->tuning, of a method that tunes blocks; and its
+ * end. */
+ptq_status ptq_lane_tune(ptq_lane *l, ptq_reference *r, const ptq_workbench *b,
+                         ptq_err *err);
+void ptq_lane_untune(ptq_lane *l, const ptq_model_info *info);
 /** Row of a present layer of the block at hand. */
 ptq_layer_row *ptq_lane_row(const ptq_lane *l, const ptq_model_info *info,
                             int layer);

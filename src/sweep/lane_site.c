@@ -207,6 +207,7 @@ static void lay_out(const ptq_lane *l, ptq_reference *r, ptq_workbench *b,
       work->in[i].row_divisor = row_divisor(r, b, layer);
     if (ptq_method_needs(l->method) & PTQ_NEED_MODULE_LOSS)
       work->in[i].module = &work->loss;
+    if (l->tuning != NULL) work->in[i].tuning = &l->tuning[layer];
     work->out[i] = (ptq_quant_output){
         .y = b->in_place ? y : b->layer_weights[layer],
         .q = codes,

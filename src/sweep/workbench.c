@@ -59,8 +59,8 @@ static int64_t block_weights(const ptq_model_info *info) {
  * of a site at that site only. */
 static bool in_place(const ptq_load *load) {
   const unsigned needs = load->needs | load->own_needs;
-  return load->points == 1 &&
-         (needs & (PTQ_NEED_MODULE_LOSS | PTQ_NEED_CROSS)) == 0;
+  return load->points == 1 && (needs & (PTQ_NEED_MODULE_LOSS | PTQ_NEED_CROSS |
+                                        PTQ_NEED_BLOCK_LOSS)) == 0;
 }
 
 static ptq_status open_buffers(ptq_workbench *b, const site_sizes *s,

@@ -1,29 +1,26 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * What a gradient and a Hessian-vector product cost in forward passes: two
- * single-threaded processes on disjoint windows of random tokens take turns,
- * each chunk with a forward pass, a gradient and products, waiting for one
- * another in between. Tokens a second are by the wall clock; costs in forward
- * passes by processor time, so that what else the machine does matters little.
+ * threads of one process share the windows of a chunk of random tokens out, in
+ * turn for forward passes, a gradient and products. Tokens a second are by the
+ * wall clock; costs in forward passes by processor time, so that what else the
+ * machine does matters little.
  *
  *   bench_gradient [--max-gradient R] [--max-product R] MODEL_DIR
  *                  [TOKENS [TURNS]]
  *
  * A forward pass is embedding, blocks, final norm and NLL of each window, as a
  * sweep does it; a gradient and a product are of a chunk's NLL by all linear
- * layers, sums of the chunk handed out. Exit 1 above a bound R.
+ * layers, sums of the chunk handed out. The costs are those of the best turn of
+ * each; exit 1 above a bound R.
  */
-#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
-#include <pthread.h>
-#include <signal.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
+#include "ptq/base/crew.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/rng.h"
 #include "ptq/eval/score.h"
@@ -31,21 +28,13 @@
 #include "ptq/num/blas.h"
 #include "ptq/num/vec.h"
 
-enum { PROCESSES = 2, WINDOWS = PTQ_GRAD_CHUNK, WIDTHS = 2 };
+enum { THREADS = 2, WINDOWS = PTQ_GRAD_CHUNK, WIDTHS = 2 };
 
 /* Directions at once in the two kinds of products. */
 static const int64_t widths[WIDTHS] = {1, 3};
 
 /* What is timed, in turn. */
 enum { FORWARD, GRADIENT, PRODUCT, PHASES = PRODUCT + WIDTHS };
-
-/* What both processes see. */
-typedef struct shared {
-  pthread_barrier_t gate;
-  double seconds[PROCESSES][PHASES]; /* wall clock */
-  double cpu[PROCESSES][PHASES];     /* processor time */
-  double norm[PROCESSES];            /* of the gradient, and so of use */
-} shared;
 
 typedef struct bench {
   ptq_model *model;     /* owned */
@@ -54,19 +43,15 @@ typedef struct bench {
   ptq_head head;        /* owned */
   int64_t length;
   int turns;
-} bench;
-
-/* What a process has of its own. */
-typedef struct worker {
-  const bench *b; /* borrowed */
-  uint32_t *ids;  /* owned; [WINDOWS, length] */
-  float *h;       /* owned; [length, d_model] */
-  ptq_workspace *ws;
-  ptq_scorer *scorer;
-  ptq_grad *grad;
+  uint32_t *ids;               /* owned; [WINDOWS, length] */
+  float *h[THREADS];           /* owned; [length, d_model] */
+  ptq_workspace *ws[THREADS];  /* owned */
+  ptq_scorer *scorer[THREADS]; /* owned */
+  ptq_grad *grad;              /* owned */
   ptq_random_directions random;
-  double norm;
-} worker;
+  double norm;                         /* of the results, and so of use */
+  double seconds[PHASES], cpu[PHASES]; /* least of a turn: wall, processor */
+} bench;
 
 static double now_s(clockid_t clock) {
   struct timespec t;
@@ -98,165 +83,124 @@ static void unload(bench *s) {
   ptq_model_close(s->model);
 }
 
-static ptq_status begin(const bench *b, uint64_t seed, worker *w,
-                        ptq_err *err) {
+static ptq_status begin(bench *b, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_model_info *info = ptq_model_get_info(b->model);
   const int64_t n = WINDOWS * b->length;
   ptq_rng rng;
-  ptq_rng_init(&rng, seed);
-  w->b = b;
-  PTQ_TRY(ptq_alloc(&w->ids, n, sizeof *w->ids, "tokens", err));
+  ptq_rng_init(&rng, 1);
+  PTQ_TRY(ptq_alloc(&b->ids, n, sizeof *b->ids, "tokens", err));
   for (int64_t i = 0; i < n; i++)
-    w->ids[i] = (uint32_t)ptq_rng_below(&rng, (uint64_t)info->vocab);
-  PTQ_TRY(ptq_alloc(&w->h, b->length * info->d_model, sizeof *w->h,
-                    "activations", err));
-  PTQ_TRY(ptq_workspace_create(info, b->length, &w->ws, err));
-  PTQ_TRY(ptq_scorer_create(info, b->length, 0, &w->scorer, err));
+    b->ids[i] = (uint32_t)ptq_rng_below(&rng, (uint64_t)info->vocab);
+  for (int t = 0; t < THREADS; t++) {
+    PTQ_TRY(ptq_alloc(&b->h[t], b->length * info->d_model, sizeof(float),
+                      "activations", err));
+    PTQ_TRY(ptq_workspace_create(info, b->length, &b->ws[t], err));
+    PTQ_TRY(ptq_scorer_create(info, b->length, 0, &b->scorer[t], err));
+  }
   const ptq_grad_setup setup = {.model = b->model,
                                 .blocks = b->blocks,
-                                .ids = w->ids,
+                                .ids = b->ids,
                                 .n_windows = WINDOWS,
                                 .length = b->length,
                                 .max_tangents = widths[WIDTHS - 1],
+                                .threads = THREADS,
                                 .budget_bytes = INT64_C(6) << 30};
-  PTQ_TRY(ptq_grad_create(&setup, &w->grad, err));
+  PTQ_TRY(ptq_grad_create(&setup, &b->grad, err));
   PTQ_TRY(
-      ptq_random_directions_init(info, seed, PTQ_PROBE_SIGNS, &w->random, err));
+      ptq_random_directions_init(info, 1, PTQ_PROBE_SIGNS, &b->random, err));
+  for (int phase = 0; phase < PHASES; phase++)
+    b->seconds[phase] = b->cpu[phase] = (double)INFINITY;
 done:
   return rc;
 }
 
-static void end(worker *w) {
-  ptq_free(w->ids);
-  ptq_free(w->h);
-  ptq_workspace_free(w->ws);
-  ptq_scorer_free(w->scorer);
-  ptq_grad_free(w->grad);
-  ptq_random_directions_release(&w->random);
+static void end(bench *b) {
+  ptq_free(b->ids);
+  for (int t = 0; t < THREADS; t++) {
+    ptq_free(b->h[t]);
+    ptq_workspace_free(b->ws[t]);
+    ptq_scorer_free(b->scorer[t]);
+  }
+  ptq_grad_free(b->grad);
+  ptq_random_directions_release(&b->random);
 }
 
-static ptq_status forward(worker *w, ptq_err *err) {
+static ptq_status forward_window(void *ctx, int hand, int64_t i,
+                                 ptq_order *order, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const bench *b = w->b;
+  const bench *b = ctx;
   const ptq_model_info *info = ptq_model_get_info(b->model);
-  for (int i = 0; i < WINDOWS; i++) {
-    const uint32_t *ids = w->ids + i * b->length;
-    double nll = 0.0;
-    PTQ_TRY(ptq_embed(info, &b->tokens, ids, b->length, w->h, err));
-    for (int64_t k = 0; k < info->n_blocks; k++)
-      PTQ_TRY(ptq_block_forward(info, &b->blocks[k], w->h, b->length, w->ws,
-                                NULL, PTQ_SITE_COUNT, err));
-    ptq_head_norm(info, &b->head, w->h, b->length);
-    PTQ_TRY(ptq_score_window(w->scorer, &b->head, ids, b->length, w->h, NULL, 0,
-                             &nll, NULL, NULL, err));
-  }
+  const uint32_t *ids = b->ids + i * b->length;
+  float *h = b->h[hand];
+  double nll = 0.0;
+  (void)order;
+  PTQ_TRY(ptq_embed(info, &b->tokens, ids, b->length, h, err));
+  for (int64_t k = 0; k < info->n_blocks; k++)
+    PTQ_TRY(ptq_block_forward(info, &b->blocks[k], h, b->length, b->ws[hand],
+                              NULL, PTQ_SITE_COUNT, err));
+  ptq_head_norm(info, &b->head, h, b->length);
+  PTQ_TRY(ptq_score_window(b->scorer[hand], &b->head, ids, b->length, h, NULL,
+                           0, &nll, NULL, NULL, err));
 done:
   return rc;
 }
 
 /* A use of what is handed out: sums of squares. */
 static ptq_status take(void *ctx, const ptq_grad_layer *l, ptq_err *err) {
-  worker *w = ctx;
+  bench *b = ctx;
   (void)err;
-  if (l->g != NULL) w->norm += ptq_vec_sum_sq(l->g, l->out * l->in);
+  if (l->g != NULL) b->norm += ptq_vec_sum_sq(l->g, l->out * l->in);
   for (int64_t j = 0; j < l->k; j++)
-    w->norm += ptq_vec_sum_sq(l->he[j], l->out * l->in);
+    b->norm += ptq_vec_sum_sq(l->he[j], l->out * l->in);
   return PTQ_OK;
 }
 
-static ptq_status run_phase(worker *w, int phase, ptq_err *err) {
-  if (phase == FORWARD) return forward(w, err);
-  ptq_grad_sink sink = {.ctx = w,
+static ptq_status run_phase(bench *b, int phase, ptq_err *err) {
+  if (phase == FORWARD)
+    return ptq_crew_run(THREADS, WINDOWS, forward_window, b, err);
+  ptq_grad_sink sink = {.ctx = b,
                         .gradient = phase == GRADIENT,
                         .products = phase != GRADIENT,
                         .layer = take};
   double nll = 0.0, slopes[8];
   if (phase == GRADIENT)
-    return ptq_grad_run(w->grad, 0, 1, NULL, &sink, &nll, NULL, err);
+    return ptq_grad_run(b->grad, 0, 1, NULL, &sink, &nll, NULL, err);
   const ptq_directions d =
-      ptq_random_directions_at(&w->random, 0, widths[phase - PRODUCT]);
-  return ptq_grad_run(w->grad, 0, 1, &d, &sink, &nll, slopes, err);
+      ptq_random_directions_at(&b->random, 0, widths[phase - PRODUCT]);
+  return ptq_grad_run(b->grad, 0, 1, &d, &sink, &nll, slopes, err);
 }
 
-/* A process: the first turn warms up and does not count. */
-static ptq_status work(const bench *b, shared *sh, int p, ptq_err *err) {
+/* The first turn warms up and does not count. */
+static ptq_status measure(bench *b, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  worker w = {0};
-  PTQ_TRY(begin(b, 1 + (uint64_t)p, &w, err));
   for (int turn = 0; turn <= b->turns; turn++)
     for (int phase = 0; phase < PHASES; phase++) {
-      (void)pthread_barrier_wait(&sh->gate);
       const double from = now_s(CLOCK_MONOTONIC);
       const double cpu = now_s(CLOCK_PROCESS_CPUTIME_ID);
-      PTQ_TRY(run_phase(&w, phase, err));
+      PTQ_TRY(run_phase(b, phase, err));
       if (turn == 0) continue;
-      sh->seconds[p][phase] += now_s(CLOCK_MONOTONIC) - from;
-      sh->cpu[p][phase] += now_s(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+      b->seconds[phase] =
+          fmin(b->seconds[phase], now_s(CLOCK_MONOTONIC) - from);
+      b->cpu[phase] =
+          fmin(b->cpu[phase], now_s(CLOCK_PROCESS_CPUTIME_ID) - cpu);
     }
-  sh->norm[p] = w.norm;
 done:
-  end(&w);
   return rc;
 }
 
-static shared *share(void) {
-  shared *sh = mmap(NULL, sizeof *sh, PROT_READ | PROT_WRITE,
-                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  pthread_barrierattr_t attr;
-  if (sh == MAP_FAILED) return NULL;
-  memset(sh, 0, sizeof *sh);
-  if (pthread_barrierattr_init(&attr) != 0 ||
-      pthread_barrierattr_setpshared(&attr, PTHREAD_PROCESS_SHARED) != 0 ||
-      pthread_barrier_init(&sh->gate, &attr, PROCESSES) != 0)
-    return NULL;
-  return sh;
-}
-
-/* Forks the processes; one that fails takes the other with it, which would
- * wait for it forever. */
-static int run_processes(const bench *b, shared *sh) {
-  pid_t ids[PROCESSES] = {0};
-  int failed = 0;
-  for (int p = 0; p < PROCESSES && !failed; p++) {
-    ids[p] = fork();
-    if (ids[p] == 0) {
-      ptq_err err = {0};
-      const ptq_status rc = work(b, sh, p, &err);
-      if (rc != PTQ_OK) fprintf(stderr, "bench_gradient: %s\n", err.msg);
-      _exit(rc == PTQ_OK ? 0 : 1);
-    }
-    failed = ids[p] < 0;
-  }
-  for (int p = 0; p < PROCESSES; p++) {
-    int status = 0;
-    const pid_t pid = failed ? 0 : wait(&status);
-    if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0) continue;
-    failed = 1;
-    for (int k = 0; k < PROCESSES; k++)
-      if (ids[k] > 0 && ids[k] != pid) (void)kill(ids[k], SIGKILL);
-  }
-  return failed;
-}
-
-static void print(const bench *b, const shared *sh, double cost[PHASES]) {
-  const double tokens = (double)(WINDOWS * b->length * b->turns);
+static void print(const bench *b, double cost[PHASES]) {
+  const double tokens = (double)(WINDOWS * b->length);
   for (int phase = 0; phase < PHASES; phase++) {
-    double rate = 0.0, cpu = 0.0, forward_cpu = 0.0;
     const double per = phase < PRODUCT ? 1.0 : (double)widths[phase - PRODUCT];
-    for (int p = 0; p < PROCESSES; p++) {
-      rate += per * tokens / sh->seconds[p][phase];
-      cpu += sh->cpu[p][phase] / per;
-      forward_cpu += sh->cpu[p][FORWARD];
-    }
-    cost[phase] = cpu / forward_cpu;
+    cost[phase] = b->cpu[phase] / per / b->cpu[FORWARD];
     if (phase < PRODUCT)
       printf("%-22s", phase == FORWARD ? "forward pass" : "gradient");
     else
       printf("%-18s %2lld ",
              "product, at once:", (long long)widths[phase - PRODUCT]);
     printf(" %5lld: %7.1f tokens/s, %.2f forward passes\n",
-           (long long)b->length, rate, cost[phase]);
+           (long long)b->length, per * tokens / b->seconds[phase], cost[phase]);
   }
   fflush(stdout);
 }
@@ -265,20 +209,23 @@ static int run(const char *dir, bench *b, double most_gradient,
                double most_product) {
   ptq_err err = {0};
   double cost[PHASES] = {0.0};
-  shared *sh = NULL;
   int rc = 1;
-  if (ptq_blas_init(&err) != PTQ_OK || load(dir, b, &err) != PTQ_OK) {
+  if (ptq_blas_init(&err) != PTQ_OK || load(dir, b, &err) != PTQ_OK ||
+      begin(b, &err) != PTQ_OK) {
     fprintf(stderr, "bench_gradient: %s\n", err.msg);
     goto done;
   }
-  printf("%d processes of one thread; %s, kernels %s\n", PROCESSES,
-         ptq_blas_name(), ptq_vec_isa());
+  printf("%d threads; %s, kernels %s\n", THREADS, ptq_blas_name(),
+         ptq_vec_isa());
   fflush(stdout);
-  sh = share();
-  if (sh == NULL || run_processes(b, sh) != 0) goto done;
-  print(b, sh, cost);
+  if (measure(b, &err) != PTQ_OK) {
+    fprintf(stderr, "bench_gradient: %s\n", err.msg);
+    goto done;
+  }
+  print(b, cost);
   rc = cost[GRADIENT] > most_gradient || cost[PHASES - 1] > most_product;
 done:
+  end(b);
   unload(b);
   return rc;
 }

@@ -2,8 +2,8 @@
 """Our gradients and Hessian-vector products and PyTorch's in turn: tokens a
 second, and the ratio.
 
-Ours runs two single-threaded processes on disjoint windows, PyTorch two threads
-in float32 on transformers' model. Both differentiate the NLL of random tokens
+Both run two threads in float32: ours on windows that they share out, PyTorch's
+on transformers' model. Both differentiate the NLL of random tokens
 by the weights of all linear layers of the blocks; products along several
 directions share what they can: ours the window's own passes, PyTorch's the
 graph of the gradient.

@@ -23,7 +23,8 @@ TOP = Path(__file__).resolve().parents[2]
 WINDOWS = 4
 BOUND = 1e-4  # relative
 METHODS = ["rtn", "{name: rtn, scales: mse}", "hqq", "awq", "gptq", "gptaq",
-           "descent", "quip", "{name: rht, base: gptq}",
+           "descent", "{name: autoround, iters: 20}", "quip",
+           "{name: rht, base: gptq}",
            "{name: quarot, base: gptq}",
            "{name: quarot, hadamard_inputs: true}", "{name: lqer, rank: 4}",
            "{name: eora, rank: 4, base: gptq}"]

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # ./run.sh parity [--wikitext DIR] [--gptq DIR] [--microxcaling DIR]: live, with
 # transformers, the references and the number formats' tools.
-# PTQ_GPTQMODEL_PYTHON: a Python that can import gptqmodel 7.7.0.
+# PTQ_GPTQMODEL_PYTHON: a Python that can import gptqmodel 7.7.0;
+# PTQ_AUTOROUND_PYTHON: one that can import auto-round 0.16.1.
 set -euo pipefail
 build=$1; shift
 top=$(cd "$(dirname "$0")/../.." && pwd)
@@ -79,5 +80,12 @@ if [ -n "${PTQ_GPTQMODEL_PYTHON:-}" ]; then
     --tool "$build/tests/parity/quantize_layer" || failed=1
 else
   echo "GPTQModel: not run (PTQ_GPTQMODEL_PYTHON is not set)"
+fi
+if [ -n "${PTQ_AUTOROUND_PYTHON:-}" ]; then
+  echo "AutoRound, blocks' errors"
+  "$PTQ_AUTOROUND_PYTHON" "$top/tests/parity/autoround_reference.py" \
+    --build "$build" --prepare "${PTQ_PYTHON:-$newer_python}" || failed=1
+else
+  echo "auto-round: not run (PTQ_AUTOROUND_PYTHON is not set)"
 fi
 exit $failed

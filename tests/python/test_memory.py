@@ -125,6 +125,9 @@ class Memory(unittest.TestCase):
     def test_summed_moments_of_awq(self):
         self.check(DEEP, "awq", windows=7)
 
+    def test_block_loss(self):
+        self.check(DEEP, "{name: autoround, iters: 2}", windows=8)
+
     def test_cross_moments(self):
         self.check(DEEP, "gptaq", windows=8)
 

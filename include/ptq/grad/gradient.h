@@ -42,6 +42,7 @@ typedef struct ptq_grad_setup {
   /** Called before each block, forth and back, of each chunk; NULL: nobody. A
    * failure ends the run with it. */
   ptq_status (*alive)(void *ctx, ptq_err *err);
+  int threads;          /* windows at once; 0: 1. No bits depend on it */
   int64_t budget_bytes; /* for what is kept between forward and backward;
                            the least is always taken */
 } ptq_grad_setup;
@@ -94,7 +95,8 @@ typedef struct ptq_grad_sink {
    * nothing goes backwards: NLL and directional derivatives only. */
   ptq_status (*layer)(void *ctx, const ptq_grad_layer *l, ptq_err *err);
   /** A layer's inputs x[n, in] and derivatives dy[n, out] of a window's NLL by
-   * its outputs, for second moments of either. */
+   * its outputs, for second moments of either; window after window, and so on
+   * one thread. */
   ptq_status (*window)(void *ctx, int64_t window, int64_t block, int layer,
                        const ptq_real *x, const ptq_real *dy, int64_t n,
                        ptq_err *err);

@@ -24,6 +24,7 @@
 #ifndef PTQ_MODEL_BACKWARD_H
 #define PTQ_MODEL_BACKWARD_H
 
+#include "ptq/base/crew.h"
 #include "ptq/model/forward.h"
 
 /** How much of a block's forward pass is kept until its backward pass; the
@@ -102,9 +103,13 @@ ptq_status ptq_block_record_tangents(const ptq_model_info *info,
                                      int64_t k, ptq_tangent *tangents,
                                      ptq_err *err);
 
-/** Watches a block's backward pass. */
+/** Watches a block's backward pass. Members may be NULL. */
 typedef struct ptq_backward_hook {
   void *ctx; /* borrowed */
+  /** Where several windows add to the same derivatives by weights: a place a
+   * layer, and the window's turn. */
+  ptq_order *order; /* borrowed */
+  int64_t index;
   /** A layer's input x[n, in] and the derivative dy[n, out] by its output. */
   ptq_status (*layer)(void *ctx, int layer, const ptq_real *x,
                       const ptq_real *dy, int64_t n, ptq_err *err);

@@ -29,10 +29,11 @@ typedef enum ptq_calibration_mode {
 /** What else a method wants, a bit each. What nobody asks for is not
  * collected, and its member of ptq_quant_input is NULL. */
 enum {
-  PTQ_NEED_MEAN_ABS = 1,   /* mean_abs */
-  PTQ_NEED_HOLDOUT = 2,    /* h_train, h_holdout */
-  PTQ_NEED_CROSS = 4,      /* cross; sequential calibration only */
-  PTQ_NEED_MODULE_LOSS = 8 /* module */
+  PTQ_NEED_MEAN_ABS = 1,    /* mean_abs */
+  PTQ_NEED_HOLDOUT = 2,     /* h_train, h_holdout */
+  PTQ_NEED_CROSS = 4,       /* cross; sequential calibration only */
+  PTQ_NEED_MODULE_LOSS = 8, /* module */
+  PTQ_NEED_BLOCK_LOSS = 16  /* what tune_block is given */
 };
 
 typedef struct ptq_method_family ptq_method_family;
@@ -75,6 +76,31 @@ typedef struct ptq_module_loss {
 } ptq_module_loss;
 
 enum { PTQ_MODULE_WINDOWS = 16 };
+
+/**
+ * The mean squared error of a block's output: behind the point's own quantized
+ * blocks, against what the unquantized model has there.
+ */
+typedef struct ptq_block_loss {
+  void *ctx;       /* borrowed */
+  int64_t windows; /* of the calibration text */
+  /** @param at    [count] windows that take part, each once
+   *  @param w     weights [rows, cols] of all the block's layers, in the order
+   *               of ptq_method_tune_block
+   *  @param g     likewise: derivatives of the loss by them, overwritten
+   *  @param loss  mean over these windows' elements */
+  ptq_status (*eval)(void *ctx, const int64_t *at, int64_t count,
+                     float *const *w, float *const *g, double *loss,
+                     ptq_err *err);
+} ptq_block_loss;
+
+/** What a method found for a layer before its block is rounded. */
+typedef struct ptq_tuning {
+  float *offset;            /* owned; [rows, cols]: added to w / scale */
+  float *clip_lo, *clip_hi; /* owned; [groups]: factors of the ends of a group's
+                               range */
+} ptq_tuning;
+void ptq_tuning_release(ptq_tuning *t);
 
 typedef struct ptq_quant_input {
   const float *w; /* borrowed; [rows, cols] row-major, finite */
@@ -122,6 +148,8 @@ typedef struct ptq_quant_input {
   const double *cross; /* [cols, cols], mean of (x_i^fp - x_i) x_j, i the row:
                           x^fp is the unquantized model's input */
   const ptq_module_loss *module; /* of the layer's site */
+  const ptq_tuning *tuning; /* of ptq_method_tune_block; NULL: offsets are 0 and
+                               clips 1 */
 } ptq_quant_input;
 
 typedef struct ptq_quant_output {
@@ -164,10 +192,21 @@ struct ptq_method_family {
    * after the other. */
   ptq_status (*quantize_site)(const ptq_method *m, const ptq_quant_input *in,
                               ptq_quant_output *out, int n, ptq_err *err);
+  /** Before the sites of a block, all its n layers together; NULL: nothing.
+   * y[i] is scratch, [rows, cols]. out[n] is the caller's, zeroed, to be
+   * released also after a failure. */
+  ptq_status (*tune_block)(const ptq_method *m, const ptq_quant_input *in,
+                           float *const *y, int n, const ptq_block_loss *loss,
+                           ptq_tuning *out, ptq_err *err);
   /** FLOPs of quantizing one rows x cols layer, for the cost model. */
   double (*flops)(const ptq_method *m, int64_t rows, int64_t cols);
   /** How often a site's module loss is evaluated; NULL: never. */
   double (*module_evals)(const ptq_method *m);
+  /** How many windows tune_block takes the block's loss of, repetitions
+   * counted, of a text of so many; and its bytes for a block of so many
+   * weights. NULL without tune_block. */
+  double (*block_windows)(const ptq_method *m, int64_t windows);
+  double (*tuning_bytes)(const ptq_method *m, int64_t weights);
   /** Bytes that quantizing a rows x cols layer takes beside its arguments,
    * factors of H and, unless `lean`, one float64 copy of the weights with their
    * feedback; NULL: nothing. */
@@ -201,6 +240,13 @@ ptq_status ptq_method_quantize_site(const ptq_method *m,
                                     ptq_quant_output *out, int n, ptq_err *err);
 ptq_status ptq_method_quantize(const ptq_method *m, const ptq_quant_input *in,
                                ptq_quant_output *out, ptq_err *err);
+
+/** Tune all n layers of a block by its loss: members of `in` that are of H or
+ * of sites are not read. Results are zeroed first. */
+ptq_status ptq_method_tune_block(const ptq_method *m, const ptq_quant_input *in,
+                                 float *const *y, int n,
+                                 const ptq_block_loss *loss, ptq_tuning *out,
+                                 ptq_err *err);
 
 ptq_status ptq_factor_cache_create(ptq_factor_cache **out, ptq_err *err);
 /** Forget everything: call when the H behind a site changed (next block). */

@@ -71,6 +71,8 @@ typedef struct ptq_load {
                              factors of its own */
   bool own_factors;       /* a sequential one has factors beside its H */
   bool spent;             /* the only point, static, factorizes in place of H */
+  int64_t tuned;          /* with a stream of their own and no H */
+  double tuning_bytes;    /* most that one takes while it tunes a block */
   bool backward;          /* a method takes sites from the last to the first */
   double method_bytes[PTQ_SITE_COUNT]; /* most that a method takes for itself at
                                           a kind of site */

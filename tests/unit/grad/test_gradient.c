@@ -131,16 +131,22 @@ static void end(text *t) {
   fx_end(&t->files);
 }
 
-static ptq_grad *open(const text *t, int64_t windows, int64_t budget) {
+static ptq_grad *open_threads(const text *t, int64_t windows, int64_t budget,
+                              int threads) {
   ptq_grad *g = NULL;
   const ptq_grad_setup setup = {.model = t->m,
                                 .ids = t->ids,
                                 .n_windows = windows,
                                 .length = LENGTH,
                                 .max_tangents = TANGENTS,
+                                .threads = threads,
                                 .budget_bytes = budget};
   FX_MUST(ptq_grad_create(&setup, &g, &e_));
   return g;
+}
+
+static ptq_grad *open(const text *t, int64_t windows, int64_t budget) {
+  return open_threads(t, windows, budget, 1);
 }
 
 /* Everything a sink is given, one after the other. */
@@ -232,6 +238,48 @@ static void budgets_and_shares_of_chunks_change_no_bit(void **state) {
     ptq_grad_free(g);
   }
   for (int i = 0; i < PTQ_KEEP_COUNT; i++) assert_true(seen[i] > 0);
+  ptq_free(whole.all);
+  end(&t);
+}
+
+/* What a sink is given without watching windows, which threads share out. */
+static record run_shared(ptq_grad *g, double *nll, double *nlld) {
+  ptq_random_directions random;
+  record r = {.room = 2 * 2016 * (1 + TANGENTS)};
+  r.all = gf_doubles(r.room);
+  const ptq_grad_sink sink = {
+      .ctx = &r, .gradient = true, .products = true, .layer = take};
+  FX_MUST(ptq_random_directions_init(ptq_grad_info(g), 3, PTQ_PROBE_GAUSSIAN,
+                                     &random, &e_));
+  const ptq_directions d = ptq_random_directions_at(&random, 0, TANGENTS);
+  FX_MUST(ptq_grad_run(g, 0, 2, &d, &sink, nll, nlld, &e_));
+  ptq_random_directions_release(&random);
+  return r;
+}
+
+static void threads_change_no_bit(void **state) {
+  (void)state;
+  text t;
+  begin(&t);
+  double nll[2], nlld[2 * TANGENTS], nll1[2], nlld1[2 * TANGENTS];
+  ptq_grad *g = open(&t, WINDOWS, 1 << 18);
+  record whole = run_shared(g, nll, nlld);
+  ptq_grad_free(g);
+  for (int threads = 2; threads <= 7; threads++)
+    for (int again = 0; again < 20; again++) {
+      g = open_threads(&t, WINDOWS, 1 << 18, threads);
+      record r = run_shared(g, nll1, nlld1);
+      expect_same(&whole, &r);
+      assert_memory_equal(nll, nll1, sizeof nll);
+      assert_memory_equal(nlld, nlld1, sizeof nlld);
+      ptq_free(r.all);
+      /* A sink that watches windows sees them one by one. */
+      r = run(g, 0, 2, 0, TANGENTS, nll1, nlld1);
+      expect_same(&whole, &r);
+      assert_int_equal(r.windows, WINDOWS * 14);
+      ptq_free(r.all);
+      ptq_grad_free(g);
+    }
   ptq_free(whole.all);
   end(&t);
 }
@@ -483,6 +531,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_architecture_has_the_derivatives_of_pytorch),
       cmocka_unit_test(budgets_and_shares_of_chunks_change_no_bit),
+      cmocka_unit_test(threads_change_no_bit),
       cmocka_unit_test(directions_do_not_see_each_other),
       cmocka_unit_test(derivatives_by_both_ways_agree),
       cmocka_unit_test(products_are_linear),

@@ -131,8 +131,10 @@ static void linear_layers(void **state) {
   const ptq_linear l = {.weight = w, .out = OUT, .in = IN};
   ptq_linear_apply(&l, x, ROWS, y);
   ptq_linear_jvp(&l, e, x, xd, ROWS, yd);
-  ptq_linear_vjp(&l, x, dy, ROWS, 0.0F, dx, g);
-  ptq_linear_tangent(&l, e, x, xd, dy, dyd, ROWS, 0.0F, dxd, gd);
+  ptq_linear_vjp(&l, dy, ROWS, 0.0F, dx);
+  ptq_linear_vjp_weight(&l, x, dy, ROWS, g);
+  ptq_linear_tangent(&l, e, dy, dyd, ROWS, 0.0F, dxd);
+  ptq_linear_tangent_weight(&l, x, xd, dy, dyd, ROWS, gd);
   compare(&s, "y", y, ROWS * OUT);
   compare(&s, "yd", yd, ROWS * OUT);
   compare(&s, "dx", dx, ROWS * IN);

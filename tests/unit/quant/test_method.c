@@ -82,6 +82,7 @@ static void calibration_follows_the_options(void **state) {
       {"gptq", {{NULL, NULL}}, PTQ_CALIB_SEQUENTIAL},
       {"gptaq", {{NULL, NULL}}, PTQ_CALIB_SEQUENTIAL},
       {"awq", {{NULL, NULL}}, PTQ_CALIB_STATIC},
+      {"autoround", {{NULL, NULL}}, PTQ_CALIB_NONE},
       {"gptaq", {{"true_sequential", "true"}}, PTQ_CALIB_TRUE_SEQUENTIAL},
       {"gptq", {{"hessian", "static"}}, PTQ_CALIB_STATIC},
       {"gptq", {{"true_sequential", "true"}}, PTQ_CALIB_TRUE_SEQUENTIAL}};
@@ -125,6 +126,8 @@ static void bad_methods_and_options_say_what_is_known(void **state) {
       {"awq", {{"clipping", "true"}}, "did you mean 'clip'"},
       {"gptaq", {{"alhpa", "1"}}, "did you mean 'alpha'"},
       {"gptaq", {{"alpha", "0"}}, "from 1e-06 to 1"},
+      {"autoround", {{"iters", "0"}}, "from 1 to 100000"},
+      {"autoround", {{"lr", "fast"}}, "nor is that 'auto'"},
       {"gptq",
        {{"hessian", "static"}, {"true_sequential", "true"}},
        "choose one"},

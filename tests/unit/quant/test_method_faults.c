@@ -24,6 +24,36 @@ static ptq_status no_loss(void *ctx, float *const *w, double *loss,
   return PTQ_OK;
 }
 
+static ptq_status flat_loss(void *ctx, const int64_t *at, int64_t count,
+                            float *const *w, float *const *g, double *loss,
+                            ptq_err *err) {
+  (void)ctx, (void)at, (void)count, (void)w, (void)g, (void)err;
+  *loss = 1.0;
+  return PTQ_OK;
+}
+
+/* What comes before the sites of a block of one layer. */
+static ptq_status tune(const layer *l, const char *method, ptq_tuning *t,
+                       ptq_err *err) {
+  static const ptq_method_option few = {"iters", "2"};
+  const ptq_block_loss loss = {.windows = 3, .eval = flat_loss};
+  ptq_method m;
+  ptq_dtype dt;
+  *t = (ptq_tuning){0};
+  ptq_status rc = ptq_method_parse(method, &few, 1, &m, NULL);
+  if (rc != PTQ_OK || m.family->tune_block == NULL) return PTQ_OK;
+  rc = ptq_dtype_parse("int4:asym", &dt, err);
+  if (rc != PTQ_OK) return rc;
+  const ptq_quant_input in = {.w = l->w,
+                              .rows = l->rows,
+                              .cols = l->cols,
+                              .dtype = &dt,
+                              .group = 16,
+                              .threads = l->threads};
+  return ptq_method_tune_block(&m, &in, (float *const *)&l->y, 1, &loss, t,
+                               err);
+}
+
 /* In a child: quantize a layer whose room is not counted. */
 static int quantize_with_fault(const char *method, const char *options,
                                int nth) {
@@ -54,7 +84,11 @@ static int quantize_with_fault(const char *method, const char *options,
   snprintf(text, sizeof text, "%d", nth);
   if (setenv("PTQ_FAIL_NTH", text, 1) != 0) return WRONG;
   ptq_err err = {0};
-  const ptq_status rc = layer_try(&l, method, options, "int4:asym", 16, &err);
+  ptq_tuning tuning;
+  ptq_status rc = tune(&l, method, &tuning, &err);
+  if (tuning.offset != NULL) l.more.tuning = &tuning;
+  if (rc == PTQ_OK) rc = layer_try(&l, method, options, "int4:asym", 16, &err);
+  ptq_tuning_release(&tuning);
   if (rc == PTQ_OK) return ALL_WELL;
   return rc == PTQ_E_NOMEM && strlen(err.msg) > 0 ? NO_MEMORY : WRONG;
 }

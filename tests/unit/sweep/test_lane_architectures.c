@@ -29,7 +29,8 @@ static const struct {
 } cases[] = {{"awq", {"clip", "true"}, "mxint4"},
              {"awq", {"scaling", "duo"}, "int4:asym"},
              {"gptaq", {"true_sequential", "true"}, "int4:asym"},
-             {"gptq", {"damp", "search"}, "int4"}};
+             {"gptq", {"damp", "search"}, "int4"},
+             {"autoround", {"iters", "8"}, "int4:asym"}};
 enum { CASES = sizeof cases / sizeof cases[0] };
 
 static ptq_windows random_windows(int64_t n, int64_t length, int64_t vocab,
@@ -112,6 +113,9 @@ static void run_case(ptq_setup *s, int k, const char *name) {
   ptq_method m;
   ptq_dtype dt;
   parse(cases[k].method, &cases[k].option, cases[k].dtype, &m, &dt);
+  if (s->info->compute != PTQ_COMPUTE_F32 &&
+      (ptq_method_needs(&m) & PTQ_NEED_BLOCK_LOSS) != 0)
+    return; /* the grid refuses it */
   s->room.hands = 1;
   ptq_layer_row *rows = run_point(s, m, dt, 1, name);
   const ptq_subject subject = {.info = *s->info};
