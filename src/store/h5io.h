@@ -23,8 +23,9 @@
  *   2  attempts: deaths
  *   3  layers: format, size and bits of each, calib_tokens; requests: answers,
  *      baseline_answers, columns of points and models; points, models: compute
- *      (which was f32); landscape */
-enum { PTQ_H5_SCHEMA = 3 };
+ *      (which was f32); landscape
+ *   4  columns of landscape/directions, profiles and layers */
+enum { PTQ_H5_SCHEMA = 4 };
 
 /** Stop HDF5 from printing; called before anything else here. */
 void ptq_h5_quiet(void);

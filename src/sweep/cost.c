@@ -7,9 +7,11 @@
 
 #include "collect.h"
 #include "derivatives.h"
+#include "directions.h"
 #include "ptq/base/check.h"
 #include "ptq/model/forward.h"
 #include "ptq/sweep/landscape.h"
+#include "sensitivity.h"
 
 /* clang-format off */
 #define RATE           50e9   /* FLOP/s of one rank */
@@ -274,6 +276,19 @@ double ptq_subject_flops(const ptq_grid *g, int64_t subject) {
   return flops;
 }
 
+/* Streams pushed through blocks as often as their layers part, all of them
+ * through the head. */
+static double sensitivity_flops(const ptq_grid *g, const ptq_direction *d) {
+  const ptq_model_info *info = &g->subjects[d->subject].info;
+  const ptq_text_spec *eval = evaluation(g, d->subject);
+  return BATCH_OVERHEAD + POINT_OVERHEAD +
+         READ_FLOPS * 4.0 * (double)info->params +
+         60.0 * (double)info->params_quantizable +
+         ptq_sensitivity_pushes(info, d->number) / (double)info->n_blocks *
+             pass_flops(info, eval) +
+         (double)ptq_sensitivity_lanes(info) * head_flops(info, eval);
+}
+
 /* All lanes through blocks and head; blocks read, and the direction made, once,
  * of a displacement twice. */
 double ptq_direction_flops(const ptq_grid *g, int64_t direction) {
@@ -282,20 +297,24 @@ double ptq_direction_flops(const ptq_grid *g, int64_t direction) {
   const ptq_text_spec *calib = calibration(g, d->subject);
   const ptq_text_spec *eval = evaluation(g, d->subject);
   const double weights = (double)info->params_quantizable;
-  const bool rtn = d->kind == PTQ_DIRECTION_RTN;
+  const bool moved = ptq_direction_displaces(d->kind);
   const bool full = g->spec->landscape.mode == PTQ_LANDSCAPE_FULL;
   ptq_direction_size n;
   ptq_direction_rows(g, direction, &n);
+  if (d->kind == PTQ_DIRECTION_SENSITIVITY) return sensitivity_flops(g, d);
   double derivatives = 0.0;
   if (full)
     derivatives = ptq_derivatives_gradients(g, direction) * GRADIENT_PASSES *
                   ptq_threads_speedup(g->threads) * /* on one thread */
                   (pass_flops(info, calib) + head_flops(info, calib));
+  if (ptq_displaced_is_needed(g, direction))
+    derivatives += ptq_displaced_flops(g, direction) + pass_flops(info, calib) +
+                   moment_flops(info, calib, PTQ_SITE_MLP_OUT);
   if (n.steps == 0) return BATCH_OVERHEAD + POINT_OVERHEAD + derivatives;
   double lane = pass_flops(info, eval) + head_flops(info, eval) +
                 DISPLACE_FLOPS * weights;
   if (full) lane += pass_flops(info, calib) + head_flops(info, calib);
   return BATCH_OVERHEAD + POINT_OVERHEAD + derivatives +
-         (rtn ? 2.0 : 1.0) * READ_FLOPS * 4.0 * (double)info->params +
-         (rtn ? 2.0 * 60.0 : DRAW_FLOPS) * weights + (double)n.steps * lane;
+         (moved ? 2.0 : 1.0) * READ_FLOPS * 4.0 * (double)info->params +
+         (moved ? 2.0 * 60.0 : DRAW_FLOPS) * weights + (double)n.steps * lane;
 }
