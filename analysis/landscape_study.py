@@ -61,8 +61,23 @@ def mean(values):
                 high=float(x.mean() + half), n=len(x))
 
 
+def share(flags):
+    """Share of models for which it is true, with Wilson's interval: no mean
+    of so few yes and no is normal."""
+    x = np.asarray([v for v in flags if np.isfinite(v)], float)
+    n, z = len(x), 1.96
+    if n == 0:
+        return mean([])
+    p = x.mean()
+    center = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = (z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) /
+            (1 + z * z / n))
+    return dict(estimate=float(p), low=float(center - half),
+                high=float(center + half), n=n)
+
+
 def least_squares(x, y):
-    """Coefficients, and the errors of their own."""
+    """Coefficients, their errors, and degrees of freedom."""
     beta, _, rank, _ = np.linalg.lstsq(x, y, rcond=None)
     left = y - x @ beta
     df = len(y) - rank
@@ -170,7 +185,7 @@ def power_fit(x, y):
 
 
 def step(store, models):
-    widths, levels, nearer, share = [], [], [], []
+    widths, levels, nearer, explained = [], [], [], []
     for d, s in profiles_of(store, ("gaussian", "uniform")):
         s = s[(s.radius > 0) & np.isfinite(s.dnll)]
         x, y = np.log(s.radius.to_numpy()), s.dnll.to_numpy()
@@ -181,7 +196,7 @@ def step(store, models):
         top = y[x >= x.max() - np.log(3)]
         levels.append((d.model, top[-1] / top.max()))
         total = float(np.sum((y - y.mean()) ** 2))
-        share.append((d.model, 1 - left / total))
+        explained.append((d.model, 1 - left / total))
         nearer.append((d.model, float(left < power_fit(x, y))))
     return {
         "decades from 10 to 90 % of the height":
@@ -189,9 +204,9 @@ def step(store, models):
         "loss at the largest radius over the largest in its last third":
             mean(per_model(models, levels)),
         "share of variance that the sigmoid explains":
-            mean(per_model(models, share)),
+            mean(per_model(models, explained)),
         "share of profiles nearer to a sigmoid than to a power":
-            mean(per_model(models, nearer)),
+            share(per_model(models, nearer)),
     }
 
 
@@ -214,7 +229,7 @@ def quadratic(store, models):
                                   key=lambda g: (g[0][0] == "gptq",
                                                  -g[0][1])):
         out[f"{kind}, {bits} bits"] = dict(
-            holds=mean(t.groupby("model").holds.mean()),
+            holds=share(t.groupby("model").holds.mean()),
             ratio=mean(t.groupby("model").ratio.mean()),
             dnll=float(t.dnll_calib.median()),
             quadratic=float(t.dnll_quadratic.median()))
@@ -232,14 +247,16 @@ def design(points, store, models):
         [(x.model, np.log(basin(s)))
          for x, s in profiles_of(store, ("gaussian", "uniform"))],
         columns=["model", "ln_basin"]).groupby("model").ln_basin.mean()
-    along = {(x.model, x.dtype): np.log(basin(s) / x["size"])
+    along = {(x.model, x["dtype"]): np.log(basin(s) / x["size"])
              for x, s in profiles_of(store, ("rtn",))}
     t = points.copy()
     key = list(zip(t.model, t.dtype))
     t["bits"] = t.bits_per_weight
     t["log_params"] = np.log(t.model_params_nonembedding.astype(float))
     t["gptq"] = (t.method == "gptq").astype(float)
-    sqnr = t[t.method == "rtn"].set_index(
+    rounded = store.points[(store.points.state == "done") &
+                           (store.points.method == "rtn")]
+    sqnr = rounded.set_index(
         ["model", "dtype", "group"]).sqnr_weight
     t["sqnr_rtn"] = [sqnr.get((m, x, g), np.nan)
                      for m, x, g in zip(t.model, t.dtype, t.group)]
