@@ -9,6 +9,7 @@
 #include "derivatives.h"
 #include "directions.h"
 #include "ptq/base/check.h"
+#include "ptq/grad/gradient.h"
 #include "ptq/model/forward.h"
 #include "ptq/sweep/landscape.h"
 #include "sensitivity.h"
@@ -25,6 +26,10 @@
 #define DISPLACE_FLOPS 25.0   /* a weight of a direction added to the weights */
 #define GRADIENT_PASSES 3.6    /* forward passes that a gradient takes */
 #define DRAW_FLOPS     1000.0 /* a weight of a random direction: Box-Muller */
+#define VECTOR_FLOPS   400.0  /* a weight of a product on its way from vector to
+                                 vector: 60 bytes of memory */
+#define BASIS_FLOPS    80.0   /* a weight of a vector made orthogonal, twice, to
+                                 another of Lanczos' basis */
 #define PACK_ROWS      10.0   /* BLAS lays out the weights anew for each window,
                                  which takes as long as so many rows */
 #define RATE_ROWS      128.0  /* of the product by which rates are measured */
@@ -276,6 +281,27 @@ double ptq_subject_flops(const ptq_grid *g, int64_t subject) {
   return flops;
 }
 
+/* What passes of derivatives do beside products, a chunk of windows: blocks are
+ * read forth and back, and a weight of a direction is made, likewise twice. */
+static double chunk_flops(const ptq_grid *g, int64_t direction) {
+  const ptq_direction *d = &g->directions[direction];
+  const ptq_model_info *info = &g->subjects[d->subject].info;
+  const int64_t windows = calibration(g, d->subject)->windows;
+  const double chunks =
+      (double)((windows + PTQ_GRAD_CHUNK - 1) / PTQ_GRAD_CHUNK);
+  const double weights = (double)info->params_quantizable;
+  const double read = READ_FLOPS * 4.0 * weights;
+  const ptq_landscape_spec *l = &g->spec->landscape;
+  const double steps = (double)l->lanczos;
+  if (d->kind == PTQ_DIRECTION_HESSIAN)
+    return chunks * ptq_derivatives_passes(g, direction) *
+               (2.0 * read + VECTOR_FLOPS * weights) +
+           (double)l->starts * weights *
+               (DRAW_FLOPS + BASIS_FLOPS * steps * steps);
+  const double made = d->point >= 0 ? 60.0 : DRAW_FLOPS;
+  return chunks * 2.0 * (2.0 * read + (made + VECTOR_FLOPS) * weights);
+}
+
 /* Streams pushed through blocks as often as their layers part, all of them
  * through the head. */
 static double sensitivity_flops(const ptq_grid *g, const ptq_direction *d) {
@@ -305,8 +331,9 @@ double ptq_direction_flops(const ptq_grid *g, int64_t direction) {
   double derivatives = 0.0;
   if (full)
     derivatives = ptq_derivatives_gradients(g, direction) * GRADIENT_PASSES *
-                  ptq_threads_speedup(g->threads) * /* on one thread */
-                  (pass_flops(info, calib) + head_flops(info, calib));
+                      ptq_threads_speedup(g->threads) * /* on one thread */
+                      (pass_flops(info, calib) + head_flops(info, calib)) +
+                  chunk_flops(g, direction);
   if (ptq_displaced_is_needed(g, direction))
     derivatives += ptq_displaced_flops(g, direction) + pass_flops(info, calib) +
                    moment_flops(info, calib, PTQ_SITE_MLP_OUT);

@@ -334,3 +334,8 @@ double ptq_derivatives_gradients(const ptq_grid *g, int64_t direction) {
     return PRODUCT_GRADIENTS;
   return 2.0 + PRODUCT_GRADIENTS * (double)(l->probes + l->starts * l->lanczos);
 }
+
+double ptq_derivatives_passes(const ptq_grid *g, int64_t direction) {
+  return (double)passes_of(&g->spec->landscape, g->directions[direction].kind ==
+                                                    PTQ_DIRECTION_HESSIAN);
+}

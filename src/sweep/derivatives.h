@@ -35,5 +35,7 @@ void ptq_derivatives_release(ptq_derivatives *d);
  * calibration text. */
 int64_t ptq_derivatives_bytes(const ptq_grid *g, int64_t direction);
 double ptq_derivatives_gradients(const ptq_grid *g, int64_t direction);
+/** Passes forth and back over the text. */
+double ptq_derivatives_passes(const ptq_grid *g, int64_t direction);
 
 #endif /* PTQ_SWEEP_DERIVATIVES_H */

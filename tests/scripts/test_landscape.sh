@@ -122,6 +122,25 @@ PY
 "$PTQSWEEP" fit alone.h5 --formula \
   'dnll ~ log(noise_over_basin) + log(basin_05)' >fit.log 2>&1 ||
   grep -q 'no finished point' fit.log || { cat fit.log; fail "no fit"; }
+if [ -n "${PTQ_ANALYSIS_PYTHON:-}" ]; then
+  "$PTQ_ANALYSIS_PYTHON" -W error \
+    "$PTQ_SOURCE_DIR/analysis/landscape_study.py" alone.h5 --json >study.json ||
+    fail "the study fails"
+  "$PTQ_PYTHON" - <<'PY' || fail "the study says something else than the store"
+import json
+s = json.load(open("study.json"))
+assert s["models"] == ["llama-25k", "opt-25k"], s["models"]
+d = [json.loads(line) for line in open("directions.jsonl")]
+for kind in ("rtn", "gptq"):
+    at = sorted(r["dnll_calib"] for r in d
+                if r["kind"] == kind and r["dtype"] == "int4")
+    got = s["quadratic"][f"{kind}, 4 bits"]
+    assert abs(got["dnll"] - sum(at) / 2) < 1e-12, (kind, got, at)
+assert 0.1 < s["step"]["decades from 10 to 90 % of the height"]["estimate"] < 3
+rho = s["layers"]["g'e + e'He / 2, alone"]
+assert -1 <= rho["estimate"] <= 1 and rho["n"] == 2, rho
+PY
+fi
 pass "pictures, tables and columns"
 
 # --- The same bytes for any ranks, and in files -------------------------------
