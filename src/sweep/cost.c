@@ -8,6 +8,7 @@
 #include "collect.h"
 #include "derivatives.h"
 #include "directions.h"
+#include "fisher.h"
 #include "ptq/base/check.h"
 #include "ptq/grad/gradient.h"
 #include "ptq/model/forward.h"
@@ -281,6 +282,13 @@ double ptq_subject_flops(const ptq_grid *g, int64_t subject) {
   return flops;
 }
 
+/* Moments of output gradients with their eigenvalues, gradients of windows. */
+static double fisher_flops(const ptq_model_info *info, const ptq_text_spec *t) {
+  double a_token, cubes, squares;
+  ptq_fisher_work(info, &a_token, &cubes, &squares);
+  return tokens(t) * a_token + EIGEN_FLOPS * cubes + EIGEN_SQUARE * squares;
+}
+
 /* What passes of derivatives do beside products, a chunk of windows: blocks are
  * read forth and back, and a weight of a direction is made, likewise twice. */
 static double chunk_flops(const ptq_grid *g, int64_t direction) {
@@ -297,7 +305,8 @@ static double chunk_flops(const ptq_grid *g, int64_t direction) {
     return chunks * ptq_derivatives_passes(g, direction) *
                (2.0 * read + VECTOR_FLOPS * weights) +
            (double)l->starts * weights *
-               (DRAW_FLOPS + BASIS_FLOPS * steps * steps);
+               (DRAW_FLOPS + BASIS_FLOPS * steps * steps) +
+           fisher_flops(info, calibration(g, d->subject));
   const double made = d->point >= 0 ? 60.0 : DRAW_FLOPS;
   return chunks * 2.0 * (2.0 * read + (made + VECTOR_FLOPS) * weights);
 }

@@ -138,3 +138,16 @@ int64_t ptq_fisher_bytes(const ptq_model_info *info) {
         outputs_of(info, i) * outputs_of(info, i) * (int64_t)sizeof(double);
   return bytes;
 }
+
+void ptq_fisher_work(const ptq_model_info *info, double *a_token, double *cubes,
+                     double *squares) {
+  *a_token = *cubes = *squares = 0.0;
+  for (int64_t i = 0; i < ptq_flat_layers(info); i++) {
+    const double out = (double)outputs_of(info, i);
+    const ptq_role role = ptq_layer_role((int)(i % ptq_layer_count(info)));
+    if (out == 0.0) continue;
+    *a_token += out * (out + 2.0 * (double)ptq_role_inputs(info, role));
+    *cubes += out * out * out;
+    *squares += out * out;
+  }
+}

@@ -18,5 +18,9 @@ ptq_status ptq_fisher_run(ptq_grad *g, const ptq_model_info *info,
                           ptq_err *err);
 /** Bytes that it takes beside the gradient. */
 int64_t ptq_fisher_bytes(const ptq_model_info *info);
+/** FLOPs of a layer's moments and gradients a token, all layers; and sums of
+ * the cubes and squares of the layers' outputs, which eigenvalues take. */
+void ptq_fisher_work(const ptq_model_info *info, double *a_token, double *cubes,
+                     double *squares);
 
 #endif /* PTQ_SWEEP_FISHER_H */
