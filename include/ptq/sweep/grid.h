@@ -35,7 +35,7 @@ typedef struct ptq_point {
  * its ptq_random_kind, or one of these. */
 enum {
   PTQ_DIRECTION_RTN = PTQ_RANDOM_KINDS, /* what RTN does to the weights */
-  PTQ_DIRECTION_HESSIAN,    /* derivatives at the weights */
+  PTQ_DIRECTION_HESSIAN,                /* derivatives at the weights */
   PTQ_DIRECTION_GPTQ,       /* what static GPTQ does to the weights */
   PTQ_DIRECTION_SENSITIVITY /* a block's layers rounded alone, and left out */
 };

@@ -116,12 +116,12 @@ typedef struct ptq_landscape_spec {
   bool gptq;         /* and of GPTQ on the unquantized model's moments */
   bool *sensitivity; /* owned; [n_dtypes] those for which each layer is rounded
                         alone, and each left out; NULL: none */
-  int64_t radii;   /* in equal steps of their logarithm, */
-  double smallest; /* from here, */
-  double largest;  /* to here: lengths over that of the weights */
-  int64_t probes;  /* of the Hessian's trace */
-  int64_t lanczos; /* steps, */
-  int64_t starts;  /* from so many vectors */
+  int64_t radii;     /* in equal steps of their logarithm, */
+  double smallest;   /* from here, */
+  double largest;    /* to here: lengths over that of the weights */
+  int64_t probes;    /* of the Hessian's trace */
+  int64_t lanczos;   /* steps, */
+  int64_t starts;    /* from so many vectors */
 } ptq_landscape_spec;
 
 typedef struct ptq_spec {
