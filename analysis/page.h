@@ -5,7 +5,7 @@
 
 #include "ptq/analysis/mixed.h"
 #include "ptq/analysis/report.h"
-#include "ptq/analysis/sensitivity.h"
+#include "ptq/analysis/layer_ranks.h"
 #include "ptq/analysis/tally.h"
 
 /** Escaped for HTML text and attributes; control characters become spaces. */

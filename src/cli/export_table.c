@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ptq/analysis/sensitivity.h"
+#include "ptq/analysis/layer_ranks.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "ptq/store/netcdf.h"

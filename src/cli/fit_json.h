@@ -4,7 +4,7 @@
 #define PTQ_CLI_FIT_JSON_H
 
 #include "ptq/analysis/mixed.h"
-#include "ptq/analysis/sensitivity.h"
+#include "ptq/analysis/layer_ranks.h"
 #include "ptq/analysis/summary.h"
 
 /** Print a summary, the points of mixed precision and what ranks layers as one

@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "ptq/analysis/sensitivity.h"
+#include "ptq/analysis/layer_ranks.h"
 
 enum { LAYERS = 6, SUMS = 4 };
 
@@ -98,5 +98,5 @@ int main(void) {
       cmocka_unit_test(models_are_the_sample),
       cmocka_unit_test(four_layers_are_too_few),
   };
-  return cmocka_run_group_tests_name("analysis/sensitivity", tests, NULL, NULL);
+  return cmocka_run_group_tests_name("analysis/layer_ranks", tests, NULL, NULL);
 }

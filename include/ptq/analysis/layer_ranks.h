@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /**
- * @file sensitivity.h
+ * @file layer_ranks.h
  * What each layer costs when it alone is rounded, and when it alone is not,
  * beside all that is cheaper to know of it; and how well that ranks layers.
  */
-#ifndef PTQ_ANALYSIS_SENSITIVITY_H
-#define PTQ_ANALYSIS_SENSITIVITY_H
+#ifndef PTQ_ANALYSIS_LAYER_RANKS_H
+#define PTQ_ANALYSIS_LAYER_RANKS_H
 
 #include "ptq/base/status.h"
 #include "ptq/base/text.h"
@@ -105,4 +105,4 @@ ptq_status ptq_sensitivities_read(ptq_view *v, ptq_sensitivities *out,
 ptq_status ptq_sensitivities_rank(ptq_sensitivities *s, ptq_err *err);
 void ptq_sensitivities_release(ptq_sensitivities *s);
 
-#endif /* PTQ_ANALYSIS_SENSITIVITY_H */
+#endif /* PTQ_ANALYSIS_LAYER_RANKS_H */
