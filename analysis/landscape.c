@@ -17,6 +17,10 @@ bool ptq_direction_is_random(const ptq_direction_row *d) {
   return strcmp(d->kind, "gaussian") == 0 || strcmp(d->kind, "uniform") == 0;
 }
 
+bool ptq_direction_quantizes(const ptq_direction_row *d) {
+  return ptq_direction_is_rtn(d) || strcmp(d->kind, "gptq") == 0;
+}
+
 /* Between the last step below `rise` and the first at it, on ln radius. */
 static double basin_of(const ptq_profile_row *s, int64_t n, double rise) {
   for (int64_t i = 1; i < n; i++) {
@@ -83,7 +87,7 @@ static void direction_of(const ptq_direction_row *row,
       .row = row, .dnll_at_one = NAN, .calib_at_one = NAN};
   ptq_profile_traits(steps, n, out);
   out->quadratic_radius = quadratic_radius(out);
-  if (!ptq_direction_is_rtn(row)) return;
+  if (!ptq_direction_quantizes(row)) return;
   for (int64_t i = 0; i < n; i++)
     if (steps[i].factor == 1.0) {
       out->dnll_at_one = steps[i].dnll;
@@ -148,7 +152,7 @@ static void model_of(const ptq_landscape *l, int64_t model,
     if (ptq_direction_is_rtn(d)) {
       t->n_rtn++;
       take(&along, log(l->directions[i].basin[1]) - t->log_basin[1]);
-    } else if (!ptq_direction_is_random(d)) {
+    } else if (strcmp(d->kind, "hessian") == 0) {
       t->gradient_norm = d->gradient_norm;
       t->trace = d->trace;
       t->trace_se = d->trace_se;

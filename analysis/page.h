@@ -5,6 +5,7 @@
 
 #include "ptq/analysis/mixed.h"
 #include "ptq/analysis/report.h"
+#include "ptq/analysis/layer_ranks.h"
 #include "ptq/analysis/tally.h"
 
 /** Escaped for HTML text and attributes; control characters become spaces. */
@@ -32,6 +33,9 @@ void ptq_page_mixed(const ptq_mixed *m, ptq_text *out);
 /** What the loss around the models' weights is like; nothing where it was not
  * measured. */
 void ptq_page_landscape(const ptq_frame *f, ptq_text *out);
+/** What layers cost one by one, and what ranks them; nothing where it was not
+ * measured. */
+void ptq_page_sensitivity(const ptq_sensitivities *s, ptq_text *out);
 /** Tables of all laws under each split. */
 void ptq_page_contest(const ptq_contest *c, ptq_text *out);
 void ptq_page_left_out(const ptq_report *r, const ptq_tally *t, ptq_text *out);

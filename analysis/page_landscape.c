@@ -37,7 +37,7 @@ static void displacement_row(const ptq_model_row *m,
   begin_row(m, out);
   ptq_text_add(out, "<td class=\"t\">");
   ptq_html_text(out, d->row->dtype);
-  ptq_text_add(out, "</td>");
+  ptq_text_addf(out, "</td><td class=\"t\">%s</td>", d->row->kind);
   ptq_html_cell(out, d->row->size, 3);
   ptq_html_cell(out, d->basin[1], 3);
   ptq_text_addf(out, "<td class=\"t\">%s</td>",
@@ -45,6 +45,7 @@ static void displacement_row(const ptq_model_row *m,
   ptq_html_cell(out, d->dnll_at_one, 3);
   ptq_html_cell(out, d->calib_at_one, 3);
   ptq_html_cell(out, ptq_landscape_quadratic(d->row, d->row->size), 3);
+  ptq_html_cell(out, d->row->gradient_curvature, 3);
   ptq_html_cell(out, d->quadratic_radius, 3);
   ptq_text_add(out, "</tr>\n");
 }
@@ -69,14 +70,16 @@ static void displacements(const ptq_frame *f, ptq_text *out) {
   ptq_text_add(
       out,
       "<div class=\"scroll\"><table class=\"sortable\"><thead><tr>"
-      "<th class=\"t\">model</th><th class=\"t\">dtype</th><th>size</th>"
-      "<th>basin along it, 0.5 nat</th><th class=\"t\">RTN is</th>"
+      "<th class=\"t\">model</th><th class=\"t\">dtype</th>"
+      "<th class=\"t\">method</th><th>size</th>"
+      "<th>basin along it, 0.5 nat</th><th class=\"t\">it ends</th>"
       "<th>ΔNLL</th><th>ΔNLL, calibration text</th>"
-      "<th>quadratic prediction of it</th><th>which holds to</th></tr></thead>"
+      "<th>quadratic prediction of it</th><th>g’He</th><th>which holds to</th>"
+      "</tr></thead>"
       "<tbody>\n");
   for (int64_t i = 0; i < f->landscape.n; i++) {
     const ptq_direction_traits *d = &f->landscape.directions[i];
-    if (ptq_direction_is_rtn(d->row))
+    if (ptq_direction_quantizes(d->row))
       displacement_row(&f->models[d->row->subject], d, out);
   }
   ptq_text_add(out, "</tbody></table></div>\n");
@@ -96,10 +99,10 @@ void ptq_page_landscape(const ptq_frame *f, ptq_text *out) {
       "trace over probes.</p>\n");
   models(f, out);
   ptq_text_add(
-      out,
-      "<p>What RTN does with each dtype: the size of its displacement, whether "
-      "it lies within the basin along itself, and g’e + e’He/2 beside the "
-      "loss that is measured; the radius up to which that stays within a "
-      "tenth, or 0.01 nat.</p>\n");
+      out, "<p>What a method does with each dtype: the size of its "
+           "displacement, whether "
+           "it lies within the basin along itself, and g’e + e’He/2 beside the "
+           "loss that is measured; the radius up to which that stays within a "
+           "tenth, or 0.01 nat.</p>\n");
   displacements(f, out);
 }

@@ -112,8 +112,8 @@ static void profile_panel(const ptq_plot_data *d, int family, ptq_picture *p) {
     ptq_text_add(
         s, ", keyentry with lines lw 1.4 lc rgb '#475467' title 'random', "
            "keyentry with lines lw 0.8 dt 3 lc rgb '#475467' title 'along "
-           "RTN', keyentry with points pt 7 ps 0.6 lc rgb '#475467' "
-           "title 'RTN'");
+           "rounding', keyentry with points pt 7 ps 0.6 lc rgb '#475467' "
+           "title 'rounded'");
   ptq_text_add(s, "\n");
 }
 
@@ -328,10 +328,11 @@ static ptq_status draw_quadratic(const ptq_plot_data *d, ptq_picture *p,
                 "1:2:3 with points pt 7 ps 0.7 lc palette notitle\n"
                 "unset multiplot\n",
                 low / 1.5, high * 1.5, low / 1.5, high * 1.5);
-  ptq_text_add(&p->caption,
-               "The loss that RTN adds on the calibration text, as gradient "
-               "and Hessian at the unquantized weights predict it, and as it "
-               "is: a point a model and number format.");
+  ptq_text_add(
+      &p->caption,
+      "The loss that a method adds on the calibration text, as gradient "
+      "and Hessian at the unquantized weights predict it, and as it "
+      "is: a point a model, number format and method.");
   if (hidden > 0)
     ptq_text_addf(&p->caption,
                   " %lld with a prediction or loss that is not positive are in "

@@ -104,9 +104,13 @@ def _landscape(file):
     directions["state"] = [STATES[s] for s in file["landscape/state"][:]]
     done = directions.index[directions.state == "done"]
     tables = [directions]
-    for name in ("profiles", "layers", "ritz"):
+    for name, index in (("profiles", "first_profile"),
+                        ("layers", "first_direction_layer"),
+                        ("ritz", "first_ritz")):
         rows = _frame(file[f"landscape/{name}"])
-        rows = rows[rows.direction.isin(done)]
+        # Rows that wait are zero and say nothing of whose they are.
+        owner = np.repeat(directions.index, np.diff(file[f"index/{index}"][:]))
+        rows = rows[np.isin(owner, done)]
         columns = ["key", "model", "kind", "scaling", "number", "dtype",
                    "group"]
         head = directions[columns].iloc[rows["direction"].to_numpy()]

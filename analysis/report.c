@@ -186,12 +186,14 @@ ptq_status ptq_report_write(const ptq_report *report, const char *dir,
   ptq_mixed mixed = {0};
   ptq_tally tally = {0};
   ptq_frame drawn = {0};
+  ptq_sensitivities layers = {0};
   PTQ_TRY(make_dir(dir, err));
   PTQ_TRY(ptq_path_base(ptq_view_path(report->view), &name, err));
   PTQ_TRY(ptq_view_spectra(report->view, &spectra, &n_spectra, err));
   PTQ_TRY(ptq_frame_sample(report->frame, DRAWN_MAX, 1, &drawn, err));
   PTQ_TRY(ptq_tally_formats(report->frame, &tally, err));
   PTQ_TRY(ptq_mixed_compare(report->view, report->frame, &mixed, err));
+  PTQ_TRY(ptq_sensitivities_read(report->view, &layers, err));
   ptq_plot_data_init(&data, &drawn, report->summary, spectra, n_spectra);
   data.whole = report->frame;
   data.mixed = &mixed;
@@ -203,6 +205,7 @@ ptq_status ptq_report_write(const ptq_report *report, const char *dir,
   ptq_page_validation(report, &page);
   ptq_page_mixed(&mixed, &page);
   ptq_page_landscape(report->frame, &page);
+  ptq_page_sensitivity(&layers, &page);
   if (drawn.n < report->frame->n)
     ptq_text_addf(&page,
                   "<p class=\"note\">The pictures and their data show %lld of "
@@ -224,6 +227,7 @@ ptq_status ptq_report_write(const ptq_report *report, const char *dir,
 done:
   ptq_frame_release(&drawn);
   ptq_mixed_release(&mixed);
+  ptq_sensitivities_release(&layers);
   ptq_tally_release(&tally);
   ptq_text_release(&page);
   ptq_free(name);

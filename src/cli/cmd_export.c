@@ -124,9 +124,9 @@ done:
 static const ptq_option options[] = {
     {"table", 't', "TABLE",
      "points, layers, windows, spectra, models, answers,\n"
-     "                               directions, landscape, direction_layers "
-     "or "
-     "ritz"},
+     "                               directions, landscape, "
+     "direction_layers, ritz\n"
+     "                               or sensitivity"},
     {"format", 'f', "FORMAT", "csv (default), jsonl or netcdf"},
     {"output", 'o', "FILE", "write FILE instead of standard output"},
     {"stable", 0, NULL,
@@ -146,8 +146,9 @@ const ptq_command ptq_cmd_export = {
         "come one a "
         "row, and their losses (landscape),\nlayers and the Hessian's Ritz "
         "values "
-        "(ritz) one a row behind what the\ndirection is. What is not finished "
-        "is "
+        "(ritz) one a row behind what the\ndirection is; sensitivity has what "
+        "each layer costs beside what is cheaper to\nknow of it. What is not "
+        "finished is "
         "an\nempty field (CSV) or "
         "null (JSON), NaN in netCDF-4 (HDF5 with dimension scales,\ntext as "
         "strings, units as attributes). With --stable two runs of one sweep "

@@ -43,6 +43,7 @@ static ptq_status fit(const ptq_args *args, int *exit_code, ptq_err *err) {
   ptq_summary *summary = NULL;
   ptq_text text = {0};
   ptq_mixed mixed = {0};
+  ptq_sensitivities layers = {0};
   const char *store = ptq_args_at(args, 0);
   ptq_summary_options options;
   rc = read_options(args, &options, err);
@@ -59,7 +60,8 @@ static ptq_status fit(const ptq_args *args, int *exit_code, ptq_err *err) {
   PTQ_TRY(ptq_summary_build(&frame, &options, summary, err));
   PTQ_TRY(ptq_mixed_compare(view, &frame, &mixed, err));
   if (ptq_args_has(args, "json")) {
-    PTQ_TRY(ptq_fit_print_json(summary, &mixed, store, err));
+    PTQ_TRY(ptq_sensitivities_read(view, &layers, err));
+    PTQ_TRY(ptq_fit_print_json(summary, &mixed, &layers, store, err));
     goto done;
   }
   ptq_mixed_text(&mixed, &text);
@@ -71,6 +73,7 @@ static ptq_status fit(const ptq_args *args, int *exit_code, ptq_err *err) {
 done:
   ptq_text_release(&text);
   ptq_mixed_release(&mixed);
+  ptq_sensitivities_release(&layers);
   if (summary != NULL) ptq_summary_release(summary);
   free(summary);
   ptq_frame_release(&frame);

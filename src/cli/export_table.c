@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ptq/analysis/layer_ranks.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "ptq/store/netcdf.h"
@@ -513,6 +514,24 @@ static ptq_status export_direction_layers(ptq_view *v, const source *s,
   return export_part(v, w, PTQ_TABLE_DIRECTION_LAYERS, l.first_layer, err);
 }
 
+/* Layers one by one beside what else is known of them. */
+static ptq_status export_sensitivity(ptq_view *v, const source *s, writer *w,
+                                     bool stable, ptq_err *err) {
+  ptq_sensitivities all;
+  const ptq_table *t = ptq_sensitivity_table();
+  (void)s, (void)stable;
+  const ptq_status rc = ptq_sensitivities_read(v, &all, err);
+  if (rc != PTQ_OK) return rc;
+  add(w, 0, t->fields, t->n_fields, NULL);
+  write_header(w);
+  for (int64_t i = 0; i < all.n; i++) {
+    const void *parts[MAX_PARTS] = {&all.rows[i]};
+    write_row(w, parts);
+  }
+  ptq_sensitivities_release(&all);
+  return PTQ_OK;
+}
+
 static ptq_status export_ritz(ptq_view *v, const source *s, writer *w,
                               bool stable, ptq_err *err) {
   ptq_view_landscape l;
@@ -525,14 +544,14 @@ typedef ptq_status (*exporter)(ptq_view *, const source *, writer *, bool,
                                ptq_err *);
 
 const char *const ptq_export_tables[] = {
-    "points",           "layers",  "windows",    "spectra",
-    "models",           "answers", "directions", "landscape",
-    "direction_layers", "ritz",    NULL};
-static const exporter exporters[] = {export_points,           export_layers,
-                                     export_windows,          export_spectra,
-                                     export_models,           export_answers,
-                                     export_directions,       export_landscape,
-                                     export_direction_layers, export_ritz};
+    "points",           "layers",  "windows",     "spectra",
+    "models",           "answers", "directions",  "landscape",
+    "direction_layers", "ritz",    "sensitivity", NULL};
+static const exporter exporters[] = {
+    export_points,     export_layers,     export_windows,
+    export_spectra,    export_models,     export_answers,
+    export_directions, export_landscape,  export_direction_layers,
+    export_ritz,       export_sensitivity};
 _Static_assert(sizeof exporters / sizeof exporters[0] + 1 ==
                    sizeof ptq_export_tables / sizeof ptq_export_tables[0],
                "one exporter per table");

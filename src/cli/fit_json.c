@@ -364,7 +364,36 @@ done:
   return rc;
 }
 
+/* What ranks layers, and what they add to one another. */
+static json_t *sensitivity(const ptq_sensitivities *s) {
+  json_t *sums = json_array(), *ranks = json_array();
+  for (int64_t i = 0; i < s->n_sums; i++) {
+    const ptq_interaction *x = &s->sums[i];
+    if (!x->whole) continue;
+    json_array_append_new(
+        sums,
+        json_pack("{s:s,s:s,s:I,s:I,s:o,s:o,s:o,s:o}", "model", x->row->model,
+                  "dtype", x->row->dtype, "group", (json_int_t)x->row->group,
+                  "layers", (json_int_t)x->layers, "dnll", number(x->row->dnll),
+                  "dnll_se", number(x->row->dnll_se), "sum_alone",
+                  number(x->alone), "sum_restored", number(x->restored)));
+  }
+  for (int p = 0; s->n > 0 && p < PTQ_LAYER_PROXIES; p++)
+    for (int t = 0; t < PTQ_RANK_TARGETS; t++) {
+      const ptq_rank *r = &s->rank[p][t];
+      json_array_append_new(
+          ranks, json_pack("{s:s,s:s,s:o,s:o,s:o,s:i,s:I}", "number",
+                           ptq_layer_proxy(p)->name, "ranks",
+                           ptq_rank_target_name((ptq_rank_target)t), "spearman",
+                           number(r->rho), "low", number(r->low), "high",
+                           number(r->high), "n_models", r->n_models, "n_layers",
+                           (json_int_t)r->n_layers));
+    }
+  return json_pack("{s:o,s:o}", "sums", sums, "ranks", ranks);
+}
+
 ptq_status ptq_fit_print_json(const ptq_summary *s, const ptq_mixed *mixed,
+                              const ptq_sensitivities *layers,
                               const char *store, ptq_err *err) {
   json_t *trees = json_array();
   const ptq_status rc = add_importance(s, trees, err);
@@ -381,14 +410,14 @@ ptq_status ptq_fit_print_json(const ptq_summary *s, const ptq_mixed *mixed,
     json_array_append_new(others, entry(&s->contest.entry[i]));
   ptq_text equation = {0};
   ptq_fit_equation(&s->law.fit, &equation);
-  json_t *root =
-      json_pack("{s:s,s:I,s:I,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "store",
-                store, "n_points", (json_int_t)s->frame->n, "n_validated",
-                (json_int_t)s->sample.n, "equation", ptq_text_str(&equation),
-                "fits", fits, "laws", others, "comparison",
-                comparison(&s->contest), "importance", trees, "statements",
-                statements(&s->statements), "bootstrap", bootstrap(s), "mixed",
-                mixed_json(mixed), "calibration_seeds", seeds(&s->seeds));
+  json_t *root = json_pack(
+      "{s:s,s:I,s:I,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "store", store,
+      "n_points", (json_int_t)s->frame->n, "n_validated",
+      (json_int_t)s->sample.n, "equation", ptq_text_str(&equation), "fits",
+      fits, "laws", others, "comparison", comparison(&s->contest), "importance",
+      trees, "statements", statements(&s->statements), "bootstrap",
+      bootstrap(s), "mixed", mixed_json(mixed), "calibration_seeds",
+      seeds(&s->seeds), "sensitivity", sensitivity(layers));
   char *text = root != NULL
                    ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12))
                    : NULL;

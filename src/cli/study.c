@@ -268,7 +268,8 @@ static ptq_status fill_attributes(ptq_study_layout *l,
        "NLL at W + factor * D, W and D the weights of all linear layers in the "
        "blocks; size |D| / |W|, radius factor * size; kinds gaussian and "
        "uniform: |D| = |W| in every layer or every output row (scaling), kind "
-       "rtn: D = RTN(W) - W. Derivatives are of the calibration text's mean "
+       "rtn: D = RTN(W) - W, kind gptq likewise, with moments of W's inputs on "
+       "the calibration text. Derivatives are of the calibration text's mean "
        "NLL in nats a token by these weights"},
       {"moments", "H = (1/n) sum x x', uncentred, undamped"},
   };

@@ -144,6 +144,8 @@ typedef struct forming {
   ptq_forms *out; /* borrowed */
   int64_t blocks;
   double scale; /* 1 / scored tokens */
+  flat held;    /* gradient and products, where they are asked for */
+  double **y;   /* owned; [k] of owned: the products */
 } forming;
 
 static double dot(const ptq_real *x, const ptq_real *y, int64_t n) {
@@ -151,8 +153,7 @@ static double dot(const ptq_real *x, const ptq_real *y, int64_t n) {
 }
 
 static ptq_status take_forms(void *ctx, const ptq_grad_layer *l, ptq_err *err) {
-  const forming *f = ctx;
-  (void)err;
+  forming *f = ctx;
   ptq_forms *o = f->out;
   const int64_t k = l->k, size = l->out * l->in;
   const int64_t at = l->block * (o->layers / f->blocks) + l->layer;
@@ -162,11 +163,49 @@ static ptq_status take_forms(void *ctx, const ptq_grad_layer *l, ptq_err *err) {
     for (int64_t i = 0; i < k; i++)
       o->ehe[(at * k + i) * k + j] += f->scale * dot(l->e[i], l->he[j], size);
   }
-  return PTQ_OK;
+  return f->held.gradient != NULL ? take_flat(&f->held, l, err) : PTQ_OK;
 }
 
-ptq_status ptq_forms_run(ptq_grad *g, const ptq_directions *d, ptq_forms *out,
-                         ptq_err *err) {
+static ptq_status hold(forming *f, const ptq_model_info *info, int64_t k,
+                       ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t n = ptq_flat_size(info);
+  f->held.info = info;
+  f->held.scale = f->scale;
+  PTQ_TRY(ptq_alloc(&f->y, k, sizeof *f->y, "products", err));
+  f->held.y = f->y;
+  for (int64_t j = 0; j < k; j++)
+    PTQ_TRY(ptq_alloc(&f->y[j], n, sizeof(double), "a product", err));
+  PTQ_TRY(ptq_alloc(&f->held.gradient, n, sizeof(double), "a gradient", err));
+done:
+  return rc;
+}
+
+static void let_go(forming *f, int64_t k) {
+  for (int64_t j = 0; f->y != NULL && j < k; j++) ptq_free(f->y[j]);
+  ptq_free(f->y);
+  ptq_free(f->held.gradient);
+}
+
+/* The gradient times the products, by layer. */
+static ptq_status multiply_held(const forming *f, ptq_err *err) {
+  ptq_forms *o = f->out;
+  const int count = ptq_layer_count(f->held.info);
+  const ptq_status rc =
+      ptq_alloc(&o->ghe, o->layers * o->k, sizeof *o->ghe, "forms", err);
+  for (int64_t l = 0; rc == PTQ_OK && l < o->layers; l++) {
+    const int64_t from = ptq_flat_at(f->held.info, l / count, (int)(l % count));
+    const int64_t to =
+        ptq_flat_at(f->held.info, l / count, (int)(l % count) + 1);
+    for (int64_t j = 0; j < o->k; j++)
+      for (int64_t i = from; i < to; i++)
+        o->ghe[l * o->k + j] += f->held.gradient[i] * f->held.y[j][i];
+  }
+  return rc;
+}
+
+static ptq_status run_forms(ptq_grad *g, const ptq_directions *d, bool held,
+                            ptq_forms *out, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const int64_t layers = ptq_flat_layers(ptq_grad_info(g)), k = d->k;
   forming f = {.out = out,
@@ -179,12 +218,25 @@ ptq_status ptq_forms_run(ptq_grad *g, const ptq_directions *d, ptq_forms *out,
   PTQ_TRY(ptq_alloc(&out->ge, layers * k, sizeof *out->ge, "forms", err));
   PTQ_TRY(ptq_alloc(&out->ehe, layers * k * k, sizeof *out->ehe, "forms", err));
   PTQ_TRY(ptq_alloc(&out->ee, layers * k, sizeof *out->ee, "forms", err));
+  if (held) PTQ_TRY(hold(&f, ptq_grad_info(g), k, err));
   PTQ_TRY(run_all(g, d, &sink, &out->nll, out->nlld, err));
   if (!isfinite(out->nll))
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_NUMERIC, "the loss is not finite"));
+  if (held) PTQ_TRY(multiply_held(&f, err));
 done:
+  let_go(&f, k);
   if (rc != PTQ_OK) ptq_forms_release(out);
   return rc;
+}
+
+ptq_status ptq_forms_run(ptq_grad *g, const ptq_directions *d, ptq_forms *out,
+                         ptq_err *err) {
+  return run_forms(g, d, false, out, err);
+}
+
+ptq_status ptq_forms_run_held(ptq_grad *g, const ptq_directions *d,
+                              ptq_forms *out, ptq_err *err) {
+  return run_forms(g, d, true, out, err);
 }
 
 void ptq_forms_release(ptq_forms *f) {
@@ -192,5 +244,6 @@ void ptq_forms_release(ptq_forms *f) {
   ptq_free(f->ge);
   ptq_free(f->ehe);
   ptq_free(f->ee);
+  ptq_free(f->ghe);
   *f = (ptq_forms){0};
 }

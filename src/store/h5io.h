@@ -24,7 +24,8 @@
  *   3  layers: format, size and bits of each, calib_tokens; requests: answers,
  *      baseline_answers, columns of points and models; points, models: compute
  *      (which was f32); landscape
- *   4  checksums of attempts, log, index and the file's structure */
+ *   4  checksums of attempts, log, index and the file's structure; columns of
+ *      landscape/directions, profiles and layers */
 enum { PTQ_H5_SCHEMA = 4 };
 
 /** Stop HDF5 from printing; called before anything else here. */

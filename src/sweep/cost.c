@@ -7,9 +7,13 @@
 
 #include "collect.h"
 #include "derivatives.h"
+#include "directions.h"
+#include "fisher.h"
 #include "ptq/base/check.h"
+#include "ptq/grad/gradient.h"
 #include "ptq/model/forward.h"
 #include "ptq/sweep/landscape.h"
+#include "sensitivity.h"
 
 /* clang-format off */
 #define RATE           50e9   /* FLOP/s of one rank */
@@ -24,6 +28,10 @@
 #define GRADIENT_PASSES 3.6    /* forward passes that a gradient takes */
 #define BLOCK_PASSES   3.0    /* and a block's loss with its derivatives */
 #define DRAW_FLOPS     1000.0 /* a weight of a random direction: Box-Muller */
+#define VECTOR_FLOPS   400.0  /* a weight of a product on its way from vector to
+                                 vector: 60 bytes of memory */
+#define BASIS_FLOPS    80.0   /* a weight of a vector made orthogonal, twice, to
+                                 another of Lanczos' basis */
 #define PACK_ROWS      10.0   /* BLAS lays out the weights anew for each window,
                                  which takes as long as so many rows */
 #define RATE_ROWS      128.0  /* of the product by which rates are measured */
@@ -292,6 +300,48 @@ double ptq_subject_flops(const ptq_grid *g, int64_t subject) {
   return flops;
 }
 
+/* Moments of output gradients with their eigenvalues, gradients of windows. */
+static double fisher_flops(const ptq_model_info *info, const ptq_text_spec *t) {
+  double a_token, cubes, squares;
+  ptq_fisher_work(info, &a_token, &cubes, &squares);
+  return tokens(t) * a_token + EIGEN_FLOPS * cubes + EIGEN_SQUARE * squares;
+}
+
+/* What passes of derivatives do beside products, a chunk of windows: blocks are
+ * read forth and back, and a weight of a direction is made, likewise twice. */
+static double chunk_flops(const ptq_grid *g, int64_t direction) {
+  const ptq_direction *d = &g->directions[direction];
+  const ptq_model_info *info = &g->subjects[d->subject].info;
+  const int64_t windows = calibration(g, d->subject)->windows;
+  const double chunks =
+      (double)((windows + PTQ_GRAD_CHUNK - 1) / PTQ_GRAD_CHUNK);
+  const double weights = (double)info->params_quantizable;
+  const double read = READ_FLOPS * 4.0 * weights;
+  const ptq_landscape_spec *l = &g->spec->landscape;
+  const double steps = (double)l->lanczos;
+  if (d->kind == PTQ_DIRECTION_HESSIAN)
+    return chunks * ptq_derivatives_passes(g, direction) *
+               (2.0 * read + VECTOR_FLOPS * weights) +
+           (double)l->starts * weights *
+               (DRAW_FLOPS + BASIS_FLOPS * steps * steps) +
+           fisher_flops(info, calibration(g, d->subject));
+  const double made = d->point >= 0 ? 60.0 : DRAW_FLOPS;
+  return chunks * 2.0 * (2.0 * read + (made + VECTOR_FLOPS) * weights);
+}
+
+/* Streams pushed through blocks as often as their layers part, all of them
+ * through the head. */
+static double sensitivity_flops(const ptq_grid *g, const ptq_direction *d) {
+  const ptq_model_info *info = &g->subjects[d->subject].info;
+  const ptq_text_spec *eval = evaluation(g, d->subject);
+  return BATCH_OVERHEAD + POINT_OVERHEAD +
+         READ_FLOPS * 4.0 * (double)info->params +
+         60.0 * (double)info->params_quantizable +
+         ptq_sensitivity_pushes(info, d->number) / (double)info->n_blocks *
+             pass_flops(info, eval) +
+         (double)ptq_sensitivity_lanes(info) * head_flops(info, eval);
+}
+
 /* All lanes through blocks and head; blocks read, and the direction made, once,
  * of a displacement twice. */
 double ptq_direction_flops(const ptq_grid *g, int64_t direction) {
@@ -300,14 +350,19 @@ double ptq_direction_flops(const ptq_grid *g, int64_t direction) {
   const ptq_text_spec *calib = calibration(g, d->subject);
   const ptq_text_spec *eval = evaluation(g, d->subject);
   const double weights = (double)info->params_quantizable;
-  const bool rtn = d->kind == PTQ_DIRECTION_RTN;
+  const bool moved = ptq_direction_displaces(d->kind);
   const bool full = g->spec->landscape.mode == PTQ_LANDSCAPE_FULL;
   ptq_direction_size n;
   ptq_direction_rows(g, direction, &n);
+  if (d->kind == PTQ_DIRECTION_SENSITIVITY) return sensitivity_flops(g, d);
   double derivatives = 0.0;
   if (full)
     derivatives = ptq_derivatives_gradients(g, direction) * GRADIENT_PASSES *
-                  (pass_flops(info, calib) + head_flops(info, calib));
+                       (pass_flops(info, calib) + head_flops(info, calib)) +
+                   chunk_flops(g, direction);
+  if (ptq_displaced_is_needed(g, direction))
+    derivatives += ptq_displaced_flops(g, direction) + pass_flops(info, calib) +
+                   moment_flops(info, calib, PTQ_SITE_MLP_OUT);
   /* On one rank of the team that plans count with. */
   const double alone = ptq_grid_speedup(g) / ptq_threads_speedup(g->threads);
   if (n.steps == 0)
@@ -317,6 +372,6 @@ double ptq_direction_flops(const ptq_grid *g, int64_t direction) {
   if (full) lane += pass_flops(info, calib) + head_flops(info, calib);
   return alone *
          (BATCH_OVERHEAD + POINT_OVERHEAD + derivatives +
-          (rtn ? 2.0 : 1.0) * READ_FLOPS * 4.0 * (double)info->params +
-          (rtn ? 2.0 * 60.0 : DRAW_FLOPS) * weights + (double)n.steps * lane);
+          (moved ? 2.0 : 1.0) * READ_FLOPS * 4.0 * (double)info->params +
+          (moved ? 2.0 * 60.0 : DRAW_FLOPS) * weights + (double)n.steps * lane);
 }

@@ -8,7 +8,7 @@
 
 #include "block_loss.h"
 #include "derivatives.h"
-#include "displace.h"
+#include "displaced.h"
 #include "lane.h"
 #include "ptq/eval/score.h"
 #include "ptq/model/forward.h"
@@ -16,6 +16,7 @@
 #include "ptq/sweep/cost.h"
 #include "ptq/sweep/landscape.h"
 #include "reference.h"
+#include "sensitivity.h"
 #include "spectra.h"
 #include "workbench.h"
 
@@ -269,10 +270,13 @@ int64_t ptq_direction_bytes(const ptq_grid *g, int64_t direction) {
   t.room = ptq_room_alone(t.room); /* one rank of a team does it */
   ptq_direction_size n;
   ptq_direction_rows(g, direction, &n);
+  if (d->kind == PTQ_DIRECTION_SENSITIVITY)
+    n.steps = ptq_sensitivity_lanes(info);
   int64_t lane = stream_bytes(info, &t, t.eval) +
                  windows * (int64_t)sizeof(double) +
                  (int64_t)sizeof(ptq_profile_row);
-  if (g->spec->landscape.mode == PTQ_LANDSCAPE_FULL)
+  if (g->spec->landscape.mode == PTQ_LANDSCAPE_FULL &&
+      d->kind != PTQ_DIRECTION_SENSITIVITY)
     lane += stream_bytes(info, &t, t.calib);
   const int64_t lanes = n.steps * lane;
   const int64_t walk = ptq_model_block_bytes(info) +
@@ -285,8 +289,12 @@ int64_t ptq_direction_bytes(const ptq_grid *g, int64_t direction) {
   const int64_t start =
       ptq_model_embedding_bytes(info) + ptq_displacer_bytes(info, d->kind);
   int64_t most = n.steps > 0 ? lanes + larger(start, larger(walk, score)) : 0;
-  if (g->spec->landscape.mode == PTQ_LANDSCAPE_FULL)
+  if (d->kind != PTQ_DIRECTION_SENSITIVITY &&
+      g->spec->landscape.mode == PTQ_LANDSCAPE_FULL)
     most = larger(most, ptq_derivatives_bytes(g, direction));
+  most += ptq_displaced_left_bytes(g, direction);
+  if (ptq_displaced_is_needed(g, direction))
+    most = larger(most, ptq_displaced_bytes(g, direction));
   return BASE_BYTES + request_token_bytes(sub) + most;
 }
 

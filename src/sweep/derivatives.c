@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "displace.h"
+#include "directions.h"
+#include "fisher.h"
 #include "ptq/base/hash.h"
 #include "ptq/base/mem.h"
 #include "ptq/grad/hessian.h"
@@ -27,7 +28,7 @@ static int64_t width_of(const ptq_landscape_spec *l, bool hessian) {
 /* Passes over the text: one a product, or the gradient. */
 static int64_t passes_of(const ptq_landscape_spec *l, bool hessian) {
   const int64_t width = width_of(l, hessian);
-  return hessian ? 1 + (l->probes + width - 1) / width + l->starts * l->lanczos
+  return hessian ? 2 + (l->probes + width - 1) / width + l->starts * l->lanczos
                  : 1;
 }
 
@@ -91,6 +92,7 @@ static ptq_status begin_layers(ptq_derivatives *out, const work *w,
       ptq_row_clear(ptq_table_get(PTQ_TABLE_DIRECTION_LAYERS), r);
       r->direction = direction;
       r->weights = ptq_flat_at(info, b, l + 1) - ptq_flat_at(info, b, l);
+      r->outputs = ptq_role_outputs(info, ptq_layer_role(l));
       ptq_layer_tensor_name(w->setup.model, b, l, r->layer);
     }
 done:
@@ -127,28 +129,43 @@ done:
   return rc;
 }
 
-static void take_forms(const along *a, const ptq_forms *f, ptq_derivatives *out,
+static void take_forms(const along *a, const ptq_forms *f,
+                       const ptq_displaced *from, ptq_derivatives *out,
                        ptq_direction_row *row) {
   const ptq_model_info *info = a->w->setup.info;
   int64_t n = 0;
   row->slope = row->curvature = 0.0;
+  if (f->ghe != NULL) row->gradient_curvature = 0.0;
   for (int64_t i = 0; i < f->layers; i++) {
     if (!ptq_layer_present(info, (int)(i % ptq_layer_count(info)))) continue;
-    ptq_direction_layer_row *r = &out->layers[n++];
+    ptq_direction_layer_row *r = &out->layers[n];
+    if (from->alignment != NULL) {
+      r->output_noise = from->alignment[n].output_noise;
+      r->err_hessian = from->alignment[n].err_hessian;
+      r->err_top = from->alignment[n].err_top;
+      r->size_top = from->alignment[n].size_top;
+    }
+    n++;
+    r->weight_norm = sqrt(a->weights[i]);
     r->size = sqrt(f->ee[i] / a->weights[i]);
     r->slope = f->ge[i];
     r->curvature = f->ehe[i];
     row->slope += r->slope;
     row->curvature += r->curvature;
+    if (f->ghe == NULL) continue;
+    r->gradient_curvature = f->ghe[i];
+    row->gradient_curvature += f->ghe[i];
   }
 }
 
 ptq_status ptq_derivatives_along(ptq_derivatives *out, const ptq_grid *g,
-                                 int64_t direction, const ptq_sink *sink,
-                                 ptq_direction_row *row, ptq_err *err) {
+                                 int64_t direction, ptq_displaced *from,
+                                 const ptq_sink *sink, ptq_direction_row *row,
+                                 ptq_err *err) {
   ptq_status rc = PTQ_OK;
   work w = {0};
   along a = {.w = &w};
+  const int kind = g->directions[direction].kind;
   ptq_forms forms = {0};
   *out = (ptq_derivatives){0};
   PTQ_TRY(work_open(&w, g, direction, sink, err));
@@ -156,10 +173,12 @@ ptq_status ptq_derivatives_along(ptq_derivatives *out, const ptq_grid *g,
   PTQ_TRY(ptq_alloc(&a.weights, ptq_flat_layers(w.setup.info),
                     sizeof *a.weights, "layers of a direction", err));
   PTQ_TRY(ptq_displacer_open(&a.displacer, g, &g->directions[direction],
-                             w.setup.model, err));
+                             w.setup.model, from, err));
   const ptq_directions d = {.k = 1, .ctx = &a, .load = load};
-  PTQ_TRY(ptq_forms_run(w.grad, &d, &forms, err));
-  take_forms(&a, &forms, out, row);
+  PTQ_TRY(ptq_direction_displaces(kind)
+              ? ptq_forms_run_held(w.grad, &d, &forms, err)
+              : ptq_forms_run(w.grad, &d, &forms, err));
+  take_forms(&a, &forms, from, out, row);
 done:
   ptq_forms_release(&forms);
   ptq_displacer_close(&a.displacer);
@@ -265,6 +284,7 @@ ptq_status ptq_derivatives_whole(ptq_derivatives *out, const ptq_grid *g,
   PTQ_TRY(work_open(&w, g, direction, sink, err));
   PTQ_TRY(begin_layers(out, &w, direction, err));
   PTQ_TRY(take_gradient(&w, out, row, err));
+  PTQ_TRY(ptq_fisher_run(w.grad, w.setup.info, out->layers, row, err));
   PTQ_TRY(take_trace(&w, l->probes, seed, out, row, err));
   PTQ_TRY(take_ritz(&w, l, seed + 1, direction, out, row, err));
 done:
@@ -297,18 +317,27 @@ int64_t ptq_derivatives_bytes(const ptq_grid *g, int64_t direction) {
                   ptq_model_embedding_bytes(info) + ptq_model_head_bytes(info);
   if (!hessian)
     return bytes + ptq_model_block_bytes(info) +
-           ptq_displacer_bytes(info, d->kind);
+           ptq_displacer_bytes(info, d->kind) +
+           (ptq_direction_displaces(d->kind) ? 2 * ptq_flat_size(info) : 0) *
+               (int64_t)sizeof(double);
   const ptq_lanczos_setup basis = {.n = ptq_flat_size(info),
                                    .max_steps = l->lanczos,
                                    .single = true,
                                    .scratch = g->scratch};
-  return bytes + ptq_lanczos_bytes(&basis) +
-         2 * ptq_flat_size(info) * (int64_t)sizeof(double);
+  const int64_t krylov = ptq_lanczos_bytes(&basis) +
+                         2 * ptq_flat_size(info) * (int64_t)sizeof(double);
+  const int64_t fisher = ptq_fisher_bytes(info);
+  return bytes + (krylov > fisher ? krylov : fisher);
 }
 
 double ptq_derivatives_gradients(const ptq_grid *g, int64_t direction) {
   const ptq_landscape_spec *l = &g->spec->landscape;
   if (g->directions[direction].kind != PTQ_DIRECTION_HESSIAN)
     return PRODUCT_GRADIENTS;
-  return 1.0 + PRODUCT_GRADIENTS * (double)(l->probes + l->starts * l->lanczos);
+  return 2.0 + PRODUCT_GRADIENTS * (double)(l->probes + l->starts * l->lanczos);
+}
+
+double ptq_derivatives_passes(const ptq_grid *g, int64_t direction) {
+  return (double)passes_of(&g->spec->landscape, g->directions[direction].kind ==
+                                                    PTQ_DIRECTION_HESSIAN);
 }

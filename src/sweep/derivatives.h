@@ -7,6 +7,7 @@
 #ifndef PTQ_SWEEP_DERIVATIVES_H
 #define PTQ_SWEEP_DERIVATIVES_H
 
+#include "displaced.h"
 #include "ptq/record/result.h"
 #include "ptq/sweep/grid.h"
 
@@ -17,10 +18,13 @@ typedef struct ptq_derivatives {
   int64_t n_ritz;
 } ptq_derivatives;
 
-/** Slope and curvature along a direction: those of `row`, and by layer. */
+/** Slope and curvature along a direction: those of `row`, and by layer; of a
+ * displacement also the gradient times its Hessian-vector product and, from
+ * `from`, how errors lie to the inputs. */
 ptq_status ptq_derivatives_along(ptq_derivatives *out, const ptq_grid *g,
-                                 int64_t direction, const ptq_sink *sink,
-                                 ptq_direction_row *row, ptq_err *err);
+                                 int64_t direction, ptq_displaced *from,
+                                 const ptq_sink *sink, ptq_direction_row *row,
+                                 ptq_err *err);
 /** Gradient, trace and Ritz values, of kind hessian. */
 ptq_status ptq_derivatives_whole(ptq_derivatives *out, const ptq_grid *g,
                                  int64_t direction, const ptq_sink *sink,
@@ -31,5 +35,7 @@ void ptq_derivatives_release(ptq_derivatives *d);
  * calibration text. */
 int64_t ptq_derivatives_bytes(const ptq_grid *g, int64_t direction);
 double ptq_derivatives_gradients(const ptq_grid *g, int64_t direction);
+/** Passes forth and back over the text. */
+double ptq_derivatives_passes(const ptq_grid *g, int64_t direction);
 
 #endif /* PTQ_SWEEP_DERIVATIVES_H */

@@ -11,6 +11,9 @@
 /** After the points: what the sweep file asks for of each subject. */
 ptq_status ptq_grid_add_directions(ptq_grid *g, ptq_err *err);
 
+/** Whether a kind is what a method does to the weights. */
+bool ptq_direction_displaces(int kind);
+
 /** Steps of a direction's profile, layers and Ritz values that it has. */
 int64_t ptq_direction_steps(const ptq_grid *g, const ptq_direction *d);
 

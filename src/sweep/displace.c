@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "displaced.h"
+#include "ptq/base/check.h"
 #include "ptq/base/hash.h"
 #include "ptq/base/mem.h"
 #include "ptq/num/operator.h"
@@ -28,6 +30,22 @@ static int64_t block_weights(const ptq_model_info *info, int64_t *largest) {
   return n;
 }
 
+int64_t ptq_displacer_weights(const ptq_model_info *info) {
+  int64_t largest;
+  return block_weights(info, &largest);
+}
+
+const float *ptq_displacer_rounded(const ptq_displacer *s) {
+  return s->weights + 2 * ptq_displacer_weights(s->info);
+}
+
+ptq_status ptq_displacer_method(int kind, ptq_method *out, ptq_err *err) {
+  const ptq_method_option statics = {"hessian", "static"};
+  if (kind == PTQ_DIRECTION_GPTQ)
+    return ptq_method_parse("gptq", &statics, 1, out, err);
+  return ptq_method_parse("rtn", NULL, 0, out, err);
+}
+
 uint64_t ptq_direction_seed(const ptq_subject *s, int kind) {
   char text[PTQ_HASH_HEX + 32];
   const int n =
@@ -44,20 +62,21 @@ static void lay_out(ptq_displacer *s, int64_t n) {
     const ptq_role role = ptq_layer_role(layer);
     s->d[layer] = at;
     s->at[layer] = at + n;
-    if (s->direction->kind == PTQ_DIRECTION_RTN) s->rounded[layer] = at + 2 * n;
+    if (s->direction->point >= 0) s->rounded[layer] = at + 2 * n;
     at += ptq_role_outputs(s->info, role) * ptq_role_inputs(s->info, role);
   }
 }
 
 ptq_status ptq_displacer_open(ptq_displacer *s, const ptq_grid *g,
                               const ptq_direction *direction, ptq_model *model,
-                              ptq_err *err) {
+                              struct ptq_displaced *from, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   int64_t largest;
-  const bool rtn = direction->kind == PTQ_DIRECTION_RTN;
+  const bool quantizes = direction->point >= 0;
   *s = (ptq_displacer){.grid = g,
                        .direction = direction,
                        .model = model,
+                       .from = from,
                        .info = ptq_model_get_info(model)};
   const int layers = ptq_layer_count(s->info);
   const int64_t n = block_weights(s->info, &largest);
@@ -67,10 +86,11 @@ ptq_status ptq_displacer_open(ptq_displacer *s, const ptq_grid *g,
   PTQ_TRY(ptq_alloc(&s->at, layers, sizeof *s->at, "a direction", err));
   PTQ_TRY(
       ptq_alloc(&s->rounded, layers, sizeof *s->rounded, "a direction", err));
-  PTQ_TRY(ptq_alloc(&s->weights, (rtn ? 3 : 2) * n, FLOAT, "a direction", err));
+  PTQ_TRY(ptq_alloc(&s->weights, (quantizes ? 3 : 2) * n, FLOAT, "a direction",
+                    err));
   lay_out(s, n);
-  if (rtn) {
-    PTQ_TRY(ptq_method_parse("rtn", NULL, 0, &s->rtn, err));
+  if (quantizes) {
+    PTQ_TRY(ptq_displacer_method(direction->kind, &s->method, err));
     PTQ_TRY(ptq_alloc(&s->codes, largest, sizeof *s->codes, "codes", err));
     PTQ_TRY(ptq_alloc(&s->params, largest, sizeof *s->params, "groups", err));
   } else {
@@ -96,20 +116,25 @@ void ptq_displacer_close(ptq_displacer *s) {
   *s = (ptq_displacer){0};
 }
 
-static ptq_status round_layer(ptq_displacer *s, const ptq_block *b, int layer,
-                              ptq_err *err) {
+ptq_status ptq_displacer_quantize(ptq_displacer *s, const ptq_block *b,
+                                  int layer, const double *h,
+                                  ptq_factor_cache *cache, int threads,
+                                  ptq_err *err) {
   const ptq_linear *w = &b->linear[layer];
   char name[PTQ_TENSOR_NAME_MAX];
   ptq_layer_tensor_name(s->model, b->index, layer, name);
   ptq_quant_input in = {.w = w->weight,
                         .rows = w->out,
                         .cols = w->in,
-                        .threads = 1,
+                        .h = h,
+                        .cache_site = ptq_layer_site(layer),
+                        .cache = cache,
+                        .threads = threads,
                         .layer = name};
   ptq_quant_output out = {
       .y = s->rounded[layer], .q = s->codes, .params = s->params};
   ptq_point_format(s->grid, s->direction->point, name, &in.dtype, &in.group);
-  const ptq_status rc = ptq_method_quantize(&s->rtn, &in, &out, err);
+  const ptq_status rc = ptq_method_quantize(&s->method, &in, &out, err);
   for (int64_t i = 0; rc == PTQ_OK && i < w->out * w->in; i++)
     s->d[layer][i] = out.y[i] - w->weight[i];
   return rc;
@@ -144,13 +169,33 @@ static void draw_layer(ptq_displacer *s, const ptq_block *b, int layer) {
   }
 }
 
+/* Weights that were quantized before. */
+static ptq_status fetch_block(ptq_displacer *s, const ptq_block *b,
+                              ptq_err *err) {
+  const int64_t n = ptq_displacer_weights(s->info);
+  float *from = NULL;
+  PTQ_ASSERT(s->from != NULL);
+  const ptq_status rc =
+      ptq_spool_get(&s->from->weights, 0, b->index, &from, err);
+  if (rc != PTQ_OK) return rc;
+  memcpy(s->weights + 2 * n, from, (size_t)n * sizeof *from);
+  for (int layer = 0; layer < ptq_layer_count(s->info); layer++) {
+    const ptq_linear *w = &b->linear[layer];
+    if (w->weight == NULL) continue;
+    for (int64_t i = 0; i < w->out * w->in; i++)
+      s->d[layer][i] = s->rounded[layer][i] - w->weight[i];
+  }
+  return PTQ_OK;
+}
+
 ptq_status ptq_displacer_block(ptq_displacer *s, const ptq_block *b,
                                ptq_err *err) {
   ptq_status rc = PTQ_OK;
+  if (s->direction->kind == PTQ_DIRECTION_GPTQ) return fetch_block(s, b, err);
   for (int layer = 0; layer < ptq_layer_count(s->info); layer++) {
     if (!ptq_layer_present(s->info, layer)) continue;
-    if (s->direction->kind == PTQ_DIRECTION_RTN)
-      PTQ_TRY(round_layer(s, b, layer, err));
+    if (s->direction->point >= 0)
+      PTQ_TRY(ptq_displacer_quantize(s, b, layer, NULL, NULL, 1, err));
     else
       draw_layer(s, b, layer);
   }
@@ -193,7 +238,7 @@ void ptq_displacer_add_energies(const ptq_displacer *s, const ptq_block *b,
 int64_t ptq_displacer_bytes(const ptq_model_info *info, int kind) {
   int64_t largest;
   const int64_t n = block_weights(info, &largest);
-  if (kind == PTQ_DIRECTION_RTN)
+  if (kind >= PTQ_RANDOM_KINDS)
     return 3 * n * FLOAT +
            largest * (int64_t)(sizeof(int16_t) + sizeof(ptq_group_params));
   return 2 * n * FLOAT + largest * (int64_t)sizeof(double);

@@ -68,8 +68,10 @@ void ptq_direction_identity(const ptq_grid *g, int64_t direction,
   row->number = d->number;
   if (d->kind == PTQ_DIRECTION_HESSIAN) {
     PUT(row->kind, "hessian");
-  } else if (d->kind == PTQ_DIRECTION_RTN) {
-    PUT(row->kind, "rtn");
+  } else if (d->point >= 0) {
+    PUT(row->kind, d->kind == PTQ_DIRECTION_RTN    ? "rtn"
+                   : d->kind == PTQ_DIRECTION_GPTQ ? "gptq"
+                                                   : "sensitivity");
     PUT(row->dtype, spec->dtypes[g->points[d->point].dtype].name);
     row->group = g->points[d->point].group;
   } else {

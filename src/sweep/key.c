@@ -188,6 +188,8 @@ static void add_landscape(ptq_hash *h, const ptq_landscape_spec *l, int kind) {
   if (kind == PTQ_DIRECTION_HESSIAN)
     snprintf(text, sizeof text, "%" PRId64 " %" PRId64 "x%" PRId64, l->probes,
              l->starts, l->lanczos);
+  else if (kind == PTQ_DIRECTION_SENSITIVITY)
+    snprintf(text, sizeof text, "layers");
   else
     snprintf(text, sizeof text, "%" PRId64 " %.17g %.17g", l->radii,
              l->smallest, l->largest);
@@ -216,7 +218,9 @@ static ptq_status set_direction_key(ptq_grid *g, int64_t direction,
   ptq_hash_text(h, what);
   if (d->point >= 0) add_formats(h, g, &g->points[d->point]);
   add_landscape(h, &spec->landscape, d->kind);
-  if (full) add_text(h, "calibration", text_at(spec, c), false, texts[c]);
+  if ((full && d->kind != PTQ_DIRECTION_SENSITIVITY) ||
+      d->kind == PTQ_DIRECTION_GPTQ)
+    add_text(h, "calibration", text_at(spec, c), false, texts[c]);
   if (d->kind != PTQ_DIRECTION_HESSIAN)
     add_text(h, "evaluation", text_at(spec, e), false, texts[e]);
   if (text_at(spec, e)->scoring.prefixed)

@@ -8,7 +8,7 @@
 #include "ptq/base/hash.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/statistics.h"
-#include "ptq/eval/score.h"
+#include "stream_score.h"
 
 void ptq_profile_close(ptq_profile *p) {
   for (int64_t i = 0; p->lanes != NULL && i < p->n; i++) {
@@ -41,7 +41,7 @@ static ptq_status measure_size(ptq_profile *p, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   double direction = 0.0, weights = 0.0;
   p->size = 1.0;
-  if (p->displacer.direction->kind != PTQ_DIRECTION_RTN) return PTQ_OK;
+  if (!ptq_direction_displaces(p->kind)) return PTQ_OK;
   for (int64_t i = 0; i < p->setup.info->n_blocks; i++) {
     PTQ_TRY(load_block(p, i, err));
     ptq_displacer_add_energies(&p->displacer, &p->block, &direction, &weights);
@@ -54,8 +54,7 @@ done:
 /* Radii from 0 in order, the rounded model among them. A format that loses
  * nothing goes nowhere. */
 static void set_factors(ptq_profile *p, const ptq_landscape_spec *l) {
-  const bool rtn = p->displacer.direction->kind == PTQ_DIRECTION_RTN;
-  bool placed = !rtn;
+  bool placed = !ptq_direction_displaces(p->kind);
   int64_t at = 0;
   for (int64_t i = 0; i <= l->radii; i++) {
     const double radius = ptq_landscape_radius(l, i);
@@ -90,14 +89,16 @@ done:
 }
 
 static ptq_status profile_open(ptq_profile *p, const ptq_grid *g,
-                               int64_t direction, ptq_err *err) {
+                               int64_t direction, ptq_displaced *from,
+                               ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_direction *d = &g->directions[direction];
-  *p = (ptq_profile){.with_calib =
-                         g->spec->landscape.mode == PTQ_LANDSCAPE_FULL};
+  *p = (ptq_profile){
+      .kind = d->kind,
+      .with_calib = g->spec->landscape.mode == PTQ_LANDSCAPE_FULL};
   PTQ_TRY(ptq_setup_open(&p->setup, g, d->subject, err));
   const int64_t windows = p->setup.eval.n, steps = ptq_direction_steps(g, d);
-  PTQ_TRY(ptq_displacer_open(&p->displacer, g, d, p->setup.model, err));
+  PTQ_TRY(ptq_displacer_open(&p->displacer, g, d, p->setup.model, from, err));
   PTQ_TRY(ptq_alloc(&p->lanes, steps, sizeof *p->lanes, "a profile", err));
   p->n = steps;
   for (int64_t i = 0; i < p->n; i++) {
@@ -138,108 +139,63 @@ done:
   return rc;
 }
 
-/* Windows before the head, on the threads. */
-typedef struct scoring {
-  const ptq_profile *p;
-  ptq_head head;
-  ptq_scorer **scorers; /* owned, of owned; [room.hands] */
-  ptq_stream *stream;   /* at hand */
-  const ptq_windows *w;
-  double *nll; /* [w->n] */
-  double *all; /* owned; [calibration windows] */
-} scoring;
-
-/* Sums over the scored positions of window i of a stream. */
-static ptq_status score_window(void *ctx, int hand, int64_t i, ptq_order *order,
-                               ptq_err *err) {
-  const scoring *s = ctx;
-  const ptq_windows *w = s->w;
-  const int64_t skip = w->first[i] - 1, n = w->end[i] - skip;
-  float *h = NULL;
-  (void)order;
-  const ptq_status rc = ptq_stream_window(s->stream, hand, i, &h, err);
-  if (rc != PTQ_OK) return rc;
-  h += skip * s->stream->d;
-  ptq_head_norm(s->p->setup.info, &s->head, h, n);
-  return ptq_score_window(s->scorers[hand], &s->head,
-                          w->ids + i * w->length + skip, n, h, NULL, 0,
-                          &s->nll[i], NULL, NULL, err);
-}
-
-static ptq_status score_stream(scoring *s, ptq_stream *stream,
-                               const ptq_windows *w, double *nll,
-                               ptq_err *err) {
-  s->stream = stream;
-  s->w = w;
-  s->nll = nll;
-  return ptq_crew_run(s->p->setup.room.hands, w->n, score_window, s, err);
-}
-
-static ptq_status score_lane(scoring *s, ptq_profile_lane *l, ptq_err *err) {
+static ptq_status score_lane(ptq_profile *p, ptq_stream_score *s, double *all,
+                             ptq_profile_lane *l, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const ptq_profile *p = s->p;
-  PTQ_TRY(score_stream(s, &l->eval, &p->setup.eval, l->nll, err));
+  PTQ_TRY(ptq_stream_score_run(s, &l->eval, &p->setup.eval, l->nll, err));
   if (!p->with_calib) return PTQ_OK;
-  PTQ_TRY(score_stream(s, &l->calib, &p->setup.calib, s->all, err));
-  for (int64_t i = 0; i < p->setup.calib.n; i++) l->nll_calib += s->all[i];
+  PTQ_TRY(ptq_stream_score_run(s, &l->calib, &p->setup.calib, all, err));
+  for (int64_t i = 0; i < p->setup.calib.n; i++) l->nll_calib += all[i];
 done:
   return rc;
-}
-
-static ptq_status scoring_open(scoring *s, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const ptq_setup *u = &s->p->setup;
-  const int64_t longest =
-      u->eval.length > u->calib.length ? u->eval.length : u->calib.length;
-  PTQ_TRY(ptq_alloc(&s->scorers, u->room.hands, sizeof(ptq_scorer *), "scores",
-                    err));
-  for (int h = 0; h < u->room.hands; h++)
-    PTQ_TRY(ptq_scorer_create(u->info, longest, 0, &s->scorers[h], err));
-  PTQ_TRY(ptq_alloc(&s->all, u->calib.n, sizeof *s->all, "scores", err));
-  PTQ_TRY(ptq_model_load_head(u->model, &s->head, err));
-done:
-  return rc;
-}
-
-static void scoring_close(scoring *s) {
-  for (int h = 0; s->scorers != NULL && h < s->p->setup.room.hands; h++)
-    ptq_scorer_free(s->scorers[h]);
-  ptq_free(s->scorers);
-  ptq_free(s->all);
-  ptq_head_release(&s->head);
 }
 
 static ptq_status score(ptq_profile *p, const ptq_sink *sink, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const double blocks = (double)p->setup.info->n_blocks;
-  scoring s = {.p = p};
+  ptq_stream_score s = {0};
+  double *all = NULL;
   ptq_block_release(&p->block); /* makes room */
   ptq_displacer_close(&p->displacer);
   ptq_hands_close(&p->hands);
-  PTQ_TRY(scoring_open(&s, err));
+  PTQ_TRY(ptq_stream_score_open(&s, &p->setup, err));
+  PTQ_TRY(ptq_alloc(&all, p->setup.calib.n, sizeof *all, "scores", err));
   for (int64_t k = 0; k < p->n; k++) {
     const double share = (double)(k + 1) / (double)(p->n + 1);
-    PTQ_TRY(score_lane(&s, &p->lanes[k], err));
+    PTQ_TRY(score_lane(p, &s, all, &p->lanes[k], err));
     PTQ_TRY(sink->alive(sink->ctx, (blocks + share) / (blocks + 1.0), err));
   }
 done:
-  scoring_close(&s);
+  ptq_free(all);
+  ptq_stream_score_close(&s);
   return rc;
 }
 
-static double ratio(const double *x, const double *w, int64_t n) {
-  double sum = 0.0, weight = 0.0;
-  for (int64_t i = 0; i < n; i++) {
-    sum += x[i];
-    weight += w[i];
-  }
-  return sum / weight;
+/* The prediction of a parabola holds within a tenth, or a hundredth of a nat.
+ */
+static bool holds(const ptq_profile_row *r) {
+  return fabs(r->dnll_quadratic - r->dnll_calib) <=
+         fmax(0.01, 0.1 * fabs(r->dnll_calib));
 }
 
-static double calib_tokens(const ptq_windows *w) {
-  int64_t n = 0;
-  for (int64_t i = 0; i < w->n; i++) n += ptq_windows_scored(w, i);
-  return (double)n;
+/* What derivatives, where row has them, say of the steps. */
+static void predict(ptq_profile *p, ptq_direction_row *row) {
+  const bool displaces = ptq_direction_displaces(p->kind);
+  double radius = 0.0;
+  bool good = isfinite(row->curvature);
+  for (int64_t k = 0; k < p->n; k++) {
+    ptq_profile_row *r = &p->rows[k];
+    r->dnll_quadratic =
+        r->factor * row->slope + r->factor * r->factor * row->curvature / 2.0;
+    good = good && holds(r);
+    if (good) radius = r->radius;
+    if (!displaces || r->factor != 1.0) continue;
+    row->dnll = r->dnll;
+    row->dnll_se = r->dnll_se;
+    row->dnll_calib = r->dnll_calib;
+    row->dnll_quadratic = r->dnll_quadratic;
+  }
+  if (isfinite(row->curvature)) row->quadratic_radius = radius;
 }
 
 /* The seed of resampling is the hash of the key, as of points. */
@@ -247,7 +203,7 @@ static void summarize(ptq_profile *p, int64_t direction,
                       ptq_direction_row *row) {
   const int64_t n = p->setup.eval.n;
   const uint64_t seed = ptq_hash64(row->key, strlen(row->key));
-  const double tokens = calib_tokens(&p->setup.calib);
+  const double tokens = ptq_score_tokens(&p->setup.calib);
   for (int64_t i = 0; i < n; i++)
     p->w[i] = (double)ptq_windows_scored(&p->setup.eval, i);
   for (int64_t k = 0; k < p->n; k++) {
@@ -258,23 +214,24 @@ static void summarize(ptq_profile *p, int64_t direction,
     r->step = k;
     r->factor = l->factor;
     r->radius = l->radius;
-    r->nll = ratio(l->nll, p->w, n);
+    r->nll = ptq_score_mean(l->nll, p->w, n);
     r->nll_se = ptq_window_se(l->nll, p->w, n);
     for (int64_t i = 0; i < n; i++) p->x[i] = l->nll[i] - p->lanes[0].nll[i];
-    r->dnll = ratio(p->x, p->w, n);
+    r->dnll = ptq_score_mean(p->x, p->w, n);
     r->dnll_se = ptq_block_bootstrap_se(p->x, p->w, n, seed);
     if (p->with_calib)
       r->dnll_calib = (l->nll_calib - p->lanes[0].nll_calib) / tokens;
   }
+  predict(p, row);
   row->size = p->size;
   row->nll = p->rows[0].nll;
   if (p->with_calib) row->nll_calib = p->lanes[0].nll_calib / tokens;
 }
 
 ptq_status ptq_profile_run(ptq_profile *p, const ptq_grid *g, int64_t direction,
-                           const ptq_sink *sink, ptq_direction_row *row,
-                           ptq_err *err) {
-  ptq_status rc = profile_open(p, g, direction, err);
+                           ptq_displaced *from, const ptq_sink *sink,
+                           ptq_direction_row *row, ptq_err *err) {
+  ptq_status rc = profile_open(p, g, direction, from, err);
   if (rc == PTQ_OK) rc = walk(p, sink, err);
   if (rc == PTQ_OK) rc = score(p, sink, err);
   if (rc == PTQ_OK) summarize(p, direction, row);

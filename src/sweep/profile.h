@@ -7,7 +7,7 @@
 #ifndef PTQ_SWEEP_PROFILE_H
 #define PTQ_SWEEP_PROFILE_H
 
-#include "displace.h"
+#include "displaced.h"
 #include "ptq/record/result.h"
 #include "setup.h"
 #include "stream.h"
@@ -22,6 +22,7 @@ typedef struct ptq_profile_lane {
 
 typedef struct ptq_profile {
   ptq_setup setup;         /* owned */
+  int kind;                /* of the direction */
   bool with_calib;         /* the calibration text is scored too */
   ptq_displacer displacer; /* owned */
   ptq_hands hands;         /* owned */
@@ -33,10 +34,13 @@ typedef struct ptq_profile {
   ptq_profile_row *rows; /* owned; [n] */
 } ptq_profile;
 
-/** Fill p->rows and, of the row, size, nll and nll_calib. */
+/** Fill p->rows and, of the row, size, nll, nll_calib and what the whole
+ * displacement adds; where the row has slope and curvature, what they
+ * predict.
+ * @param from see ptq_displacer_open */
 ptq_status ptq_profile_run(ptq_profile *p, const ptq_grid *g, int64_t direction,
-                           const ptq_sink *sink, ptq_direction_row *row,
-                           ptq_err *err);
+                           ptq_displaced *from, const ptq_sink *sink,
+                           ptq_direction_row *row, ptq_err *err);
 void ptq_profile_close(ptq_profile *p);
 
 #endif /* PTQ_SWEEP_PROFILE_H */

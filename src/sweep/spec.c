@@ -253,6 +253,7 @@ void ptq_spec_release(ptq_spec *s) {
   ptq_free(s->methods);
   ptq_free(s->method_lines);
   ptq_free(s->groups);
+  ptq_free(s->landscape.sensitivity);
   ptq_free(s->excludes);
   ptq_free(s->path);
   ptq_free(s->text);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ptq/base/check.h"
+#include "ptq/base/mem.h"
 #include "spec_parts.h"
 
 enum {
@@ -94,6 +95,60 @@ done:
   return rc;
 }
 
+/* Displacements by name, in the place of `rtn`. */
+static ptq_status read_methods(const ptq_spec_source *src,
+                               const ptq_yaml_node *map,
+                               const ptq_yaml_node *node,
+                               ptq_landscape_spec *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_yaml_node *item = NULL, *rtn = ptq_yaml_get(map, "rtn");
+  int64_t n = 0;
+  if (rtn != NULL)
+    PTQ_TRY(PTQ_YAML_FAIL(src->path, rtn, err, PTQ_E_ARG,
+                          "landscape: 'rtn' is one of 'methods'; give one of "
+                          "the two keys"));
+  PTQ_TRY(ptq_spec_items(src, node, "methods", &item, &n, err));
+  out->rtn = out->gptq = false;
+  for (; n > 0; n--, item = item->next) {
+    const bool rounds = strcmp(text_of(item), "rtn") == 0;
+    if (!rounds && strcmp(text_of(item), "gptq") != 0)
+      PTQ_TRY(PTQ_YAML_FAIL(src->path, item, err, PTQ_E_ARG,
+                            "a landscape has displacements of 'rtn' and "
+                            "'gptq', not of '%s'",
+                            text_of(item)));
+    *(rounds ? &out->rtn : &out->gptq) = true;
+  }
+done:
+  return rc;
+}
+
+/* Dtypes of the grid, as it spells them. */
+static ptq_status read_sensitivity(const ptq_spec_source *src,
+                                   const ptq_yaml_node *node, ptq_spec *out,
+                                   ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_yaml_node *item = NULL;
+  int64_t n = 0;
+  PTQ_TRY(ptq_spec_items(src, node, "sensitivity", &item, &n, err));
+  PTQ_TRY(ptq_alloc(&out->landscape.sensitivity, out->n_dtypes,
+                    sizeof *out->landscape.sensitivity, "dtypes", err));
+  for (; n > 0; n--, item = item->next) {
+    const char *text = text_of(item);
+    int64_t i = 0;
+    while (i < out->n_dtypes && strcmp(out->dtypes[i].name, text) != 0 &&
+           !ptq_mixture_is_called(out->dtypes[i].name, text))
+      i++;
+    if (i == out->n_dtypes)
+      PTQ_TRY(PTQ_YAML_FAIL(src->path, item, err, PTQ_E_ARG,
+                            "sensitivity to '%s': not a dtype of the grid; "
+                            "add it there, spelled alike",
+                            text));
+    out->landscape.sensitivity[i] = true;
+  }
+done:
+  return rc;
+}
+
 /* A count that may be left out. */
 static ptq_status read_count(const ptq_spec_source *src,
                              const ptq_yaml_node *map, const char *key,
@@ -151,7 +206,13 @@ static ptq_status check_use(const ptq_spec_source *src,
                            "measures",
                            full[i]);
   }
-  if (l->mode == PTQ_LANDSCAPE_RADIAL && !l->rtn && l->directions == 0)
+  const ptq_yaml_node *s = ptq_yaml_get(node, "sensitivity");
+  if (s != NULL && l->mode == PTQ_LANDSCAPE_OFF)
+    return PTQ_YAML_FAIL(src->path, s, err, PTQ_E_ARG,
+                         "'sensitivity' is of a landscape, whose mode is "
+                         "'off'; choose 'radial' or 'full'");
+  if (l->mode == PTQ_LANDSCAPE_RADIAL && !l->rtn && !l->gptq &&
+      l->directions == 0 && s == NULL)
     return PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
                          "landscape: no directions at all; raise 'directions' "
                          "or set 'rtn: true'");
@@ -162,8 +223,9 @@ static ptq_status read_landscape(const ptq_spec_source *src,
                                  const ptq_yaml_node *node, ptq_spec *out,
                                  ptq_err *err) {
   static const char *const known[] = {
-      "mode",    "directions", "random",  "rtn",    "radii", "smallest",
-      "largest", "probes",     "lanczos", "starts", NULL};
+      "mode",        "directions", "random",   "rtn",     "methods",
+      "sensitivity", "radii",      "smallest", "largest", "probes",
+      "lanczos",     "starts",     NULL};
   ptq_status rc = PTQ_OK;
   ptq_landscape_spec *l = &out->landscape;
   const ptq_yaml_node *mode = NULL, *m;
@@ -173,6 +235,10 @@ static ptq_status read_landscape(const ptq_spec_source *src,
   PTQ_TRY(read_mode(src, mode, &l->mode, err));
   if ((m = ptq_yaml_get(node, "rtn")) != NULL)
     PTQ_TRY(ptq_yaml_bool(src->path, m, &l->rtn, err));
+  if ((m = ptq_yaml_get(node, "methods")) != NULL)
+    PTQ_TRY(read_methods(src, node, m, l, err));
+  if ((m = ptq_yaml_get(node, "sensitivity")) != NULL)
+    PTQ_TRY(read_sensitivity(src, m, out, err));
   if ((m = ptq_yaml_get(node, "random")) != NULL)
     PTQ_TRY(read_random(src, m, l, err));
   PTQ_TRY(read_counts(src, node, l, err));

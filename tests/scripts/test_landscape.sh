@@ -8,7 +8,7 @@
 make_study
 sed -i -e 's/method:/method: [rtn, {name: gptq, hessian: static}]/' \
   -e '/^    - /d' -e 's/group: .*/group: [32]/' \
-  -e 's/^measure.*/measure: {spectra: off, landscape: {mode: full, directions: 2, random: ["gaussian:row", "uniform:layer"], probes: 3, lanczos: 6, starts: 2}}/' sweep.yaml
+  -e 's/^measure.*/measure: {spectra: off, landscape: {mode: full, methods: [rtn, gptq], sensitivity: [int4], directions: 2, random: ["gaussian:row", "uniform:layer"], probes: 3, lanczos: 6, starts: 2}}/' sweep.yaml
 run() { "$PTQSWEEP" run "$@"; }
 landscape() {  # landscape STORE DIRECTORY
   mkdir -p "$2"
@@ -27,15 +27,16 @@ column() {  # column NAME FILE: number of a column
   head -1 "$2" | tr , '\n' | grep -nx "$1" | cut -d: -f1
 }
 
-expect 0 '23 batches and items of models' "$PTQSWEEP" plan sweep.yaml
+expect 0 '33 batches and items of models' "$PTQSWEEP" plan sweep.yaml
 run sweep.yaml -o alone.h5 --quiet
 expect 0 ' 0 bad' "$PTQSWEEP" verify alone.h5
 landscape alone.h5 alone
-[ "$(grep -c ',done$' alone/directions.csv)" = 16 ] || fail "not 16 directions"
-# 4 random ones with radius 0 and 24 more, 3 of RTN with one more, two models
+[ "$(grep -c ',done$' alone/directions.csv)" = 26 ] || fail "not 26 directions"
+# 4 random ones with radius 0 and 24 more, 3 of RTN and of GPTQ with one more,
+# two models; and the layers of two blocks, at int4
 [ "$(wc -l <alone/ritz.csv)" = $((1 + 2 * 2 * 6)) ] ||
   fail "$(wc -l <alone/ritz.csv) Ritz values"
-[ "$(wc -l <alone/landscape.csv)" = $((1 + 2 * (4 * 25 + 3 * 26))) ] ||
+[ "$(wc -l <alone/landscape.csv)" = $((1 + 2 * (4 * 25 + 6 * 26))) ] ||
   fail "$(wc -l <alone/landscape.csv) rows of profiles"
 
 run sweep.yaml -o threads.h5 --quiet --threads 3
@@ -49,28 +50,45 @@ same_landscape alone team || fail "another landscape on a team of two ranks"
 "$PTQSWEEP" export alone.h5 --table models -f jsonl -o models.jsonl
 "$PTQSWEEP" export alone.h5 --table points -f jsonl -o points.jsonl
 "$PTQSWEEP" export alone.h5 --table landscape -f jsonl -o landscape.jsonl
+"$PTQSWEEP" export alone.h5 --table directions -f jsonl -o directions.jsonl
+"$PTQSWEEP" export alone.h5 --table direction_layers -f jsonl \
+  -o direction_layers.jsonl
 "$PTQ_PYTHON" - <<'PY' || fail "a profile misses the baseline or an RTN point"
 import json
 def rows(name): return [json.loads(line) for line in open(name)]
 nll = {m["model"]: m["nll"] for m in rows("models.jsonl")}
-points = {(p["model"], p["dtype"]): p for p in rows("points.jsonl")
-          if p["method"] == "rtn"}
+points = {(p["model"], p["dtype"], p["method"]): p
+          for p in rows("points.jsonl")}
 begun = through = 0
 for r in rows("landscape.jsonl"):
     if r["step"] == 0:
         assert r["factor"] == r["radius"] == r["dnll"] == 0, r
         assert r["nll"] == nll[r["model"]], r
         begun += 1
-    if r["kind"] == "rtn" and r["factor"] == 1:
-        p = points[r["model"], r["dtype"]]
+    if r["kind"] in ("rtn", "gptq") and r["factor"] == 1:
+        p = points[r["model"], r["dtype"], r["kind"]]
         assert r["nll"] == p["nll"] and r["group"] == p["group"], (r, p)
         assert abs(r["dnll"] - p["dnll"]) < 1e-12, (r, p)
         noise = 20 * __import__("math").log10(1 / r["radius"])
         assert abs(noise - p["sqnr_weight"]) < 1e-4, (noise, p)
         through += 1
-assert (begun, through) == (14, 6), (begun, through)
+assert (begun, through) == (20, 12), (begun, through)
+whole = {}
+for r in rows("direction_layers.jsonl"):
+    if r["kind"] != "sensitivity": continue
+    assert r["alone_se"] > 0 and r["restored_se"] > 0, r
+    whole.setdefault((r["model"], r["number"]), []).append(r["layer"])
+assert sorted(whole) == [(m, b) for m in ("llama-25k", "opt-25k")
+                         for b in (0, 1)], whole
+assert all(len(v) == (7 if k[0] == "llama-25k" else 6)
+           for k, v in whole.items()), whole
+dnll = {(d["model"], d["dtype"], d["kind"]): d["dnll"]
+        for d in rows("directions.jsonl")}
+for (model, dtype, kind), d in dnll.items():  # the same model, another way
+    if kind == "sensitivity":
+        assert abs(d - dnll[model, dtype, "rtn"]) < 1e-9, (model, dtype)
 PY
-pass "profiles begin at the baseline and pass through the RTN points"
+pass "profiles begin at the baseline and pass through the points"
 
 # --- Read and drawn --------------------------------------------------------------
 "$PTQSWEEP" report alone.h5 -o page 2>/dev/null
@@ -79,8 +97,27 @@ for picture in profiles hessian-density quadratic; do
     fail "no picture '$picture'"
 done
 grep -q 'id="landscape"' page/index.html || fail "no table of landscapes"
-[ "$(grep -c '<td class="t">\(inside\|beyond\)</td>' page/index.html)" = 6 ] ||
-  fail "not 6 displacements on the page"
+[ "$(grep -c '<td class="t">\(inside\|beyond\)</td>' page/index.html)" = 12 ] ||
+  fail "not 12 displacements on the page"
+grep -q 'id="sensitivity"' page/index.html || fail "no table of layers"
+"$PTQSWEEP" export alone.h5 --table sensitivity -f jsonl -o sensitivity.jsonl
+"$PTQ_PYTHON" - <<'PY' || fail "layers lack what is known of them"
+import json
+def rows(name): return [json.loads(line) for line in open(name)]
+layers = {}
+for r in rows("direction_layers.jsonl"):
+    layers.setdefault((r["model"], r["layer"]), {})[r["kind"], r["dtype"]] = r
+table = rows("sensitivity.jsonl")
+assert len(table) == 2 * (7 + 6), len(table)
+for r in table:
+    assert None not in r.values(), r
+    own = layers[r["model"], r["layer"]]
+    e, h = own["rtn", "int4"], own["hessian", ""]
+    assert r["alone"] == own["sensitivity", "int4"]["alone"], r
+    assert r["trace"] == h["trace"] and r["slope"] == e["slope"], r
+    assert r["output_noise"] == e["output_noise"], r
+    assert abs(r["err_hessian"] / e["err_hessian"] - 1) < 1e-4, r
+PY
 "$PTQSWEEP" run sweep.yaml -o off.h5 --quiet --set measure.landscape=off
 "$PTQSWEEP" report off.h5 -o off 2>/dev/null
 ! ls off/profiles.svg off/hessian-density.svg 2>/dev/null ||
@@ -88,6 +125,25 @@ grep -q 'id="landscape"' page/index.html || fail "no table of landscapes"
 "$PTQSWEEP" fit alone.h5 --formula \
   'dnll ~ log(noise_over_basin) + log(basin_05)' >fit.log 2>&1 ||
   grep -q 'no finished point' fit.log || { cat fit.log; fail "no fit"; }
+if [ -n "${PTQ_ANALYSIS_PYTHON:-}" ]; then
+  "$PTQ_ANALYSIS_PYTHON" -W error \
+    "$PTQ_SOURCE_DIR/analysis/landscape_study.py" alone.h5 --json >study.json ||
+    fail "the study fails"
+  "$PTQ_PYTHON" - <<'PY' || fail "the study says something else than the store"
+import json
+s = json.load(open("study.json"))
+assert s["models"] == ["llama-25k", "opt-25k"], s["models"]
+d = [json.loads(line) for line in open("directions.jsonl")]
+for kind in ("rtn", "gptq"):
+    at = sorted(r["dnll_calib"] for r in d
+                if r["kind"] == kind and r["dtype"] == "int4")
+    got = s["quadratic"][f"{kind}, 4 bits"]
+    assert abs(got["dnll"] - sum(at) / 2) < 1e-12, (kind, got, at)
+assert 0.1 < s["step"]["decades from 10 to 90 % of the height"]["estimate"] < 3
+rho = s["layers"]["g'e + e'He / 2, alone"]
+assert -1 <= rho["estimate"] <= 1 and rho["n"] == 2, rho
+PY
+fi
 pass "pictures, tables and columns"
 
 # --- The same bytes for any ranks, and in files -------------------------------
@@ -108,6 +164,7 @@ for text in eval.txt calib.txt select.txt; do
   for i in 1 2 3 4; do cat "$text"; done >long && mv long "$text"
 done
 sed -e 's/windows: 6,/windows: 60,/' -e 's/mode: full/mode: radial/' \
+  -e 's/ methods: .*sensitivity: .int4.,//' \
   -e 's/, probes: 3, lanczos: 6, starts: 2//' sweep.yaml >long.yaml
 tokens long.yaml
 run long.yaml -o whole.h5 --quiet

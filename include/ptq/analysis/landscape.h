@@ -39,12 +39,12 @@ typedef struct ptq_direction_traits {
                                of a parabola through the steps below the
                                first basin's end, weighted by their errors */
   ptq_step_fit step;
-  double dnll_at_one, calib_at_one; /* of RTN: measured at factor 1 on either
-                                       text */
+  double dnll_at_one, calib_at_one; /* of displacements: measured at factor 1 on
+                                       either text */
   double quadratic_radius;          /* largest radius up to which the quadratic
                                        prediction is within a tenth of the calibration
                                        text's loss, or 0.01 nat; NaN without one */
-  bool inside; /* of RTN: it lies within basin[1] along itself */
+  bool inside; /* of displacements: it lies within basin[1] along itself */
 } ptq_direction_traits;
 
 /** Basin, parabola and step of a profile by radius, from radius 0. */
@@ -83,9 +83,10 @@ ptq_status ptq_landscape_read(ptq_view *v, int64_t n_models, ptq_landscape *out,
                               ptq_err *err);
 void ptq_landscape_release(ptq_landscape *l);
 
-/** Is it along a random direction; of an RTN displacement? */
+/** Is it along a random direction; of an RTN displacement; of any? */
 bool ptq_direction_is_random(const ptq_direction_row *d);
 bool ptq_direction_is_rtn(const ptq_direction_row *d);
+bool ptq_direction_quantizes(const ptq_direction_row *d);
 
 /** A model's displacement of a dtype, whatever its group; NULL: none. */
 const ptq_direction_traits *ptq_landscape_find(const ptq_landscape *l,

@@ -44,11 +44,17 @@ typedef struct ptq_forms {
   double *ge;   /* owned; [layers, k] gradient of the layer times e_j's part */
   double *ehe;  /* owned; [layers, k, k] e_i's part times that of H e_j */
   double *ee;   /* owned; [layers, k] |e_j's part|^2 */
+  double *ghe;  /* owned; [layers, k] gradient of the layer times H e_j's part;
+                   NULL: not asked for */
 } ptq_forms;
 
 /** PTQ_E_NUMERIC: the loss is not finite. */
 ptq_status ptq_forms_run(ptq_grad *g, const ptq_directions *d, ptq_forms *out,
                          ptq_err *err);
+/** The same with ghe, for which the gradient and all H e_j are held as
+ * vectors: (1 + k) ptq_flat_size float64. */
+ptq_status ptq_forms_run_held(ptq_grad *g, const ptq_directions *d,
+                              ptq_forms *out, ptq_err *err);
 void ptq_forms_release(ptq_forms *f);
 
 /** Directions of random elements that are never held as a whole: direction j

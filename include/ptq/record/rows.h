@@ -161,16 +161,17 @@
   PTQ_CHOICE_FIELDS(X)
 
 /** One row an item of a model's loss landscape: a direction in the space of
- * its linear layers' weights, or (kind hessian) the derivatives at them. */
+ * its linear layers' weights, (kind hessian) the derivatives at them, or (kind
+ * sensitivity) what each layer of a block costs. */
 #define PTQ_DIRECTION_FIELDS(X) \
   X(TEXT, key,          33, "",      "hash of everything that determines the result") \
   X(I64,  subject,       1, "",      "row of /models") \
   X(TEXT, model,        64, "",      "model name") \
-  X(TEXT, kind,         16, "",      "gaussian, uniform: random; rtn: what that rounding does to the weights; hessian: derivatives") \
+  X(TEXT, kind,         16, "",      "gaussian, uniform: random; rtn, gptq: what that method does to the weights; hessian: derivatives; sensitivity: layers rounded alone and left out") \
   X(TEXT, scaling,      16, "",      "of a random direction: layer, row (each as long as its weights); else empty") \
-  X(I64,  number,        1, "",      "of random directions of one kind and scaling, from 0") \
-  X(TEXT, dtype,        64, "",      "number format of a displacement") \
-  X(I64,  group,         1, "",      "weights a group of a displacement; -1 a row, 0 the tensor") \
+  X(I64,  number,        1, "",      "of random directions of one kind and scaling, from 0; of a sensitivity its block") \
+  X(TEXT, dtype,        64, "",      "number format of a displacement or sensitivity") \
+  X(I64,  group,         1, "",      "weights a group of it; -1 a row, 0 the tensor") \
   X(TEXT, calibration,  96, "",      "calibration text:windows x length[@seed]") \
   X(TEXT, evaluation,   96, "",      "evaluation text:windows x length[@seed]") \
   X(TEXT, numerics,     96, "",      "BLAS and kernels that computed the row") \
@@ -179,11 +180,18 @@
   X(F64,  nll_calib,     1, "nat",   "mean NLL of the calibration text at the weights") \
   X(F64,  slope,         1, "nat",   "gradient of the calibration text's mean NLL times the direction") \
   X(F64,  curvature,     1, "nat",   "direction times Hessian of the calibration text's mean NLL times direction") \
+  X(F64,  gradient_curvature, 1, "nat", "gradient times that Hessian times direction (kinds rtn, gptq)") \
+  X(F64,  dnll,          1, "nat",   "what the whole displacement adds to the evaluation text's mean NLL (kinds rtn, gptq, sensitivity: all layers rounded)") \
+  X(F64,  dnll_se,       1, "nat",   "moving-block bootstrap error of dnll over windows") \
+  X(F64,  dnll_calib,    1, "nat",   "the same on the calibration text (kinds rtn, gptq)") \
+  X(F64,  dnll_quadratic, 1, "nat",  "what derivatives predict of dnll_calib: slope + curvature / 2") \
+  X(F64,  quadratic_radius, 1, "",   "largest radius of the profile up to which dnll_quadratic is within a tenth of dnll_calib, or 0.01 nat") \
   X(F64,  gradient_norm, 1, "nat",   "length of the gradient (kind hessian)") \
   X(F64,  trace,         1, "nat",   "Hutchinson's estimate of the Hessian's trace (kind hessian)") \
   X(F64,  trace_se,      1, "nat",   "its standard error over probes") \
   X(F64,  eigen_max,     1, "nat",   "largest Ritz value of the Hessian (kind hessian)") \
-  X(F64,  eigen_min,     1, "nat",   "smallest Ritz value of the Hessian (kind hessian)")
+  X(F64,  eigen_min,     1, "nat",   "smallest Ritz value of the Hessian (kind hessian)") \
+  X(F64,  fisher,        1, "nat^2", "trace of the empirical Fisher matrix of windows: sum over calibration windows of the squared gradient of their NLL, over scored tokens (kind hessian)")
 
 /** One row a (direction, step): the loss at weights + factor * direction. */
 #define PTQ_PROFILE_FIELDS(X) \
@@ -195,19 +203,37 @@
   X(F64,  nll_se,     1, "nat", "standard error of nll over windows (describes the text)") \
   X(F64,  dnll,       1, "nat", "mean difference of NLL to radius 0") \
   X(F64,  dnll_se,    1, "nat", "moving-block bootstrap error of dnll over windows") \
-  X(F64,  dnll_calib, 1, "nat", "the same difference on the calibration text; NaN: not measured or not finite")
+  X(F64,  dnll_calib, 1, "nat", "the same difference on the calibration text; NaN: not measured or not finite") \
+  X(F64,  dnll_quadratic, 1, "nat", "what derivatives at the weights predict of it: factor slope + factor^2 curvature / 2; NaN: not measured")
 
-/** One row a (direction, linear layer), where derivatives are measured. */
+/** One row a (direction, linear layer), where derivatives are measured; of a
+ * sensitivity the layers of its block. E is the direction's part, H the second
+ * moment of the layer's inputs over the calibration text. */
 #define PTQ_DIRECTION_LAYER_FIELDS(X) \
   X(I64,  direction,     1, "",    "row of /landscape/directions") \
   X(TEXT, layer,        96, "",    "tensor name in the checkpoint") \
   X(I64,  weights,       1, "",    "weights of the layer") \
+  X(I64,  outputs,       1, "",    "rows of the layer; 0 in stores of before the column") \
+  X(F64,  weight_norm,   1, "",    "length of the layer's weights") \
   X(F64,  size,          1, "",    "length of the direction's part over that of the layer's weights") \
   X(F64,  slope,         1, "nat", "gradient of the layer times the direction's part") \
   X(F64,  curvature,     1, "nat", "the direction's part times this part of Hessian times direction: they sum up to the whole") \
   X(F64,  gradient_norm, 1, "nat", "length of the gradient of the layer (kind hessian)") \
   X(F64,  trace,         1, "nat", "trace of the layer's block of the Hessian (kind hessian)") \
-  X(F64,  trace_se,      1, "nat", "its standard error over probes")
+  X(F64,  trace_se,      1, "nat", "its standard error over probes") \
+  X(F64,  gradient_curvature, 1, "nat", "gradient of the layer times this part of Hessian times direction (kinds rtn, gptq)") \
+  X(F64,  output_noise,  1, "",    "tr(E H E'): what E changes of the outputs, squared, a token (kinds rtn, gptq)") \
+  X(F64,  err_hessian,   1, "",    "the same over tr(W H W') (kinds rtn, gptq)") \
+  X(F64,  err_top,       1, "",    "share of tr(E H E') along the top sixteenth of H's eigenvectors (kinds rtn, gptq)") \
+  X(F64,  size_top,      1, "",    "share of |E|^2 along them; 1/16 where errors lie anyhow (kinds rtn, gptq)") \
+  X(F64,  fisher,        1, "nat^2", "the layer's part of the empirical Fisher's trace (kind hessian)") \
+  X(F64,  output_trace,  1, "nat^2", "trace of the second moment of the NLL's derivatives by the layer's outputs, a token (kind hessian)") \
+  X(F64,  output_max,    1, "nat^2", "its largest eigenvalue (kind hessian)") \
+  X(F64,  output_rank,   1, "",    "its effective rank: exp(entropy of its eigenvalues' shares) (kind hessian)") \
+  X(F64,  alone,         1, "nat", "what rounding the layer alone adds to the evaluation text's mean NLL (kind sensitivity)") \
+  X(F64,  alone_se,      1, "nat", "moving-block bootstrap error of alone over windows") \
+  X(F64,  restored,      1, "nat", "what rounding it adds where all other layers are rounded (kind sensitivity)") \
+  X(F64,  restored_se,   1, "nat", "moving-block bootstrap error of restored over windows")
 
 /** One row a (direction of kind hessian, start vector, Ritz value): a node of
  * the Hessian's spectral density by stochastic Lanczos quadrature. */

@@ -36,14 +36,17 @@ typedef struct ptq_point {
  * its ptq_random_kind, or one of these. */
 enum {
   PTQ_DIRECTION_RTN = PTQ_RANDOM_KINDS, /* what RTN does to the weights */
-  PTQ_DIRECTION_HESSIAN                 /* derivatives at the weights */
+  PTQ_DIRECTION_HESSIAN,                /* derivatives at the weights */
+  PTQ_DIRECTION_GPTQ,       /* what static GPTQ does to the weights */
+  PTQ_DIRECTION_SENSITIVITY /* a block's layers rounded alone, and left out */
 };
 
 typedef struct ptq_direction {
   int64_t subject;
   int kind;
-  int64_t number; /* of random ones, by kind */
-  int64_t point;  /* of RTN: the point whose formats it has; -1 */
+  int64_t number; /* of random ones, by kind; of a sensitivity its block */
+  int64_t point;  /* of displacements and sensitivities: the point whose formats
+                     it has; -1 */
   char key[PTQ_HASH_HEX];
 } ptq_direction;
 

@@ -112,13 +112,16 @@ typedef struct ptq_landscape_spec {
   ptq_landscape_mode mode;
   int64_t directions;            /* random ones of each kind */
   bool random[PTQ_RANDOM_KINDS]; /* kinds that are asked for */
-  bool rtn;        /* displacements of RTN, one a dtype of the grid */
-  int64_t radii;   /* in equal steps of their logarithm, */
-  double smallest; /* from here, */
-  double largest;  /* to here: lengths over that of the weights */
-  int64_t probes;  /* of the Hessian's trace */
-  int64_t lanczos; /* steps, */
-  int64_t starts;  /* from so many vectors */
+  bool rtn;          /* displacements of RTN, one a dtype of the grid, */
+  bool gptq;         /* and of GPTQ on the unquantized model's moments */
+  bool *sensitivity; /* owned; [n_dtypes] those for which each layer is rounded
+                        alone, and each left out; NULL: none */
+  int64_t radii;     /* in equal steps of their logarithm, */
+  double smallest;   /* from here, */
+  double largest;    /* to here: lengths over that of the weights */
+  int64_t probes;    /* of the Hessian's trace */
+  int64_t lanczos;   /* steps, */
+  int64_t starts;    /* from so many vectors */
 } ptq_landscape_spec;
 
 typedef struct ptq_spec {

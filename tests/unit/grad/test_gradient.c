@@ -331,6 +331,7 @@ static void derivatives_by_both_ways_agree(void **state) {
                                      &random, &e_));
   const ptq_directions d = ptq_random_directions_at(&random, 0, k);
   FX_MUST(ptq_forms_run(g, &d, &f, &e_));
+  assert_null(f.ghe);
   FX_MUST(ptq_flat_gradient(g, &nll, gradient, &e_));
   assert_true(f.nll == nll && f.layers == 2 * PTQ_ROLE_COUNT && f.k == k);
   const double size = sqrt(gf_dot(gradient, gradient, t.n) * (double)t.n);

@@ -95,6 +95,56 @@ static void lanczos_finds_its_ends(void **state) {
   ptq_ritz_release(&r);
 }
 
+/* A vector as a direction. */
+static ptq_status load_vector(void *ctx, int64_t block, int64_t j,
+                              ptq_real *const *e, ptq_err *err) {
+  const ptq_model_info *info = ptq_model_get_info(s.m);
+  const double *x = (const double *)ctx + j * N;
+  (void)err;
+  for (int l = 0; l < ptq_layer_count(info); l++) {
+    const int64_t from = ptq_flat_at(info, block, l);
+    for (int64_t i = from; e[l] != NULL && i < ptq_flat_at(info, block, l + 1);
+         i++)
+      e[l][i - from] = (ptq_real)x[i];
+  }
+  return PTQ_OK;
+}
+
+/* e' H e and g' H e by layer, of two directions at once. */
+static void forms_are_those_of_the_matrix(void **state) {
+  (void)state;
+  const ptq_model_info *info = ptq_model_get_info(s.m);
+  double *e = gf_doubles(2 * (int64_t)N), *g = gf_doubles(N), nll = 0.0;
+  ptq_rng rng;
+  ptq_forms f;
+  ptq_rng_init(&rng, 5);
+  for (int64_t i = 0; i < 2 * N; i++) e[i] = ptq_rng_unit(&rng) - 0.5;
+  FX_MUST(ptq_flat_gradient(s.g, &nll, g, &e_));
+  const ptq_directions d = {.k = 2, .ctx = e, .load = load_vector};
+  FX_MUST(ptq_forms_run_held(s.g, &d, &f, &e_));
+  assert_true(f.nll == nll);
+  for (int64_t l = 0; l < LAYERS; l++)
+    for (int64_t j = 0; j < 2; j++) {
+      double ghe = 0.0, ehe = 0.0, size = 0.0;
+      for (int64_t i =
+               ptq_flat_at(info, l / PTQ_ROLE_COUNT, (int)(l % PTQ_ROLE_COUNT));
+           i <
+           ptq_flat_at(info, l / PTQ_ROLE_COUNT, (int)(l % PTQ_ROLE_COUNT) + 1);
+           i++) {
+        const double he = gf_dot(s.h + i * N, e + j * N, N);
+        ghe += g[i] * he;
+        ehe += e[j * N + i] * he;
+        size += fabs(g[i] * he);
+      }
+      assert_true(fabs(f.ghe[l * 2 + j] - ghe) <= 1e-10 * size);
+      assert_true(fabs(f.ehe[(l * 2 + j) * 2 + j] - ehe) <=
+                  1e-10 * s.values[0] * N);
+    }
+  ptq_forms_release(&f);
+  ptq_free(e);
+  ptq_free(g);
+}
+
 static void traces_are_within_their_errors(void **state) {
   (void)state;
   ptq_estimate whole, by_layer[LAYERS], flat;
@@ -202,6 +252,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(it_is_symmetric_and_indefinite),
       cmocka_unit_test(lanczos_finds_its_ends),
+      cmocka_unit_test(forms_are_those_of_the_matrix),
       cmocka_unit_test(traces_are_within_their_errors),
       cmocka_unit_test(quadrature_has_the_spectral_distribution),
   };

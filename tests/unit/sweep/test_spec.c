@@ -264,6 +264,19 @@ static void bad_values_are_named(void **state) {
     {HEAD DATA GRID
      "measure: {landscape: {mode: radial, rtn: false, directions: 0}}\n",
      "s.yaml:6: landscape: no directions at all; raise 'directions'"},
+    {HEAD DATA GRID
+     "measure: {landscape: {mode: radial, methods: [rtn, awq]}}\n",
+     "s.yaml:6: a landscape has displacements of 'rtn' and 'gptq', not of "
+     "'awq'"},
+    {HEAD DATA GRID
+     "measure: {landscape: {mode: radial, methods: gptq, rtn: true}}\n",
+     "s.yaml:6: landscape: 'rtn' is one of 'methods'; give one"},
+    {HEAD DATA GRID "measure: {landscape: {mode: radial, methods: []}}\n",
+     "s.yaml:6: "},
+    {HEAD DATA GRID "measure: {landscape: {mode: full, sensitivity: int5}}\n",
+     "s.yaml:6: sensitivity to 'int5': not a dtype of the grid"},
+    {HEAD DATA GRID "measure: {landscape: {mode: off, sensitivity: int4}}\n",
+     "s.yaml:6: 'sensitivity' is of a landscape, whose mode is 'off'"},
     {HEAD DATA GRID "measure: {spectra: some}\n",
      "s.yaml:6: spectra must be 'full' or 'off', got 'some'"},
     {HEAD DATA GRID "compute: fp16\n",
@@ -486,6 +499,12 @@ static void a_landscape_has_defaults_and_counts(void **state) {
               l->random[PTQ_RANDOM_UNIFORM_ROW] &&
               !l->random[PTQ_RANDOM_GAUSSIAN_ROW] &&
               !l->random[PTQ_RANDOM_UNIFORM_LAYER]);
+  ptq_spec_release(&s);
+  read_good(HEAD DATA GRID
+            "measure: {landscape: {mode: radial, directions: 0, methods: gptq, "
+            "sensitivity: int4}}\n",
+            NULL, 0, &s);
+  assert_true(l->gptq && !l->rtn && l->sensitivity[0]);
   ptq_spec_release(&s);
   read_good(HEAD DATA GRID
             "measure:\n"
