@@ -86,11 +86,11 @@ P01, P04, P16 = (tuple((passes, state) for state in STATES)
                  for passes in (1, 4, 16))
 RUNS = {run.name(): run for run in (
     Run("llama-25k", 21, P01 + P04 + P16),
-    Run("llama-25k", 22, P01 + P04, P16),
+    Run("llama-25k", 22, P01 + P04 + P16),
     Run("llama-25k", 23, P01, P04 + P16),
     Run("llama-85k", 21, P01 + P04 + P16[:1], P16[1:]),
-    Run("llama-85k", 22, (), P01 + P04),
-    Run("llama-85k", 23, (), P01 + P04),
+    Run("llama-85k", 22, P01 + P04 + P16),
+    Run("llama-85k", 23, P01 + P04, P16),
     Run("llama-300k", 21, (), P01 + P04),
     Run("llama-1m", 21, (), P01),
 )}
