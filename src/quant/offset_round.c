@@ -74,6 +74,11 @@ void ptq_offset_round(const ptq_offset_group *g, const ptq_group_params *p,
   }
 }
 
+static bool has_zero(const ptq_dtype *dt) {
+  return dt->family->zero_at(dt, -1.0, 0.0, 1.0) !=
+         dt->family->zero_at(dt, 0.0, 1.0, 1.0); /* asym */
+}
+
 /* Derivatives of the scale by the clipped ends. Where both ends give it, each
  * takes half, as torch.max has it. */
 static void scale_slopes(const ptq_offset_group *g, const ptq_group_params *p,
@@ -86,8 +91,7 @@ static void scale_slopes(const ptq_offset_group *g, const ptq_group_params *p,
   if (hi - lo <= 0.0) return; /* a group of zeros has a scale of its own */
   if (full && fmax(-lo, hi) * 2.0 / (top + 1.0) <= (double)1e-5F)
     return; /* the least scale */
-  if (!full && dt->family->zero_at(dt, -1.0, 0.0, 1.0) !=
-                   dt->family->zero_at(dt, 0.0, 1.0, 1.0)) { /* asym */
+  if (!full && has_zero(dt)) {
     *by_lo = -1.0 / top;
     *by_hi = 1.0 / top;
     return;
@@ -99,7 +103,10 @@ static void scale_slopes(const ptq_offset_group *g, const ptq_group_params *p,
   if (hi >= -lo) *by_hi = sign * share / steps;
 }
 
-/* Sums over the group of the derivatives by its scale and its zero point. */
+/* Sums over the group of the derivatives by its scale and its zero point. A
+ * weight at an end of the codes is beyond the clamp, as in PyTorch 2.15: by
+ * that the clips feel it. As one within (PyTorch's way before), tuning the
+ * clips loses what it should gain. */
 typedef struct group_slopes {
   double scale, zero;
 } group_slopes;
@@ -111,8 +118,9 @@ static group_slopes back_ints(const ptq_offset_group *g,
   group_slopes sum = {0};
   for (int64_t i = 0; i < g->n; i++) {
     const float d = dy[i], ratio = g->w[i] / scale;
-    const float k = rintf(ratio + (g->v != NULL ? g->v[i] : 0.0F)) + zero;
-    const bool in = k >= 0.0F && k <= top;
+    const float x = ratio + (g->v != NULL ? g->v[i] : 0.0F);
+    const float k = rintf(x) + zero;
+    const bool in = k > 0.0F && k < top;
     const float code = fminf(fmaxf(k, 0.0F), top);
     sum.scale += (double)d * (double)(code - zero - (in ? ratio : 0.0F));
     sum.zero -= in ? 0.0 : (double)d * (double)scale;
@@ -147,8 +155,7 @@ void ptq_offset_back(const ptq_offset_group *g, const ptq_group_params *p,
   const double scale = (double)p->scale, lo = (double)clipped_lo(g);
   double dlo = sum.scale * by_lo, dhi = sum.scale * by_hi;
   /* zero = -lo / scale */
-  if (dt->family->zero_at(dt, -1.0, 0.0, 1.0) !=
-      dt->family->zero_at(dt, 0.0, 1.0, 1.0)) {
+  if (has_zero(dt)) {
     const double by_scale = lo / (scale * scale);
     dlo += sum.zero * (by_scale * by_lo - 1.0 / scale);
     dhi += sum.zero * by_scale * by_hi;

@@ -6,8 +6,8 @@
  *
  * A group from lo to hi has the parameters of the range from clip_lo lo to
  * clip_hi hi, and y = scale (clamp(round(w / scale + v) + zero) - zero).
- * Derivatives take rounding, and storing a scale, for the identity; beyond the
- * codes' range they are those of the clamp. In blocks of MXINT and BFP the
+ * Derivatives take rounding, and storing a scale, for the identity; at the last
+ * codes and beyond they are those of the clamp. In blocks of MXINT and BFP the
  * scale is a power of two that the range decides: clips have no effect there.
  */
 #ifndef PTQ_QUANT_OFFSET_ROUND_H

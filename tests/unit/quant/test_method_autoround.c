@@ -72,8 +72,9 @@ static void freeze(soft *s, const ptq_offset_group *g,
   for (int i = 0; i < N; i++) {
     const double x = (double)g->w[i] / exact + (double)g->v[i];
     const double k = rint(x) + (mirrored ? s->top / 2.0 : s->zero);
-    s->in[i] = k >= 0.0 && k <= s->top;
-    s->low[i] = k < 0.0;
+    /* Of formats with clips the last codes are beyond the clamp. */
+    s->in[i] = mirrored ? k >= 0.0 && k <= s->top : k > 0.0 && k < s->top;
+    s->low[i] = k <= 0.0;
     s->moved[i] = rint(x) - x;
   }
 }
