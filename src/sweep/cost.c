@@ -358,8 +358,8 @@ double ptq_direction_flops(const ptq_grid *g, int64_t direction) {
   double derivatives = 0.0;
   if (full)
     derivatives = ptq_derivatives_gradients(g, direction) * GRADIENT_PASSES *
-                       (pass_flops(info, calib) + head_flops(info, calib)) +
-                   chunk_flops(g, direction);
+                      (pass_flops(info, calib) + head_flops(info, calib)) +
+                  chunk_flops(g, direction);
   if (ptq_displaced_is_needed(g, direction))
     derivatives += ptq_displaced_flops(g, direction) + pass_flops(info, calib) +
                    moment_flops(info, calib, PTQ_SITE_MLP_OUT);
