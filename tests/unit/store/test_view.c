@@ -242,8 +242,8 @@ static void a_missing_column_is_named(void **state) {
   const hid_t space = H5Screate_simple(1, &n, NULL);
   const hid_t early = H5Pcreate(H5P_DATASET_CREATE);
   H5Pset_alloc_time(early, H5D_ALLOC_TIME_EARLY);
-  const hid_t set = H5Dcreate2(file, "points", type, space, H5P_DEFAULT, early,
-                               H5P_DEFAULT);
+  const hid_t set =
+      H5Dcreate2(file, "points", type, space, H5P_DEFAULT, early, H5P_DEFAULT);
   H5Dclose(set);
   H5Pclose(early);
   H5Sclose(space);
