@@ -24,7 +24,7 @@ TYPES = {"llama": "llama", "opt": "opt", "neox": "gpt_neox"}
 # Seeds, passes and states of what is kept of each size.
 CROSS = [(seed, passes, state) for seed in (21, 22, 23)
          for passes in (1, 4, 16) for state in ("constant", "decayed")]
-KEPT = {"llama-25k": CROSS[:10] + CROSS[12:14], "llama-85k": CROSS[:5]}
+KEPT = {"llama-25k": CROSS[:14], "llama-85k": CROSS[:5] + CROSS[6:16]}
 CHECKPOINTS = {
     f"{size}-s{seed}-p{passes:02d}{'-decayed' * (state == 'decayed')}":
     (size, seed, passes, state)
