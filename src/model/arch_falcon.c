@@ -32,7 +32,12 @@ static ptq_status read_attention(const ptq_config *c, bool grouped,
   bool multi_query = true, alibi = false;
   info->qkv = PTQ_QKV_GROUPED;
   PTQ_TRY(ptq_config_bool(c, "multi_query", &multi_query, err));
-  if (!grouped) info->n_kv_heads = multi_query ? 1 : info->n_heads;
+  if (!grouped && multi_query) info->n_kv_heads = 1;
+  if (!grouped && info->n_kv_heads != info->n_heads && !multi_query)
+    PTQ_TRY(ptq_config_refuse(
+        c, "num_kv_heads",
+        "num_attention_heads without multi_query or new_decoder_architecture",
+        err));
   PTQ_TRY(ptq_config_bool(c, "alibi", &alibi, err));
   if (!alibi) PTQ_TRY(ptq_read_rope(c, 10000.0, info, err));
   if (alibi) {

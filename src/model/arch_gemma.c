@@ -13,27 +13,17 @@ extern const ptq_arch ptq_arch_gemma;
 extern const ptq_arch ptq_arch_gemma2;
 extern const ptq_arch ptq_arch_gemma3;
 
-/* hidden_act of the first configs said "gelu" and meant its approximation by
- * tanh, as hidden_activation says since. */
-static ptq_status read_gemma_act(const ptq_config *c, ptq_model_info *info,
-                                 ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  ptq_act_kind old = PTQ_ACT_GELU;
-  info->act = PTQ_ACT_GELU_TANH;
-  PTQ_TRY(ptq_read_act(c, "hidden_act", &old, err));
-  if (old != PTQ_ACT_GELU && old != PTQ_ACT_GELU_TANH)
-    PTQ_TRY(ptq_config_refuse(c, "hidden_act", "gelu_pytorch_tanh", err));
-  PTQ_TRY(ptq_read_act(c, "hidden_activation", &info->act, err));
-done:
-  return rc;
-}
-
+/* `act` is the key that transformers (4.49, 4.57) computes by, whatever the
+ * other one says: hidden_act of Gemma 1, hidden_activation of the later ones.
+ */
 static ptq_status read_common(const ptq_config *c, double theta,
-                              ptq_model_info *info, ptq_err *err) {
+                              const char *act, ptq_model_info *info,
+                              ptq_err *err) {
   ptq_status rc = PTQ_OK;
   PTQ_TRY(ptq_read_llama_like(c, 1e-6, theta, true, info, err));
   PTQ_TRY(ptq_read_only(c, "mlp_bias", false, err));
-  PTQ_TRY(read_gemma_act(c, info, err));
+  info->act = PTQ_ACT_GELU_TANH;
+  PTQ_TRY(ptq_read_act(c, act, &info->act, err));
   info->norm_offset = 1.0;
   info->embed_scale = sqrt((double)info->d_model);
   PTQ_TRY(ptq_read_only(c, "use_bidirectional_attention", false, err));
@@ -43,7 +33,7 @@ done:
 
 static ptq_status read_gemma(const ptq_config *c, ptq_model_info *info,
                              ptq_err *err) {
-  return read_common(c, 10000.0, info, err);
+  return read_common(c, 10000.0, "hidden_act", info, err);
 }
 
 /* What Gemma 2 and 3 share; `cap` is the default of the caps. */
@@ -52,7 +42,7 @@ static ptq_status read_later(const ptq_config *c, double theta, double attn_cap,
                              ptq_model_info *info, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   double scalar = 256.0;
-  PTQ_TRY(read_common(c, theta, info, err));
+  PTQ_TRY(read_common(c, theta, "hidden_activation", info, err));
   PTQ_TRY(ptq_config_positive(c, "query_pre_attn_scalar", &scalar, err));
   info->attn_scale = 1.0 / sqrt(scalar);
   PTQ_TRY(ptq_read_optional(c, "attn_logit_softcapping", attn_cap,

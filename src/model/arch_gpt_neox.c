@@ -10,12 +10,17 @@ static ptq_status read_neox(const ptq_config *c, ptq_model_info *info,
                             ptq_err *err) {
   ptq_status rc = PTQ_OK;
   bool bias = true;
-  double theta = 10000.0;
+  double theta = 10000.0, other;
   info->qkv = PTQ_QKV_GROUPED;
   info->act = PTQ_ACT_GELU;
   PTQ_TRY(ptq_read_act(c, "hidden_act", &info->act, err));
   PTQ_TRY(ptq_read_norm(c, "layer_norm_eps", PTQ_NORM_LAYER, 1e-5, info, err));
   PTQ_TRY(ptq_config_positive(c, "rotary_emb_base", &theta, err));
+  other = theta; /* transformers takes no notice of it */
+  PTQ_TRY(ptq_config_positive(c, "rope_theta", &other, err));
+  if (other != theta)
+    PTQ_TRY(ptq_config_refuse(
+        c, "rope_theta", "what rotary_emb_base says (default 10000)", err));
   PTQ_TRY(ptq_read_rotary_share(c, "rotary_pct", 0.25, info, err));
   PTQ_TRY(ptq_read_rope(c, theta, info, err));
   info->parallel = true;

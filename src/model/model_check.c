@@ -5,7 +5,10 @@
 #include <string.h>
 
 #include "model_private.h"
+#include "ptq/base/mem.h"
 #include "storage.h"
+
+enum { COMPARED_BYTES = 1 << 20 }; /* at a time */
 
 typedef enum kind {
   KIND_EMBEDDING, /* tokens, positions, head, their projections */
@@ -138,7 +141,7 @@ static bool ends_with(const char *name, const char *end) {
 }
 
 static bool ignorable(const ptq_model *m, const ptq_tensor *t) {
-  /* A tied head is sometimes stored a second time. */
+  /* check_second_head saw it. */
   char head[PTQ_TENSOR_NAME_MAX];
   ptq_name_head(m, PTQ_PART_WEIGHT, head);
   if (m->info.tied_head && strcmp(t->name, head) == 0) return true;
@@ -159,6 +162,47 @@ static ptq_status check_leftovers(const ptq_model *m, ptq_err *err) {
                       ptq_file_path(all[i]->file), all[i]->name,
                       m->arch->model_type, ptq_config_path(m->config));
   return PTQ_OK;
+}
+
+/* Have both the same bytes? */
+static ptq_status compare(const ptq_tensor *a, const ptq_tensor *b, bool *same,
+                          ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  char *left = NULL, *right = NULL;
+  *same = a->storage == b->storage && a->bytes == b->bytes;
+  PTQ_TRY(ptq_alloc(&left, COMPARED_BYTES, 1, "a part of a tensor", err));
+  PTQ_TRY(ptq_alloc(&right, COMPARED_BYTES, 1, "a part of a tensor", err));
+  for (int64_t at = 0; *same && at < a->bytes; at += COMPARED_BYTES) {
+    const int64_t rest = a->bytes - at;
+    const size_t n = (size_t)(rest < COMPARED_BYTES ? rest : COMPARED_BYTES);
+    PTQ_TRY(ptq_file_pread(a->file, a->offset + at, left, n, err));
+    PTQ_TRY(ptq_file_pread(b->file, b->offset + at, right, n, err));
+    *same = memcmp(left, right, n) == 0;
+  }
+done:
+  ptq_free(left);
+  ptq_free(right);
+  return rc;
+}
+
+/* A tied head is sometimes stored a second time. Where that is another one,
+ * versions of transformers differ in which of them they take. */
+static ptq_status check_second_head(const ptq_model *m, ptq_err *err) {
+  char head[PTQ_TENSOR_NAME_MAX], tokens[PTQ_TENSOR_NAME_MAX];
+  bool same = false;
+  ptq_name_head(m, PTQ_PART_WEIGHT, head);
+  const ptq_tensor *second = ptq_weights_find(m->weights, head);
+  if (second == NULL) return PTQ_OK;
+  ptq_name_outer(m, m->arch->tokens, PTQ_PART_WEIGHT, tokens);
+  const ptq_status rc =
+      compare(ptq_weights_find(m->weights, tokens), second, &same, err);
+  if (rc != PTQ_OK || same) return rc;
+  return PTQ_FAIL(err, PTQ_E_FORMAT,
+                  "'%s': tensor '%s' differs from '%s', but '%s' ties them: "
+                  "the config belongs to another model, or "
+                  "'tie_word_embeddings' should be false",
+                  ptq_file_path(second->file), head, tokens,
+                  ptq_config_path(m->config));
 }
 
 static ptq_status check_embedding(ptq_model *m, ptq_err *err) {
@@ -190,6 +234,7 @@ ptq_status ptq_model_check_tensors(ptq_model *m, ptq_err *err) {
   PTQ_TRY(check_embedding(m, err));
   for (int64_t b = 0; b < info->n_blocks; b++) PTQ_TRY(check_block(m, b, err));
   PTQ_TRY(check_norm(m, 0, PTQ_NORM_FINAL, err));
+  if (info->tied_head) PTQ_TRY(check_second_head(m, err));
   if (!info->tied_head) {
     ptq_name_head(m, PTQ_PART_WEIGHT, name);
     PTQ_TRY(check(m, name, info->vocab, info->d_embed, KIND_EMBEDDING, err));

@@ -164,14 +164,25 @@ static const char *const scaling_keys[] = {
     NULL,
 };
 
+/* Numbers without a type would go unused. */
+static ptq_status need_type(const ptq_config *c, const char *key,
+                            const ptq_config *sub, ptq_err *err) {
+  for (int i = 0; scaling_keys[i] != NULL; i++)
+    if (strcmp(scaling_keys[i], "rope_theta") != 0 &&
+        ptq_config_has(sub, scaling_keys[i]))
+      return ptq_config_refuse(c, key, "one with its rope_type", err);
+  return PTQ_OK;
+}
+
 static ptq_status apply_scaling(const ptq_config *c, const char *key,
                                 const ptq_config *sub, double theta,
                                 ptq_model_info *info, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  scaling s = {.type = "default", .beta_fast = 32.0, .beta_slow = 1.0};
+  scaling s = {.beta_fast = 32.0, .beta_slow = 1.0};
   ptq_rope *rope = &info->rope[PTQ_ROPE_MAIN];
   PTQ_TRY(read_scaling(sub, &s, err));
   PTQ_TRY(ptq_config_check_keys(sub, scaling_keys, NULL, 0, err));
+  if (s.type == NULL) return need_type(c, key, sub, err);
   const bool plain =
       strcmp(s.type, "default") == 0 || strcmp(s.type, "dynamic") == 0;
   if (plain) return PTQ_OK;

@@ -28,6 +28,14 @@ each="$top/tests/parity/architectures.py --build $build --seed $seed"
   "$parity_python" $each || failed=1
   "$newer_python" $each --without $("$parity_python" $each --list) || failed=1
 }
+echo "changed configs: refused, or computed as transformers does"
+each="$top/tests/parity/configs.py --build $build"
+# shellcheck disable=SC2086
+{
+  "$parity_python" $each || failed=1
+  "$newer_python" $each --without $("$parity_python" \
+    "$top/tests/parity/architectures.py" --build "$build" --list) || failed=1
+}
 echo "products of bfloat16"
 each="$top/tests/parity/bf16.py --build $build --seed $seed"
 # shellcheck disable=SC2086

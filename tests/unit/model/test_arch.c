@@ -106,8 +106,19 @@ static void what_is_not_computed_is_refused_by_key(void **state) {
        "block_sparse_moe.gate.weight' has shape [5, 20], but"},
       {"mixtral", "model_type", "\"mistral\"", PTQ_E_UNSUPPORTED,
        "supported: MistralForCausalLM"},
-      {"gemma", "hidden_act", "\"relu\"", PTQ_E_UNSUPPORTED,
-       "'hidden_act': \"relu\""},
+      {"gemma", "hidden_act", "\"mish\"", PTQ_E_UNSUPPORTED,
+       "'hidden_act': \"mish\""},
+      {"neox-sequential", "rope_theta", "500", PTQ_E_UNSUPPORTED,
+       "'rope_theta': 500 is not supported; supported: what rotary_emb_base"},
+      {"neox-sequential", "rotary_emb_base", NULL, PTQ_E_UNSUPPORTED,
+       "(default 10000)"},
+      {"falcon-rw", "num_kv_heads", "2", PTQ_E_UNSUPPORTED,
+       "'num_kv_heads': 2"},
+      {"llama-linear", "rope_scaling", "{\"factor\": 2.0}", PTQ_E_UNSUPPORTED,
+       "'rope_scaling': {\"factor\":2.0} is not supported; supported: one "
+       "with its rope_type"},
+      {"llama", "tie_word_embeddings", "true", PTQ_E_FORMAT,
+       "'lm_head.weight' differs from 'model.embed_tokens.weight'"},
       {"gemma3", "use_bidirectional_attention", "true", PTQ_E_UNSUPPORTED,
        "'use_bidirectional_attention': true"},
       {"gemma3", "layer_types", "[1, 2, 3, 4]", PTQ_E_UNSUPPORTED,
@@ -172,6 +183,12 @@ static void defaults_and_null_differ_where_transformers_says_so(void **state) {
   for (int b = 0; b < 4; b++)
     assert_int_equal(info.block_flags[b],
                      PTQ_BLOCK_WINDOW | PTQ_BLOCK_LOCAL_ROPE);
+  open_with("gemma", "hidden_act", NULL, &info);
+  assert_int_equal(info.act, PTQ_ACT_GELU_TANH);
+  open_with("gemma", "hidden_act", "\"gelu\"", &info);
+  assert_int_equal(info.act, PTQ_ACT_GELU);
+  open_with("gemma2", "hidden_act", "\"gelu\"", &info);
+  assert_int_equal(info.act, PTQ_ACT_GELU_TANH);
   open_with("falcon-7b", "multi_query", "true", &info);
   assert_int_equal(info.n_kv_heads, 1);
 }

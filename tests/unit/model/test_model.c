@@ -240,6 +240,9 @@ static void old_buffers_and_second_copies_are_ignored(void **state) {
   fx_llama(&m);
   fx_add(&m, "model.layers.0.self_attn.rotary_emb.inv_freq", 5, 0, 1.0F);
   fx_config(&m, "false", "true"); /* tied, with an lm_head all the same */
+  memcpy(fx_find(&m, "lm_head.weight")->values,
+         fx_find(&m, "model.embed_tokens.weight")->values,
+         50 * 24 * sizeof(float));
   FX_MUST(open_it(&m, &model, &e_));
   assert_true(ptq_model_get_info(model)->tied_head);
   ptq_head head;
@@ -249,6 +252,21 @@ static void old_buffers_and_second_copies_are_ignored(void **state) {
                       50 * 24 * sizeof(float));
   ptq_head_release(&head);
   ptq_model_close(model);
+  fx_end(&m);
+}
+
+static void another_head_than_the_tied_one_is_refused(void **state) {
+  (void)state;
+  fx_model m;
+  fx_llama(&m);
+  fx_config(&m, "false", "true");
+  memcpy(fx_find(&m, "lm_head.weight")->values,
+         fx_find(&m, "model.embed_tokens.weight")->values,
+         50 * 24 * sizeof(float));
+  fx_find(&m, "lm_head.weight")->values[50 * 24 - 1] += 1.0F;
+  expect_refusal(&m, PTQ_E_FORMAT,
+                 "tensor 'lm_head.weight' differs from "
+                 "'model.embed_tokens.weight'");
   fx_end(&m);
 }
 
@@ -396,6 +414,7 @@ int main(void) {
       cmocka_unit_test(missing_files_and_tensors_are_named),
       cmocka_unit_test(a_tensor_without_a_place_is_refused),
       cmocka_unit_test(old_buffers_and_second_copies_are_ignored),
+      cmocka_unit_test(another_head_than_the_tied_one_is_refused),
       cmocka_unit_test(a_prefix_may_be_missing),
       cmocka_unit_test(a_block_is_loaded_whole),
       cmocka_unit_test(nan_in_a_weight_fails_its_block_only),
