@@ -69,6 +69,8 @@ static ptq_status read_gemma3(const ptq_config *c, ptq_model_info *info,
   PTQ_TRY(ptq_config_int(c, "_sliding_window_pattern", 1, &period, err));
   PTQ_TRY(ptq_config_int(c, "sliding_window_pattern", 1, &period, err));
   PTQ_TRY(read_later(c, 1e6, 0.0, 0.0, period, info, err));
+  if (info->attn_cap != 0.0) /* transformers takes no notice of it */
+    PTQ_TRY(ptq_config_refuse(c, "attn_logit_softcapping", "null", err));
   info->has_norm[PTQ_NORM_Q] = info->has_norm[PTQ_NORM_K] = true;
   PTQ_TRY(ptq_config_positive(c, "rope_local_base_freq", &local, err));
   ptq_rope_fill(info, local, 1.0, &info->rope[PTQ_ROPE_LOCAL]);

@@ -119,6 +119,8 @@ static void what_is_not_computed_is_refused_by_key(void **state) {
        "with its rope_type"},
       {"llama", "tie_word_embeddings", "true", PTQ_E_FORMAT,
        "'lm_head.weight' differs from 'model.embed_tokens.weight'"},
+      {"gemma3", "attn_logit_softcapping", "50.0", PTQ_E_UNSUPPORTED,
+       "'attn_logit_softcapping': 50.0 is not supported; supported: null"},
       {"gemma3", "use_bidirectional_attention", "true", PTQ_E_UNSUPPORTED,
        "'use_bidirectional_attention': true"},
       {"gemma3", "layer_types", "[1, 2, 3, 4]", PTQ_E_UNSUPPORTED,
