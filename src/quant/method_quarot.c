@@ -3,7 +3,6 @@
  * rotated residual stream, one rotation a model. */
 #include <string.h>
 
-#include "base_method.h"
 #include "ptq/base/mem.h"
 #include "turned.h"
 
@@ -43,30 +42,11 @@ static quarot_options options_of(const ptq_method *m) {
 static ptq_status parse(ptq_method *m, const ptq_method_option *options,
                         size_t n, ptq_err *err) {
   quarot_options o = {.own = defaults};
-  const ptq_status rc = ptq_base_parse(m, &table, options, n, "rtn", not_below,
-                                       &o.own, sizeof o.own, &o.base, err);
-  if (rc != PTQ_OK) return rc;
-  const ptq_method base = ptq_base_get(&o.base);
-  if (ptq_method_needs(&base) != 0)
-    return PTQ_FAIL(err, PTQ_E_ARG,
-                    "quarot rotates weights and the second moment of inputs; "
-                    "its base '%s' asks for more of the inputs",
-                    base.name);
-  memcpy(m->own.bytes, &o, sizeof o);
-  return PTQ_OK;
-}
-
-static ptq_calibration_mode mode(const ptq_method *m) {
-  const quarot_options o = options_of(m);
-  const ptq_method base = ptq_base_get(&o.base);
-  return base.family->mode(&base);
-}
-
-static ptq_status accepts(const ptq_method *m, const ptq_dtype *dt,
-                          int64_t group, ptq_err *err) {
-  const quarot_options o = options_of(m);
-  const ptq_method base = ptq_base_get(&o.base);
-  return base.family->accepts(&base, dt, group, err);
+  const ptq_status rc =
+      ptq_turned_parse(m, &table, options, n, "rtn", not_below, &o.own,
+                       sizeof o.own, &o.base, err);
+  if (rc == PTQ_OK) memcpy(m->own.bytes, &o, sizeof o);
+  return rc;
 }
 
 static ptq_status quantize_in_stream(const quarot_options *o,
@@ -107,19 +87,6 @@ static ptq_status quantize_site(const ptq_method *m, const ptq_quant_input *in,
   return quantize_in_stream(&o, &base, in, out, n, err);
 }
 
-static double flops(const ptq_method *m, int64_t n_rows, int64_t cols) {
-  const quarot_options o = options_of(m);
-  const ptq_method base = ptq_base_get(&o.base);
-  return base.family->flops(&base, n_rows, cols) +
-         ptq_turned_flops(n_rows, cols);
-}
-
-static double bytes(const ptq_method *m, int64_t n_rows, int64_t cols) {
-  const quarot_options o = options_of(m);
-  const ptq_method base = ptq_base_get(&o.base);
-  return ptq_turned_bytes(&base, n_rows, cols);
-}
-
 const ptq_method_family ptq_method_quarot = {
     .name = "quarot",
     .summary = "a base method in the frame of a rotated residual stream",
@@ -128,9 +95,9 @@ const ptq_method_family ptq_method_quarot = {
     .options_help = "base=rtn|gptq|... hadamard_inputs=false seed=0, the "
                     "base's",
     .parse = parse,
-    .mode = mode,
-    .accepts = accepts,
+    .mode = ptq_turned_mode,
+    .accepts = ptq_turned_accepts,
     .quantize_site = quantize_site,
-    .flops = flops,
-    .bytes = bytes,
+    .flops = ptq_turned_flops,
+    .bytes = ptq_turned_bytes,
 };

@@ -5,7 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "base_method.h"
 #include "ptq/base/mem.h"
 #include "turned.h"
 
@@ -39,30 +38,11 @@ static rht_options options_of(const ptq_method *m) {
 static ptq_status parse(ptq_method *m, const ptq_method_option *options,
                         size_t n, ptq_err *err) {
   rht_options o = {.own = defaults};
-  const ptq_status rc = ptq_base_parse(m, &table, options, n, "gptq", not_below,
-                                       &o.own, sizeof o.own, &o.base, err);
-  if (rc != PTQ_OK) return rc;
-  const ptq_method base = ptq_base_get(&o.base);
-  if (ptq_method_needs(&base) != 0)
-    return PTQ_FAIL(err, PTQ_E_ARG,
-                    "rht rotates weights and the second moment of inputs; its "
-                    "base '%s' asks for more of the inputs",
-                    base.name);
-  memcpy(m->own.bytes, &o, sizeof o);
-  return PTQ_OK;
-}
-
-static ptq_calibration_mode mode(const ptq_method *m) {
-  const rht_options o = options_of(m);
-  const ptq_method base = ptq_base_get(&o.base);
-  return base.family->mode(&base);
-}
-
-static ptq_status accepts(const ptq_method *m, const ptq_dtype *dt,
-                          int64_t group, ptq_err *err) {
-  const rht_options o = options_of(m);
-  const ptq_method base = ptq_base_get(&o.base);
-  return base.family->accepts(&base, dt, group, err);
+  const ptq_status rc =
+      ptq_turned_parse(m, &table, options, n, "gptq", not_below, &o.own,
+                       sizeof o.own, &o.base, err);
+  if (rc == PTQ_OK) memcpy(m->own.bytes, &o, sizeof o);
+  return rc;
 }
 
 /* Inputs are rotated as the site's first layer says, outputs a layer. */
@@ -94,20 +74,6 @@ done:
   return rc;
 }
 
-/* Rotations both ways, of H and of the weights. */
-static double flops(const ptq_method *m, int64_t n_rows, int64_t cols) {
-  const rht_options o = options_of(m);
-  const ptq_method base = ptq_base_get(&o.base);
-  return base.family->flops(&base, n_rows, cols) +
-         ptq_turned_flops(n_rows, cols);
-}
-
-static double bytes(const ptq_method *m, int64_t n_rows, int64_t cols) {
-  const rht_options o = options_of(m);
-  const ptq_method base = ptq_base_get(&o.base);
-  return ptq_turned_bytes(&base, n_rows, cols);
-}
-
 const ptq_method_family ptq_method_rht = {
     .name = "rht",
     .summary = "a base method on weights and inputs made incoherent by random "
@@ -115,9 +81,9 @@ const ptq_method_family ptq_method_rht = {
     .source = "arXiv 2402.04396, its first half; the base's",
     .options_help = "base=gptq|descent|rtn|... seed=0, the base's",
     .parse = parse,
-    .mode = mode,
-    .accepts = accepts,
+    .mode = ptq_turned_mode,
+    .accepts = ptq_turned_accepts,
     .quantize_site = quantize_site,
-    .flops = flops,
-    .bytes = bytes,
+    .flops = ptq_turned_flops,
+    .bytes = ptq_turned_bytes,
 };

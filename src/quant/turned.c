@@ -199,22 +199,59 @@ done:
   return rc;
 }
 
+ptq_status ptq_turned_parse(ptq_method *m, const ptq_option_table *t,
+                            const ptq_method_option *options, size_t n,
+                            const char *fallback, const char *const *not_below,
+                            void *own, size_t size, ptq_base_method *base,
+                            ptq_err *err) {
+  const ptq_status rc = ptq_base_parse(m, t, options, n, fallback, not_below,
+                                       own, size, base, err);
+  if (rc != PTQ_OK) return rc;
+  const ptq_method below = ptq_base_get(base);
+  if (ptq_method_needs(&below) == 0) return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "%s rotates weights and the second moment of inputs; its "
+                  "base '%s' asks for more of the inputs",
+                  m->name, below.name);
+}
+
+ptq_method ptq_turned_base(const ptq_method *m) {
+  ptq_base_method base;
+  memcpy(&base, m->own.bytes, sizeof base);
+  return ptq_base_get(&base);
+}
+
+ptq_calibration_mode ptq_turned_mode(const ptq_method *m) {
+  const ptq_method base = ptq_turned_base(m);
+  return base.family->mode(&base);
+}
+
+ptq_status ptq_turned_accepts(const ptq_method *m, const ptq_dtype *dt,
+                              int64_t group, ptq_err *err) {
+  const ptq_method base = ptq_turned_base(m);
+  return base.family->accepts(&base, dt, group, err);
+}
+
 /* A rotation takes additions, log2 of the width a number, and a product with
- * its block, in float64 at half speed. */
-double ptq_turned_flops(int64_t rows, int64_t cols) {
+ * its block, in float64 at half speed: rotations both ways, of H and of the
+ * weights. */
+double ptq_turned_flops(const ptq_method *m, int64_t rows, int64_t cols) {
+  const ptq_method base = ptq_turned_base(m);
   bool hadamard;
   const int64_t wide = rows > cols ? rows : cols;
   const double r = (double)rows, c = (double)cols;
   const double each = 4.0 * log2((double)wide + 1.0) +
                       4.0 * (double)ptq_rotation_block(cols, &hadamard) +
                       4.0 * (double)ptq_rotation_block(rows, &hadamard);
-  return 2.0 * r * c * each + 2.0 * c * c * each;
+  return base.family->flops(&base, rows, cols) + 2.0 * r * c * each +
+         2.0 * c * c * each;
 }
 
 /* Turned weights in both precisions and a copy; turned H and its factor. */
-double ptq_turned_bytes(const ptq_method *base, int64_t rows, int64_t cols) {
+double ptq_turned_bytes(const ptq_method *m, int64_t rows, int64_t cols) {
+  const ptq_method base = ptq_turned_base(m);
   const double r = (double)rows, c = (double)cols;
   const double below =
-      base->family->bytes != NULL ? base->family->bytes(base, rows, cols) : 0.0;
+      base.family->bytes != NULL ? base.family->bytes(&base, rows, cols) : 0.0;
   return below + 20.0 * r * c + 24.0 * c * c;
 }

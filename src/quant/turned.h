@@ -6,7 +6,7 @@
 #ifndef PTQ_QUANT_TURNED_H
 #define PTQ_QUANT_TURNED_H
 
-#include "ptq/quant/method.h"
+#include "base_method.h"
 #include "rotation.h"
 
 /** The frame of one layer: its inputs x become R x, its outputs likewise. */
@@ -39,9 +39,22 @@ ptq_status ptq_turned_quantize(const ptq_method *base, const ptq_turn *turn,
                                const ptq_quant_input *in, ptq_quant_output *out,
                                int n, ptq_err *err);
 
-/** FLOPs of the rotations of a rows x cols layer both ways and of H. */
-double ptq_turned_flops(int64_t rows, int64_t cols);
-/** As the family's member `bytes`, of the base in its frame. */
-double ptq_turned_bytes(const ptq_method *base, int64_t rows, int64_t cols);
+/**
+ * Methods that do so to a base: what they keep in m->own begins with it. As
+ * ptq_base_parse; PTQ_E_ARG also where the base needs more than H.
+ */
+ptq_status ptq_turned_parse(ptq_method *m, const ptq_option_table *t,
+                            const ptq_method_option *options, size_t n,
+                            const char *fallback, const char *const *not_below,
+                            void *own, size_t size, ptq_base_method *base,
+                            ptq_err *err);
+ptq_method ptq_turned_base(const ptq_method *m);
+
+/** The family's members of these names. */
+ptq_calibration_mode ptq_turned_mode(const ptq_method *m);
+ptq_status ptq_turned_accepts(const ptq_method *m, const ptq_dtype *dt,
+                              int64_t group, ptq_err *err);
+double ptq_turned_flops(const ptq_method *m, int64_t rows, int64_t cols);
+double ptq_turned_bytes(const ptq_method *m, int64_t rows, int64_t cols);
 
 #endif /* PTQ_QUANT_TURNED_H */
