@@ -6,26 +6,7 @@
 # that is not spread and its share of what is; both stores must be equal.
 set -euo pipefail
 build=$(realpath "$1") threads=${2:-2}
-top=$(cd "$(dirname "$0")/../.." && pwd)
-export PTQSWEEP=$build/ptqsweep PTQ_SOURCE_DIR=$top
-: "${PTQ_PYTHON:=$build/venv/bin/python}"
-export PTQ_PYTHON
-. "$top/tests/scripts/common.sh"
-make_texts
-"$PTQ_PYTHON" "$top/tests/bench/random_llama.py" model --width 576 \
-  --inner 1536 --heads 9 --kv-heads 3 --blocks 4 --vocab 49152 \
-  --tokenizer "$top/sweeps/zoo/llama-25k"
-cat >sweep.yaml <<'YAML'
-name: threads
-models: [model]
-data:
-  calibration: {text: calib.txt, windows: 12, length: 512}
-  selection: {text: select.txt, windows: 4, length: 512}
-  evaluation: {text: eval.txt, windows: 8, length: 512}
-grid: {dtype: [int4], method: [gptq], group: [64]}
-measure: {spectra: off}
-YAML
-tokens sweep.yaml
+. "$(dirname "$0")/one_point.sh"
 for method in rtn gptq '{name: gptq, hessian: static}'; do
   for n in 1 "$threads"; do
     rm -f "$n.h5"

@@ -22,37 +22,41 @@ if [ -z "${PTQ_PARITY_VENV:-}" ] &&
   cp "$top/tests/parity/requirements.txt" "$venv/requirements.txt"
 fi
 
-# The architectures that came later, and lm-evaluation-harness: transformers in
-# an environment of its own that finds PyTorch in the first.
+# beside_torch GIVEN VENV REQUIREMENTS [PIP-OPTION...]: an environment of its own
+# that finds PyTorch in the first, unless the caller GIVEN one.
+beside_torch() {
+  local given=$1 venv=$2 pins=$top/tests/parity/$3 site; shift 3
+  [ -z "$given" ] || return 0
+  ! cmp -s "$pins" "$venv/requirements.txt" || return 0
+  python3 -m venv --clear "$venv"
+  site='import site; print(site.getsitepackages()[0])'
+  "$parity_python" -c "$site" >"$("$venv/bin/python" -c "$site")/torch.pth"
+  "$venv/bin/python" -m pip install -q --disable-pip-version-check "$@" \
+    -r "$pins"
+  cp "$pins" "$venv/requirements.txt"
+}
+
+# The architectures that came later, and lm-evaluation-harness.
 newer=${PTQ_PARITY_NEWER_VENV:-$cache/parity-newer-venv}
 newer_python=$newer/bin/python
 make_newer() {
-  if [ -z "${PTQ_PARITY_NEWER_VENV:-}" ] &&
-     ! cmp -s "$top/tests/parity/requirements-newer.txt" \
-       "$newer/requirements.txt"; then
-    python3 -m venv --clear "$newer"
-    "$parity_python" -c 'import site; print(site.getsitepackages()[0])' > \
-      "$("$newer_python" -c 'import site; print(site.getsitepackages()[0])')/torch.pth"
-    "$newer_python" -m pip install -q --disable-pip-version-check \
-      -r "$top/tests/parity/requirements-newer.txt"
-    cp "$top/tests/parity/requirements-newer.txt" "$newer/requirements.txt"
-  fi
+  beside_torch "${PTQ_PARITY_NEWER_VENV:-}" "$newer" requirements-newer.txt
 }
 
-# The formats' own tools, in an environment that finds PyTorch in the first.
+# The formats' own tools.
 formats=${PTQ_PARITY_FORMATS_VENV:-$cache/parity-formats-venv}
 formats_python=$formats/bin/python
 make_formats() {
-  if [ -z "${PTQ_PARITY_FORMATS_VENV:-}" ] &&
-     ! cmp -s "$top/tests/parity/requirements-formats.txt" \
-       "$formats/requirements.txt"; then
-    python3 -m venv --clear "$formats"
-    "$formats_python" -m pip install -q --disable-pip-version-check \
-      --no-deps -r "$top/tests/parity/requirements-formats.txt"
-    "$parity_python" -c 'import site; print(site.getsitepackages()[0])' > \
-      "$("$formats_python" -c 'import site; print(site.getsitepackages()[0])')/torch.pth"
-    cp "$top/tests/parity/requirements-formats.txt" "$formats/requirements.txt"
-  fi
+  beside_torch "${PTQ_PARITY_FORMATS_VENV:-}" "$formats" \
+    requirements-formats.txt --no-deps
+}
+
+# curvlinops.
+curvature=${PTQ_PARITY_CURVATURE_VENV:-$cache/parity-curvature-venv}
+curvature_python=$curvature/bin/python
+make_curvature() {
+  beside_torch "${PTQ_PARITY_CURVATURE_VENV:-}" "$curvature" \
+    requirements-curvature.txt --no-deps
 }
 
 # llama.cpp, which pip compiles, and the file that our model is made of.
@@ -69,22 +73,6 @@ make_llama_cpp() {
   fi
   [ -f "$gguf" ] ||
     "$parity_python" "$top/sweeps/smollm2.py" -o "$model" --keep-gguf "$gguf"
-}
-
-# curvlinops, in an environment that finds PyTorch in the first.
-curvature=${PTQ_PARITY_CURVATURE_VENV:-$cache/parity-curvature-venv}
-curvature_python=$curvature/bin/python
-make_curvature() {
-  if [ -z "${PTQ_PARITY_CURVATURE_VENV:-}" ] &&
-     ! cmp -s "$top/tests/parity/requirements-curvature.txt" \
-       "$curvature/requirements.txt"; then
-    python3 -m venv --clear "$curvature"
-    "$curvature_python" -m pip install -q --disable-pip-version-check \
-      --no-deps -r "$top/tests/parity/requirements-curvature.txt"
-    "$parity_python" -c 'import site; print(site.getsitepackages()[0])' > \
-      "$("$curvature_python" -c 'import site; print(site.getsitepackages()[0])')/torch.pth"
-    cp "$top/tests/parity/requirements-curvature.txt" "$curvature/requirements.txt"
-  fi
 }
 
 make_model() {
