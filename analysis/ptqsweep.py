@@ -6,7 +6,8 @@
     done = store.points[store.points.state == "done"]
     print(done.pivot_table(index="dtype", columns="method", values="dnll"))
 
-Needs h5py, numpy and pandas. Also reads a store that a run is writing.
+Needs h5py, numpy and pandas. Also reads a store that a run is writing: what is
+not finished has its state and no numbers.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 STATES = ["pending", "started", "done", "failed"]
+DONE = STATES.index("done")
 
 
 @dataclass
@@ -26,7 +28,7 @@ class Store:
     answers  one row a (point, request), with the right choice and the
              unquantized model's; empty without requests
     spectra  one row an eigenvalue, with model, site, block and rank
-    models   one row a model
+    models   one row a model, with its state
     directions  one row an item of a model's loss landscape
     profiles    one row a (direction, radius) of finished ones
     direction_layers, ritz  likewise by layer, and of the Hessian's density;
@@ -48,11 +50,34 @@ class Store:
 
 
 def _frame(dataset):
-    frame = pd.DataFrame(dataset[:])
-    for name, kind in dataset.dtype.fields.items():
+    return _decode(pd.DataFrame(dataset[:]), dataset.dtype)
+
+
+def _decode(frame, dtype):
+    for name, kind in dtype.fields.items():
         if kind[0].kind == "S":
             frame[name] = frame[name].str.decode("utf-8")
     return frame
+
+
+def _owners(file, name, states):
+    """One row an owner, with its state. A state is written after all that it
+    vouches for, so whoever reads `states` first reads whole rows; others may be
+    half written, and hold no numbers."""
+    frame = _frame(file[name])
+    frame["state"] = [STATES[s] for s in states]
+    numbers = frame.select_dtypes("float").columns
+    frame.loc[frame.state != "done", numbers] = np.nan
+    return frame
+
+
+def _parts(file, name, first, states):
+    """Rows of finished owners. Rows that wait are zero and say nothing of whose
+    they are: their place does."""
+    dataset = file[name]
+    owner = np.repeat(np.arange(len(states)), np.diff(file[f"index/{first}"][:]))
+    rows = dataset[:][np.asarray(states)[owner] == DONE]
+    return _decode(pd.DataFrame(rows), dataset.dtype)
 
 
 def _repeat(points, rows):
@@ -65,30 +90,26 @@ def _repeat(points, rows):
 
 def _spectra(file):
     parts = []
-    if "spectra" not in file:
-        return pd.DataFrame(columns=["model", "site", "block", "rank",
-                                     "eigenvalue"])
-    for group, sites in file["spectra"].items():
-        for site, dataset in sites.items():
-            if not isinstance(dataset, h5py.Dataset):
-                continue
-            values = dataset[:]
-            if values.ndim != 2 or np.isnan(values).all():
-                continue
-            blocks, d = values.shape
-            parts.append(pd.DataFrame({
-                "model": group, "site": site,
-                "block": np.repeat(np.arange(blocks), d),
-                "rank": np.tile(np.arange(d), blocks),
-                "eigenvalue": values.ravel()}))
+    states = file["spectra_state"][:] if "spectra_state" in file else []
+    for state, slot in zip(states, file["index/spectra"][:] if len(states)
+                           else []):
+        group, site = slot["group"].decode(), slot["site"].decode()
+        if state != DONE:
+            continue
+        values = file["spectra"][group][site][:]
+        blocks, d = values.shape
+        parts.append(pd.DataFrame({
+            "model": group, "site": site,
+            "block": np.repeat(np.arange(blocks), d),
+            "rank": np.tile(np.arange(d), blocks),
+            "eigenvalue": values.ravel()}))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(
         columns=["model", "site", "block", "rank", "eigenvalue"])
 
 
 def _beside(points, rows, baseline, key, columns):
     """Rows of finished points with `columns` of the unquantized model's."""
-    done = points.index[points.state == "done"]
-    rows = rows[rows.point.isin(done)].copy()
+    rows = rows.copy()
     rows["subject"] = points.subject.iloc[rows.point.to_numpy()].to_numpy()
     rows = rows.merge(baseline[["subject", key, *columns]],
                       on=["subject", key], how="left",
@@ -100,17 +121,13 @@ def _landscape(file):
     """Directions with their states, and the parts of finished ones."""
     if "landscape" not in file:  # stores of before schema 3
         return [pd.DataFrame(columns=["key", "model", "kind"])] * 4
-    directions = _frame(file["landscape/directions"])
-    directions["state"] = [STATES[s] for s in file["landscape/state"][:]]
-    done = directions.index[directions.state == "done"]
+    states = file["landscape/state"][:]
+    directions = _owners(file, "landscape/directions", states)
     tables = [directions]
-    for name, index in (("profiles", "first_profile"),
+    for name, first in (("profiles", "first_profile"),
                         ("layers", "first_direction_layer"),
                         ("ritz", "first_ritz")):
-        rows = _frame(file[f"landscape/{name}"])
-        # Rows that wait are zero and say nothing of whose they are.
-        owner = np.repeat(directions.index, np.diff(file[f"index/{index}"][:]))
-        rows = rows[np.isin(owner, done)]
+        rows = _parts(file, f"landscape/{name}", first, states)
         columns = ["key", "model", "kind", "scaling", "number", "dtype",
                    "group"]
         head = directions[columns].iloc[rows["direction"].to_numpy()]
@@ -122,17 +139,18 @@ def _landscape(file):
 def read(path):
     """Every table of the store at `path`; see Store."""
     with h5py.File(path, "r") as file:
-        points = _frame(file["points"])
-        points["state"] = [STATES[s] for s in file["state"][:]]
-        models = _frame(file["models"])
+        states, model_states = file["state"][:], file["models_state"][:]
+        points = _owners(file, "points", states)
         points["subject"] = file["index/subject"][:]
-        layers = _frame(file["layers"])
-        windows = _frame(file["windows"])
-        baseline = _frame(file["baseline"])
+        models = _owners(file, "models", model_states)
+        layers = _parts(file, "layers", "first_layer", states)
+        windows = _parts(file, "windows", "first_window", states)
+        baseline = _parts(file, "baseline", "first_baseline", model_states)
         answers = base = None
         if "answers" in file:  # stores of schema 3 and later
-            answers = _frame(file["answers"])
-            base = _frame(file["baseline_answers"])
+            answers = _parts(file, "answers", "first_answer", states)
+            base = _parts(file, "baseline_answers", "first_baseline_answer",
+                          model_states)
         spectra = _spectra(file)
         landscape = _landscape(file)
         attributes = {k: v.decode("utf-8") if isinstance(v, bytes) else v
@@ -140,8 +158,7 @@ def read(path):
     joined = models.add_prefix("model_").rename(
         columns={"model_model": "model_name"})
     points = points.join(joined, on="subject")
-    done = points.index[points.state == "done"]
-    layers = _repeat(points, layers[layers.point.isin(done)])
+    layers = _repeat(points, layers)
     windows = _beside(points, windows, baseline, "window",
                       ["tokens", "bytes", "nll"])
     if answers is None:

@@ -19,11 +19,11 @@
 #include "ptq/sweep/landscape.h"
 #include "journal.h"
 #include "provenance.h"
+#include "run_options.h"
 #include "selfcheck.h"
 #include "speed.h"
 #include "study.h"
 #include "todo.h"
-#include "walltime.h"
 
 enum { MAX_SETS = 64 };
 
@@ -186,14 +186,6 @@ done:
   return rc;
 }
 
-/* Memory of this host that one of its `n` ranks may use: four fifths,
- * shared. */
-static int64_t default_memory(int n) {
-  const double bytes =
-      (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-  return (int64_t)(0.8 * bytes / (n > 0 ? n : 1));
-}
-
 static void say_todo(const sweep_run *r) {
   const ptq_todo *t = &r->todo;
   if (t->n_bad > 0)
@@ -240,56 +232,6 @@ static double clock_s(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Only rank 0 keeps the time. */
-static ptq_status read_time_limit(int rank, const ptq_args *args,
-                                  ptq_dist_options *o, ptq_err *err) {
-  const char *source;
-  double limit = 0.0;
-  if (rank != 0 && !ptq_args_has(args, "time-limit")) return PTQ_OK;
-  const ptq_status rc = ptq_walltime_read(args, &limit, &source, err);
-  if (rc != PTQ_OK) return rc;
-  o->time_limit_s = limit;
-  if (rank == 0 && limit > 0.0)
-    ptq_log(PTQ_LOG_INFO, "%.0f s of time from now (%s)", limit, source);
-  return PTQ_OK;
-}
-
-static ptq_status read_options(int rank, const ptq_args *args,
-                               ptq_dist_options *o, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  double silence = PTQ_SILENCE_S;
-  long attempts = 0;
-  PTQ_TRY(ptq_args_double(args, "silence", silence, &silence, err));
-  if (!(silence >= 1.0 && silence <= 86400.0))
-    PTQ_TRY(
-        PTQ_FAIL(err, PTQ_E_ARG, "--silence: 1 to 86400 s, got %g", silence));
-  *o = (ptq_dist_options){.heartbeat_s = fmin(5.0, silence / 10.0),
-                          .silence_factor = 10.0,
-                          .silence_min_s = silence,
-                          .grace_s = 60.0,
-                          .progress = !ptq_args_has(args, "quiet")};
-  PTQ_TRY(read_time_limit(rank, args, o, err));
-  PTQ_TRY(ptq_args_int(args, "max-attempts", 2, &attempts, err));
-  if (attempts < 1 || attempts > 1000)
-    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "--max-attempts: 1 to 1000, got %ld",
-                     attempts));
-  o->max_attempts = (int)attempts;
-done:
-  return rc;
-}
-
-static ptq_status read_memory(const ptq_args *args, int64_t *memory,
-                              ptq_err *err) {
-  const char *text = ptq_args_get(args, "memory");
-  return text == NULL ? PTQ_OK : ptq_bytes_parse(text, memory, err);
-}
-
-static ptq_status read_scratch(const ptq_args *args, ptq_err *err) {
-  const char *dir = ptq_args_get(args, "scratch");
-  if (dir == NULL || ptq_path_is_dir(dir)) return PTQ_OK;
-  return PTQ_FAIL(err, PTQ_E_ARG, "--scratch '%s' is not a directory", dir);
-}
-
 /* The store's attributes are of its first run; later ones are in its log. */
 static void note_start(const sweep_run *r) {
   char line[400];
@@ -314,26 +256,19 @@ static ptq_status form_teams(sweep_run *r, int asked, ptq_dist_options *options,
 }
 
 static ptq_status prepare(sweep_run *r, const ptq_args *args,
-                          ptq_dist_options *options, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  int64_t memory = 0;
-  int threads = 0, ranks = 0;
-  rc = read_options(r->rank, args, options, err);
-  if (rc == PTQ_OK) rc = read_memory(args, &memory, err);
-  if (rc == PTQ_OK) rc = read_scratch(args, err);
-  if (rc == PTQ_OK) rc = ptq_args_threads(args, &threads, err);
-  if (rc == PTQ_OK) rc = ptq_args_ranks_per_point(args, &ranks, err);
-  if (rc == PTQ_OK) rc = ptq_args_check_sets(args, err);
+                          ptq_run_options *options, ptq_err *err) {
+  ptq_status rc = ptq_run_options_read(r->rank, args, options, err);
   r->usage = rc == PTQ_E_ARG;
   PTQ_TRY(ptq_agree(r->comm, rc, err));
   PTQ_TRY(open_study(r, args, err));
-  r->study.grid.scratch = ptq_args_get(args, "scratch");
-  if (threads > 0) r->study.grid.threads = threads;
-  PTQ_TRY(form_teams(r, ranks, options, err));
+  r->study.grid.scratch = options->scratch;
+  if (options->threads > 0) r->study.grid.threads = options->threads;
+  PTQ_TRY(form_teams(r, options->ranks, &options->dist, err));
   PTQ_TRY(ptq_agree(r->comm, ptq_selfcheck(r->study.spec.compute, err), err));
   rc = ptq_provenance_collect(r->comm, args, r->study.spec.path,
                               r->study.numerics, &r->provenance, err);
-  if (memory == 0) memory = default_memory(r->provenance.n_here);
+  if (options->memory_bytes == 0)
+    options->memory_bytes = ptq_run_default_memory(r->provenance.n_here);
   if (rc == PTQ_OK)
     rc = ptq_journal_open(ptq_args_get(args, "log"), r->rank, &r->journal, err);
   ptq_journal_text(&r->journal, "start", "command",
@@ -348,7 +283,8 @@ static ptq_status prepare(sweep_run *r, const ptq_args *args,
   r->layout.layout.extend = ptq_args_has(args, "extend");
   PTQ_TRY(ptq_store_open(r->comm, r->path, &r->layout.layout, &r->store, err));
   if (r->rank == 0) note_start(r);
-  if (r->rank == 0) rc = make_plan(r, args, memory, options, err);
+  if (r->rank == 0)
+    rc = make_plan(r, args, options->memory_bytes, &options->dist, err);
   PTQ_TRY(ptq_agree(r->comm, rc, err));
 done:
   return rc;
@@ -391,11 +327,12 @@ static void sweep_run_release(sweep_run *r) {
 static ptq_status sweep(sweep_run *r, const ptq_args *args,
                         ptq_dist_summary *summary, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  ptq_dist_options options;
+  ptq_run_options options;
   const double start = clock_s();
   PTQ_TRY(prepare(r, args, &options, err));
-  if (options.time_limit_s > 0.0) /* getting ready took some of it */
-    options.time_limit_s = fmax(1e-3, options.time_limit_s + start - clock_s());
+  double *limit = &options.dist.time_limit_s;
+  if (*limit > 0.0) /* getting ready took some of it */
+    *limit = fmax(1e-3, *limit + start - clock_s());
   const ptq_dist_ops ops = {.ctx = r,
                             .work = work,
                             .sink = {.ctx = r,
@@ -408,7 +345,7 @@ static ptq_status sweep(sweep_run *r, const ptq_args *args,
                             .died = died,
                             .dropped = dropped,
                             .log = log_line};
-  rc = ptq_dist_run(r->comm, &r->plan, &ops, &options, summary, err);
+  rc = ptq_dist_run(r->comm, &r->plan, &ops, &options.dist, summary, err);
   ptq_teams_release(&r->teams); /* nobody waits for this rank any more */
   PTQ_TRY(rc);
   if (r->rank == 0) summarize(r, summary);

@@ -153,6 +153,15 @@ static bool list_left(const ptq_dist_ending *e, ptq_wire_leave *out) {
   return unknown;
 }
 
+/** Whoever does not get it waits in vain, and the others for it: once more if
+ * it does not leave. */
+static void post_leave(ptq_dist_ending *e, int rank) {
+  for (int i = 0; i < 2; i++)
+    if (ptq_wire_post(e->comm, rank, &e->leave, (int)sizeof e->leave,
+                      &e->ranks[rank].request, NULL) == PTQ_OK)
+      return;
+}
+
 static void finalize_coordinator(MPI_Comm comm, ptq_dist_ending *e,
                                  int exit_code) {
   bool lost = false;
@@ -163,9 +172,7 @@ static void finalize_coordinator(MPI_Comm comm, ptq_dist_ending *e,
   for (int i = 1; i < e->size; i++) lost = lost || e->ranks[i].lost;
   e->leave.by_exit = lost;
   for (int i = 1; i < e->size; i++)
-    if (!e->ranks[i].lost)
-      (void)ptq_wire_post(e->comm, i, &e->leave, (int)sizeof e->leave,
-                          &e->ranks[i].request, NULL);
+    if (!e->ranks[i].lost) post_leave(e, i);
   (void)await_sent(e);
   if (!lost) return;
   if (left) {

@@ -2,6 +2,7 @@
 #include "ptq/sweep/batch.h"
 
 #include "clock.h"
+#include "gate.h"
 #include "lane.h"
 #include "ptq/base/mem.h"
 #include "ptq/sweep/cost.h"
@@ -44,36 +45,6 @@ static ptq_status batch_open(batch *b, const ptq_grid *g, const int64_t *points,
                          ptq_setup_max_length(&b->setup), err));
   b->hands.team = g->team;
 done:
-  return rc;
-}
-
-/* Stands between the batch and its sink, to tell the sink's refusals (the run
- * must end) from the batch's own failures (its points failed). */
-typedef struct gate {
-  ptq_team *team; /* borrowed, nullable */
-  const ptq_sink *sink;
-  bool refused;
-  int64_t handed_over; /* points, in order */
-} gate;
-
-/* Results are the leader's to hand over; whether they were taken is for all. */
-static ptq_status gate_point(void *ctx, const ptq_point_result *r,
-                             ptq_err *err) {
-  gate *t = ctx;
-  ptq_status rc = PTQ_OK;
-  if (ptq_team_leads(t->team)) rc = t->sink->point(t->sink->ctx, r, err);
-  rc = ptq_team_agree(t->team, rc, err);
-  t->refused = rc != PTQ_OK;
-  t->handed_over++;
-  return rc;
-}
-
-/* One that must stop stops all. */
-static ptq_status gate_alive(void *ctx, double done, ptq_err *err) {
-  gate *t = ctx;
-  ptq_status rc = t->sink->alive(t->sink->ctx, done, err);
-  rc = ptq_team_agree(t->team, rc, err);
-  t->refused = rc != PTQ_OK;
   return rc;
 }
 
@@ -138,12 +109,12 @@ ptq_status ptq_batch_run_watched(const ptq_grid *g, const int64_t *points,
   rc = ptq_team_agree(g->team, rc, err);
   if (rc != PTQ_OK) return rc;
   batch b = {0};
-  gate t = {.team = g->team, .sink = sink};
-  const ptq_sink gated = {.ctx = &t, .point = gate_point, .alive = gate_alive};
+  ptq_gate gate = {.team = g->team, .sink = sink};
+  const ptq_sink gated = ptq_gate_sink(&gate);
   ptq_err why = {0};
   rc = walk(&b, g, points, n, &gated, watch, &why);
   batch_close(&b);
-  if (rc != PTQ_OK && (t.refused || ptq_team_broken(g->team)))
+  if (ptq_gate_shut(&gate, rc))
     return ptq_err_set(err, rc, why.file, why.line, "%s", why.msg);
   /* Narrower batches may fit. */
   if (rc == PTQ_E_NOMEM && n > 1)
@@ -151,7 +122,7 @@ ptq_status ptq_batch_run_watched(const ptq_grid *g, const int64_t *points,
   /* What every point needs failed (a weight is NaN, memory ran out): the
    * points not handed over yet failed with it. */
   rc = PTQ_OK;
-  for (int64_t i = t.handed_over; i < n && rc == PTQ_OK; i++)
+  for (int64_t i = gate.handed_over; i < n && rc == PTQ_OK; i++)
     rc = ptq_hand_over_failed(g, points[i], why.msg, &gated, err);
   return rc;
 }

@@ -3,6 +3,7 @@
 
 #include "clock.h"
 #include "derivatives.h"
+#include "gate.h"
 #include "profile.h"
 #include "sensitivity.h"
 #include "ptq/base/text.h"
@@ -84,9 +85,11 @@ ptq_status ptq_direction_run(const ptq_grid *g, int64_t direction,
   parts o = {.displaced = {.weights = {.fd = -1}}};
   ptq_direction_result result = {.direction = direction,
                                  .state = PTQ_STATE_DONE};
+  ptq_gate gate = {.team = g->team, .sink = sink};
+  const ptq_sink gated = ptq_gate_sink(&gate);
   const double start = ptq_clock();
   fill_identity(g, direction, &result.row);
-  ptq_status rc = measure(g, direction, sink, &o, &result.row, &why);
+  ptq_status rc = measure(g, direction, &gated, &o, &result.row, &why);
   if (rc == PTQ_OK) {
     result.profile = o.p.rows;
     result.n_profile = o.p.n;
@@ -100,10 +103,10 @@ ptq_status ptq_direction_run(const ptq_grid *g, int64_t direction,
     (void)ptq_text_copy(result.message, sizeof result.message, why.msg);
   }
   result.seconds = ptq_clock() - start;
-  if (rc == PTQ_E_STOPPED)
+  if (ptq_gate_shut(&gate, rc))
     (void)ptq_err_set(err, rc, why.file, why.line, "%s", why.msg);
   else
-    rc = sink->direction(sink->ctx, &result, err);
+    rc = gated.direction(gated.ctx, &result, err);
   parts_release(&o);
   return rc;
 }

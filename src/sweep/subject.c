@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "clock.h"
+#include "gate.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/statistics.h"
 #include "ptq/base/text.h"
@@ -101,9 +102,7 @@ static ptq_status walk(subject_run *r, const ptq_sink *sink, ptq_err *err) {
   ptq_team *team = r->setup.room.team;
   for (int64_t i = 0; i < n; i++) {
     PTQ_TRY(ptq_team_agree(team, pass_block(r, i, err), err));
-    PTQ_TRY(ptq_team_agree(
-        team, sink->alive(sink->ctx, (double)(i + 1) / (double)(n + 1), err),
-        err));
+    PTQ_TRY(sink->alive(sink->ctx, (double)(i + 1) / (double)(n + 1), err));
   }
 done:
   return rc;
@@ -198,10 +197,12 @@ ptq_status ptq_subject_run(const ptq_grid *g, int64_t subject,
   ptq_err why = {0};
   subject_run r = {0};
   ptq_subject_result result = {.subject = subject, .state = PTQ_STATE_DONE};
+  ptq_gate gate = {.team = g->team, .sink = sink};
+  const ptq_sink gated = ptq_gate_sink(&gate);
   const double start = ptq_clock();
   ptq_subject_identity(g, subject, &result.row);
   ptq_status rc = ptq_team_agree(g->team, run_open(&r, g, subject, &why), &why);
-  if (rc == PTQ_OK) rc = walk(&r, sink, &why);
+  if (rc == PTQ_OK) rc = walk(&r, &gated, &why);
   if (rc == PTQ_OK) {
     rc = score(&r, subject, &result.row, &why);
     if (rc == PTQ_OK) rc = answer(&r, subject, &result.row, &why);
@@ -220,13 +221,10 @@ ptq_status ptq_subject_run(const ptq_grid *g, int64_t subject,
     (void)ptq_text_copy(result.message, sizeof result.message, why.msg);
   }
   result.seconds = ptq_clock() - start;
-  if (rc == PTQ_E_STOPPED || ptq_team_broken(g->team)) {
+  if (ptq_gate_shut(&gate, rc))
     (void)ptq_err_set(err, rc, why.file, why.line, "%s", why.msg);
-  } else {
-    rc = PTQ_OK;
-    if (ptq_team_leads(g->team)) rc = sink->subject(sink->ctx, &result, err);
-    rc = ptq_team_agree(g->team, rc, err);
-  }
+  else
+    rc = gated.subject(gated.ctx, &result, err);
   run_close(&r);
   return rc;
 }

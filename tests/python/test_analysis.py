@@ -63,6 +63,49 @@ assert np.allclose((points.nll - points.model_nll)[points.state == "done"],
 print("whole")
 """
 
+# As a run leaves it on its way: point 0 and the last are finished, some points
+# and a model are half written, the others wait with zeros.
+HALF_WRITTEN = """
+import shutil, sys
+import h5py, numpy as np
+folder = sys.argv[1]
+sys.path.insert(0, sys.argv[2])
+import ptqsweep
+whole = ptqsweep.read(folder + "/s.h5")
+shutil.copy(folder + "/s.h5", folder + "/half.h5")
+with h5py.File(folder + "/half.h5", "r+") as file:
+    n = len(file["state"])
+    state = file["state"][:]
+    assert state[0] == state[n - 1] == 2
+    state[1:n - 1] = 0
+    state[1:n // 2] = 1
+    file["state"][:] = state
+    for name, first in (("layers", "first_layer"), ("windows", "first_window")):
+        rows = file[name][:]
+        edges = file["index/" + first][:]
+        half = (edges[n // 4] + edges[n // 2]) // 2
+        rows[half:edges[n - 1]] = 0
+        file[name][:] = rows
+    file["models_state"][1] = 1
+    file["spectra_state"][:] = 1
+    edges = file["index/first_baseline"][:]
+    rows = file["baseline"][:]
+    rows[edges[1] + 1:edges[2]] = 0
+    file["baseline"][:] = rows
+half = ptqsweep.read(folder + "/half.h5")
+keys = whole.points.key.iloc[[0, n - 1]]
+assert list(half.points.key[half.points.state == "done"]) == list(keys)
+assert half.points.nll.notna().sum() == 2
+for name in ("layers", "windows"):
+    mine, theirs = getattr(half, name), getattr(whole, name)
+    theirs = theirs[theirs.key.isin(keys)].reset_index(drop=True)
+    assert len(theirs) > 0 and mine.equals(theirs), name
+assert len(half.spectra) == 0 < len(whole.spectra)
+assert list(half.models.state[:2]) == ["done", "started"]
+assert np.isnan(half.models.nll[1]) and half.models.nll[0] > 0
+print("whole")
+"""
+
 
 class Analysis(unittest.TestCase):
     @classmethod
@@ -122,6 +165,11 @@ class Analysis(unittest.TestCase):
     def test_round_trips_through_pandas_and_xarray(self):
         self.assertEqual(self.run_whole(
             PYTHON, "-c", ROUND_TRIP, self.dir, ROOT / "analysis"), "whole\n")
+
+    @unittest.skipUnless(PACKAGES, "needs analysis/requirements.txt")
+    def test_what_is_half_written_is_no_result(self):
+        self.assertEqual(self.run_whole(
+            PYTHON, "-c", HALF_WRITTEN, self.dir, ROOT / "analysis"), "whole\n")
 
     @unittest.skipUnless(PACKAGES, "needs analysis/requirements.txt")
     def test_python_examples_run(self):

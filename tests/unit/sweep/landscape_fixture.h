@@ -122,6 +122,7 @@ typedef struct taken {
   int64_t n_ritz;
   double baseline;
   int stop_after; /* calls of alive; -1: never */
+  ptq_status stop_with;
   double last;
 } taken;
 
@@ -159,7 +160,7 @@ static inline ptq_status alive(void *ctx, double done, ptq_err *err) {
   assert_true(done > t->last && done < 1.0);
   t->last = done;
   if (t->stop_after >= 0 && t->stop_after-- == 0)
-    return PTQ_FAIL(err, PTQ_E_STOPPED, "stop");
+    return PTQ_FAIL(err, t->stop_with, "stop");
   return PTQ_OK;
 }
 

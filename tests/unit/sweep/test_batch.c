@@ -120,7 +120,9 @@ typedef struct recorder {
   ptq_subject_result subject; /* its pointers are not kept */
   double first_nll, top_eigenvalue;
   int refuse_after; /* points accepted before the sink fails; -1: all */
-  int stop_after;   /* alive() calls before PTQ_E_STOPPED; -1: never */
+  int stop_after;   /* alive() calls before stop_with; -1: never */
+  ptq_status stop_with;
+  int n_subjects; /* results of them taken */
 } recorder;
 
 static ptq_status begin(void *ctx, const int64_t *points, int64_t n,
@@ -158,6 +160,7 @@ static ptq_status take_subject(void *ctx, const ptq_subject_result *r,
   recorder *to = ctx;
   (void)err;
   to->subject = *r;
+  to->n_subjects++;
   to->first_nll = r->n_windows > 0 ? r->windows[0].nll : (double)NAN;
   if (r->n_spectra > 0) to->top_eigenvalue = r->spectra[0].values[0];
   for (int64_t i = 0; i < r->n_spectra; i++)
@@ -170,7 +173,7 @@ static ptq_status alive(void *ctx, double done, ptq_err *err) {
   recorder *to = ctx;
   assert_true(done > 0.0 && done < 1.0);
   if (to->stop_after >= 0 && to->n_alive++ >= to->stop_after)
-    return PTQ_FAIL(err, PTQ_E_STOPPED, "stop");
+    return PTQ_FAIL(err, to->stop_with, "stop");
   return PTQ_OK;
 }
 
@@ -306,21 +309,28 @@ static void a_refusing_sink_ends_the_batch_with_its_error(void **state) {
   ptq_free(r);
 }
 
-static void a_stop_drops_the_batch_without_results(void **state) {
+/* Dropped, rank 0 gone, out of memory while telling it: not the item's. */
+static void a_stop_drops_the_item_without_results(void **state) {
   (void)state;
+  static const ptq_status codes[] = {PTQ_E_STOPPED, PTQ_E_PEER, PTQ_E_NOMEM};
   int64_t points[MAX_POINTS];
-  ptq_err err = {0};
-  recorder *r = make_recorder();
-  const ptq_sink sink = sink_of(r);
-  r->stop_after = 3;
   const int64_t n = points_of(0, points);
-  assert_int_equal(ptq_batch_run(&grid, points, n, &sink, &err), PTQ_E_STOPPED);
-  assert_int_equal(r->n_points, 0);
-  r->n_alive = 0;
-  r->stop_after = 0;
-  err = (ptq_err){0};
-  assert_int_equal(ptq_subject_run(&grid, 0, &sink, &err), PTQ_E_STOPPED);
-  ptq_free(r);
+  for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+    ptq_err err = {0};
+    recorder *r = make_recorder();
+    const ptq_sink sink = sink_of(r);
+    r->stop_with = codes[i];
+    r->stop_after = 3;
+    assert_int_equal(ptq_batch_run(&grid, points, n, &sink, &err), codes[i]);
+    assert_int_equal(r->n_points, 0);
+    r->n_alive = 0;
+    r->stop_after = 0;
+    err = (ptq_err){0};
+    assert_int_equal(ptq_subject_run(&grid, 0, &sink, &err), codes[i]);
+    assert_string_equal(err.msg, "stop");
+    assert_int_equal(r->n_subjects, 0);
+    ptq_free(r);
+  }
 }
 
 /* Tokens that vanish while a run goes on fail its points, not the run. */
@@ -354,7 +364,7 @@ int main(void) {
       cmocka_unit_test(every_column_is_filled_and_consistent),
       cmocka_unit_test(bits_count_scales_and_zero_points),
       cmocka_unit_test(a_refusing_sink_ends_the_batch_with_its_error),
-      cmocka_unit_test(a_stop_drops_the_batch_without_results),
+      cmocka_unit_test(a_stop_drops_the_item_without_results),
       cmocka_unit_test(an_unreadable_input_fails_the_points),
       cmocka_unit_test(decibels_know_their_edges),
   };

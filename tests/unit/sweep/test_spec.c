@@ -9,62 +9,7 @@
 
 #include <cmocka.h>
 
-#include "ptq/sweep/spec.h"
-#include "sweep_files.h"
-
-#define HEAD "models: [zoo/a]\n"
-#define DATA                                                \
-  "data:\n"                                                 \
-  "  calibration: {text: t/c.txt, windows: 4, length: 8}\n" \
-  "  evaluation: {text: t/e.txt, windows: 4, length: 8}\n"
-#define GRID "grid: {dtype: [int4, mxint3], method: [rtn, gptq], group: [32]}\n"
-
-static scratch files;
-
-static int make_files(void **state) {
-  (void)state;
-  scratch_make(&files);
-  scratch_mkdir(&files, "zoo");
-  scratch_mkdir(&files, "zoo/a");
-  scratch_mkdir(&files, "zoo/c");
-  scratch_mkdir(&files, "zoo/b");
-  scratch_mkdir(&files, "other");
-  scratch_mkdir(&files, "other/a");
-  scratch_mkdir(&files, "other/odd name");
-  scratch_text(&files, "zoo/a.py", "not a model");
-  return 0;
-}
-
-static int remove_files(void **state) {
-  (void)state;
-  scratch_remove(&files);
-  return 0;
-}
-
-static ptq_status read_text(const char *text, const char *const *sets,
-                            int64_t n_sets, ptq_spec *spec, ptq_err *err) {
-  scratch_text(&files, "s.yaml", text);
-  return ptq_spec_read(files.path, sets, n_sets, spec, err);
-}
-
-static void read_good(const char *text, const char *const *sets, int64_t n_sets,
-                      ptq_spec *spec) {
-  ptq_err err = {0};
-  if (read_text(text, sets, n_sets, spec, &err) != PTQ_OK)
-    fail_msg("%s", err.msg);
-}
-
-/* Reading fails with a message that has `part`, and leaves nothing. */
-static void refused(const char *text, const char *set, const char *part) {
-  ptq_spec spec;
-  ptq_err err = {0};
-  const ptq_status rc = read_text(text, &set, set != NULL, &spec, &err);
-  if (rc == PTQ_OK) fail_msg("accepted; expected '%s'", part);
-  assert_true(rc == PTQ_E_ARG || rc == PTQ_E_FORMAT);
-  if (strstr(err.msg, part) == NULL) fail_msg("'%s' lacks '%s'", err.msg, part);
-  assert_null(spec.models);
-  assert_null(spec.path);
-}
+#include "spec_fixture.h"
 
 static void a_whole_sweep_file_is_resolved(void **state) {
   (void)state;
@@ -362,120 +307,6 @@ static void a_long_file_name_of_a_text_is_refused(void **state) {
   refused(text, NULL, "s.yaml:3: the text's file name");
 }
 
-static void models_that_cannot_be_told_apart_are_refused(void **state) {
-  (void)state;
-  /* clang-format off */
-  static const struct { const char *text, *message; } rows[] = {
-    {"models:\n  - zoo/a\n  - zo/*\n" DATA GRID,
-     "s.yaml:3: no model directory matches 'zo/*' (relative paths start from"},
-    {"models: zoo/a.py\n" DATA GRID, "no model directory matches 'zoo/a.py'"},
-    {"models: [zoo/a, other/a]\n" DATA GRID, "s.yaml:1: two models are named "
-     "'a'"},
-    {"models: [zoo/*, zoo/a]\n" DATA GRID, "two models are named 'a'"},
-    {"models:\n  - {path: zoo/*, name: x}\n" DATA GRID, "s.yaml:2: "},
-    {"models: other/odd*\n" DATA GRID, "model name 'odd name' must be"},
-    {"models: {path: zoo/a, family: 'x y'}\n" DATA GRID,
-     "family 'x y' must be"},
-    {"models: {path: zoo/a, note: 'x,y'}\n" DATA GRID,
-     "covariate 'note' must be free of commas"},
-    {"models: {path: zoo/a, 'a-b': 1}\n" DATA GRID,
-     "covariate 'a-b' must be named"},
-    {"models: {path: zoo/a, tokens: [1]}\n" DATA GRID,
-     "tokens must be a single value, got a list"},
-    {"models: {path: zoo/a, famly: x}\n" DATA GRID, "did you mean 'family'?"},
-    {"models: {path: zoo/a, holdut: true}\n" DATA GRID,
-     "did you mean 'holdout'?"},
-    {"models: {path: zoo/a, holdout: 1}\n" DATA GRID,
-     "'holdout' of a model is true (predicted, never learned from) or false, "
-     "got '1'"},
-    {"models: {path: zoo/a, run: a/b}\n" DATA GRID,
-     "the training run 'a/b' of a model must be"},
-    {"models: [[zoo/a]]\n" DATA GRID, "a model's path must be a single value"},
-  };
-  /* clang-format on */
-  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-    refused(rows[i].text, NULL, rows[i].message);
-  ptq_spec s;
-  read_good("models: {path: other/odd*, name: odd, rate: 3}\n" DATA GRID, NULL,
-            0, &s);
-  assert_string_equal(s.models[0].name, "odd");
-  assert_string_equal(s.models[0].covariates, "rate=3");
-  ptq_spec_release(&s);
-}
-
-static void exclusions_that_match_nothing_are_refused(void **state) {
-  (void)state;
-  /* clang-format off */
-  static const struct { const char *exclude, *message; } rows[] = {
-    {"{dtype: int3}", "s.yaml:6: this exclusion matches nothing: no dtype "
-     "'int3' in the sweep"},
-    {"{model: zz*}", "no model 'zz*'"},
-    {"{method: {name: gptq, hessian: static}}", "no method 'gptq'"},
-    {"{group: 64}", "no group '64'"},
-    {"{dtype: intt3}", "unknown dtype 'intt3'"},
-    {"{}", "an empty exclusion would remove everything"},
-  };
-  /* clang-format on */
-  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-    char text[1024];
-    snprintf(text, sizeof text, HEAD DATA GRID "exclude: [%s]\n",
-             rows[i].exclude);
-    refused(text, NULL, rows[i].message);
-  }
-  refused(HEAD DATA GRID "exclude: {dtype: int4}\n", NULL,
-          "s.yaml:6: 'exclude' must be a list of mappings");
-  /* An override may take away what an exclusion was about. */
-  ptq_spec s;
-  const char *const set = "grid.dtype=int8";
-  read_good(HEAD DATA GRID "exclude: [{dtype: mxint3}]\n", &set, 1, &s);
-  assert_int_equal(s.n_excludes, 1);
-  ptq_spec_release(&s);
-}
-
-static void values_can_be_set_on_the_command_line(void **state) {
-  (void)state;
-  ptq_spec s;
-  const char *const sets[] = {
-      "grid.group=[16, row]", "name=other",
-      "data.evaluation.windows=9", /* one value of a mapping */
-      "measure.spectra=off",       /* a section that was not there */
-      "models=[zoo/b, {path: zoo/c}]"};
-  read_good(HEAD DATA GRID, sets, 5, &s);
-  assert_int_equal(s.n_groups, 2);
-  assert_int_equal(s.groups[1], PTQ_GROUP_ROW);
-  assert_string_equal(s.name, "other");
-  assert_int_equal(s.evaluations[0].windows, 9);
-  assert_int_equal(s.evaluations[0].length, 8);
-  assert_int_equal(s.spectra, PTQ_SPECTRA_OFF);
-  assert_int_equal(s.n_models, 2);
-  assert_string_equal(s.models[1].name, "c");
-  assert_non_null(strstr(s.text, GRID "# --set grid.group=[16, row]\n"));
-  ptq_spec_release(&s);
-}
-
-static void bad_overrides_are_refused(void **state) {
-  (void)state;
-  /* clang-format off */
-  static const struct { const char *set, *message; } rows[] = {
-    {"grid.gruop=[3]", "s.yaml (--set): unknown key 'gruop' in grid, did you "
-     "mean 'group'?"},
-    {"gird.group=[3]", "(--set): unknown key 'gird' in a sweep file, did you "
-     "mean 'grid'?"},
-    {"grid.group=[x]", "(--set): a group is a number"},
-    {"grid.group", "--set 'grid.group' is not KEY=VALUE"},
-    {"=3", "is not KEY=VALUE"},
-    {"grid..group=3", "a key between dots is empty"},
-    {"grid.=3", "a key between dots is empty"},
-    {"grid.group=[3", "--set grid.group:2: did not find"},
-    {"grid.group=", "--set grid.group:1: the document is empty"},
-    {"grid.group.x=3", "'group' is a list in the sweep file"},
-    {"grid=3", "(--set): grid must be a mapping"},
-  };
-  /* clang-format on */
-  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-    refused(HEAD DATA GRID, rows[i].set, rows[i].message);
-}
-
 static void a_missing_sweep_file_is_named(void **state) {
   (void)state;
   ptq_spec s;
@@ -534,10 +365,6 @@ int main(void) {
       cmocka_unit_test(bad_values_are_named),
       cmocka_unit_test(presets_stand_in_the_label),
       cmocka_unit_test(a_long_file_name_of_a_text_is_refused),
-      cmocka_unit_test(models_that_cannot_be_told_apart_are_refused),
-      cmocka_unit_test(exclusions_that_match_nothing_are_refused),
-      cmocka_unit_test(values_can_be_set_on_the_command_line),
-      cmocka_unit_test(bad_overrides_are_refused),
       cmocka_unit_test(a_missing_sweep_file_is_named),
   };
   return cmocka_run_group_tests_name("sweep/spec", tests, make_files,
