@@ -53,7 +53,7 @@ static ptq_status learn(const ptq_frame *frame, const ptq_obs *const *obs,
   ptq_err why = {0};
   ptq_learned learned = {0};
   const ptq_status rc =
-      ptq_recipe_learn(&e->recipe, obs, frame->n, &learned, &why);
+      ptq_recipe_learn(&e->recipe, NULL, obs, frame->n, &learned, &why);
   if (rc == PTQ_E_NOMEM) return PTQ_FAIL(err, rc, "%s", why.msg);
   e->learned = rc == PTQ_OK;
   e->curve = learned.curve;

@@ -84,6 +84,9 @@ static ptq_status unknown(const char *word, ptq_err *err) {
   const char *near = ptq_text_nearest(word, names, n);
   if (word[0] == '\0')
     return PTQ_FAIL(err, PTQ_E_ARG, "formula: ends where a term should be");
+  if (!isalnum((unsigned char)word[0]) && word[0] != '_')
+    return PTQ_FAIL(err, PTQ_E_ARG, "formula: '%s' where a column should be",
+                    word);
   return PTQ_FAIL(err, PTQ_E_ARG,
                   "formula: unknown column '%s'%s%s%s; 'ptqsweep list "
                   "columns' tells them",

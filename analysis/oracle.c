@@ -23,7 +23,8 @@ static ptq_status add(ptq_oracle *o, const ptq_frame *frame,
   if (o->n == PTQ_ORACLE_LAWS) goto done;
   *law = (ptq_oracle_law){.recipe = *recipe};
   ptq_err failure = {0};
-  rc = ptq_recipe_learn(&law->recipe, obs, frame->n, &law->learned, &failure);
+  rc = ptq_recipe_learn(&law->recipe, NULL, obs, frame->n, &law->learned,
+                        &failure);
   if (rc != PTQ_OK && rc != PTQ_E_NOMEM) {
     *why = failure;
     rc = PTQ_OK;

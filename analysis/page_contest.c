@@ -104,8 +104,9 @@ void ptq_page_contest(const ptq_contest *c, ptq_text *out) {
       "is the dearest thing a law must know of a point before it is run. "
       "“Outside hull” counts held-out points beyond the range of the numbers "
       "learned from. The law called <em>chosen</em> is the formula that does "
-      "best inside of the training points, so its figures owe nothing to "
-      "luck in choosing.</p>\n");
+      "best inside of the training points, with the same kind of thing held "
+      "out of them where there are two or more, else models; so its figures "
+      "owe nothing to luck in choosing.</p>\n");
   for (int s = 0; s < c->n_splits; s++) table(c, s, out);
   curves(c, out);
 }

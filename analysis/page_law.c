@@ -181,13 +181,16 @@ static void split_rows(ptq_text *out, const ptq_validation *v) {
     (void)snprintf(what, sizeof what, "%d bits", b);
     if (v->by_bits[b].n > 0) accuracy_row(out, "part", what, &v->by_bits[b]);
   }
-  if (v->n_failed > 0 || v->n_unpredicted > 0) {
+  if (v->n_unpredicted > 0)
     ptq_text_addf(out,
-                  "<tr><td class=\"t\" colspan=\"9\">%lld could not be held "
-                  "out, %lld points have a level or value unseen in training "
-                  "%s",
-                  (long long)v->n_failed, (long long)v->n_unpredicted,
-                  v->n_failed > 0 ? "– " : "");
+                  "<tr><td class=\"t\" colspan=\"9\">%lld points have a level "
+                  "or value unseen in training</td></tr>\n",
+                  (long long)v->n_unpredicted);
+  if (v->n_failed > 0) {
+    ptq_text_addf(out,
+                  "<tr><td class=\"t\" colspan=\"9\">%lld of %lld fits "
+                  "failed: ",
+                  (long long)v->n_failed, (long long)v->n_folds);
     ptq_html_text(out, v->failure);
     ptq_text_add(out, "</td></tr>\n");
   }

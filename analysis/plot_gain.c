@@ -68,14 +68,18 @@ static int compare_doubles(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-/* Median, least and greatest gain over dtypes and groups of one model. */
-static bool spread(const pair *pairs, int64_t n, int64_t subject, int method,
-                   int bits, bool db, double *buffer, double out[3]) {
+/* Median, least and greatest gain over dtypes and groups, of all models of
+ * one family and size: checkpoints of runs are many of one. */
+static bool spread(const pair *pairs, int64_t n, const ptq_model_row *like,
+                   int method, int bits, bool db, double *buffer,
+                   double out[3]) {
   int64_t m = 0;
   for (int64_t i = 0; i < n; i++) {
     const pair *q = &pairs[i];
     const double v = db ? q->db : q->nats;
-    if (q->other->subject == subject && q->method == method &&
+    const ptq_model_row *model = q->other->model;
+    if (model->params_nonembedding == like->params_nonembedding &&
+        strcmp(model->family, like->family) == 0 && q->method == method &&
         q->bits == bits && isfinite(v) &&
         (db || (q->other->use == PTQ_USE_OK && q->rtn->use == PTQ_USE_OK)))
       buffer[m++] = v;
@@ -114,10 +118,13 @@ static ptq_status write_data(const ptq_plot_data *d, const pair *pairs,
         if (!has_bits[b]) continue;
         ptq_text_addf(&p->script, "$%c%d_%d_%d << EOD\n", db ? 'd' : 'n', m, f,
                       b);
+        int64_t last = -1; /* size */
         for (int64_t i = 0; i < d->frame->n_models; i++) {
-          const int64_t subject = models[i] - d->frame->models;
-          if (strcmp(models[i]->family, d->families.text[f]) == 0 &&
-              spread(pairs, n, subject, m, b, db, buffer, out))
+          if (strcmp(models[i]->family, d->families.text[f]) != 0 ||
+              models[i]->params_nonembedding == last)
+            continue;
+          last = models[i]->params_nonembedding;
+          if (spread(pairs, n, models[i], m, b, db, buffer, out))
             ptq_text_addf(&p->script, "%lld %.6g %.6g %.6g\n",
                           (long long)models[i]->params_nonembedding, out[0],
                           out[1], out[2]);

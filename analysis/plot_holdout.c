@@ -74,11 +74,12 @@ static void panel(const ptq_plot_data *d, const ptq_validation *v, int split,
                "plot x with lines lw 1.2 lc rgb '#344054' notitle, 2*x with "
                "lines lw 1 dt 3 lc rgb '#98A2B3' notitle, x/2 with lines lw 1 "
                "dt 3 lc rgb '#98A2B3' notitle");
+  /* many bars darken one another, few would hardly be seen */
   for (int f = 0; f < d->families.n; f++)
     ptq_text_addf(s,
                   ", $h%d_%d using 1:2:3:4:5:6 with xyerrorbars pt 0 lw 0.7 "
-                  "lc rgb '#A098A2B3' notitle",
-                  split, f);
+                  "lc rgb '#%s98A2B3' notitle",
+                  split, f, v->n_points > 100 ? "A0" : "20");
   for (int f = 0; f < d->families.n; f++)
     ptq_text_addf(s,
                   ", $h%d_%d using 1:2 with points pt %d ps 0.5 lc rgb "

@@ -70,42 +70,75 @@ static ptq_status subframe(const ptq_obs *const *obs, int64_t n, ptq_frame *out,
   return rc;
 }
 
-/* The named formula that predicts models held out of these points best. */
-static ptq_status choose(const ptq_recipe *recipe, const ptq_obs *const *obs,
-                         int64_t n, ptq_recipe *out, ptq_err *err) {
+/* How well a law predicts points held out of a frame. */
+typedef struct trial {
+  bool held; /* the frame has groups enough for the split */
+  int64_t n_unpredicted;
+  double error; /* infinite where none of the band was predicted */
+} trial;
+
+static ptq_status try_law(const ptq_recipe *law, const ptq_split *split,
+                          const ptq_frame *frame, trial *out, ptq_err *err) {
+  ptq_validation v;
+  const ptq_status rc = ptq_validate(law, split, frame, &v, err);
+  if (rc != PTQ_OK) return rc;
+  *out = (trial){
+      v.n_groups >= split->least, v.n_unpredicted,
+      v.n_failed > 0 || isnan(v.all.median) ? (double)INFINITY : v.all.median};
+  ptq_validation_release(&v);
+  return PTQ_OK;
+}
+
+/* A law that predicts more points comes before one that errs less on the
+ * points it picks. */
+static bool better(const trial *a, const trial *b) {
+  if (isinf(a->error) || isinf(b->error)) return a->error < b->error;
+  if (a->n_unpredicted != b->n_unpredicted)
+    return a->n_unpredicted < b->n_unpredicted;
+  return a->error < b->error;
+}
+
+/* The named formula that predicts points like those of `aim` best, held out of
+ * these. Where these are too few groups of that kind, as one family is, models
+ * are all that can be held out. */
+static ptq_status choose(const ptq_recipe *recipe, const ptq_split *aim,
+                         const ptq_obs *const *obs, int64_t n, ptq_recipe *out,
+                         ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_frame frame = {0};
-  double best = INFINITY;
+  trial best = {.error = INFINITY};
+  const ptq_split alike = ptq_split_inside(aim);
+  const ptq_split models = ptq_split_inside(NULL);
   PTQ_TRY(subframe(obs, n, &frame, err));
   for (size_t i = 0; ptq_law_at(i) != NULL; i++) {
     const ptq_law *law = ptq_law_at(i);
     ptq_formula formula;
-    ptq_validation v;
+    trial this = {.held = false};
     PTQ_TRY(ptq_formula_parse(law->formula, &formula, err));
     const ptq_recipe r = ptq_recipe_formula(
         law->name, law->formula, &formula, recipe->estimator, &recipe->options);
-    PTQ_TRY(ptq_validate(&r, ptq_split_inner(), &frame, &v, err));
-    const double error = v.n_failed == 0 ? v.all.median : INFINITY;
-    if (i == 0 || error < best) {
-      best = error;
+    PTQ_TRY(try_law(&r, &alike, &frame, &this, err));
+    if (!this.held) PTQ_TRY(try_law(&r, &models, &frame, &this, err));
+    if (i == 0 || better(&this, &best)) {
+      best = this;
       *out = r;
     }
-    ptq_validation_release(&v);
   }
 done:
   ptq_frame_release(&frame);
   return rc;
 }
 
-ptq_status ptq_recipe_learn(const ptq_recipe *recipe, const ptq_obs *const *obs,
-                            int64_t n, ptq_learned *out, ptq_err *err) {
+ptq_status ptq_recipe_learn(const ptq_recipe *recipe, const ptq_split *aim,
+                            const ptq_obs *const *obs, int64_t n,
+                            ptq_learned *out, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   *out = (ptq_learned){.recipe = recipe};
   ptq_fit_options options = recipe->options;
   options.bare = true;
   if (recipe->choose) {
     ptq_recipe best;
-    PTQ_TRY(choose(recipe, obs, n, &best, err));
+    PTQ_TRY(choose(recipe, aim, obs, n, &best, err));
     (void)ptq_text_copy(out->chosen, sizeof out->chosen, best.name);
     PTQ_TRY(ptq_fit_points(best.estimator, &best.formula, &options, obs, n,
                            &out->fit, err));

@@ -67,14 +67,18 @@ static const ptq_split splits[] = {
     {"held-out-family", "held out", "family", 1, 20, true, true, by_family},
 };
 
-/* For choices inside of the training points: few folds, they are many. */
-static const ptq_split inner = {
-    "three-folds-of-models", "models", "model", 2, 3, true, false, by_model};
-
 const ptq_split *ptq_split_at(size_t i) {
   return i < sizeof splits / sizeof splits[0] ? &splits[i] : NULL;
 }
 
-const ptq_split *ptq_split_inner(void) {
-  return &inner;
+/* Choices are made in every fold of the outer split: few folds, they are many.
+ */
+enum { INNER_FOLDS = 3 };
+
+ptq_split ptq_split_inside(const ptq_split *outer) {
+  ptq_split s = outer != NULL ? *outer : splits[0];
+  if (s.held) s.least = 2; /* no training point is held: groups as usual */
+  s.held = false;
+  if (s.most > INNER_FOLDS) s.most = INNER_FOLDS;
+  return s;
 }

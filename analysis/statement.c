@@ -114,6 +114,19 @@ static void check_vertex(const claim *c, const ptq_fit *fit, ptq_statement *s) {
                    turn, low, high);
 }
 
+/* Does it ask for what no model was measured for? */
+static bool formula_lacks_landscape(const ptq_formula *f,
+                                    const ptq_frame *frame) {
+  for (int64_t i = 0; i < frame->n; i++)
+    if (frame->obs[i].landscape != NULL) return false;
+  for (int t = 0; t < f->n_terms; t++)
+    for (int p = 0; p < f->terms[t].n_parts; p++)
+      if (f->terms[t].parts[p].feature != NULL &&
+          f->terms[t].parts[p].feature->tier == PTQ_TIER_LANDSCAPE)
+        return true;
+  return false;
+}
+
 static ptq_status test_coefficient(const claim *c, const ptq_frame *frame,
                                    ptq_statement *s, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -129,6 +142,9 @@ static ptq_status test_coefficient(const claim *c, const ptq_frame *frame,
   (void)ptq_text_copy(s->why, sizeof s->why, why.msg);
   if (rc != PTQ_OK) {
     rc = PTQ_OK;
+    if (formula_lacks_landscape(&formula, frame))
+      (void)ptq_text_copy(s->why, sizeof s->why,
+                          "needs models with a measured landscape");
     goto done;
   }
   s->n = fit.matrix.n;

@@ -218,7 +218,7 @@ static ptq_status hold_out(task *t, int fold, ptq_validation *v, ptq_err *err) {
   }
   if (n_held == 0) goto done;
   const ptq_status fitted =
-      ptq_recipe_learn(t->recipe, t->train, n_train, &learned, &why);
+      ptq_recipe_learn(t->recipe, v->split, t->train, n_train, &learned, &why);
   if (fitted == PTQ_E_NOMEM) PTQ_TRY(PTQ_FAIL(err, fitted, "%s", why.msg));
   if (fitted == PTQ_OK) {
     PTQ_TRY(record(t, &learned, n_train, n_held, v, err));

@@ -21,9 +21,11 @@ typedef struct ptq_recipe {
   ptq_fit_options options;
   const ptq_curve *curve;
   const ptq_trees *trees;
-  bool choose; /* the named formula with the least error over models held out
+  bool choose; /* the named formula with the least error over points held out
                   of the training points, by `estimator` */
 } ptq_recipe;
+
+typedef struct ptq_split ptq_split; /* validate.h */
 
 ptq_recipe ptq_recipe_formula(const char *name, const char *text,
                               const ptq_formula *formula,
@@ -44,11 +46,13 @@ typedef struct ptq_learned {
 } ptq_learned;
 
 /**
- * Learn from the used and collapsed points among `obs`. PTQ_E_ARG also where
- * the data cannot identify a law, with the reason.
+ * Learn from the used and collapsed points among `obs`. `aim` is the kind of
+ * points that predictions are wanted of, for choices (NULL: of new models).
+ * PTQ_E_ARG also where the data cannot identify a law, with the reason.
  */
-ptq_status ptq_recipe_learn(const ptq_recipe *recipe, const ptq_obs *const *obs,
-                            int64_t n, ptq_learned *out, ptq_err *err);
+ptq_status ptq_recipe_learn(const ptq_recipe *recipe, const ptq_split *aim,
+                            const ptq_obs *const *obs, int64_t n,
+                            ptq_learned *out, ptq_err *err);
 /** Predictions of n points into out[n]. */
 ptq_status ptq_learned_predict(const ptq_learned *l, const ptq_obs *const *obs,
                                int64_t n, ptq_prediction *out, ptq_err *err);

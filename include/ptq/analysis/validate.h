@@ -10,7 +10,7 @@
 #include "ptq/analysis/recipe.h"
 
 /** What is held out together. One row each in split.c. */
-typedef struct ptq_split {
+struct ptq_split {
   const char *name;  /* "leave-one-model-out" */
   const char *title; /* "models", of a table's column */
   const char *what;  /* "model" */
@@ -21,10 +21,11 @@ typedef struct ptq_split {
                         others */
   /** Writes the group of a point; false: it is never held out. */
   bool (*group)(const ptq_frame *f, const ptq_obs *o, char *text, size_t size);
-} ptq_split;
+};
 const ptq_split *ptq_split_at(size_t i); /* NULL past the end */
-/** Models in at most three folds, for choices inside of training points. */
-const ptq_split *ptq_split_inner(void);
+/** The split for choices inside of the training points of `outer` (NULL: of
+ * models): of the same kind, in at most three folds. */
+ptq_split ptq_split_inside(const ptq_split *outer);
 
 enum { PTQ_BITS_MAX = 17 };
 /** Accuracy is judged between these, nats. */

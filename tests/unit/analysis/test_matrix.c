@@ -190,6 +190,8 @@ static void bad_formulas_name_the_word_and_what_is_near(void **state) {
       {"params +", "ends where a term should be"},
       {"params bits", "'+' expected before 'bits'"},
       {"params & bits", "'&' is not understood"},
+      {"params ++ bits", "'+' where a column should be"},
+      {"log(*)", "'*' where a column should be"},
       {"nll ~ params", "left side is dnll"},
       {"bits:bits:bits:bits", "at most 3"},
       {"bits + method:element", "write 'element + method:element'"},

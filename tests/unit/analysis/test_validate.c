@@ -288,6 +288,62 @@ static void models_of_one_run_are_left_out_together(void **state) {
   assert_true(sum[0] > 0.0 && sum[1] == sum[0]);
 }
 
+/* Name of the formula that `chosen` takes for points like those of `aim`, of
+ * the first n_points. */
+static void chosen_for(const ptq_split *aim, int64_t n_points, char *name,
+                       size_t size) {
+  ptq_frame frame;
+  ptq_err err = {0};
+  ptq_learned learned;
+  const ptq_obs *obs[TABLE_MAX];
+  const ptq_fit_options options = {0};
+  const ptq_estimator *e = NULL;
+  const ptq_frame_source source = tables_source(&table);
+  assert_int_equal(ptq_frame_build(&source, &frame, &err), PTQ_OK);
+  assert_int_equal(ptq_estimator_find("quasi", &e, &err), PTQ_OK);
+  for (int64_t i = 0; i < n_points; i++) obs[i] = &frame.obs[i];
+  const ptq_recipe recipe = ptq_recipe_choose(e, &options);
+  if (ptq_recipe_learn(&recipe, aim, obs, n_points, &learned, &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
+  assert_true(size > strlen(learned.chosen));
+  strcpy(name, learned.chosen);
+  ptq_learned_release(&learned);
+  ptq_frame_release(&frame);
+}
+
+/* One family loses more, and its NLL tells it from the other: of new models
+ * in these families that predicts, of a new family it does not. */
+static void law_is_chosen_for_what_is_to_be_predicted(void **state) {
+  (void)state;
+  char models[40], families[40], size[40];
+  tables_synthetic(&table, &law, 2);
+  for (int64_t i = 0; i < table.n_points; i++)
+    if (strcmp(table.points[i].family, "opt") == 0) table.points[i].dnll *= 2.0;
+  for (int64_t i = 0; i < table.n_models; i++) /* headroom tells nothing */
+    table.models[i].nll_unigram = table.models[i].nll + 2.0;
+  chosen_for(NULL, table.n_points, models, sizeof models);
+  assert_string_equal(models, "nll");
+  chosen_for(ptq_split_at(1), table.n_points, families, sizeof families);
+  assert_string_not_equal(families, "nll");
+  /* one family is none to hold out: models are */
+  chosen_for(ptq_split_at(1), table.n_points / 2, families, sizeof families);
+  chosen_for(NULL, table.n_points / 2, size, sizeof size);
+  assert_string_equal(families, size);
+}
+
+static void split_inside_is_of_the_same_kind_in_few_folds(void **state) {
+  (void)state;
+  for (size_t s = 0; ptq_split_at(s) != NULL; s++) {
+    const ptq_split *outer = ptq_split_at(s);
+    const ptq_split inside = ptq_split_inside(outer);
+    assert_ptr_equal(inside.group, outer->group);
+    assert_int_equal(inside.most, 3);
+    assert_int_equal(inside.least, outer->held ? 2 : outer->least);
+    assert_false(inside.held);
+  }
+  assert_ptr_equal(ptq_split_inside(NULL).group, ptq_split_at(0)->group);
+}
+
 static void one_group_is_no_validation(void **state) {
   (void)state;
   ptq_frame frame;
@@ -329,6 +385,8 @@ int main(void) {
       cmocka_unit_test(model_held_out_for_good_is_never_learned_from),
       cmocka_unit_test(no_kind_of_law_learns_from_what_is_held_out),
       cmocka_unit_test(models_of_one_run_are_left_out_together),
+      cmocka_unit_test(law_is_chosen_for_what_is_to_be_predicted),
+      cmocka_unit_test(split_inside_is_of_the_same_kind_in_few_folds),
       cmocka_unit_test(one_group_is_no_validation),
       cmocka_unit_test(fit_that_fails_without_a_group_is_reported),
   };
