@@ -216,7 +216,8 @@ def bits_of(dtype):
 
 def quadratic(store, models):
     d = store.directions
-    d = d[(d.state == "done") & d.kind.isin(["rtn", "gptq"])].copy()
+    d = d[(d.state == "done") & d.kind.isin(["rtn", "gptq"]) &
+          d.dnll_quadratic.notna()].copy()  # of `full` alone
     d["bits"] = [bits_of(x) for x in d.dtype]
     d["off"] = (d.dnll_quadratic - d.dnll_calib).abs()
     d["holds"] = d.off <= np.maximum(TENTH * d.dnll_calib.abs(), 0.01)

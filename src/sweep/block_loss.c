@@ -67,6 +67,13 @@ typedef struct evaluation {
   int64_t count;
 } evaluation;
 
+/* What of a window's output counts: all positions but the last, from which
+ * nothing is predicted. */
+static int64_t counted(const ptq_block_probe *p) {
+  const int64_t n = p->input->length;
+  return (n > 1 ? n - 1 : n) * p->input->d;
+}
+
 static ptq_status eval_window(void *ctx, int hand, int64_t i, ptq_order *order,
                               ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -74,7 +81,8 @@ static ptq_status eval_window(void *ctx, int hand, int64_t i, ptq_order *order,
   const ptq_block_probe *p = e->p;
   const ptq_model_info *info = p->r->setup->info;
   const int64_t n = p->input->length, size = n * info->d_model;
-  const float by = 2.0F / (float)(e->count * size);
+  const int64_t counts = counted(p);
+  const float by = 2.0F / (float)(e->count * counts);
   const ptq_block_hand *mine = &p->hands[hand];
   float *h = mine->h, *x = NULL;
   const ptq_backward_hook hook = {.order = order, .index = i};
@@ -86,8 +94,9 @@ static ptq_status eval_window(void *ctx, int hand, int64_t i, ptq_order *order,
                            ptq_backspace_workspace(mine->bs), &tape, NULL,
                            err));
   PTQ_TRY(ptq_stream_window(&p->r->calib, hand, e->at[i], &x, err));
-  p->sums[i] = ptq_vec_sum_sq_diff(x, h, size);
-  for (int64_t k = 0; k < size; k++) h[k] = by * (h[k] - x[k]);
+  p->sums[i] = ptq_vec_sum_sq_diff(x, h, counts);
+  for (int64_t k = 0; k < counts; k++) h[k] = by * (h[k] - x[k]);
+  memset(h + counts, 0, (size_t)(size - counts) * sizeof *h);
   PTQ_TRY(ptq_block_backward(info, &p->block, n, mine->bs, &tape, h, p->g, 0,
                              NULL, &hook, err));
 done:
@@ -99,7 +108,6 @@ ptq_status ptq_block_probe_eval(void *probe, const int64_t *at, int64_t count,
                                 ptq_err *err) {
   ptq_block_probe *p = probe;
   const int layers = ptq_layer_count(p->r->setup->info);
-  const int64_t size = p->input->length * p->input->d;
   evaluation e = {.p = p, .at = at, .count = count};
   double sum = 0.0;
   for (int l = 0, i = 0; l < layers; l++) {
@@ -113,6 +121,6 @@ ptq_status ptq_block_probe_eval(void *probe, const int64_t *at, int64_t count,
   const ptq_status rc =
       ptq_crew_run_ordered(p->n_hands, 0, count, layers, eval_window, &e, err);
   for (int64_t i = 0; i < count; i++) sum += p->sums[i];
-  *loss = sum / (double)(count * size);
+  *loss = sum / (double)(count * counted(p));
   return rc;
 }

@@ -235,6 +235,9 @@ pass "stores grow and join with their landscape"
 # --- Refused -------------------------------------------------------------------------
 expect 1 "landscape must be 'off', 'radial' or 'full', got 'some'" \
   "$PTQSWEEP" plan sweep.yaml --set measure.landscape=some
+expect 1 'tokens, but 9999 windows of .* take .*or give a longer text' \
+  "$PTQSWEEP" run sweep.yaml -o short.h5 --set data.evaluation.windows=9999
+[ ! -e short.h5 ] || fail "a store for a text that is too short"
 least=$("$PTQSWEEP" plan sweep.yaml --json | "$PTQ_PYTHON" -c 'import json, sys
 print(max(i["memory"] for i in json.load(sys.stdin)["items"] if i["landscape"]))')
 expect 1 'the landscape of model .* raise --memory, name a directory' \

@@ -88,7 +88,8 @@ typedef struct ptq_block_loss {
    *  @param w     weights [rows, cols] of all the block's layers, in the order
    *               of ptq_method_tune_block
    *  @param g     likewise: derivatives of the loss by them, overwritten
-   *  @param loss  mean over these windows' elements */
+   *  @param loss  mean over these windows' elements, their last positions
+   *               left out */
   ptq_status (*eval)(void *ctx, const int64_t *at, int64_t count,
                      float *const *w, float *const *g, double *loss,
                      ptq_err *err);

@@ -57,6 +57,10 @@ static void a_sigmoid_is_fitted(void **state) {
   assert_true(fabs(rough.width - 0.25) < 3.0 * rough.width_se);
 }
 
+static double saddle(double r) {
+  return 0.3 * r - 3.5 * r * r;
+}
+
 static void a_parabola_has_its_curvature(void **state) {
   (void)state;
   ptq_profile_row steps[STEPS];
@@ -69,6 +73,10 @@ static void a_parabola_has_its_curvature(void **state) {
   const double r = (-0.3 + sqrt(0.09 + 4 * 3.5 * 0.1)) / 7.0;
   assert_true(fabs(log(t.basin[0] / r)) < 0.03);
   assert_true(t.basin[0] < t.basin[1] && t.basin[1] < t.basin[2]);
+  profile(saddle, steps);
+  ptq_profile_traits(steps, STEPS, &t);
+  assert_true(fabs(t.curvature + 7.0) < 1e-9);
+  for (int i = 0; i < PTQ_BASINS; i++) assert_true(isinf(t.basin[i]));
 }
 
 static double falling(double r) {
@@ -106,6 +114,8 @@ static void the_quadratic_prediction_scales_with_size(void **state) {
   d.curvature = 0.5;
   assert_true(fabs(ptq_landscape_quadratic(&d, 0.1) - 0.27) < 1e-15);
   assert_true(fabs(ptq_landscape_quadratic(&d, 0.2) - 1.04) < 1e-15);
+  d.curvature = -0.5;
+  assert_true(fabs(ptq_landscape_quadratic(&d, 0.2) + 0.96) < 1e-15);
 }
 
 /* Columns of the landscape are offered to every formula. */

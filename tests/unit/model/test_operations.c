@@ -235,6 +235,40 @@ static void clips(void **state) {
   end(&s);
 }
 
+/* Where there is no derivative: 0 at ReLU's kink and at a clip's limits. */
+static void at_kinks_the_derivative_is_zero(void **state) {
+  (void)state;
+  enum { SIZE = 37 }; /* longer than a vector */
+  static const ptq_real at[5] = {(ptq_real)0.0, -(ptq_real)0.0, (ptq_real)1e-30,
+                                 (ptq_real)-1e-30, (ptq_real)0.0};
+  const ptq_model_info info = {.act = PTQ_ACT_RELU, .d_ff = SIZE};
+  ptq_real up[SIZE], upd[SIZE], dy[SIZE], dup[SIZE], yd[SIZE];
+  for (int i = 0; i < SIZE; i++) {
+    up[i] = at[i % 5];
+    upd[i] = dy[i] = (ptq_real)(i + 1);
+  }
+  ptq_inner x = {.row = SIZE, .up = up}, xd = {.row = SIZE, .up = upd};
+  ptq_inner dx = {.row = SIZE, .up = dup};
+  ptq_activate_jvp(&info, 1, &x, &xd, yd);
+  ptq_activate_vjp(&info, 1, &x, dy, &dx);
+  for (int i = 0; i < SIZE; i++) {
+    const ptq_real want = i % 5 == 2 ? (ptq_real)(i + 1) : (ptq_real)0.0;
+    assert_true(yd[i] == want && dup[i] == want);
+  }
+  const ptq_model_info clipped = {
+      .n_heads = 1, .n_kv_heads = 1, .d_head = 4, .qkv_clip = 0.5};
+  ptq_real room[64], d[64];
+  assert_true(ptq_qkv_size(&clipped, 1) <= 64);
+  for (int i = 0; i < 64; i++) {
+    room[i] = (ptq_real)((i % 3 - 1) * 0.5);
+    d[i] = (ptq_real)1.0;
+  }
+  ptq_clip(&clipped, 1, room);
+  ptq_clip_vjp(&clipped, 1, room, d);
+  for (int i = 0; i < 4; i++)
+    assert_true(d[i] == (i % 3 == 1 ? (ptq_real)1.0 : (ptq_real)0.0));
+}
+
 typedef struct sizes {
   const char *name;
   int64_t heads, kv, head, tokens, rotated, window;
@@ -381,9 +415,13 @@ static int start(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(linear_layers), cmocka_unit_test(norms),
-      cmocka_unit_test(activations),   cmocka_unit_test(clips),
-      cmocka_unit_test(attentions),    cmocka_unit_test(losses),
+      cmocka_unit_test(linear_layers),
+      cmocka_unit_test(norms),
+      cmocka_unit_test(activations),
+      cmocka_unit_test(clips),
+      cmocka_unit_test(at_kinks_the_derivative_is_zero),
+      cmocka_unit_test(attentions),
+      cmocka_unit_test(losses),
   };
   return cmocka_run_group_tests_name("model/operations", tests, start, NULL);
 }

@@ -31,7 +31,8 @@
 enum { N_TOKENS = 2000, MAX_STEPS = 32, MAX_LAYERS = 32, MAX_RITZ = 64 };
 
 static scratch files;
-static const char *methods = "rtn"; /* of the grid */
+static const char *methods = "rtn";  /* of the grid */
+static uint32_t n_tokens = N_TOKENS; /* of a text */
 
 /* A sweep file, read and with keys. */
 typedef struct study {
@@ -45,7 +46,7 @@ static inline void write_tokens(const char *text, const char *model_dir) {
   char t[PTQ_HASH_HEX], k[PTQ_HASH_HEX], name[128], tokenizer[512];
   ptq_rng rng;
   ptq_rng_init(&rng, (uint64_t)text[0]);
-  for (uint32_t i = 0; i < N_TOKENS; i++) {
+  for (uint32_t i = 0; i < n_tokens; i++) {
     ids[i] = (uint32_t)ptq_rng_below(&rng, 1000);
     ends[i] = 3 * (uint64_t)(i + 1);
   }
@@ -53,9 +54,9 @@ static inline void write_tokens(const char *text, const char *model_dir) {
   assert_int_equal(ptq_hash_file(scratch_path(&files, text), t, NULL), PTQ_OK);
   assert_int_equal(ptq_hash_file(tokenizer, k, NULL), PTQ_OK);
   snprintf(name, sizeof name, ".tokens/%s-%s.ids.npy", t, k);
-  scratch_npy(&files, name, "<u4", ids, N_TOKENS, sizeof *ids);
+  scratch_npy(&files, name, "<u4", ids, n_tokens, sizeof *ids);
   snprintf(name, sizeof name, ".tokens/%s-%s.ends.npy", t, k);
-  scratch_npy(&files, name, "<u8", ends, N_TOKENS, sizeof *ends);
+  scratch_npy(&files, name, "<u8", ends, n_tokens, sizeof *ends);
 }
 
 static inline void open_study(study *s, const char *models,

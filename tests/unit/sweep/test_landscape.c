@@ -160,20 +160,90 @@ static void an_unreadable_input_fails_the_direction(void **state) {
   close_study(&s);
 }
 
-/* Weights so far away that activations overflow: stored as not finite, and
- * the steps before stay. */
+/* opt-25k with one projection of its MLPs 2^110 times as large and the other as
+ * small: far away, activations overflow float32. */
+static void write_extreme(const char *dir) {
+  const char *source = ZOO "opt-25k";
+  ptq_err err = {0};
+  ptq_model *m = NULL;
+  ptq_export *e = NULL;
+  if (ptq_model_open(source, &m, &err) != PTQ_OK ||
+      ptq_export_open(m, source, dir, PTQ_EXPORT_F32, "extreme", &e, &err) !=
+          PTQ_OK)
+    fail_msg("%s", err.msg);
+  for (int64_t i = 0; i < ptq_model_get_info(m)->n_blocks; i++) {
+    ptq_block b = {0};
+    if (ptq_model_load_block(m, i, &b, &err) != PTQ_OK) fail_msg("%s", err.msg);
+    const ptq_linear *up = &b.linear[PTQ_ROLE_UP];
+    const ptq_linear *down = &b.linear[PTQ_ROLE_DOWN];
+    for (int64_t k = 0; k < up->out * up->in; k++)
+      up->weight[k] = ldexpf(up->weight[k], 110);
+    for (int64_t k = 0; k < down->out * down->in; k++)
+      down->weight[k] = ldexpf(down->weight[k], -110);
+    if (ptq_export_block(e, &b, &err) != PTQ_OK) fail_msg("%s", err.msg);
+    ptq_block_release(&b);
+  }
+  if (ptq_export_finish(e, &err) != PTQ_OK) fail_msg("%s", err.msg);
+  ptq_export_free(e);
+  ptq_model_close(m);
+}
+
+/* Stored as not finite, and the steps before stay. */
 static void a_loss_that_is_not_finite_is_said(void **state) {
   (void)state;
   study s;
   taken t;
-  open_study(&s, ZOO "opt-25k", "",
+  char dir[256];
+  int64_t lost = 0;
+  strcpy(dir, scratch_path(&files, "extreme"));
+  write_extreme(dir);
+  open_study(&s, "extreme", "",
              "{mode: radial, directions: 1, radii: 12, smallest: 0.01, "
              "largest: 1e6, rtn: false, random: \"gaussian:layer\"}");
   run_direction(&s, 0, &t);
-  assert_true(isfinite(t.steps[1].nll) && isfinite(t.steps[4].nll));
-  for (int64_t k = 0; k < t.n; k++)
+  assert_int_equal(t.n, 13);
+  for (int64_t k = 0; k < 6; k++) {
+    assert_true(isfinite(t.steps[k].nll) && isfinite(t.steps[k].dnll));
+    assert_true(k == 0 || t.steps[k].dnll_se > 0.0);
+  }
+  for (int64_t k = 0; k < t.n; k++) {
     assert_true(isfinite(t.steps[k].nll) == isfinite(t.steps[k].dnll));
+    assert_true(isfinite(t.steps[k].radius) && isfinite(t.steps[k].factor));
+    if (!isfinite(t.steps[k].nll)) lost++;
+  }
+  if (lost == 0) fail_msg("%g at the end", t.steps[t.n - 1].nll);
+  assert_true(!isfinite(t.steps[t.n - 1].nll));
   close_study(&s);
+}
+
+/* A text that the windows do not fit into: the direction fails with what it
+ * has and what they take. */
+static void a_short_text_fails_the_direction(void **state) {
+  (void)state;
+  static const char *const landscapes[] = {
+      "{mode: radial, rtn: false, directions: 1}",
+      "{mode: full, rtn: false, directions: 0, probes: 2, lanczos: 2}"};
+  for (int i = 0; i < 2; i++) {
+    study s;
+    taken t = {.stop_after = -1};
+    n_tokens = 100;
+    write_tokens("e.txt", ZOO "llama-25k");
+    write_tokens("c.txt", ZOO "llama-25k");
+    open_study(&s, ZOO "llama-25k", "", landscapes[i]);
+    const ptq_sink sink = sink_of(&t);
+    assert_int_equal(ptq_direction_run(&s.grid, 0, &sink, NULL), PTQ_OK);
+    assert_int_equal(t.state, PTQ_STATE_FAILED);
+    if (strstr(t.message, "has 100 tokens, but 4 windows of 32 take 128") ==
+            NULL &&
+        strstr(t.message, "has 100 tokens, but 5 windows of 40 take 200") ==
+            NULL)
+      fail_msg("%s", t.message);
+    assert_true(t.n + t.n_layers + t.n_ritz == 0);
+    close_study(&s);
+    n_tokens = N_TOKENS;
+    write_tokens("e.txt", ZOO "llama-25k");
+    write_tokens("c.txt", ZOO "llama-25k");
+  }
 }
 
 static const char full[] =
@@ -293,6 +363,7 @@ int main(void) {
       cmocka_unit_test(a_stop_hands_nothing_over),
       cmocka_unit_test(an_unreadable_input_fails_the_direction),
       cmocka_unit_test(a_loss_that_is_not_finite_is_said),
+      cmocka_unit_test(a_short_text_fails_the_direction),
       cmocka_unit_test(derivatives_predict_the_profile),
       cmocka_unit_test(the_hessian_is_summed_up_in_itself),
       cmocka_unit_test(keys_are_of_what_is_measured),
