@@ -127,15 +127,32 @@ void ptq_oracle_release(ptq_oracle *o) {
   *o = (ptq_oracle){0};
 }
 
+/* Nonlinear laws do not; trees that know a config do. */
+static bool tells_methods_apart(const ptq_recipe *r) {
+  for (int t = 0; t < r->formula.n_terms; t++)
+    for (int p = 0; p < r->formula.terms[t].n_parts; p++) {
+      const ptq_factor *f = r->formula.terms[t].parts[p].factor;
+      if (f != NULL && strcmp(f->name, "method") == 0) return true;
+    }
+  return r->trees != NULL;
+}
+
 ptq_status ptq_oracle_ask(const ptq_oracle *o, const ptq_obs *obs,
                           ptq_forecast *out, ptq_err *err) {
-  *out = (ptq_forecast){.dnll = {(double)NAN, (double)NAN, (double)NAN, NULL}};
-  for (int i = 0; i < o->n && out->law == NULL; i++) {
+  *out = (ptq_forecast){.dnll = {(double)NAN, (double)NAN, (double)NAN, NULL},
+                        .by_method = NAN};
+  for (int i = 0; i < o->n; i++) {
     const ptq_oracle_law *law = &o->law[i];
-    const ptq_status rc =
-        ptq_learned_predict(&law->learned, &obs, 1, &out->dnll, err);
+    const bool methods =
+        isnan(out->by_method) && tells_methods_apart(&law->recipe);
+    ptq_prediction p;
+    if (out->law != NULL && !methods) continue;
+    const ptq_status rc = ptq_learned_predict(&law->learned, &obs, 1, &p, err);
     if (rc != PTQ_OK) return rc;
-    if (isnan(out->dnll.dnll)) continue;
+    if (out->law == NULL) out->dnll = p;
+    if (isnan(p.dnll)) continue;
+    if (methods) out->by_method = p.dnll;
+    if (out->law != NULL) continue;
     out->law = law;
     out->outside = ptq_hull_misses(&law->hull, obs);
   }

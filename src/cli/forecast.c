@@ -197,6 +197,14 @@ void ptq_guess_compare(ptq_guesses *g) {
   }
 }
 
+/* Less loss; of equals, which a law that knows no methods makes, the one that
+ * a law which does prefers. */
+static int compare_loss(const ptq_guess *x, const ptq_guess *y) {
+  const double a = x->forecast.by_method, b = y->forecast.by_method;
+  if (x->loss != y->loss) return x->loss < y->loss ? -1 : 1;
+  return (a > b) - (a < b);
+}
+
 ptq_status ptq_guess_best(ptq_guesses *g, double bits, double bytes,
                           ptq_err *err) {
   const ptq_guess *best = NULL, *smallest = NULL;
@@ -207,7 +215,7 @@ ptq_status ptq_guess_best(ptq_guesses *g, double bits, double bytes,
       smallest = x;
     if (x->point.bits_per_weight > bits || x->point.bits_model > 8.0 * bytes)
       continue;
-    if (best == NULL || x->loss < best->loss) best = x;
+    if (best == NULL || compare_loss(x, best) < 0) best = x;
   }
   if (smallest == NULL)
     return PTQ_FAIL(err, PTQ_E_ARG, "no configuration can be predicted");
@@ -228,7 +236,7 @@ static int compare_bits(const void *a, const void *b) {
   const ptq_guess *x = a, *y = b;
   if (x->point.bits_model != y->point.bits_model)
     return x->point.bits_model < y->point.bits_model ? -1 : 1;
-  return (x->loss > y->loss) - (x->loss < y->loss);
+  return compare_loss(x, y);
 }
 
 void ptq_guess_frontier(ptq_guesses *g) {

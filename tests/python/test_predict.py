@@ -111,6 +111,16 @@ class Predict(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("nothing fits; the smallest is", done.stderr)
 
+    def test_law_without_methods_leaves_their_choice_to_one_with_them(self):
+        """Kumar's law predicts best here, and the same of rtn and gptq."""
+        for choice in (["--best", "--bits", 4.25], ["--pareto"]):
+            done = predict(f"{self.store}.tokens", "llama-25k", *choice,
+                           "--json")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            rows = json.loads(done.stdout)["predictions"]
+            self.assertEqual({r["law"] for r in rows}, {"kumar"})
+            self.assertEqual({r["method"] for r in rows}, {"gptq"})
+
     def test_frontier_falls(self):
         rows = self.rows("--pareto")
         self.assertGreater(len(rows), 5)
