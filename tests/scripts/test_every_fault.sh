@@ -101,8 +101,11 @@ last_of() {
 # how often something happens depends on which rank gets what.
 before=true
 steady=true
+known='' # the last n, where it need not be looked for
+last=''
 go_through() {
-  local name=$1 check=$2 n tried=0 last='' i; shift 2
+  local name=$1 check=$2 n tried=0 i; shift 2
+  last=''
   [[ -z $chosen || " $chosen " == *" $name "* ]] || return 0
   clear_up
   $before
@@ -117,7 +120,7 @@ go_through() {
       tried=$((tried + 1))
     done
   else
-    last=$(last_of "$@")
+    last=${known:-$(last_of "$@")}
     for i in $(seq "$faults"); do
       n=$((1 + (last - 1) * (i - 1) / (faults - 1)))
       clear_up
@@ -163,4 +166,5 @@ exec "\$PTQSWEEP" run sweep.yaml -o s.h5 --quiet' "\$1"
 SH
 for rank in all 0 1 2; do
   go_through "rank-$rank" sound bash ranks.sh $rank
+  known=$last # about as many in each
 done
