@@ -56,7 +56,7 @@ SHAPES = {
 
 
 # Rows that nobody has trained yet: `train.py NAME` does, but the zoo has none.
-PLANNED = ("neox-85k", "neox-300k")
+PLANNED = ("neox-300k",)
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,11 @@ P01, P04, P16 = (tuple((passes, state) for state in STATES)
 RUNS = {run.name(): run for run in (
     Run("llama-25k", 21, P01 + P04 + P16),
     Run("llama-25k", 22, P01 + P04 + P16),
-    Run("llama-25k", 23, P01, P04 + P16),
+    Run("llama-25k", 23, P01 + P04 + P16),
     Run("llama-85k", 21, P01 + P04 + P16[:1], P16[1:]),
     Run("llama-85k", 22, P01 + P04 + P16),
     Run("llama-85k", 23, P01 + P04, P16),
-    Run("llama-300k", 21, (), P01 + P04),
+    Run("llama-300k", 21, P01 + P04, P16),
     Run("llama-1m", 21, (), P01),
 )}
 

@@ -16,7 +16,7 @@ GOLDEN = ROOT / "tests/golden/logits"
 RUNS = ZOO / "runs"
 SIZES = {"llama": ("25k", "85k", "300k", "1m", "3m"),
          "opt": ("25k", "85k", "300k", "1m", "3m"),
-         "neox": ("25k",)}
+         "neox": ("25k", "85k")}
 MODELS = [f"{family}-{size}" for family, sizes in SIZES.items()
           for size in sizes]
 VOCAB = {"llama": 1024, "opt": 2048, "neox": 512}
@@ -24,7 +24,8 @@ TYPES = {"llama": "llama", "opt": "opt", "neox": "gpt_neox"}
 # Seeds, passes and states of what is kept of each size.
 CROSS = [(seed, passes, state) for seed in (21, 22, 23)
          for passes in (1, 4, 16) for state in ("constant", "decayed")]
-KEPT = {"llama-25k": CROSS[:14], "llama-85k": CROSS[:5] + CROSS[6:16]}
+KEPT = {"llama-25k": CROSS, "llama-85k": CROSS[:5] + CROSS[6:16],
+        "llama-300k": CROSS[:4]}
 CHECKPOINTS = {
     f"{size}-s{seed}-p{passes:02d}{'-decayed' * (state == 'decayed')}":
     (size, seed, passes, state)
