@@ -326,7 +326,7 @@ class Golden(unittest.TestCase):
                 self.assertLess(windows.max(), vocab)
                 self.assertAlmostEqual(nll["nll_mean"], np.mean(nll["nll"]))
                 log = read_log(name)
-                self.assertLess(abs(nll["nll_mean"] - log["test_nll"]), 0.2)
+                self.assertLess(abs(nll["nll_mean"] - log["test_nll"]), 0.3)
 
 
 if __name__ == "__main__":
