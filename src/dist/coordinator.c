@@ -80,7 +80,7 @@ static void assign_idle(coordinator *c, double now) {
 
 static void describe(const coordinator *c, int rank, char text[96]) {
   char host[64];
-  ptq_text_copy(host, sizeof host, c->roster.ranks[rank].peer.host);
+  ptq_text_copy(host, sizeof host, c->roster.peers[rank].host);
   host[strcspn(host, " ")] = '\0';
   snprintf(text, 96, "rank %d%s%s%s", rank, host[0] == '\0' ? "" : " (", host,
            host[0] == '\0' ? "" : ")");
@@ -141,14 +141,6 @@ static void end_task(coordinator *c, int rank, const ptq_wire_report *r) {
   ptq_roster_idle(&c->roster, rank);
 }
 
-static void say_hello(coordinator *c, int rank, const ptq_wire_report *r) {
-  ptq_rank *it = &c->roster.ranks[rank];
-  memcpy(&it->peer, r->text, sizeof it->peer);
-  it->peer.host[sizeof it->peer.host - 1] = '\0';
-  it->watchable = ptq_peer_watchable(&c->roster.pong.peer, &it->peer);
-  if (it->state == PTQ_RANK_NEW) it->state = PTQ_RANK_IDLE;
-}
-
 static void handle(coordinator *c, int rank, const ptq_wire_report *r,
                    double now) {
   ptq_err err = {0};
@@ -159,7 +151,7 @@ static void handle(coordinator *c, int rank, const ptq_wire_report *r,
   }
   switch (r->head.kind) {
     case PTQ_WIRE_HELLO:
-      say_hello(c, rank, r);
+      if (it->state == PTQ_RANK_NEW) it->state = PTQ_RANK_IDLE;
       break;
     case PTQ_WIRE_POINT:
       ptq_board_point(&c->board, r->index, (ptq_state)r->state);
@@ -212,8 +204,8 @@ static bool hear(coordinator *c, int from, ptq_err *err) {
   return true;
 }
 
-static void lose(coordinator *c, int rank, bool gone, const char *how,
-                 double now) {
+/** Give a rank up that is silent, or whose process has ended (gone). */
+static void lose(coordinator *c, int rank, const char *how, double now) {
   char who[96], text[200];
   ptq_err err = {0};
   ptq_rank *it = &c->roster.ranks[rank];
@@ -223,11 +215,11 @@ static void lose(coordinator *c, int rank, bool gone, const char *how,
            hear(c, i, &err)) {
     }
   if (it->state == PTQ_RANK_LOST) return; /* they were about this */
-  if (!gone && ptq_nap_clock() - it->heard_s < tick_s) return;
+  if (!it->gone && ptq_nap_clock() - it->heard_s < tick_s) return;
   describe(c, rank, who);
   snprintf(text, sizeof text, "%s %s", who, how);
   break_team(c, rank, text);
-  ptq_roster_lose(&c->roster, rank, gone);
+  ptq_roster_lose(&c->roster, rank);
   assign_idle(c, now);
 }
 
@@ -242,7 +234,7 @@ static bool hear_all(coordinator *c) {
     ptq_err own = {0};
     if (c->roster.ranks[i].state == PTQ_RANK_LOST) continue;
     while (hear(c, i, &own)) heard = true;
-    if (own.code != PTQ_OK) lose(c, i, false, own.msg, ptq_nap_clock());
+    if (own.code != PTQ_OK) lose(c, i, own.msg, ptq_nap_clock());
   }
   return heard;
 }
@@ -251,19 +243,17 @@ static void watch_ranks(coordinator *c, double now) {
   const double correction = ptq_board_correction(&c->board);
   for (int i = 1; i < c->roster.size; i++) {
     ptq_rank *it = &c->roster.ranks[i];
-    if (it->watchable && !it->gone && ptq_peer_gone(&it->peer)) {
-      if (it->state == PTQ_RANK_LOST)
-        it->gone = true; /* a stopped one was killed */
-      else
-        lose(c, i, true, "died", now);
-      continue;
+    if (it->watchable && !it->gone && ptq_peer_gone(&c->roster.peers[i])) {
+      it->gone = true; /* its last words get it no more work */
+      if (it->state != PTQ_RANK_LOST) lose(c, i, "died", now);
+      continue; /* one that was lost had been stopped, and was killed */
     }
     if (it->state == PTQ_RANK_LOST) continue;
     const double silent = now - it->heard_s;
     if (silent > ptq_roster_limit(&c->roster, i, correction)) {
       char how[64];
       snprintf(how, sizeof how, "has been silent for %.0f s", silent);
-      lose(c, i, false, how, now);
+      lose(c, i, how, now);
     }
   }
   if (getppid() != c->launcher)
@@ -373,7 +363,6 @@ static void send_stop(coordinator *c, const ptq_dist_summary *out,
                             .gone = from->gone,
                             .watchable = from->watchable,
                             .heard = from->state != PTQ_RANK_NEW,
-                            .peer = from->peer,
                             .request = MPI_REQUEST_NULL};
     if (!to->lost && ptq_wire_post(c->comm, i, &e->stop, (int)sizeof e->stop,
                                    &to->request, NULL) != PTQ_OK)
@@ -400,7 +389,7 @@ ptq_status ptq_coordinator_run(MPI_Comm comm, const ptq_plan *plan,
                    .next_watch_s = now,
                    .launcher = getppid()};
   ptq_progress_init(&c.progress, options->progress, now);
-  rc = ptq_roster_init(&c.roster, comm, options, now, err);
+  rc = ptq_roster_init(&c.roster, comm, ending->peers, options, now, err);
   if (rc == PTQ_OK) rc = ptq_board_init(&c.board, plan, ops, options, err);
   if (rc != PTQ_OK) { /* the workers must hear of it */
     (void)ptq_board_init(&c.board, &nothing, ops, options, NULL);

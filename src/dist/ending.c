@@ -84,7 +84,7 @@ static bool all_said_goodbye(ptq_dist_ending *e) {
   bool all = true;
   for (int i = 1; i < e->size; i++) {
     ptq_ending_rank *it = &e->ranks[i];
-    if (it->watchable && !it->gone && ptq_peer_gone(&it->peer)) {
+    if (it->watchable && !it->gone && ptq_peer_gone(&e->peers[i])) {
       it->gone = true;
       it->lost = it->lost || !it->bye;
     }
@@ -144,11 +144,12 @@ static bool list_left(const ptq_dist_ending *e, ptq_wire_leave *out) {
   for (int i = 1; i < e->size; i++) {
     const ptq_ending_rank *it = &e->ranks[i];
     if (!it->lost || it->gone) continue;
-    const uint64_t host = ptq_peer_place(&it->peer);
-    if (host == 0 || it->peer.pid <= 0 || out->n_left == PTQ_WIRE_LEFT_MAX)
+    const ptq_peer *peer = &e->peers[i];
+    const uint64_t host = ptq_peer_place(peer);
+    if (host == 0 || out->n_left == PTQ_WIRE_LEFT_MAX)
       unknown = true;
     else
-      out->left[out->n_left++] = (ptq_wire_place){it->peer.pid, host};
+      out->left[out->n_left++] = (ptq_wire_place){peer->pid, host};
   }
   return unknown;
 }
@@ -234,7 +235,7 @@ static void finalize_worker(MPI_Comm comm, ptq_dist_ending *e, int exit_code) {
       leave(0); /* rank 0 gives the status */
     }
     if (any && heard.head.kind == PTQ_WIRE_ORPHAN) break;
-    if (e->coordinator_watchable && ptq_peer_gone(&e->coordinator)) {
+    if (e->coordinator_watchable && ptq_peer_gone(&e->peers[0])) {
       tell_orphans(e);
       break;
     }
@@ -247,6 +248,7 @@ void ptq_ending_free(ptq_dist_ending *e) {
   if (e == NULL) return;
   if (e->comm != MPI_COMM_NULL) MPI_Comm_free(&e->comm);
   ptq_free(e->ranks);
+  ptq_free(e->peers);
   ptq_free(e);
 }
 

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "peer.h"
+
 #include "ptq/comm/guard.h"
 
 /* What mpirun may take to end those that MPI_Abort ends, and the rest. */

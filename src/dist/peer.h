@@ -15,12 +15,13 @@ enum { PTQ_PEER_HOST_MAX = 128 };
 /** Where a process lives. */
 typedef struct ptq_peer {
   int64_t pid;
-  char host[PTQ_PEER_HOST_MAX]; /* host name and pid namespace; "" unknown */
+  char host[PTQ_PEER_HOST_MAX]; /* host name, pid namespace and boot of the
+                                   kernel; "" unknown */
 } ptq_peer;
 
 /** This process. */
 void ptq_peer_self(ptq_peer *self);
-/** Can `self` watch `other`? Asked while `other` is known to live. */
+/** Can `self` watch `other`? Whether that lives does not matter. */
 bool ptq_peer_watchable(const ptq_peer *self, const ptq_peer *other);
 /** Hash of its host; 0 where that is not known. */
 uint64_t ptq_peer_place(const ptq_peer *peer);

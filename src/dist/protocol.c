@@ -8,13 +8,12 @@
 #include "ptq/comm/nap.h"
 
 /* Grows with every change of a message's meaning. */
-enum { WIRE_VERSION = 3 };
+enum { WIRE_VERSION = 4 };
 
 static uint32_t version_word(void) {
   const uint32_t sizes =
       (uint32_t)(sizeof(ptq_wire_report) * 31 + sizeof(ptq_wire_work) * 7 +
-                 sizeof(ptq_wire_pong) * 3 + sizeof(ptq_wire_stop) +
-                 sizeof(ptq_wire_leave));
+                 sizeof(ptq_wire_stop) + sizeof(ptq_wire_leave));
   return 0x51000000U + (uint32_t)WIRE_VERSION * 0x10000U + (sizes & 0xffffU);
 }
 
@@ -26,7 +25,6 @@ ptq_wire_head ptq_wire_make_head(ptq_wire_kind kind, int64_t task_id) {
 static int least_size(uint32_t kind) {
   switch (kind) {
     case PTQ_WIRE_HELLO:
-      return (int)(offsetof(ptq_wire_report, text) + sizeof(ptq_peer));
     case PTQ_WIRE_BEAT:
     case PTQ_WIRE_POINT:
     case PTQ_WIRE_SUBJECT:
@@ -36,10 +34,9 @@ static int least_size(uint32_t kind) {
     case PTQ_WIRE_WORK:
       return (int)sizeof(ptq_wire_work);
     case PTQ_WIRE_CANCEL:
+    case PTQ_WIRE_PONG:
     case PTQ_WIRE_ORPHAN:
       return (int)sizeof(ptq_wire_head);
-    case PTQ_WIRE_PONG:
-      return (int)sizeof(ptq_wire_pong);
     case PTQ_WIRE_STOP:
       return (int)sizeof(ptq_wire_stop);
     case PTQ_WIRE_LEAVE:
@@ -65,8 +62,6 @@ ptq_status ptq_wire_check(const ptq_wire_head *head, int size, int rank,
 }
 
 int ptq_wire_report_size(const ptq_wire_report *r) {
-  if (r->head.kind == PTQ_WIRE_HELLO)
-    return (int)(offsetof(ptq_wire_report, text) + sizeof(ptq_peer));
   return (int)(offsetof(ptq_wire_report, text) + strlen(r->text) + 1);
 }
 

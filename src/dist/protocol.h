@@ -3,7 +3,7 @@
  * @file protocol.h
  * The messages between rank 0 and the workers.
  *
- *   worker -> 0   HELLO                 I am here (host, pid)
+ *   worker -> 0   HELLO                 I am here
  *                 BEAT                  alive; share done; a signal came
  *                 POINT, SUBJECT        a result is in the store
  *                 DONE                  the task is over: status, seconds, and
@@ -11,7 +11,7 @@
  *                 BYE                   my files are closed
  *   0 -> worker   WORK points[]         do this task
  *                 CANCEL                drop the task at the next block
- *                 PONG                  answer to HELLO and BEAT (host, pid)
+ *                 PONG                  answer to HELLO and BEAT
  *                 STOP summary          the run is over
  *                 LEAVE                 answer to BYE: how to end MPI, and
  *                                       who may be left behind
@@ -28,8 +28,6 @@
 
 #include <mpi.h>
 #include <stdint.h>
-
-#include "peer.h"
 
 #include "ptq/base/status.h"
 #include "ptq/dist/run.h"
@@ -70,8 +68,8 @@ typedef struct ptq_wire_report {
   int32_t sink_failed;
   int32_t signalled;
   int32_t team_broken;          /* DONE: another rank of the team has gone */
-  char text[PTQ_WIRE_TEXT_MAX]; /* DONE: message; HELLO: a ptq_peer; only
-                                   the bytes in use travel */
+  char text[PTQ_WIRE_TEXT_MAX]; /* DONE: message; only the bytes in use travel
+                                 */
 } ptq_wire_report;
 
 /** WORK; followed by int64_t points[n]. */
@@ -81,12 +79,7 @@ typedef struct ptq_wire_work {
   double seconds;
 } ptq_wire_work;
 
-typedef struct ptq_wire_pong {
-  ptq_wire_head head;
-  ptq_peer peer; /* rank 0 */
-} ptq_wire_pong;
-
-/** STOP. CANCEL and ORPHAN are heads only. */
+/** STOP. CANCEL, PONG and ORPHAN are heads only. */
 typedef struct ptq_wire_stop {
   ptq_wire_head head;
   int64_t points_done, points_failed, items_done, ranks_lost, subjects_failed;

@@ -9,12 +9,13 @@
 /* Shorter tasks say nothing about the rhythm of long ones. */
 static const double telling_s = 1.0;
 
-ptq_status ptq_roster_init(ptq_roster *r, MPI_Comm comm,
+ptq_status ptq_roster_init(ptq_roster *r, MPI_Comm comm, const ptq_peer *peers,
                            const ptq_dist_options *options, double now_s,
                            ptq_err *err) {
   ptq_status rc = PTQ_OK;
   *r = (ptq_roster){
       .comm = comm,
+      .peers = peers,
       .leader = options->teams != NULL ? options->teams->leader : NULL,
       .heartbeat_s = options->heartbeat_s,
       .silence_factor = options->silence_factor,
@@ -22,11 +23,12 @@ ptq_status ptq_roster_init(ptq_roster *r, MPI_Comm comm,
       .gap_share = 1.0};
   MPI_Comm_size(comm, &r->size);
   r->n_live = r->size - 1;
-  r->pong.head = ptq_wire_make_head(PTQ_WIRE_PONG, 0);
-  ptq_peer_self(&r->pong.peer);
+  r->pong = ptq_wire_make_head(PTQ_WIRE_PONG, 0);
   PTQ_TRY(ptq_alloc(&r->ranks, r->size, sizeof *r->ranks, "ranks", err));
   for (int i = 0; i < r->size; i++)
     r->ranks[i] = (ptq_rank){.state = PTQ_RANK_NEW,
+                             .watchable =
+                                 ptq_peer_watchable(&peers[0], &peers[i]),
                              .heard_s = now_s,
                              .work_request = MPI_REQUEST_NULL,
                              .cancel_request = MPI_REQUEST_NULL,
@@ -85,7 +87,8 @@ bool ptq_roster_is_free(const ptq_roster *r, int rank) {
   if (rank < 1 || ptq_roster_leader(r, rank) != rank) return false;
   for (int i = rank; i < r->size; i++)
     if (ptq_roster_leader(r, i) == rank &&
-        (r->ranks[i].state != PTQ_RANK_IDLE || r->ranks[i].dismissed))
+        (r->ranks[i].state != PTQ_RANK_IDLE || r->ranks[i].dismissed ||
+         r->ranks[i].gone))
       return false;
   return true;
 }
@@ -191,7 +194,6 @@ bool ptq_roster_heard(ptq_roster *r, int rank, int64_t task_id, double now_s) {
     it->task_start_s = now_s;
     it->longest_s = 0.0;
     it->cancelled = false;
-    it->gone = false;
     r->n_live++;
     if (it->state == PTQ_RANK_BUSY) r->n_busy++;
     reunite(r, rank);
@@ -209,14 +211,13 @@ void ptq_roster_learn(ptq_roster *r, double seconds_s, double gap_s) {
   r->gap_seen = true;
 }
 
-void ptq_roster_lose(ptq_roster *r, int rank, bool gone) {
+void ptq_roster_lose(ptq_roster *r, int rank) {
   ptq_rank *it = &r->ranks[rank];
   if (it->state == PTQ_RANK_LOST) return;
   if (it->state == PTQ_RANK_BUSY) r->n_busy--;
   r->n_live--;
   it->state = PTQ_RANK_LOST;
   it->has_task = false;
-  it->gone = gone;
 }
 
 double ptq_roster_limit(const ptq_roster *r, int rank, double correction) {

@@ -7,6 +7,7 @@
 #ifndef PTQ_DIST_ROSTER_H
 #define PTQ_DIST_ROSTER_H
 
+#include "peer.h"
 #include "protocol.h"
 #include "queue.h"
 
@@ -20,12 +21,11 @@ typedef enum ptq_rank_state {
 /** One worker. */
 typedef struct ptq_rank {
   ptq_rank_state state;
-  bool watchable; /* peer is of this host */
+  bool watchable; /* its process is of this host */
   bool gone;      /* its process has ended */
   bool has_task;  /* `task` is its to finish; false when it was taken away */
   bool cancelled; /* told to drop it */
   bool dismissed; /* one of its team was lost: it gets no work any more */
-  ptq_peer peer;
   ptq_task task;
   int64_t task_id;
   double heard_s, task_start_s;
@@ -39,10 +39,11 @@ typedef struct ptq_rank {
 typedef struct ptq_roster {
   MPI_Comm comm; /* borrowed */
   int size;
-  ptq_rank *ranks;   /* owned; [size]; [0] is not used */
-  const int *leader; /* borrowed; [size] of each rank's team, 0: in none; NULL:
-                        each leads itself. A task is its leader's */
-  ptq_wire_pong pong;
+  ptq_rank *ranks;       /* owned; [size]; [0] is not used */
+  const ptq_peer *peers; /* borrowed; [size] where each rank lives */
+  const int *leader;  /* borrowed; [size] of each rank's team, 0: in none; NULL:
+                         each leads itself. A task is its leader's */
+  ptq_wire_head pong; /* the message PONG */
   int64_t n_live, n_busy; /* not lost; live and busy */
   int64_t last_task_id;
   double heartbeat_s, silence_factor, silence_min_s;
@@ -51,7 +52,7 @@ typedef struct ptq_roster {
   bool gap_seen;
 } ptq_roster;
 
-ptq_status ptq_roster_init(ptq_roster *r, MPI_Comm comm,
+ptq_status ptq_roster_init(ptq_roster *r, MPI_Comm comm, const ptq_peer *peers,
                            const ptq_dist_options *options, double now_s,
                            ptq_err *err);
 void ptq_roster_release(ptq_roster *r);
@@ -60,7 +61,7 @@ void ptq_roster_release(ptq_roster *r);
 int ptq_roster_leader(const ptq_roster *r, int rank);
 /** Are two ranks of one team? */
 bool ptq_roster_mates(const ptq_roster *r, int a, int b);
-/** Does the rank lead a team whose ranks all wait for work? */
+/** Does the rank lead a team whose ranks all live and wait for work? */
 bool ptq_roster_is_free(const ptq_roster *r, int rank);
 /** Teams that work or could, those whose ranks are on their way included. */
 int64_t ptq_roster_teams(const ptq_roster *r);
@@ -81,8 +82,8 @@ ptq_status ptq_roster_pong(ptq_roster *r, int rank, ptq_err *err);
 bool ptq_roster_heard(ptq_roster *r, int rank, int64_t task_id, double now_s);
 /** A task took seconds_s, the longest time between its blocks was gap_s. */
 void ptq_roster_learn(ptq_roster *r, double seconds_s, double gap_s);
-/** Give a rank up. */
-void ptq_roster_lose(ptq_roster *r, int rank, bool gone);
+/** Give a rank up. One whose process has ended (`gone`) does not come back. */
+void ptq_roster_lose(ptq_roster *r, int rank);
 /** How long a rank may be silent, with `correction` measured over predicted
  * seconds. */
 double ptq_roster_limit(const ptq_roster *r, int rank, double correction);

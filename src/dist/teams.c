@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "ptq/dist/teams.h"
 
+#include "peer.h"
 #include "protocol.h"
 
 #include "ptq/base/log.h"

@@ -116,18 +116,6 @@ done:
   return rc;
 }
 
-static void take_pong(worker *w) {
-  ptq_wire_pong pong;
-  ptq_peer self;
-  w->unanswered_s = 0.0;
-  if (w->ending->coordinator.pid != 0) return;
-  memcpy(&pong, w->inbox, sizeof pong);
-  pong.peer.host[sizeof pong.peer.host - 1] = '\0';
-  ptq_peer_self(&self);
-  w->ending->coordinator = pong.peer;
-  w->ending->coordinator_watchable = ptq_peer_watchable(&self, &pong.peer);
-}
-
 static ptq_status give_up_rank_0(worker *w, const char *how, ptq_err *err) {
   w->lost = true;
   return PTQ_FAIL(err, PTQ_E_PEER,
@@ -178,7 +166,7 @@ static ptq_status hear(worker *w, bool *there, ptq_err *err) {
       if (head.task_id > w->cancelled_id) w->cancelled_id = head.task_id;
       break;
     case PTQ_WIRE_PONG:
-      take_pong(w);
+      w->unanswered_s = 0.0;
       break;
     default:
       memcpy(&w->ending->stop, w->inbox, sizeof w->ending->stop);
@@ -204,8 +192,7 @@ static ptq_status hear_all(worker *w, bool *any, ptq_err *err) {
 static ptq_status watch_rank_0(worker *w, double now, ptq_err *err) {
   if (now < w->next_watch_s) return PTQ_OK;
   w->next_watch_s = now + watch_s;
-  if (w->ending->coordinator_watchable &&
-      ptq_peer_gone(&w->ending->coordinator)) {
+  if (w->ending->coordinator_watchable && ptq_peer_gone(&w->ending->peers[0])) {
     w->ending->coordinator_gone = true;
     return give_up_rank_0(w, "died", err);
   }
@@ -307,10 +294,7 @@ static ptq_status do_task(worker *w, ptq_err *err) {
 }
 
 static ptq_status say_hello(worker *w, ptq_err *err) {
-  ptq_peer self;
-  ptq_peer_self(&self);
   w->report = (ptq_wire_report){0};
-  memcpy(w->report.text, &self, sizeof self);
   w->unanswered_s = ptq_nap_clock();
   w->next_beat_s = w->unanswered_s + w->options->heartbeat_s;
   return send_report(w, PTQ_WIRE_HELLO, err);

@@ -113,13 +113,24 @@ kill -KILL "$(pid_of 1)" "$(pid_of 2)"
 finish 1
 grep -q 'every working rank vanished' "$dir/log" || complain "no word of it"
 
-# Rank 2 dies before it said a word: nothing tells that its process is gone, and
-# the end does not take the minute that others have to say goodbye.
-PTQ_FAKE_MUTE=2 PTQ_FAKE_PATIENCE=60 start mute 4 8 2 2 20
-finish 0
-all_done
+# Rank 2 dies before or right after its first word: that its process has ended
+# is seen, and nobody waits the minute that a silent one has.
+for moment in before after; do
+  PTQ_FAKE_DEATH="2 $moment" PTQ_FAKE_PATIENCE=60 start "word-$moment" 4 8 2 2 20
+  finish 0
+  all_done
+  lost 1
+  took=$(($(date +%s) - began))
+  [ $took -le 15 ] || complain "$took s for a rank that died $moment its word"
+done
+
+# And rank 0 before it answers any.
+PTQ_FAKE_DEATH='0 looking' PTQ_FAKE_PATIENCE=60 start unanswered 4 8 2 2 20
+wait "$run"
 took=$(($(date +%s) - began))
-[ $took -le 25 ] || complain "$took s for a rank that was never heard"
+[ $took -le 15 ] || complain "$took s for a rank 0 that never spoke"
+[ -z "$(cat "$dir/exit" 2>/dev/null)" ] || complain "a dead rank 0 left a status"
+echo "$name: $took s"
 
 # It is given up after two seconds of silence, and comes back.
 start woken 3 30 4 4 40

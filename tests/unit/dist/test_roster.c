@@ -14,9 +14,12 @@
 
 static int open_roster(void **state) {
   static ptq_roster r;
+  static ptq_peer peers[2];
+  ptq_peer_self(&peers[0]);
+  peers[1] = peers[0];
   const ptq_dist_options options = {
       .heartbeat_s = 2.0, .silence_factor = 10.0, .silence_min_s = 30.0};
-  if (ptq_roster_init(&r, MPI_COMM_WORLD, &options, 100.0, NULL) != PTQ_OK)
+  if (ptq_roster_init(&r, MPI_COMM_WORLD, peers, &options, 100.0, NULL) != PTQ_OK)
     return -1;
   *state = &r;
   return 0;
@@ -64,8 +67,8 @@ static void a_busy_rank_is_held_to_the_rhythm_of_its_task(void **state) {
 static void a_lost_rank_that_speaks_is_back_without_its_task(void **state) {
   ptq_roster *r = *state;
   pretend_busy(r, 1.0);
-  ptq_roster_lose(r, 1, false);
-  ptq_roster_lose(r, 1, false); /* once is enough */
+  ptq_roster_lose(r, 1);
+  ptq_roster_lose(r, 1); /* once is enough */
   assert_int_equal(r->n_live, 0);
   assert_int_equal(r->n_busy, 0);
   assert_true(ptq_roster_heard(r, 1, 5, 200.0));
@@ -74,9 +77,18 @@ static void a_lost_rank_that_speaks_is_back_without_its_task(void **state) {
   assert_false(r->ranks[1].has_task);
   ptq_roster_idle(r, 1);
   assert_int_equal(r->n_busy, 0);
-  ptq_roster_lose(r, 1, false);
+  ptq_roster_lose(r, 1);
   assert_true(ptq_roster_heard(r, 1, 0, 300.0));
   assert_int_equal(r->ranks[1].state, PTQ_RANK_IDLE);
+}
+
+static void a_dead_rank_gets_no_work_whatever_it_had_said(void **state) {
+  ptq_roster *r = *state;
+  assert_true(r->ranks[1].watchable); /* before it says anything */
+  r->ranks[1].state = PTQ_RANK_IDLE;
+  assert_true(ptq_roster_is_free(r, 1));
+  r->ranks[1].gone = true;
+  assert_false(ptq_roster_is_free(r, 1));
 }
 
 static void a_suspended_coordinator_blames_nobody(void **state) {
@@ -92,6 +104,7 @@ int main(int argc, char **argv) {
       WITH_ROSTER(an_idle_rank_is_held_to_its_heartbeat),
       WITH_ROSTER(a_busy_rank_is_held_to_the_rhythm_of_its_task),
       WITH_ROSTER(a_lost_rank_that_speaks_is_back_without_its_task),
+      WITH_ROSTER(a_dead_rank_gets_no_work_whatever_it_had_said),
       WITH_ROSTER(a_suspended_coordinator_blames_nobody),
   };
   MPI_Init(&argc, &argv);
