@@ -41,7 +41,8 @@ victim() {  # the process of rank 2 of this test's run
 }
 for flags in "--enable-recovery" "--with-ft ulfm"; do
   for signal in KILL SEGV; do
-    rm -f s.h5
+    rm -f s.h5 exit
+    code=0
     # shellcheck disable=SC2086
     PTQSWEEP_EXIT_FILE=$PWD/exit timeout 120 mpirun $root --oversubscribe \
       --bind-to none $flags -x PTQSWEEP_EXIT_FILE -n 4 \
@@ -52,10 +53,12 @@ for flags in "--enable-recovery" "--with-ft ulfm"; do
       sleep 0.02
     done
     kill -$signal "$(victim)" || fail "nobody to kill"
-    wait $run || { cat run.log >&2; fail "$flags, SIG$signal: mpirun: $?"; }
+    # What mpirun says of a killed rank is its own affair; that it ends is not.
+    wait $run || code=$?
+    [ $code != 124 ] || fail "$flags, SIG$signal: hangs: $(cat run.log)"
     [ "$(cat exit)" = 0 ] || { cat run.log >&2; fail "$flags: $(cat exit)"; }
     export_all s.h5 s
     same_exports whole s
-    pass "$flags, SIG$signal: the others finished"
+    pass "$flags, SIG$signal: the others finished, mpirun: $code"
   done
 done
