@@ -196,6 +196,7 @@ LANDSCAPE_NUMBER(anisotropy, anisotropy)
 LANDSCAPE_NUMBER(gradient_norm, gradient_norm)
 LANDSCAPE_NUMBER(hessian_trace, trace)
 LANDSCAPE_NUMBER(hessian_max, eigen_max)
+LANDSCAPE_NUMBER(fisher_trace, fisher)
 
 static double get_basin_01(const ptq_obs *o) {
   return exp(get_log_basin_01(o));
@@ -223,6 +224,14 @@ static double get_dnll_quadratic(const ptq_obs *o) {
   return o->displacement != NULL ? ptq_landscape_quadratic(o->displacement->row,
                                                            size_of(o->sqnr_rtn))
                                  : (double)NAN;
+}
+
+/* With the empirical Fisher's diagonal in the Hessian's place. */
+static double get_dnll_fisher(const ptq_obs *o) {
+  if (o->displacement == NULL) return (double)NAN;
+  const ptq_direction_row *d = o->displacement->row;
+  const double factor = size_of(o->sqnr_rtn) / d->size;
+  return factor * factor * d->fisher_diagonal / 2.0;
 }
 
 static double get_nll_model(const ptq_obs *o) {
@@ -339,6 +348,10 @@ static const ptq_feature features[] = {
    PTQ_TIER_LANDSCAPE, get_hessian_max},
   {"dnll_quadratic", "nat", "g'e + e'He / 2 of RTN's displacement of the dtype "
    "at its size in this group", PTQ_TIER_LANDSCAPE, get_dnll_quadratic},
+  {"fisher_trace", "nat^2", "trace of the empirical Fisher matrix of windows",
+   PTQ_TIER_LANDSCAPE, get_fisher_trace},
+  {"dnll_fisher", "nat^2", "half the squares of that displacement times the "
+   "empirical Fisher's diagonal", PTQ_TIER_LANDSCAPE, get_dnll_fisher},
   {"nll_byte_model", "nat", "NLL a byte of the unquantized model",
    PTQ_TIER_CALIBRATION, get_nll_byte},
   {"headroom", "nat", "unigram model's NLL less the model's: what can be lost",

@@ -144,7 +144,8 @@ static void model_of(const ptq_landscape *l, int64_t model,
                               .trace = none,
                               .trace_se = none,
                               .eigen_max = none,
-                              .eigen_min = none};
+                              .eigen_min = none,
+                              .fisher = none};
   random_of(l, model, t);
   for (int64_t i = 0; i < l->n; i++) {
     const ptq_direction_row *d = l->directions[i].row;
@@ -158,6 +159,7 @@ static void model_of(const ptq_landscape *l, int64_t model,
       t->trace_se = d->trace_se;
       t->eigen_max = d->eigen_max;
       t->eigen_min = d->eigen_min;
+      t->fisher = d->fisher;
     }
   }
   t->anisotropy = mean_of(&along, NULL);

@@ -343,6 +343,7 @@ def layers(store, models):
         "trace": h.trace,
         "trace / n |E|^2": h.trace / own.weights * noise,
         "Fisher / n |E|^2": h.fisher / own.weights * noise,
+        "Fisher diagonal": e.fisher_diagonal,
         "Kronecker": h.output_trace / own.outputs * e.output_noise,
         "g'e + e'He / 2": e.slope + e.curvature / 2,
     }

@@ -153,6 +153,7 @@ static void take_proxies(const tables *t, const beside *b,
     r->output_noise = e->output_noise;
     r->slope = e->slope;
     r->curvature = e->curvature;
+    r->fisher_diagonal = e->fisher_diagonal;
     r->quadratic = e->slope + e->curvature / 2.0;
     r->err_top = e->err_top;
     r->size_top = e->size_top;

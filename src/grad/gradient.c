@@ -366,8 +366,17 @@ static ptq_status show(void *ctx, int layer, const ptq_real *x,
                        const ptq_real *dy, int64_t n, ptq_err *err) {
   const way *y = ctx;
   const pass *p = y->p;
-  return p->sink->window(p->sink->ctx, p->chunk * PTQ_GRAD_CHUNK + y->window,
-                         p->block, layer, x, dy, n, err);
+  ptq_grad *g = p->g;
+  for (int64_t j = 0; j < p->k; j++) g->e_list[j] = g->e[j].of[layer];
+  const ptq_grad_window seen = {.window = p->chunk * PTQ_GRAD_CHUNK + y->window,
+                                .block = p->block,
+                                .layer = layer,
+                                .n = n,
+                                .x = x,
+                                .dy = dy,
+                                .k = p->k,
+                                .e = g->e_list};
+  return p->sink->window(p->sink->ctx, &seen, err);
 }
 
 static ptq_status deliver(const pass *p, ptq_err *err) {

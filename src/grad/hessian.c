@@ -146,6 +146,8 @@ typedef struct forming {
   double scale; /* 1 / scored tokens */
   flat held;    /* gradient and products, where they are asked for */
   double **y;   /* owned; [k] of owned: the products */
+  /* owned; a window's gradient of a layer, and that times a direction */
+  ptq_real *gradient, *product;
 } forming;
 
 static double dot(const ptq_real *x, const ptq_real *y, int64_t n) {
@@ -166,6 +168,32 @@ static ptq_status take_forms(void *ctx, const ptq_grad_layer *l, ptq_err *err) {
   return f->held.gradient != NULL ? take_flat(&f->held, l, err) : PTQ_OK;
 }
 
+/* A window's gradient is dy' x: its squares times those of the directions. */
+static ptq_status take_fisher(void *ctx, const ptq_grad_window *w,
+                              ptq_err *err) {
+  forming *f = ctx;
+  const ptq_model_info *info = f->held.info;
+  const int64_t out = ptq_role_outputs(info, ptq_layer_role(w->layer));
+  const int64_t in = ptq_role_inputs(info, ptq_layer_role(w->layer));
+  double *to =
+      f->out->efe + (w->block * ptq_layer_count(info) + w->layer) * w->k;
+  (void)err;
+  PTQ_GEMM(tn, out, in, w->n, 1, w->dy, out, w->x, in, 0, f->gradient, in);
+  for (int64_t j = 0; j < w->k; j++) {
+    for (int64_t i = 0; i < out * in; i++)
+      f->product[i] = f->gradient[i] * w->e[j][i];
+    to[j] += f->scale * dot(f->product, f->product, out * in);
+  }
+  return PTQ_OK;
+}
+
+static int64_t largest_layer(const ptq_model_info *info) {
+  int64_t most = 0;
+  for (int r = 0; r < PTQ_ROLE_COUNT; r++)
+    if (role_sizes(info, r, r + 1) > most) most = role_sizes(info, r, r + 1);
+  return most;
+}
+
 static ptq_status hold(forming *f, const ptq_model_info *info, int64_t k,
                        ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -177,6 +205,12 @@ static ptq_status hold(forming *f, const ptq_model_info *info, int64_t k,
   for (int64_t j = 0; j < k; j++)
     PTQ_TRY(ptq_alloc(&f->y[j], n, sizeof(double), "a product", err));
   PTQ_TRY(ptq_alloc(&f->held.gradient, n, sizeof(double), "a gradient", err));
+  PTQ_TRY(ptq_alloc(&f->out->efe, f->out->layers * k, sizeof *f->out->efe,
+                    "forms", err));
+  PTQ_TRY(ptq_alloc(&f->gradient, largest_layer(info), sizeof *f->gradient,
+                    "gradient of a window", err));
+  PTQ_TRY(ptq_alloc(&f->product, largest_layer(info), sizeof *f->product,
+                    "gradient of a window", err));
 done:
   return rc;
 }
@@ -185,6 +219,8 @@ static void let_go(forming *f, int64_t k) {
   for (int64_t j = 0; f->y != NULL && j < k; j++) ptq_free(f->y[j]);
   ptq_free(f->y);
   ptq_free(f->held.gradient);
+  ptq_free(f->gradient);
+  ptq_free(f->product);
 }
 
 /* The gradient times the products, by layer. */
@@ -211,8 +247,11 @@ static ptq_status run_forms(ptq_grad *g, const ptq_directions *d, bool held,
   forming f = {.out = out,
                .blocks = ptq_grad_info(g)->n_blocks,
                .scale = 1.0 / (double)ptq_grad_tokens(g)};
-  const ptq_grad_sink sink = {
-      .ctx = &f, .gradient = true, .products = true, .layer = take_forms};
+  const ptq_grad_sink sink = {.ctx = &f,
+                              .gradient = true,
+                              .products = true,
+                              .layer = take_forms,
+                              .window = held ? take_fisher : NULL};
   *out = (ptq_forms){.layers = layers, .k = k};
   PTQ_TRY(ptq_alloc(&out->nlld, k, sizeof *out->nlld, "forms", err));
   PTQ_TRY(ptq_alloc(&out->ge, layers * k, sizeof *out->ge, "forms", err));
@@ -239,11 +278,17 @@ ptq_status ptq_forms_run_held(ptq_grad *g, const ptq_directions *d,
   return run_forms(g, d, true, out, err);
 }
 
+int64_t ptq_forms_held_bytes(const ptq_model_info *info, int64_t k) {
+  return (1 + k) * ptq_flat_size(info) * (int64_t)sizeof(double) +
+         2 * largest_layer(info) * (int64_t)sizeof(ptq_real);
+}
+
 void ptq_forms_release(ptq_forms *f) {
   ptq_free(f->nlld);
   ptq_free(f->ge);
   ptq_free(f->ehe);
   ptq_free(f->ee);
   ptq_free(f->ghe);
+  ptq_free(f->efe);
   *f = (ptq_forms){0};
 }

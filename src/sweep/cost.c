@@ -326,7 +326,13 @@ static double chunk_flops(const ptq_grid *g, int64_t direction) {
                (DRAW_FLOPS + BASIS_FLOPS * steps * steps) +
            fisher_flops(info, calibration(g, d->subject));
   const double made = d->point >= 0 ? 60.0 : DRAW_FLOPS;
-  return chunks * 2.0 * (2.0 * read + (made + VECTOR_FLOPS) * weights);
+  const double fisher =
+      ptq_direction_displaces(d->kind) /* windows' gradients once more */
+          ? (2.0 * tokens(calibration(g, d->subject)) +
+             VECTOR_FLOPS * (double)windows) *
+                weights
+          : 0.0;
+  return chunks * 2.0 * (2.0 * read + (made + VECTOR_FLOPS) * weights) + fisher;
 }
 
 /* Streams pushed through blocks as often as their layers part, all of them

@@ -135,7 +135,7 @@ static void take_forms(const along *a, const ptq_forms *f,
   const ptq_model_info *info = a->w->setup.info;
   int64_t n = 0;
   row->slope = row->curvature = 0.0;
-  if (f->ghe != NULL) row->gradient_curvature = 0.0;
+  if (f->ghe != NULL) row->gradient_curvature = row->fisher_diagonal = 0.0;
   for (int64_t i = 0; i < f->layers; i++) {
     if (!ptq_layer_present(info, (int)(i % ptq_layer_count(info)))) continue;
     ptq_direction_layer_row *r = &out->layers[n];
@@ -155,6 +155,8 @@ static void take_forms(const along *a, const ptq_forms *f,
     if (f->ghe == NULL) continue;
     r->gradient_curvature = f->ghe[i];
     row->gradient_curvature += f->ghe[i];
+    r->fisher_diagonal = f->efe[i];
+    row->fisher_diagonal += f->efe[i];
   }
 }
 
@@ -318,8 +320,8 @@ int64_t ptq_derivatives_bytes(const ptq_grid *g, int64_t direction) {
   if (!hessian)
     return bytes + ptq_model_block_bytes(info) +
            ptq_displacer_bytes(info, d->kind) +
-           (ptq_direction_displaces(d->kind) ? 2 * ptq_flat_size(info) : 0) *
-               (int64_t)sizeof(double);
+           (ptq_direction_displaces(d->kind) ? ptq_forms_held_bytes(info, 1)
+                                             : 0);
   const ptq_lanczos_setup basis = {.n = ptq_flat_size(info),
                                    .max_steps = l->lanczos,
                                    .single = true,

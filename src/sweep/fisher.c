@@ -68,17 +68,16 @@ static void run_close(run *r) {
   ptq_free(r->weight);
 }
 
-/* The gradient of a window is dy' x. Windows come in their order. */
-static ptq_status take_window(void *ctx, int64_t window, int64_t block, int l,
-                              const ptq_real *x, const ptq_real *dy, int64_t n,
+/* Windows come in their order. */
+static ptq_status take_window(void *ctx, const ptq_grad_window *w,
                               ptq_err *err) {
   run *r = ctx;
-  layer *to = &r->layers[block * ptq_layer_count(r->info) + l];
-  const int64_t out = ptq_role_outputs(r->info, ptq_layer_role(l));
-  const int64_t in = ptq_role_inputs(r->info, ptq_layer_role(l));
-  (void)window, (void)err;
-  ptq_moment_add(&to->output, dy, n, r->moment);
-  ptq_sgemm_tn(out, in, n, 1.0F, dy, out, x, in, 0.0F, r->weight, in);
+  layer *to = &r->layers[w->block * ptq_layer_count(r->info) + w->layer];
+  const int64_t out = ptq_role_outputs(r->info, ptq_layer_role(w->layer));
+  const int64_t in = ptq_role_inputs(r->info, ptq_layer_role(w->layer));
+  (void)err;
+  ptq_moment_add(&to->output, w->dy, w->n, r->moment);
+  ptq_sgemm_tn(out, in, w->n, 1.0F, w->dy, out, w->x, in, 0.0F, r->weight, in);
   to->fisher += ptq_vec_sum_sq(r->weight, out * in);
   return PTQ_OK;
 }

@@ -62,9 +62,8 @@ typedef struct ptq_landscape_traits {
   double anisotropy; /* ln of basin[1] along RTN over that along random
                         directions, mean over dtypes: negative where the loss
                         is steeper along quantization */
-  double gradient_norm, trace, trace_se, eigen_max,
-      eigen_min; /* of the
-                    Hessian's row */
+  /* Of the Hessian's row. */
+  double gradient_norm, trace, trace_se, eigen_max, eigen_min, fisher;
 } ptq_landscape_traits;
 
 typedef struct ptq_landscape {

@@ -28,6 +28,7 @@
   X(F64, trace_noise,   1, "nat",   "trace over weights, times |E|^2") \
   X(F64, fisher,        1, "nat^2", "trace of its block of the empirical Fisher") \
   X(F64, fisher_noise,  1, "nat^2", "the same over weights, times |E|^2") \
+  X(F64, fisher_diagonal, 1, "nat^2", "E's squares times the empirical Fisher's diagonal, summed") \
   X(F64, kronecker,     1, "nat^2", "trace of the output gradients' moment over outputs, times tr(E H E')") \
   X(F64, slope,         1, "nat",   "gradient times E") \
   X(F64, curvature,     1, "nat",   "E times its part of the Hessian times all layers' E") \

@@ -87,6 +87,18 @@ typedef struct ptq_grad_layer {
                                 layer's part; NULL: not asked for */
 } ptq_grad_layer;
 
+/** One layer's way back through one window. */
+typedef struct ptq_grad_window {
+  int64_t window, block;
+  int layer;          /* ptq_layer_of */
+  int64_t n;          /* tokens that the layer saw */
+  const ptq_real *x;  /* [n, in] its inputs */
+  const ptq_real *dy; /* [n, out] derivatives of the window's NLL by its
+                         outputs: the window's gradient is dy' x */
+  int64_t k;
+  const ptq_real *const *e; /* [k] displacements [out, in] */
+} ptq_grad_window;
+
 /** Takes results. Members may be NULL; a failure ends the run. */
 typedef struct ptq_grad_sink {
   void *ctx;               /* borrowed */
@@ -94,12 +106,9 @@ typedef struct ptq_grad_sink {
   /** By chunk, then block from the last to the first, then layer. Without it
    * nothing goes backwards: NLL and directional derivatives only. */
   ptq_status (*layer)(void *ctx, const ptq_grad_layer *l, ptq_err *err);
-  /** A layer's inputs x[n, in] and derivatives dy[n, out] of a window's NLL by
-   * its outputs, for second moments of either; window after window, and so on
-   * one thread. */
-  ptq_status (*window)(void *ctx, int64_t window, int64_t block, int layer,
-                       const ptq_real *x, const ptq_real *dy, int64_t n,
-                       ptq_err *err);
+  /** For second moments of inputs, of derivatives by outputs and of windows'
+   * gradients; window after window, and so on one thread. */
+  ptq_status (*window)(void *ctx, const ptq_grad_window *w, ptq_err *err);
 } ptq_grad_sink;
 
 /**

@@ -46,15 +46,21 @@ typedef struct ptq_forms {
   double *ee;   /* owned; [layers, k] |e_j's part|^2 */
   double *ghe;  /* owned; [layers, k] gradient of the layer times H e_j's part;
                    NULL: not asked for */
+  double *efe;  /* owned; [layers, k] squares of e_j's part times the empirical
+                   Fisher's diagonal: sum over windows of the squared gradient
+                   of their NLL, over scored tokens; NULL: not asked for */
 } ptq_forms;
 
 /** PTQ_E_NUMERIC: the loss is not finite. */
 ptq_status ptq_forms_run(ptq_grad *g, const ptq_directions *d, ptq_forms *out,
                          ptq_err *err);
 /** The same with ghe, for which the gradient and all H e_j are held as
- * vectors: (1 + k) ptq_flat_size float64. */
+ * vectors: (1 + k) ptq_flat_size float64; and with efe, for which the windows'
+ * gradients pass a layer at a time. */
 ptq_status ptq_forms_run_held(ptq_grad *g, const ptq_directions *d,
                               ptq_forms *out, ptq_err *err);
+/** Bytes that this holds beside the gradient's own. */
+int64_t ptq_forms_held_bytes(const ptq_model_info *info, int64_t k);
 void ptq_forms_release(ptq_forms *f);
 
 /** Directions of random elements that are never held as a whole: direction j

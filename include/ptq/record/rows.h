@@ -181,6 +181,7 @@
   X(F64,  slope,         1, "nat",   "gradient of the calibration text's mean NLL times the direction") \
   X(F64,  curvature,     1, "nat",   "direction times Hessian of the calibration text's mean NLL times direction") \
   X(F64,  gradient_curvature, 1, "nat", "gradient times that Hessian times direction (kinds rtn, gptq)") \
+  X(F64,  fisher_diagonal, 1, "nat^2", "the direction's squares times the empirical Fisher's diagonal, summed (kinds rtn, gptq)") \
   X(F64,  dnll,          1, "nat",   "what the whole displacement adds to the evaluation text's mean NLL (kinds rtn, gptq, sensitivity: all layers rounded)") \
   X(F64,  dnll_se,       1, "nat",   "moving-block bootstrap error of dnll over windows") \
   X(F64,  dnll_calib,    1, "nat",   "the same on the calibration text (kinds rtn, gptq)") \
@@ -222,6 +223,7 @@
   X(F64,  trace,         1, "nat", "trace of the layer's block of the Hessian (kind hessian)") \
   X(F64,  trace_se,      1, "nat", "its standard error over probes") \
   X(F64,  gradient_curvature, 1, "nat", "gradient of the layer times this part of Hessian times direction (kinds rtn, gptq)") \
+  X(F64,  fisher_diagonal, 1, "nat^2", "the part's squares times the layer's part of the empirical Fisher's diagonal, summed (kinds rtn, gptq)") \
   X(F64,  output_noise,  1, "",    "tr(E H E'): what E changes of the outputs, squared, a token (kinds rtn, gptq)") \
   X(F64,  err_hessian,   1, "",    "the same over tr(W H W') (kinds rtn, gptq)") \
   X(F64,  err_top,       1, "",    "share of tr(E H E') along the top sixteenth of H's eigenvectors (kinds rtn, gptq)") \

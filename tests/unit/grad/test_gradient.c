@@ -168,16 +168,11 @@ static ptq_status take(void *ctx, const ptq_grad_layer *l, ptq_err *err) {
   return PTQ_OK;
 }
 
-static ptq_status see(void *ctx, int64_t window, int64_t block, int layer,
-                      const ptq_real *x, const ptq_real *dy, int64_t n,
-                      ptq_err *err) {
+static ptq_status see(void *ctx, const ptq_grad_window *w, ptq_err *err) {
   record *r = ctx;
-  (void)x;
-  (void)dy;
-  (void)layer;
   (void)err;
-  assert_true(window >= 0 && window < WINDOWS && n == LENGTH);
-  assert_true(block == 0 || block == 1);
+  assert_true(w->window >= 0 && w->window < WINDOWS && w->n == LENGTH);
+  assert_true(w->block == 0 || w->block == 1);
   r->windows++;
   return PTQ_OK;
 }

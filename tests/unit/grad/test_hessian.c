@@ -145,6 +145,49 @@ static void forms_are_those_of_the_matrix(void **state) {
   ptq_free(g);
 }
 
+/* e' diag(F) e by layer, from gradients of the windows one by one. */
+static void the_fishers_diagonal_is_of_windows(void **state) {
+  (void)state;
+  const ptq_model_info *info = ptq_model_get_info(s.m);
+  double *e = gf_doubles(2 * (int64_t)N), *g = gf_doubles(N), nll = 0.0;
+  double expected[LAYERS * 2] = {0};
+  ptq_rng rng;
+  ptq_forms f;
+  ptq_rng_init(&rng, 6);
+  for (int64_t i = 0; i < 2 * N; i++) e[i] = ptq_rng_unit(&rng) - 0.5;
+  for (int64_t w = 0; w < WINDOWS; w++) {
+    const ptq_grad_setup setup = {.model = s.m,
+                                  .ids = s.ids + w * LENGTH,
+                                  .n_windows = 1,
+                                  .length = LENGTH};
+    ptq_grad *one = NULL;
+    FX_MUST(ptq_grad_create(&setup, &one, &e_));
+    FX_MUST(ptq_flat_gradient(one, &nll, g, &e_));
+    ptq_grad_free(one);
+    for (int64_t l = 0; l < LAYERS; l++) {
+      const int64_t b = l / PTQ_ROLE_COUNT;
+      const int r = (int)(l % PTQ_ROLE_COUNT);
+      for (int64_t i = ptq_flat_at(info, b, r); i < ptq_flat_at(info, b, r + 1);
+           i++)
+        for (int64_t j = 0; j < 2; j++) {
+          const double of_window = (LENGTH - 1) * g[i] * e[j * N + i];
+          expected[l * 2 + j] +=
+              of_window * of_window / (WINDOWS * (LENGTH - 1));
+        }
+    }
+  }
+  const ptq_directions d = {.k = 2, .ctx = e, .load = load_vector};
+  FX_MUST(ptq_forms_run_held(s.g, &d, &f, &e_));
+  for (int64_t i = 0; i < LAYERS * 2; i++)
+    assert_true(fabs(f.efe[i] - expected[i]) <= 1e-12 * expected[i]);
+  ptq_forms_release(&f);
+  FX_MUST(ptq_forms_run(s.g, &d, &f, &e_));
+  assert_null(f.efe);
+  ptq_forms_release(&f);
+  ptq_free(e);
+  ptq_free(g);
+}
+
 static void traces_are_within_their_errors(void **state) {
   (void)state;
   ptq_estimate whole, by_layer[LAYERS], flat;
@@ -253,6 +296,7 @@ int main(void) {
       cmocka_unit_test(it_is_symmetric_and_indefinite),
       cmocka_unit_test(lanczos_finds_its_ends),
       cmocka_unit_test(forms_are_those_of_the_matrix),
+      cmocka_unit_test(the_fishers_diagonal_is_of_windows),
       cmocka_unit_test(traces_are_within_their_errors),
       cmocka_unit_test(quadrature_has_the_spectral_distribution),
   };

@@ -47,7 +47,7 @@ static void gptq_displaces_to_its_point(void **state) {
     assert_int_equal(s.grid.n_directions, 5);
     for (int64_t i = 1; i < 5; i++) {
       taken t, p;
-      double sum = 0.0;
+      double sum = 0.0, fisher = 0.0;
       const ptq_direction *d = &s.grid.directions[i];
       const bool rtn = d->kind == PTQ_DIRECTION_RTN;
       const int64_t dtype = s.grid.points[d->point].dtype;
@@ -71,7 +71,11 @@ static void gptq_displaces_to_its_point(void **state) {
         assert_true(rtn ? r->size_top > 0.01 && r->size_top < 0.3
                         : r->size_top < 0.16);
         sum += r->gradient_curvature;
+        /* of windows: never less than of their mean gradient */
+        assert_true(r->fisher_diagonal > 0.0);
+        fisher += r->fisher_diagonal;
       }
+      assert_true(fabs(fisher - t.row.fisher_diagonal) < 1e-9 * fisher);
       assert_true(fabs(sum - t.row.gradient_curvature) <
                   1e-9 * (fabs(sum) + 1e-6));
     }
