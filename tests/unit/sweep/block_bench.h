@@ -75,8 +75,8 @@ static inline void parse(bench *b, const char *method, const char *dtype,
       strcmp(group, "row") == 0 ? PTQ_GROUP_ROW : strtoll(group, NULL, 10);
 }
 
-/* To the end of a block. */
-static inline void run(bench *b, int64_t block, ptq_err *err) {
+/* Before the first block. */
+static inline void begin(bench *b, ptq_err *err) {
   ptq_load load = {0};
   b->spec =
       (ptq_spec){.methods = &b->method, .dtypes = &b->dtype, .n_methods = 1};
@@ -96,12 +96,19 @@ static inline void run(bench *b, int64_t block, ptq_err *err) {
                    PTQ_OK);
   assert_int_equal(ptq_lane_open(&b->lane, &b->grid, 0, &b->reference, err),
                    PTQ_OK);
-  for (int64_t i = 0; i <= block; i++) {
-    assert_int_equal(ptq_reference_block(&b->reference, i, &b->hands, err),
-                     PTQ_OK);
-    ptq_lane_block(&b->lane, &b->reference, &b->bench, &b->hands);
-    if (b->lane.status != PTQ_OK) fail_msg("%s", b->lane.err.msg);
-  }
+}
+
+static inline void advance(bench *b, int64_t block, ptq_err *err) {
+  assert_int_equal(ptq_reference_block(&b->reference, block, &b->hands, err),
+                   PTQ_OK);
+  ptq_lane_block(&b->lane, &b->reference, &b->bench, &b->hands);
+  if (b->lane.status != PTQ_OK) fail_msg("%s", b->lane.err.msg);
+}
+
+/* To the end of a block. */
+static inline void run(bench *b, int64_t block, ptq_err *err) {
+  begin(b, err);
+  for (int64_t i = 0; i <= block; i++) advance(b, i, err);
 }
 
 static inline void close(bench *b) {
