@@ -13,7 +13,8 @@
  * whatever the signs of y. Outside of it phi, by Pearson's statistic
  *   sum (y - mu)^2 / (phi mu^p + s^2) = n - k,
  * and a are iterated to their fixed point; its b solves the quasi-score of
- * the whole variance.
+ * the whole variance. At p = 2 a negative y has no least mean, and where such
+ * points rule there is no fixed point: unless p was asked for it is 1 then.
  */
 #include <float.h>
 #include <gsl/gsl_blas.h>
@@ -138,7 +139,8 @@ static ptq_status step(const problem *p, double *eta, double *w, double *z,
     if (!isfinite(z[i]) || !isfinite(w[i]) || !(w[i] > 0.0))
       return PTQ_FAIL(err, PTQ_E_NUMERIC,
                       "fit: a fitted mean left the range of numbers; "
-                      "shorten the formula or use --power 1");
+                      "shorten the formula%s",
+                      p->power > 1.0 ? " or use --power 1" : "");
   }
   normal_equations(p, w, z, h, d);
   gsl_matrix_view hv = gsl_matrix_view_array(h, (size_t)k, (size_t)k);
@@ -208,6 +210,8 @@ static ptq_status estimate(const problem *p, ptq_fit *fit, double *a,
   problem concave = *p;
   double moved = DBL_MAX, phi = 0.0;
   concave.power = 1.0;
+  fit->iterations = 0;
+  for (int64_t i = 0; i < p->n; i++) a[i] = 1.0;
   PTQ_TRY(start(p, d, eta, err));
   PTQ_TRY(iterate(&concave, MAX_ITERATIONS, fit, eta, z, d, &moved, err));
   if (!fit->noise) {
@@ -233,8 +237,8 @@ static ptq_status estimate(const problem *p, ptq_fit *fit, double *a,
   if (moved > 1e-6)
     rc = PTQ_FAIL(err, PTQ_E_NUMERIC,
                   "fit: no convergence (a fitted mean still moves by %g in "
-                  "its logarithm); shorten the formula or use --power 1",
-                  moved);
+                  "its logarithm); shorten the formula%s",
+                  moved, p->power > 1.0 ? " or use --power 1" : "");
 done:
   return rc;
 }
@@ -245,7 +249,6 @@ static ptq_status solve(const ptq_fit_options *options, ptq_fit *fit,
   const ptq_matrix *m = &fit->matrix;
   double *y = NULL, *z = NULL, *b = NULL, *a = NULL, *eta = NULL;
   problem p = {.n = m->n, .k = m->k};
-  fit->power = options->power > 0.0 ? options->power : PTQ_POWER_DEFAULT;
   fit->noise = !options->ignore_noise;
   PTQ_TRY(ptq_alloc(&y, m->n, sizeof *y, "responses", err));
   PTQ_TRY(ptq_alloc(&z, m->n, sizeof *z, "working responses", err));
@@ -253,15 +256,19 @@ static ptq_status solve(const ptq_fit_options *options, ptq_fit *fit,
   PTQ_TRY(ptq_alloc(&eta, m->n, sizeof *eta, "linear predictors", err));
   PTQ_TRY(ptq_alloc(&b, m->k, sizeof *b, "coefficients", err));
   PTQ_TRY(ptq_alloc(&fit->weight, m->n, sizeof *fit->weight, "weights", err));
-  for (int64_t i = 0; i < m->n; i++) {
-    y[i] = m->obs[i]->point->dnll;
-    a[i] = 1.0;
-  }
+  for (int64_t i = 0; i < m->n; i++) y[i] = m->obs[i]->point->dnll;
   p.y = y;
   p.a = a;
-  p.power = fit->power;
   PTQ_TRY(orthonormal(m, &p, err));
-  PTQ_TRY(estimate(&p, fit, a, eta, z, b, err));
+  p.power = options->power > 0.0 ? options->power : PTQ_POWER_DEFAULT;
+  rc = estimate(&p, fit, a, eta, z, b, err);
+  if (rc == PTQ_E_NUMERIC && !(options->power > 0.0)) {
+    fit->power_lowered = true;
+    p.power = 1.0;
+    rc = estimate(&p, fit, a, eta, z, b, err);
+  }
+  PTQ_TRY(rc);
+  fit->power = p.power;
 
   for (int64_t i = 0; i < m->n; i++) {
     const double mu = exp(eta[i]);

@@ -283,8 +283,9 @@ static void law_block(const ptq_law_result *r, const ptq_frame *frame,
     ptq_text_addf(out, " from %d training runs", f->matrix.n_clusters);
   ptq_text_addf(out, " in %d families", f->matrix.n_families);
   if (f->power > 0.0)
-    ptq_text_addf(out, "; variance = %.4g mean^%g%s\n", f->scale, f->power,
-                  f->noise ? " + dnll_se^2" : "");
+    ptq_text_addf(out, "; variance = %.4g mean^%g%s%s\n", f->scale, f->power,
+                  f->noise ? " + dnll_se^2" : "",
+                  f->power_lowered ? PTQ_POWER_LOWERED : "");
   else
     ptq_text_addf(out, "; sigma of ln(dnll) = %.4g\n", f->scale);
   left_out(f, frame, out);

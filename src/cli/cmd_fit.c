@@ -15,9 +15,9 @@ static ptq_status read_options(const ptq_args *args, ptq_summary_options *o,
   const ptq_estimator *estimator = NULL;
   *o = (ptq_summary_options){.formula = ptq_args_get(args, "formula"),
                              .estimator = ptq_args_get(args, "estimator")};
-  PTQ_TRY(
-      ptq_args_double(args, "power", PTQ_POWER_DEFAULT, &o->fit.power, err));
-  if (!(o->fit.power > 0.0 && o->fit.power <= 3.0))
+  PTQ_TRY(ptq_args_double(args, "power", 0.0, &o->fit.power, err));
+  if (ptq_args_get(args, "power") != NULL &&
+      !(o->fit.power > 0.0 && o->fit.power <= 3.0))
     PTQ_TRY(
         PTQ_FAIL(err, PTQ_E_ARG, "--power: %g is not in (0, 3]", o->fit.power));
   if (o->formula != NULL) PTQ_TRY(ptq_formula_parse(o->formula, &formula, err));

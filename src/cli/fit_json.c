@@ -141,6 +141,7 @@ static json_t *fit_object(const ptq_law_result *r, const ptq_frame *frame) {
   json_object_set_new(o, "scale", number(f->scale));
   if (f->power > 0.0) {
     json_object_set_new(o, "power", number(f->power));
+    json_object_set_new(o, "power_lowered", json_boolean(f->power_lowered));
     json_object_set_new(o, "noise_in_variance", json_boolean(f->noise));
   }
   if (f->tau2 >= 0.0) json_object_set_new(o, "tau2", number(f->tau2));

@@ -61,13 +61,16 @@ typedef struct ptq_estimator ptq_estimator;
 /** How to fit. Zero-initialized means the defaults. */
 typedef struct ptq_fit_options {
   double power;      /* quasi: variance = phi mean^power + dnll_se^2; 0 means
-                        PTQ_POWER_DEFAULT */
+                        PTQ_POWER_DEFAULT, or 1 where that has no maximum */
   bool ignore_noise; /* quasi: leave dnll_se out of the variance */
   double lambda;     /* ridge: the penalty; 0 means by cross-validation */
   bool bare;         /* only what predicts: estimates and their covariance; no
                         tests, shares explained, diagnostics, left_out */
 } ptq_fit_options;
 #define PTQ_POWER_DEFAULT 2.0
+/* Said beside the variance of a fit with power_lowered. */
+#define PTQ_POWER_LOWERED \
+  ", as with mean^2 there is no maximum (of points whose dnll is below zero)"
 
 /** A finished point that the fit does not use, and why (static text, or the
  * name of the column it has no value for). */
@@ -90,6 +93,7 @@ typedef struct ptq_fit {
   double *fitted;        /* owned; [n] predicted dnll, nats */
   double scale;          /* quasi: dispersion phi; others: sigma of ln(dnll) */
   double power;          /* quasi only */
+  bool power_lowered;    /* quasi: at PTQ_POWER_DEFAULT there is no maximum */
   bool noise;            /* quasi: the variance holds dnll_se^2 */
   double tau2;           /* weighted: between points, of ln(dnll); else NaN */
   double lambda, edf;    /* ridge: the penalty, the slopes' effective number */
