@@ -5,7 +5,9 @@
  * bound, concave in lambda; its maximum is the bound that is reported, and the
  * choices that minimize at a price that keeps the budget are feasible ones,
  * whose slack is then spent greedily. Dynamic programming finds what lies
- * between the corners of the hull.
+ * between the corners of the hull: exactly, where the bits that options take
+ * beyond a layer's narrowest are multiples of one number and few enough of it
+ * make up the budget; else on a grid, each option rounded up.
  */
 #include "ptq/analysis/allocate.h"
 
@@ -14,7 +16,8 @@
 
 #include "ptq/base/mem.h"
 
-enum { CELLS = 1 << 15 };
+/* Of the grid; of an exact program, and of it times layers. */
+enum { CELLS = 1 << 15, MOST_CELLS = 1 << 20, MOST_STATES = 1 << 27 };
 
 static double bits_of(const ptq_layer_table *t, int64_t l, int64_t k) {
   return t->weights[l] * t->bits[l * t->n_options + k];
@@ -114,6 +117,54 @@ static void relax(const ptq_layer_table *t, double budget, int *choice,
   }
 }
 
+static double narrowest(const ptq_layer_table *t, int64_t l) {
+  double least = INFINITY;
+  for (int64_t k = 0; k < t->n_options; k++)
+    least = fmin(least, bits_of(t, l, k));
+  return least;
+}
+
+/* The largest number that all bits beyond the narrowest are multiples of; 0:
+ * they are no whole numbers. */
+static double common_unit(const ptq_layer_table *t) {
+  double unit = 0.0;
+  for (int64_t l = 0; l < t->n_layers; l++)
+    for (int64_t k = 0; k < t->n_options; k++) {
+      const double more = bits_of(t, l, k) - narrowest(t, l);
+      double a = unit, b = round(more);
+      if (fabs(more - b) > 1e-6 * (1.0 + b)) return 0.0;
+      while (b > 0.0) { /* Euclid's */
+        const double rest = fmod(a, b);
+        a = b;
+        b = rest;
+      }
+      unit = a;
+    }
+  return unit;
+}
+
+/* A budget beyond the narrowest options, in cells. */
+typedef struct grid {
+  double cell;
+  int64_t n;
+} grid;
+
+static grid grid_of(const ptq_layer_table *t, double budget) {
+  double more = budget;
+  for (int64_t l = 0; l < t->n_layers; l++) more -= narrowest(t, l);
+  const double unit = common_unit(t);
+  const double n = unit > 0.0 ? floor(more / unit + 1e-6) : 0.0;
+  if (n >= 1.0 && n <= MOST_CELLS && n * (double)t->n_layers <= MOST_STATES)
+    return (grid){unit, (int64_t)n};
+  return (grid){fmax(more, 0.0) / CELLS, CELLS};
+}
+
+static double cells_of(const ptq_layer_table *t, const grid *g, int64_t l,
+                       int64_t k) {
+  const double more = bits_of(t, l, k) - narrowest(t, l);
+  return more > 0.0 ? ceil(more / g->cell - 1e-6) : 0.0;
+}
+
 /* least[c]: cost of the layers so far within c cells; from[l, c]: option of
  * layer l in it. */
 static ptq_status program(const ptq_layer_table *t, double budget, int *choice,
@@ -121,33 +172,33 @@ static ptq_status program(const ptq_layer_table *t, double budget, int *choice,
   ptq_status rc = PTQ_OK;
   double *least = NULL, *next = NULL;
   int16_t *from = NULL;
-  const double cell = budget / CELLS;
+  const grid g = grid_of(t, budget);
+  const int64_t room = g.n + 1;
   *found = false;
-  PTQ_TRY(ptq_alloc(&least, CELLS + 1, sizeof *least, "a budget", err));
-  PTQ_TRY(ptq_alloc(&next, CELLS + 1, sizeof *next, "a budget", err));
-  PTQ_TRY(ptq_alloc(&from, t->n_layers * (CELLS + 1), sizeof *from, "a budget",
-                    err));
+  PTQ_TRY(ptq_alloc(&least, room, sizeof *least, "a budget", err));
+  PTQ_TRY(ptq_alloc(&next, room, sizeof *next, "a budget", err));
+  PTQ_TRY(ptq_alloc(&from, t->n_layers * room, sizeof *from, "a budget", err));
   for (int64_t l = 0; l < t->n_layers; l++) {
-    int16_t *own = from + l * (CELLS + 1);
-    for (int64_t c = 0; c <= CELLS; c++) next[c] = INFINITY;
+    int16_t *own = from + l * room;
+    for (int64_t c = 0; c < room; c++) next[c] = INFINITY;
     for (int64_t k = 0; k < t->n_options; k++) {
-      const double need = ceil(bits_of(t, l, k) / cell - 1e-9);
+      const double need = cells_of(t, &g, l, k);
       const double cost = cost_of(t, l, k);
-      if (need > CELLS) continue;
-      for (int64_t c = (int64_t)need; c <= CELLS; c++) {
+      if (need > (double)g.n) continue;
+      for (int64_t c = (int64_t)need; c < room; c++) {
         const double v = least[c - (int64_t)need] + cost;
         if (!(v < next[c])) continue;
         next[c] = v;
         own[c] = (int16_t)k;
       }
     }
-    memcpy(least, next, (CELLS + 1) * sizeof *least);
+    memcpy(least, next, (size_t)room * sizeof *least);
   }
-  int64_t at = CELLS;
-  *found = isfinite(least[CELLS]);
+  int64_t at = g.n;
+  *found = isfinite(least[at]);
   for (int64_t l = t->n_layers; l-- > 0 && *found;) {
-    choice[l] = from[l * (CELLS + 1) + at];
-    at -= (int64_t)ceil(bits_of(t, l, choice[l]) / cell - 1e-9);
+    choice[l] = from[l * room + at];
+    at -= (int64_t)cells_of(t, &g, l, choice[l]);
   }
 done:
   ptq_free(least);
@@ -159,12 +210,7 @@ done:
 static ptq_status too_few_bits(const ptq_layer_table *t, double bits,
                                ptq_err *err) {
   double all = 0.0;
-  for (int64_t l = 0; l < t->n_layers; l++) {
-    double least = INFINITY;
-    for (int64_t k = 0; k < t->n_options; k++)
-      least = fmin(least, bits_of(t, l, k));
-    all += least;
-  }
+  for (int64_t l = 0; l < t->n_layers; l++) all += narrowest(t, l);
   return PTQ_FAIL(err, PTQ_E_ARG,
                   "no choice has %g bits a weight or less; the narrowest "
                   "formats of these points take %.4f",

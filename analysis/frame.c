@@ -35,6 +35,11 @@ bool ptq_obs_is_mixed(const ptq_obs *o) {
   return strncmp(o->point->dtype, prefix, sizeof prefix - 1) == 0;
 }
 
+bool ptq_obs_is_probe(const ptq_obs *o) {
+  static const char prefix[] = "mixed:" PTQ_PROBE_PREFIX;
+  return strncmp(o->point->dtype, prefix, sizeof prefix - 1) == 0;
+}
+
 /* Collapse needs the unigram model's NLL, so a point whose model's own item
  * is not finished waits as incomplete instead of entering unjudged. */
 static ptq_use classify(const ptq_obs *o, int state) {
@@ -45,8 +50,9 @@ static ptq_use classify(const ptq_obs *o, int state) {
   if (isnan(o->point->nll) || isnan(o->point->dnll) ||
       !isfinite(o->model->nll_unigram))
     return PTQ_USE_INCOMPLETE;
+  if (ptq_obs_is_probe(o)) return PTQ_USE_PROBE;
   if (!(o->point->nll < o->model->nll_unigram)) return PTQ_USE_COLLAPSED;
-  return PTQ_USE_OK;
+  return isfinite(o->point->dnll) ? PTQ_USE_OK : PTQ_USE_INCOMPLETE;
 }
 
 bool ptq_obs_learned(const ptq_obs *o) {

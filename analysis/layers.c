@@ -30,11 +30,6 @@ static bool finished(const ptq_obs *o) {
          o->n_layers > 0;
 }
 
-bool ptq_obs_is_probe(const ptq_obs *o) {
-  static const char prefix[] = "mixed:" PTQ_PROBE_PREFIX;
-  return strncmp(o->point->dtype, prefix, sizeof prefix - 1) == 0;
-}
-
 bool ptq_same_text(const char *a, const char *b) {
   const size_t n = strcspn(a, ":");
   return strcspn(b, ":") == n && strncmp(a, b, n) == 0;
@@ -226,7 +221,7 @@ static void equations_release(equations *q) {
 }
 
 static bool is_probe(const ptq_obs *o, const char *model) {
-  return finished(o) && ptq_obs_is_probe(o) &&
+  return o->use == PTQ_USE_PROBE && o->n_layers > 0 &&
          strcmp(o->point->model, model) == 0 && o->point->kl > 0.0 &&
          isfinite(o->point->kl);
 }

@@ -14,8 +14,7 @@
 #include "ptq/base/yaml.h"
 
 static bool is_result(const ptq_obs *o) {
-  return (o->use == PTQ_USE_OK || o->use == PTQ_USE_COLLAPSED) &&
-         !ptq_obs_is_probe(o);
+  return o->use == PTQ_USE_OK || o->use == PTQ_USE_COLLAPSED;
 }
 
 bool ptq_frame_has_mixed(const ptq_frame *f) {

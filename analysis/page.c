@@ -85,7 +85,7 @@ void ptq_page_numbers(const ptq_report *r, const ptq_tally *t, ptq_text *out) {
   const ptq_frame *f = r->frame;
   char value[64];
   const int64_t done = f->count[PTQ_USE_OK] + f->count[PTQ_USE_COLLAPSED] +
-                       f->count[PTQ_USE_DEQUANTIZED] +
+                       f->count[PTQ_USE_DEQUANTIZED] + f->count[PTQ_USE_PROBE] +
                        f->count[PTQ_USE_INCOMPLETE];
   ptq_text_add(out, "<ul class=\"tiles\">\n");
   (void)snprintf(value, sizeof value, "%lld / %lld", (long long)done,

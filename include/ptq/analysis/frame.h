@@ -23,10 +23,12 @@
     "NLL not below the unigram model's: right-censored or left out")    \
   X(PTQ_USE_DEQUANTIZED, "dequantized",                                 \
     "model restored from a quantized file: parity only, never fitted")  \
+  X(PTQ_USE_PROBE, "probes",                                            \
+    "measure layers' sensitivity on the selection text: no results")    \
   X(PTQ_USE_FAILED, "failed", "the point failed; its message says why") \
   X(PTQ_USE_PENDING, "pending", "not run yet")                          \
   X(PTQ_USE_INCOMPLETE, "incomplete",                                   \
-    "finished, but its loss is not a number or its model is not finished")
+    "finished, but its loss is not finite or its model is not finished")
 
 #define PTQ_USE_ENUM(id, name, text) id,
 typedef enum ptq_use { PTQ_USE_LIST(PTQ_USE_ENUM) PTQ_USE_COUNT } ptq_use;
@@ -61,6 +63,10 @@ typedef struct ptq_obs {
 enum { PTQ_RUN_MAX = 64 };
 /** Is the point one of mixed precision, its dtype a mixture's name? */
 bool ptq_obs_is_mixed(const ptq_obs *o);
+/** A mixture of such a name is a probe: no result, but it tells how sensitive
+ * layers are. */
+#define PTQ_PROBE_PREFIX "probe."
+bool ptq_obs_is_probe(const ptq_obs *o);
 
 /** All points of a sweep in grid order. */
 typedef struct ptq_frame {

@@ -32,11 +32,6 @@ typedef struct ptq_layer_source {
 ptq_status ptq_layer_source_of(ptq_view *view, const ptq_frame *frame,
                                ptq_layer_source *out, ptq_err *err);
 
-/** A mixture of such a name is a probe: no result, but it tells how sensitive
- * layers are. */
-#define PTQ_PROBE_PREFIX "probe."
-bool ptq_obs_is_probe(const ptq_obs *o);
-
 /** Are two labels "text:windows x length[@seed]" of the same text? */
 bool ptq_same_text(const char *a, const char *b);
 /** Label of the evaluation text that a model's losses are counted on: the first

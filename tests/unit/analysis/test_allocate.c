@@ -86,6 +86,52 @@ static void no_choice_is_better(void **state) {
   }
 }
 
+/* Groups' bits: many layers, any budget, the optimum of a program in them. */
+static void whole_bits_are_allocated_exactly(void **state) {
+  (void)state;
+  enum { N = 24, UNIT = 256, CELLS = 2600 };
+  static stage s;
+  static double least[CELLS + 1], next[CELLS + 1];
+  ptq_rng rng;
+  ptq_rng_init(&rng, 9);
+  for (int draws = 0; draws < 40; draws++) {
+    double all = 0.0;
+    for (int64_t l = 0; l < N; l++) {
+      s.weights[l] = (double)(1 + ptq_rng_below(&rng, 5)) * 1024.0;
+      s.sensitivity[l] = exp(3.0 * ptq_rng_unit(&rng));
+      all += s.weights[l];
+      for (int64_t k = 0; k < OPTIONS; k++) {
+        const double b = 2.25 + (double)k + 0.25 * (double)(k % 2);
+        s.bits[l * OPTIONS + k] = b;
+        s.error[l * OPTIONS + k] = pow(4.0, -b) * (0.5 + ptq_rng_unit(&rng));
+      }
+    }
+    const ptq_layer_table *t = set(&s, N, OPTIONS);
+    const double bits = 2.3 + 2.5 * ptq_rng_unit(&rng);
+    const int64_t room = (int64_t)floor(bits * all / UNIT);
+    assert_true(room <= CELLS);
+    memset(least, 0, sizeof least);
+    for (int64_t l = 0; l < N; l++) {
+      for (int64_t c = 0; c <= room; c++) next[c] = INFINITY;
+      for (int64_t k = 0; k < OPTIONS; k++) {
+        const int64_t need =
+            (int64_t)(s.weights[l] * s.bits[l * OPTIONS + k]) / UNIT;
+        for (int64_t c = need; c <= room; c++)
+          next[c] =
+              fmin(next[c], least[c - need] +
+                                s.sensitivity[l] * s.error[l * OPTIONS + k]);
+      }
+      memcpy(least, next, sizeof least);
+    }
+    ptq_allocation a;
+    assert_int_equal(ptq_allocate(t, bits, &a, NULL), PTQ_OK);
+    assert_true(a.bits <= bits);
+    assert_true(fabs(a.cost / least[room] - 1.0) < 1e-12);
+    assert_true(a.bound <= a.cost * (1.0 + 1e-12));
+    ptq_allocation_release(&a);
+  }
+}
+
 static void many_layers_come_close_to_the_bound(void **state) {
   (void)state;
   static stage s;
@@ -157,6 +203,7 @@ static void bits_go_where_they_are_worth_something(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(no_choice_is_better),
+      cmocka_unit_test(whole_bits_are_allocated_exactly),
       cmocka_unit_test(many_layers_come_close_to_the_bound),
       cmocka_unit_test(a_budget_is_met_to_the_last_digit),
       cmocka_unit_test(a_budget_that_nothing_fits_is_refused),

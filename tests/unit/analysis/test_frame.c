@@ -24,6 +24,8 @@ static void every_point_has_one_use_and_is_counted(void **state) {
   table.points[3].nll = table.models[0].nll_unigram;
   table.points[4].nll = INFINITY;
   table.points[5].dnll = NAN;
+  table.points[6].dnll = INFINITY;
+  (void)ptq_text_copy(table.points[7].dtype, 64, "mixed:probe.3-0");
   (void)ptq_text_copy(table.models[9].provenance, 16, "dequantized");
   table.models[8].nll_unigram = NAN;
   const ptq_frame_source source = tables_source(&table);
@@ -34,8 +36,9 @@ static void every_point_has_one_use_and_is_counted(void **state) {
   assert_int_equal(f.count[PTQ_USE_PENDING], 2);
   assert_int_equal(f.count[PTQ_USE_COLLAPSED], 2);
   assert_int_equal(f.count[PTQ_USE_DEQUANTIZED], 32);
-  assert_int_equal(f.count[PTQ_USE_INCOMPLETE], 33);
-  assert_int_equal(f.count[PTQ_USE_OK], 320 - 70);
+  assert_int_equal(f.count[PTQ_USE_INCOMPLETE], 34);
+  assert_int_equal(f.count[PTQ_USE_PROBE], 1);
+  assert_int_equal(f.count[PTQ_USE_OK], 320 - 72);
   assert_int_equal(f.obs[3].use, PTQ_USE_COLLAPSED);
   for (int u = 0; u < PTQ_USE_COUNT; u++) {
     assert_true(ptq_use_name((ptq_use)u)[0] != '\0');

@@ -92,6 +92,14 @@ static void add_probe(ptq_model_row *m, int which, double noise) {
   add_layers(dtypes, bits, 64);
 }
 
+static void build_frame(void) {
+  ptq_frame_source s = tables_source(&table);
+  s.layers = layers;
+  s.first_layer = first;
+  assert_int_equal(ptq_frame_build(&s, &frame, NULL), PTQ_OK);
+  source = (ptq_layer_source){&frame, layers, first};
+}
+
 static void build(int probes, double noise) {
   memset(&table, 0, sizeof table);
   first[0] = 0;
@@ -106,11 +114,7 @@ static void build(int probes, double noise) {
   (void)ptq_text_copy(select->evaluation, sizeof select->evaluation,
                       "s.txt:16x8");
   for (int i = 0; i < probes; i++) add_probe(select, i, i % 2 ? noise : -noise);
-  ptq_frame_source s = tables_source(&table);
-  s.layers = layers;
-  s.first_layer = first;
-  assert_int_equal(ptq_frame_build(&s, &frame, NULL), PTQ_OK);
-  source = (ptq_layer_source){&frame, layers, first};
+  build_frame();
 }
 
 static const ptq_layer_query query = {
@@ -214,6 +218,8 @@ static void results_are_no_probes(void **state) {
     if (ptq_obs_is_probe(&frame.obs[i]))
       (void)ptq_text_copy(table.points[i].dtype, sizeof table.points[i].dtype,
                           "mixed:other-00000000");
+  ptq_frame_release(&frame);
+  build_frame();
   assert_int_equal(ptq_layer_table_build(&source, &query, &t, NULL), PTQ_OK);
   assert_int_equal(ptq_layer_sensitivities(&source, "m", &t, NULL), PTQ_OK);
   assert_int_equal(t.n_probes, 0);
