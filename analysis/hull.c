@@ -18,15 +18,15 @@ static void watch_names(ptq_hull *h, const char *const *names) {
 
 ptq_hull ptq_hull_of(const ptq_recipe *recipe, const ptq_obs *const *obs,
                      int64_t n) {
-  static const char *const usual[] = {"params_nonembedding", "bits_per_weight",
-                                      "group", NULL};
+  static const char *const always[] = {"bits_per_weight", "group", NULL};
   ptq_hull h = {.n = 0};
   for (int t = 0; t < recipe->formula.n_terms; t++)
     for (int p = 0; p < recipe->formula.terms[t].n_parts; p++)
       watch(&h, recipe->formula.terms[t].parts[p].feature);
   if (recipe->curve != NULL) watch_names(&h, recipe->curve->covariates);
   if (recipe->trees != NULL) watch_names(&h, recipe->trees->features);
-  if (recipe->choose) watch_names(&h, usual);
+  if (recipe->choose) watch(&h, ptq_feature_find("params_nonembedding"));
+  watch_names(&h, always);
   for (int64_t i = 0; i < n; i++) {
     if (!ptq_obs_learned(obs[i])) continue;
     for (int f = 0; f < h.n; f++) {
@@ -39,12 +39,16 @@ ptq_hull ptq_hull_of(const ptq_recipe *recipe, const ptq_obs *const *obs,
   return h;
 }
 
-const ptq_feature *ptq_hull_misses(const ptq_hull *h, const ptq_obs *o) {
+int ptq_hull_misses(const ptq_hull *h, const ptq_obs *o,
+                    const ptq_feature **out) {
+  int n = 0;
   for (int f = 0; f < h->n; f++) {
     const double v = h->feature[f]->get(o);
     if (!isfinite(v) || !(h->low[f] <= h->high[f])) continue;
     const double slack = 1e-6 * fmax(fabs(h->low[f]), fabs(h->high[f]));
-    if (v < h->low[f] - slack || v > h->high[f] + slack) return h->feature[f];
+    if (v >= h->low[f] - slack && v <= h->high[f] + slack) continue;
+    if (out != NULL) out[n] = h->feature[f];
+    n++;
   }
-  return NULL;
+  return n;
 }

@@ -154,7 +154,7 @@ ptq_status ptq_oracle_ask(const ptq_oracle *o, const ptq_obs *obs,
     if (methods) out->by_method = p.dnll;
     if (out->law != NULL) continue;
     out->law = law;
-    out->outside = ptq_hull_misses(&law->hull, obs);
+    out->n_outside = ptq_hull_misses(&law->hull, obs, out->outside);
   }
   return PTQ_OK;
 }

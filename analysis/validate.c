@@ -190,7 +190,7 @@ static ptq_status record(task *t, const ptq_learned *learned, int64_t n_train,
     }
     double base = NAN;
     PTQ_TRY(base_of(t, o, n_train, &base, err));
-    const bool outside = ptq_hull_misses(&hull, o) != NULL;
+    const bool outside = ptq_hull_misses(&hull, o, NULL) > 0;
     v->n_outside += outside;
     v->points[v->n_points++] = (ptq_holdout){o, t->p[i], base, outside};
   }

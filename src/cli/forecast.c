@@ -32,9 +32,10 @@ static const ptq_obs *find_measured(const ptq_frame *frame,
   return NULL;
 }
 
-/* The factor whose level no point that laws learn from has; NULL: none. A law
- * without the factor predicts all the same. */
-static const char *unseen(const ptq_frame *frame, const ptq_obs *obs) {
+/* The factors whose level no point that laws learn from has. A law without the
+ * factor predicts all the same. */
+static void find_unseen(const ptq_frame *frame, const ptq_obs *obs,
+                        ptq_guess *guess) {
   static const char *const names[] = {"method", "element"};
   for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
     const ptq_factor *factor = ptq_factor_find(names[k]);
@@ -46,9 +47,8 @@ static const char *unseen(const ptq_frame *frame, const ptq_obs *obs) {
       factor->get(&frame->obs[i], other, sizeof other);
       if (strcmp(mine, other) == 0) break;
     }
-    if (i == frame->n) return names[k];
+    if (i == frame->n) guess->unseen[guess->n_unseen++] = names[k];
   }
-  return NULL;
 }
 
 /* One configuration with its identity and bits. */
@@ -76,7 +76,7 @@ static ptq_status add(ptq_guesses *g, const ptq_oracle *oracle,
                        .layers = *layers,
                        .sqnr_rtn = NAN};
   PTQ_TRY(ptq_oracle_ask(oracle, &obs, &guess->forecast, err));
-  guess->unseen = unseen(frame, &obs);
+  find_unseen(frame, &obs, guess);
   g->n++;
 done:
   return rc;
@@ -259,10 +259,15 @@ static bool collapses(const ptq_guess *x) {
          m->nll + x->forecast.dnll.dnll >= m->nll_unigram;
 }
 
-/* The column in which the points that were learned from have nothing like it;
- * NULL: none. */
-static const char *outside(const ptq_guess *x) {
-  return x->forecast.outside != NULL ? x->forecast.outside->name : x->unseen;
+/* The columns in which the points that were learned from have nothing like it,
+ * by comma; false: none. */
+static bool outside(const ptq_guess *x, ptq_text *out) {
+  const ptq_forecast *f = &x->forecast;
+  for (int i = 0; i < f->n_outside; i++)
+    ptq_text_addf(out, "%s%s", i > 0 ? ", " : "", f->outside[i]->name);
+  for (int i = 0; i < x->n_unseen; i++)
+    ptq_text_addf(out, "%s%s", i + f->n_outside > 0 ? ", " : "", x->unseen[i]);
+  return f->n_outside + x->n_unseen > 0;
 }
 
 static void print_row(const ptq_guess *x, int width) {
@@ -289,7 +294,10 @@ static void print_row(const ptq_guess *x, int width) {
   if (collapses(x))
     printf("  collapses: the unigram model has %.4f",
            x->model->row.nll_unigram);
-  if (outside(x) != NULL) printf("  outside of the data: %s", outside(x));
+  ptq_text beyond = {0};
+  if (outside(x, &beyond))
+    printf("  outside of the data: %s", ptq_text_str(&beyond));
+  ptq_text_release(&beyond);
   printf("\n");
 }
 
@@ -367,9 +375,11 @@ static json_t *object(const ptq_guess *x) {
                           ? json_string(x->forecast.law->recipe.name)
                           : json_null());
   json_object_set_new(o, "collapses", json_boolean(collapses(x)));
+  ptq_text beyond = {0};
   json_object_set_new(
       o, "outside_hull",
-      outside(x) != NULL ? json_string(outside(x)) : json_null());
+      outside(x, &beyond) ? json_string(ptq_text_str(&beyond)) : json_null());
+  ptq_text_release(&beyond);
   return o;
 }
 

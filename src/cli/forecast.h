@@ -13,10 +13,11 @@ typedef struct ptq_guess {
   const ptq_geometry *model; /* borrowed */
   ptq_point_row point;       /* identity and bits */
   ptq_forecast forecast;
-  double measured;    /* dnll of the store's own point, NaN if it has none */
-  const char *unseen; /* method or element that no finished point has, else
-                         NULL; static */
-  double loss;        /* what --best and --pareto compare; NaN: cannot be */
+  double measured;       /* dnll of the store's own point, NaN if it has none */
+  const char *unseen[2]; /* [n_unseen] method, element: factors whose level no
+                            finished point has; static */
+  int n_unseen;
+  double loss; /* what --best and --pareto compare; NaN: cannot be */
 } ptq_guess;
 
 typedef struct ptq_guesses {

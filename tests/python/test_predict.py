@@ -165,6 +165,11 @@ class Predict(unittest.TestCase):
             row, = self.rows("llama-25k", "--dtype", "mxint4", "--group", 32,
                              "--method", method)
             self.assertEqual(row["outside_hull"], want)
+        # all that is, also what the law does not look at
+        row, = self.rows("llama-25k", "--dtype", "nf4", "--group", 8,
+                         "--method", "awq")
+        self.assertEqual(row["outside_hull"],
+                         "bits_per_weight, group, method, element")
 
     def test_stores_of_one_model_and_of_none(self):
         done = predict(f"{self.store}.one", "llama-25k", "--dtype", "int4")

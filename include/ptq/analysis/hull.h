@@ -17,12 +17,14 @@ typedef struct ptq_hull {
   int n;
 } ptq_hull;
 
-/** Ranges of the recipe's features over used and collapsed points; for a
- * recipe that chooses, of size, bits and group. */
+/** Ranges over used and collapsed points of the recipe's features, and of bits
+ * and group, which make a configuration what it is whether a law looks at them
+ * or not; for a recipe that chooses, of size too. */
 ptq_hull ptq_hull_of(const ptq_recipe *recipe, const ptq_obs *const *obs,
                      int64_t n);
-/** The first feature of the point outside of its range (by more than a
- * millionth of it), NULL if none is. */
-const ptq_feature *ptq_hull_misses(const ptq_hull *h, const ptq_obs *o);
+/** Features of the point outside of their range (by more than a millionth of
+ * it): how many, and which, out[n] (PTQ_HULL_MAX; nullable). */
+int ptq_hull_misses(const ptq_hull *h, const ptq_obs *o,
+                    const ptq_feature **out);
 
 #endif /* PTQ_ANALYSIS_HULL_H */

@@ -27,12 +27,13 @@ typedef struct ptq_oracle {
 
 /** A prediction and what it rests on. */
 typedef struct ptq_forecast {
-  ptq_prediction dnll;        /* NaN: why says what is missing */
-  const ptq_oracle_law *law;  /* that made it; NULL if none could */
-  const ptq_feature *outside; /* feature beyond the data, NULL if none */
-  double by_method;           /* dnll by the best law that tells methods apart,
-                                 to choose between what `law` takes for alike;
-                                 NaN if there is none */
+  ptq_prediction dnll;       /* NaN: why says what is missing */
+  const ptq_oracle_law *law; /* that made it; NULL if none could */
+  const ptq_feature *outside[PTQ_HULL_MAX]; /* [n_outside] beyond the data */
+  int n_outside;
+  double by_method; /* dnll by the best law that tells methods apart,
+                       to choose between what `law` takes for alike;
+                       NaN if there is none */
 } ptq_forecast;
 
 /**
