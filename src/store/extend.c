@@ -173,6 +173,34 @@ static ptq_status refuse(const char *path, comparison *c, ptq_err *err) {
                   c->reasons[0].text, c->n_reasons > 1 ? ", and more" : "");
 }
 
+static bool same_direction(const ptq_direction_row *a,
+                           const ptq_direction_row *b) {
+  return strcmp(a->model, b->model) == 0 && strcmp(a->kind, b->kind) == 0 &&
+         strcmp(a->scaling, b->scaling) == 0 && a->number == b->number &&
+         strcmp(a->dtype, b->dtype) == 0;
+}
+
+/* A finished direction has no place in the new sweep. */
+static ptq_status refuse_direction(const char *path, const ptq_direction_row *d,
+                                   const ptq_store_layout *l, ptq_err *err) {
+  bool otherwise = false;
+  for (int64_t i = 0; i < l->n_directions && !otherwise; i++)
+    otherwise = same_direction(d, &l->directions[i]);
+  return PTQ_FAIL(
+      err, PTQ_E_ARG,
+      otherwise
+          ? "store '%s': a direction of its landscape (%s %s%s of '%s') was "
+            "measured with other settings (radial or full, radii, probes, "
+            "Lanczos' steps and starts, texts) and would be lost; keep these "
+            "of measure.landscape as they were and add directions, dtypes, "
+            "methods or sensitivities alone, or measure into another file with "
+            "-o"
+          : "store '%s': a direction of its landscape (%s %s%s of '%s') is not "
+            "in this sweep and would be lost; ask for no less of "
+            "measure.landscape than it has, or choose another file with -o",
+      path, d->kind, d->scaling, d->dtype, d->model);
+}
+
 /* The old store's directions in the new one; a finished one that has no place
  * there would be lost. */
 static ptq_status carry_directions(const char *path, const comparison *c,
@@ -188,12 +216,7 @@ static ptq_status carry_directions(const char *path, const comparison *c,
     if (at < l->n_directions)
       (*out)[at] = (ptq_carry){c->old, i};
     else if (c->old->direction_state[i] == PTQ_STATE_DONE)
-      PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
-                       "store '%s': a direction of its landscape (%s %s%s of "
-                       "'%s') is not in this sweep and would be lost; keep "
-                       "measure.landscape's radii and texts and ask for no "
-                       "less, or choose another file with -o",
-                       path, d->kind, d->scaling, d->dtype, d->model));
+      PTQ_TRY(refuse_direction(path, d, l, err));
   }
 done:
   return rc;
