@@ -7,6 +7,7 @@
 
 #include "allocation.h"
 #include "command.h"
+#include "output.h"
 #include "ptq/base/file.h"
 #include "ptq/base/log.h"
 #include "ptq/base/mem.h"
@@ -118,6 +119,9 @@ static ptq_status read_request(const ptq_args *args, request *r, ptq_err *err) {
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "--probe -o FILE: where to?"));
   if (t->equal && ptq_args_has(args, "probes"))
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "--equal or --probes, not both"));
+  const char *const inputs[] = {ptq_args_at(args, 0),
+                                ptq_args_get(args, "probes")};
+  PTQ_TRY(ptq_output_check_file(ptq_args_get(args, "output"), inputs, 2, err));
 done:
   return rc;
 }
@@ -434,6 +438,12 @@ static ptq_status allocate(const ptq_args *args, int *exit_code, ptq_err *err) {
   PTQ_TRY(rc);
   PTQ_TRY(ptq_blas_init(err));
   PTQ_TRY(open_stores(args, &r, err));
+  if (r.probe) { /* the sweep whose sensitivities are asked for stays */
+    const char *spec = ptq_view_attribute(r.store, "spec_path");
+    rc = ptq_output_check(ptq_args_get(args, "output"), &spec, 1, err);
+    if (rc != PTQ_OK) *exit_code = PTQ_EXIT_USAGE;
+    PTQ_TRY(rc);
+  }
   PTQ_TRY(list_models(&r, &models, &n, err));
   if (r.probe)
     PTQ_TRY(write_probes(&r, ptq_args_get(args, "output"), models, n, err));

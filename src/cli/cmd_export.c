@@ -6,6 +6,7 @@
 
 #include "command.h"
 #include "export_table.h"
+#include "output.h"
 #include "ptq/base/text.h"
 
 extern const ptq_command ptq_cmd_export;
@@ -100,6 +101,7 @@ static ptq_status run_export(const ptq_args *args, int *exit_code,
   ptq_export_format format = PTQ_EXPORT_CSV;
   const char *table = ptq_args_get(args, "table");
   const char *output = ptq_args_get(args, "output");
+  const char *store = ptq_args_at(args, 0);
   const bool stable = ptq_args_has(args, "stable");
   rc = check_table(table, err);
   if (rc == PTQ_OK)
@@ -107,9 +109,10 @@ static ptq_status run_export(const ptq_args *args, int *exit_code,
   if (rc == PTQ_OK && format == PTQ_EXPORT_NETCDF &&
       (output == NULL || is_special(output)))
     rc = PTQ_FAIL(err, PTQ_E_ARG, "netcdf needs a file: -o FILE");
+  if (rc == PTQ_OK) rc = ptq_output_check_file(output, &store, 1, err);
   if (rc != PTQ_OK) *exit_code = PTQ_EXIT_USAGE;
   PTQ_TRY(rc);
-  PTQ_TRY(ptq_view_open(ptq_args_at(args, 0), &v, err));
+  PTQ_TRY(ptq_view_open(store, &v, err));
   if (output != NULL && is_special(output))
     PTQ_TRY(export_device(v, table, format, stable, output, err));
   else if (output != NULL)

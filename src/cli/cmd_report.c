@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "output.h"
 #include "ptq/analysis/report.h"
 #include "ptq/num/blas.h"
 #include "ptq/base/file.h"
@@ -51,6 +52,9 @@ static ptq_status report(const ptq_args *args, int *exit_code, ptq_err *err) {
     ptq_text_add(&dir, ptq_args_get(args, "output"));
   else
     PTQ_TRY(default_dir(store, &dir, err));
+  rc = ptq_output_check(ptq_text_str(&dir), &store, 1, err);
+  if (rc != PTQ_OK) *exit_code = PTQ_EXIT_USAGE;
+  PTQ_TRY(rc);
   PTQ_TRY(ptq_blas_init(err)); /* one thread: the matrices are small */
   PTQ_TRY(ptq_view_open(store, &view, err));
   PTQ_TRY(ptq_frame_from_view(view, &frame, err));
