@@ -14,6 +14,7 @@
 #include "ptq/base/yaml.h"
 #include "ptq/num/blas.h"
 #include "ptq/num/dtype.h"
+#include "ptq/sweep/mixture.h"
 #include "ptq/sweep/rewrite.h"
 #include "study.h"
 
@@ -29,8 +30,7 @@ typedef struct request {
   ptq_dtype formats[FORMATS_MAX];
   const char *format[FORMATS_MAX]; /* their names */
   char method[160];                /* cut into parts */
-  char name[64];
-  ptq_view *store, *probes; /* owned; probes NULL: the store's own */
+  ptq_view *store, *probes;        /* owned; probes NULL: the store's own */
   ptq_frame frame, probe_frame;
 } request;
 
@@ -95,6 +95,24 @@ static ptq_status read_group(const char *text, int64_t *out, ptq_err *err) {
                   "--group: '%s' is not a number above 0, row or tensor", text);
 }
 
+/* What the reader of sweep files will not take is not written into one. */
+static ptq_status read_name(const char *name, ptq_allocation_task *t,
+                            ptq_err *err) {
+  t->name = name;
+  if (name == NULL) return PTQ_OK;
+  if (strncmp(name, PTQ_PROBE_PREFIX, strlen(PTQ_PROBE_PREFIX)) == 0)
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "--name: '%s' names probes, which are no results",
+                    PTQ_PROBE_PREFIX);
+  for (int b = 0; b < t->n_budgets; b++) {
+    char text[96];
+    ptq_mixture_base_name(t, t->budget[b], text, sizeof text);
+    const ptq_status rc = ptq_mixture_check_name(text, err);
+    if (rc != PTQ_OK) return rc;
+  }
+  return PTQ_OK;
+}
+
 static ptq_status read_request(const ptq_args *args, request *r, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_allocation_task *t = &r->task;
@@ -105,6 +123,7 @@ static ptq_status read_request(const ptq_args *args, request *r, ptq_err *err) {
                  .blocks = ptq_args_has(args, "probe-blocks")};
   t->equal = ptq_args_has(args, "equal");
   PTQ_TRY(read_budgets(bits, t, err));
+  PTQ_TRY(read_name(ptq_args_get(args, "name"), t, err));
   PTQ_TRY(read_formats(r, ptq_args_get(args, "formats"), err));
   PTQ_TRY(read_group(ptq_args_get(args, "group"), &t->group, err));
   if (t->n_budgets == 0 && !r->probe)
@@ -196,14 +215,7 @@ static ptq_status open_stores(const ptq_args *args, request *r, ptq_err *err) {
   }
   warn_of_text(t);
   PTQ_TRY(choose_method(r, ptq_args_get(args, "method"), err));
-  const char *name = ptq_args_get(args, "name");
-  if (!ptq_text_copy(r->name, sizeof r->name, name != NULL ? name : t->method))
-    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "--name: too long"));
-  if (strncmp(r->name, PTQ_PROBE_PREFIX, strlen(PTQ_PROBE_PREFIX)) == 0)
-    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
-                     "--name: '%s' names probes, which are no results",
-                     PTQ_PROBE_PREFIX));
-  t->name = r->name;
+  if (t->name == NULL) t->name = t->method;
 done:
   return rc;
 }

@@ -26,7 +26,13 @@ allocate 1 "no model 'gpt'" s.h5 --equal --bits 3 --model gpt
 allocate 2 "comes first, alone" s.h5 --probe --bits 3 -o x.yaml
 allocate 2 "--equal or --probes" s.h5 --equal --probes s.h5 --bits 3
 allocate 1 "has 1 bits a weight or less; the narrowest" s.h5 --equal --bits 1 --model llama-25k
-allocate 1 "names probes" s.h5 --equal --bits 3 --name probe.mine
+allocate 2 "names probes" s.h5 --equal --bits 3 --name probe.mine
+# What the reader of the sweep file would refuse is refused before it is
+# written.
+for name in 'a b:c#"' 'ü/../x' "$(printf 'x%.0s' {1..60})" .hidden; do
+  allocate 2 "a mixture's name .* must be letters" s.h5 --equal --bits 3 \
+    --name "$name" -o x.yaml
+done
 allocate 1 "No such file" none.h5 --equal --bits 3
 [ ! -e x.yaml ] || fail "a sweep file of a refused allocation"
 
