@@ -404,6 +404,28 @@ static ptq_status print_json(json_t *models, ptq_err *err) {
   return PTQ_OK;
 }
 
+/* All models or none: half an answer would pass for a whole one. Where some
+ * cannot, the first says why, and those that can are named. */
+static ptq_status allocate_models(const request *r, const char **models,
+                                  int64_t n, ptq_model_allocation *out,
+                                  ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_text able = {0};
+  for (int64_t i = 0; i < n && (rc == PTQ_OK || rc == PTQ_E_ARG); i++) {
+    const ptq_status this =
+        ptq_model_allocate(&r->task, models[i], &out[i], err);
+    if (this == PTQ_OK)
+      ptq_text_addf(&able, "%s%s", able.len > 0 ? ", " : "", models[i]);
+    else if (rc == PTQ_OK)
+      rc = this;
+  }
+  if (rc != PTQ_OK && able.len > 0)
+    ptq_log(PTQ_LOG_WARN, "not for all models, but for %s: choose by --model",
+            ptq_text_str(&able));
+  ptq_text_release(&able);
+  return rc;
+}
+
 static ptq_status allocate_all(const request *r, const ptq_args *args,
                                const char **models, int64_t n, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -411,15 +433,16 @@ static ptq_status allocate_all(const request *r, const ptq_args *args,
   const bool json = ptq_args_has(args, "json");
   json_t *all = json ? json_array() : NULL;
   ptq_text dtypes = {0};
-  ptq_model_allocation a = {0};
+  ptq_model_allocation *a = NULL;
+  PTQ_TRY(ptq_alloc(&a, n, sizeof *a, "allocations", err));
+  PTQ_TRY(allocate_models(r, models, n, a, err));
   for (int64_t i = 0; i < n; i++) {
-    PTQ_TRY(ptq_model_allocate(&r->task, models[i], &a, err));
     if (json)
-      (void)json_array_append_new(all, ptq_model_allocation_json(&r->task, &a));
+      (void)json_array_append_new(all,
+                                  ptq_model_allocation_json(&r->task, &a[i]));
     else
-      ptq_model_allocation_print(&r->task, &a);
-    ptq_model_allocation_yaml(&r->task, &a, &dtypes);
-    ptq_model_allocation_release(&a);
+      ptq_model_allocation_print(&r->task, &a[i]);
+    ptq_model_allocation_yaml(&r->task, &a[i], &dtypes);
   }
   if (dtypes.rc != PTQ_OK) PTQ_TRY(PTQ_FAIL(err, dtypes.rc, "mixtures"));
   if (path != NULL && dtypes.len == 0)
@@ -435,7 +458,9 @@ static ptq_status allocate_all(const request *r, const ptq_args *args,
   }
 done:
   json_decref(all);
-  ptq_model_allocation_release(&a);
+  for (int64_t i = 0; a != NULL && i < n; i++)
+    ptq_model_allocation_release(&a[i]);
+  ptq_free(a);
   ptq_text_release(&dtypes);
   return rc;
 }
