@@ -39,6 +39,16 @@ expect 2 "not a number" "$PTQSWEEP" status s.h5 --interval soon
 expect 2 'is not in (0, 3]' "$PTQSWEEP" fit s.h5 --power 9
 expect 2 "unknown column 'parms'" "$PTQSWEEP" fit s.h5 --formula 'log(parms)'
 expect 2 'lsq' "$PTQSWEEP" fit s.h5 --estimator lsq
+# options of quasi-likelihood are no secret from who asks for another estimator
+for option in '--power 1' --ignore-noise; do
+  said=$("$PTQSWEEP" fit s.h5 --no-comparison --estimator ols $option 2>&1)
+  case $said in
+    *"${option%% *} changes nothing of estimator 'ols', only of 'quasi'"*) ;;
+    *) fail "ols $option: $said" ;;
+  esac
+  said=$("$PTQSWEEP" fit s.h5 --no-comparison --estimator quasi $option 2>&1)
+  case $said in *'changes nothing'*) fail "quasi $option: $said" ;; esac
+done
 # every column that is listed is one a formula can name
 columns=$("$PTQSWEEP" list columns | awk 'NR > 1 {print $1}')
 [ "$(echo "$columns" | wc -l)" -gt 40 ] || fail "list columns: $columns"
