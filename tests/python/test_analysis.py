@@ -200,6 +200,22 @@ class Analysis(unittest.TestCase):
         text = self.run_whole(self.dir / "with_c", self.dir / "s.h5")
         self.assertIn("bits_per_weight", text)
         self.assertIn("first point: dnll ", text)
+        self.every_header_compiles_alone(prefix, env)
+
+    def every_header_compiles_alone(self, prefix, env):
+        flags = subprocess.run(
+            ["pkg-config", "--cflags", "ptqsweep"], env=env,
+            capture_output=True, text=True, check=True).stdout.split()
+        include, = prefix.rglob("include/ptq")
+        headers = sorted(include.rglob("*.h"))
+        self.assertGreater(len(headers), 30)
+        for header in headers:
+            source = self.dir / "header.c"
+            source.write_text(f'#include "{header.relative_to(include.parent)}"'
+                              "\nint main(void) { return 0; }\n")
+            with self.subTest(header=header.name):
+                self.run_whole("cc", "-std=c11", "-fsyntax-only", source,
+                               *flags)
 
     @unittest.skipUnless(R, "Rscript not installed")
     def test_r_example_runs(self):
