@@ -78,7 +78,9 @@ static herr_t put_column(hid_t file, hid_t dimension, int64_t n,
     rc = H5Dwrite(d, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, c->values);
   if (rc >= 0) rc = H5DSattach_scale(d, dimension, 0);
   if (rc >= 0) rc = put_text(d, "long_name", c->field->text);
-  if (rc >= 0) rc = put_text(d, "units", c->field->unit);
+  /* netCDF's word for a number without one; counts and rows have none. */
+  const bool bare = c->field->kind == PTQ_KIND_F64 && c->field->unit[0] == '\0';
+  if (rc >= 0) rc = put_text(d, "units", bare ? "1" : c->field->unit);
   if (d >= 0) (void)H5Dclose(d);
   if (text >= 0) (void)H5Tclose(text);
   return rc;

@@ -131,6 +131,25 @@ assert not volatile & set(stable), stable
 assert set(points[0]) - set(stable) == volatile
 PYTHON
 
+# Every column of every table is described, by more than its name.
+"$PTQSWEEP" list metrics --json >metrics.json
+for table in points layers windows spectra models answers directions \
+  landscape direction_layers ritz sensitivity; do
+  "$PTQSWEEP" export s.h5 --table $table -o described.csv || fail "$table"
+  "$python" - $table <<'PYTHON' || fail "columns of $table"
+import csv, json, sys
+table = sys.argv[1]
+texts = {(row["table"], row["column"]): row["text"]
+         for row in json.load(open("metrics.json"))}
+columns = next(csv.reader(open("described.csv", newline="")))
+assert len(columns) > 5 and len(set(columns)) == len(columns), columns
+for column in columns:
+    text = texts[table, column]
+    assert len(text) > 3 and text != column, (table, column, text)
+assert {c for t, c in texts if t == table} == set(columns), table
+PYTHON
+done
+
 # The same sweep once more: other times and another uuid, equal results.
 mkdir again
 "$PTQ_BINARY_DIR/tests/test_crash" --make again/s.h5 || exit 1
