@@ -39,6 +39,7 @@ for name, frame in tables.items():
     nc = xr.open_dataset(f"{folder}/{name}.nc", engine="h5netcdf").load()
     assert len(csv) == len(jsonl) == nc.sizes["row"] == len(frame), name
     assert list(csv.columns) == list(jsonl.columns) == list(nc.data_vars)
+    assert set(csv.columns) <= set(frame.columns), name
     for column in csv.columns:
         a, b, c = csv[column], jsonl[column], nc[column]
         if c.dtype.kind == "f":
