@@ -3,6 +3,7 @@
 # No command writes over what it reads, nor over a store: it is refused under
 # any name, before anything is written, and the files are what they were.
 . "$(dirname "$0")/common.sh"
+make_study
 "$PTQ_BINARY_DIR/tests/test_crash" --make s.h5
 cp s.h5 other.h5
 cp s.h5 extension.csv
@@ -38,6 +39,7 @@ refused "is the input 'other.h5' itself" \
 refused "is the input 's.yaml' itself" run s.yaml -o s.yaml
 refused "is the input 's.yaml' itself" \
   materialize s.h5 --point 0 --spec s.yaml -o s.yaml
+refused "is the input 'extension.csv' itself" report extension.csv -o .
 
 # Another store is nobody's input, and lost all the same.
 for name in other.h5 extension.csv broken.h5; do
@@ -57,5 +59,11 @@ done
 [ "$(wc -l <points.out)" = 7 ] || fail "points.out"
 ln -s points.out link.out
 "$PTQSWEEP" export s.h5 --table points -f netcdf -o link.out
+for what in s.yaml points.out; do # run goes on with stores alone
+  cp $what was
+  expect 1 "$what" "$PTQSWEEP" run sweep.yaml -o $what
+  expect 1 "$what" "$PTQSWEEP" run sweep.yaml -o $what --extend
+  cmp $what was || fail "run wrote into $what"
+done
 sha256sum --quiet -c before
 [ -z "$(find . -name '*.new-*' -o -name '*.tmp.*')" ] || fail "left behind"
