@@ -22,17 +22,21 @@ DONE = STATES.index("done")
 
 @dataclass
 class Store:
-    """points   one row a grid point, its model's row joined as model_*
+    """points   one row a grid point, with its state and attempts (attempts,
+             deaths, seconds, rank, host, message); its model's row joined as
+             model_*
     layers   one row a (point, linear layer) of finished points
     windows  one row a (point, window), the unquantized model's beside it
     answers  one row a (point, request), with the right choice and the
              unquantized model's; empty without requests
-    spectra  one row an eigenvalue, with model, site, block and rank
+    spectra  one row an eigenvalue, with model, site, block and index (as in
+             `ptqsweep export`; 0 the largest), also called rank
     models   one row a model, with its state
     directions  one row an item of a model's loss landscape
     profiles    one row a (direction, radius) of finished ones
-    direction_layers, ritz  likewise by layer, and of the Hessian's density;
-                all four empty without measure.landscape
+    direction_layers, ritz  likewise by layer, and of the Hessian's density
+    sensitivity  one row a layer rounded alone, what is cheaper to know of it
+                beside it; all five empty without measure.landscape
     attributes  of the file: uuid, created, spec_text, ...
     """
 
@@ -46,6 +50,7 @@ class Store:
     profiles: pd.DataFrame
     direction_layers: pd.DataFrame
     ritz: pd.DataFrame
+    sensitivity: pd.DataFrame
     attributes: dict
 
 
@@ -88,23 +93,33 @@ def _repeat(points, rows):
                       rows.reset_index(drop=True)], axis=1)
 
 
-def _spectra(file):
+SPECTRA = ["model", "calibration", "subject", "site", "block", "index",
+           "eigenvalue", "n_tokens", "rank"]
+
+
+def _spectra(file, models):
+    """Columns of the export, and `rank`: spectra.index is the frame's own."""
     parts = []
     states = file["spectra_state"][:] if "spectra_state" in file else []
-    for state, slot in zip(states, file["index/spectra"][:] if len(states)
-                           else []):
+    for i, state in enumerate(states):
+        slot = file["index/spectra"][i]
         group, site = slot["group"].decode(), slot["site"].decode()
         if state != DONE:
             continue
         values = file["spectra"][group][site][:]
         blocks, d = values.shape
+        subject = int(slot["subject"])
+        index = np.tile(np.arange(d), blocks)
         parts.append(pd.DataFrame({
-            "model": group, "site": site,
-            "block": np.repeat(np.arange(blocks), d),
-            "rank": np.tile(np.arange(d), blocks),
-            "eigenvalue": values.ravel()}))
+            "model": models.model[subject],
+            "calibration": models.calibration[subject],
+            "subject": subject, "site": site,
+            "block": np.repeat(np.arange(blocks), d), "index": index,
+            "eigenvalue": values.ravel(),
+            "n_tokens": int(file["spectra_tokens"][i]), "rank": index},
+            columns=SPECTRA))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(
-        columns=["model", "site", "block", "rank", "eigenvalue"])
+        columns=SPECTRA)
 
 
 def _beside(points, rows, baseline, key, columns):
@@ -136,11 +151,73 @@ def _landscape(file):
     return tables
 
 
+SENSITIVITY = ["model", "dtype", "group", "block", "layer", "weights", "alone",
+               "alone_se", "restored", "restored_se", "interaction", "dnll",
+               "size_square", "weight_noise", "error_select", "err_hessian",
+               "output_noise", "gradient_norm", "trace", "trace_noise",
+               "fisher", "fisher_noise", "fisher_diagonal", "kronecker",
+               "slope", "curvature", "quadratic", "err_top", "size_top"]
+
+
+def _sensitivity(directions, layers, points, point_layers):
+    """Layers rounded alone; E of the RTN direction and point of their dtype and
+    group, H and the gradient of the direction of kind hessian. NaN: not
+    measured."""
+    if "direction" not in layers:
+        return pd.DataFrame(columns=SENSITIVITY)
+    columns = ["direction", "layer", "weights", "outputs", "weight_norm",
+               "size", "alone", "alone_se", "restored", "restored_se",
+               "gradient_norm", "trace", "fisher", "output_trace",
+               "output_noise", "slope", "curvature", "fisher_diagonal",
+               "err_top", "size_top"]  # older stores lack some of them
+    layers = layers.reindex(columns=["kind", "dtype", "group", "number"]
+                            + columns)
+    layers["subject"] = directions.subject.iloc[layers.direction].to_numpy()
+
+    def beside(kind, keys, taken):
+        rows = layers[layers.kind == kind].drop_duplicates(keys)
+        return s.merge(rows[keys + taken], on=keys, how="left")[taken]
+
+    s = layers[layers.kind == "sensitivity"].reset_index(drop=True)
+    same = ["subject", "dtype", "group", "layer"]
+    s = s[same + ["number", "direction", "weights", "outputs", "weight_norm",
+                  "size", "alone", "alone_se", "restored", "restored_se"]]
+    e = beside("rtn", same, ["output_noise", "slope", "curvature",
+                             "fisher_diagonal", "err_top", "size_top"])
+    h = beside("hessian", ["subject", "layer"],
+               ["gradient_norm", "trace", "fisher", "output_trace"])
+    rounded = point_layers[(point_layers.method == "rtn")
+                           & (point_layers.options == "")]
+    rounded = rounded.assign(
+        subject=points.subject.iloc[rounded.point].to_numpy())
+    p = s.merge(rounded.drop_duplicates(same)[same + ["sqnr_output",
+                                                      "err_hessian"]],
+                on=same, how="left")
+    d = directions.iloc[s.direction].reset_index(drop=True)
+    noise = s["size"] ** 2 * s.weight_norm ** 2
+    outputs = s.outputs.where(s.outputs > 0)
+    return s.assign(
+        model=d.model, block=s.number, interaction=s.restored - s.alone,
+        dnll=d.dnll, size_square=s["size"] ** 2, weight_noise=noise,
+        error_select=10.0 ** (-p.sqnr_output / 10.0),
+        err_hessian=p.err_hessian, output_noise=e.output_noise,
+        gradient_norm=h.gradient_norm, trace=h.trace,
+        trace_noise=h.trace / s.weights * noise,
+        fisher=h.fisher,
+        fisher_noise=h.fisher / s.weights * noise,
+        fisher_diagonal=e.fisher_diagonal,
+        kronecker=h.output_trace / outputs * e.output_noise,
+        slope=e.slope, curvature=e.curvature,
+        quadratic=e.slope + e.curvature / 2.0,
+        err_top=e.err_top, size_top=e.size_top)[SENSITIVITY]
+
+
 def read(path):
     """Every table of the store at `path`; see Store."""
     with h5py.File(path, "r") as file:
         states, model_states = file["state"][:], file["models_state"][:]
         points = _owners(file, "points", states)
+        points = points.join(_frame(file["attempts"]))
         points["subject"] = file["index/subject"][:]
         models = _owners(file, "models", model_states)
         layers = _parts(file, "layers", "first_layer", states)
@@ -151,7 +228,7 @@ def read(path):
             answers = _parts(file, "answers", "first_answer", states)
             base = _parts(file, "baseline_answers", "first_baseline_answer",
                           model_states)
-        spectra = _spectra(file)
+        spectra = _spectra(file, models)
         landscape = _landscape(file)
         attributes = {k: v.decode("utf-8") if isinstance(v, bytes) else v
                       for k, v in file.attrs.items()}
@@ -166,5 +243,6 @@ def read(path):
     else:
         answers = _beside(points, answers, base, "request",
                           [c for c in base if c not in ("subject", "request")])
+    sensitivity = _sensitivity(landscape[0], landscape[2], points, layers)
     return Store(points, layers, windows, answers, spectra, models, *landscape,
-                 attributes)
+                 sensitivity, attributes)

@@ -57,6 +57,7 @@ ptq_status ptq_model_allocate(const ptq_allocation_task *task,
                                  .formats = task->formats,
                                  .n_formats = task->n_formats,
                                  .group = task->group};
+  ptq_err why = {0};
   *out = (ptq_model_allocation){.model = model};
   PTQ_TRY(ptq_layer_table_build(&task->store, &query, &out->table, err));
   if (!task->equal)
@@ -66,7 +67,9 @@ ptq_status ptq_model_allocate(const ptq_allocation_task *task,
   for (; out->n_rows < task->n_budgets; out->n_rows++) {
     ptq_budgeted *b = &out->row[out->n_rows];
     b->budget = task->budget[out->n_rows];
-    PTQ_TRY(ptq_allocate(&out->table, b->budget, &b->allocation, err));
+    if ((rc = ptq_allocate(&out->table, b->budget, &b->allocation, &why)) !=
+        PTQ_OK)
+      PTQ_TRY(PTQ_FAIL(err, rc, "model '%s': %s", model, why.msg));
     b->predicted = ptq_layer_law_predict(&out->law, b->allocation.cost);
     b->uniform = best_uniform(task, model, b->budget);
     b->is_uniform = same_everywhere(&out->table, b->allocation.choice);

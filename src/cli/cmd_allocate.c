@@ -7,12 +7,14 @@
 
 #include "allocation.h"
 #include "command.h"
+#include "output.h"
 #include "ptq/base/file.h"
 #include "ptq/base/log.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/yaml.h"
 #include "ptq/num/blas.h"
 #include "ptq/num/dtype.h"
+#include "ptq/sweep/mixture.h"
 #include "ptq/sweep/rewrite.h"
 #include "study.h"
 
@@ -28,8 +30,7 @@ typedef struct request {
   ptq_dtype formats[FORMATS_MAX];
   const char *format[FORMATS_MAX]; /* their names */
   char method[160];                /* cut into parts */
-  char name[64];
-  ptq_view *store, *probes; /* owned; probes NULL: the store's own */
+  ptq_view *store, *probes;        /* owned; probes NULL: the store's own */
   ptq_frame frame, probe_frame;
 } request;
 
@@ -94,6 +95,24 @@ static ptq_status read_group(const char *text, int64_t *out, ptq_err *err) {
                   "--group: '%s' is not a number above 0, row or tensor", text);
 }
 
+/* What the reader of sweep files will not take is not written into one. */
+static ptq_status read_name(const char *name, ptq_allocation_task *t,
+                            ptq_err *err) {
+  t->name = name;
+  if (name == NULL) return PTQ_OK;
+  if (strncmp(name, PTQ_PROBE_PREFIX, strlen(PTQ_PROBE_PREFIX)) == 0)
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "--name: '%s' names probes, which are no results",
+                    PTQ_PROBE_PREFIX);
+  for (int b = 0; b < t->n_budgets; b++) {
+    char text[96];
+    ptq_mixture_base_name(t, t->budget[b], text, sizeof text);
+    const ptq_status rc = ptq_mixture_check_name(text, err);
+    if (rc != PTQ_OK) return rc;
+  }
+  return PTQ_OK;
+}
+
 static ptq_status read_request(const ptq_args *args, request *r, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_allocation_task *t = &r->task;
@@ -104,6 +123,7 @@ static ptq_status read_request(const ptq_args *args, request *r, ptq_err *err) {
                  .blocks = ptq_args_has(args, "probe-blocks")};
   t->equal = ptq_args_has(args, "equal");
   PTQ_TRY(read_budgets(bits, t, err));
+  PTQ_TRY(read_name(ptq_args_get(args, "name"), t, err));
   PTQ_TRY(read_formats(r, ptq_args_get(args, "formats"), err));
   PTQ_TRY(read_group(ptq_args_get(args, "group"), &t->group, err));
   if (t->n_budgets == 0 && !r->probe)
@@ -118,6 +138,9 @@ static ptq_status read_request(const ptq_args *args, request *r, ptq_err *err) {
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "--probe -o FILE: where to?"));
   if (t->equal && ptq_args_has(args, "probes"))
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "--equal or --probes, not both"));
+  const char *const inputs[] = {ptq_args_at(args, 0),
+                                ptq_args_get(args, "probes")};
+  PTQ_TRY(ptq_output_check_file(ptq_args_get(args, "output"), inputs, 2, err));
 done:
   return rc;
 }
@@ -192,14 +215,7 @@ static ptq_status open_stores(const ptq_args *args, request *r, ptq_err *err) {
   }
   warn_of_text(t);
   PTQ_TRY(choose_method(r, ptq_args_get(args, "method"), err));
-  const char *name = ptq_args_get(args, "name");
-  if (!ptq_text_copy(r->name, sizeof r->name, name != NULL ? name : t->method))
-    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG, "--name: too long"));
-  if (strncmp(r->name, PTQ_PROBE_PREFIX, strlen(PTQ_PROBE_PREFIX)) == 0)
-    PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
-                     "--name: '%s' names probes, which are no results",
-                     PTQ_PROBE_PREFIX));
-  t->name = r->name;
+  if (t->name == NULL) t->name = t->method;
 done:
   return rc;
 }
@@ -388,6 +404,28 @@ static ptq_status print_json(json_t *models, ptq_err *err) {
   return PTQ_OK;
 }
 
+/* All models or none: half an answer would pass for a whole one. Where some
+ * cannot, the first says why, and those that can are named. */
+static ptq_status allocate_models(const request *r, const char **models,
+                                  int64_t n, ptq_model_allocation *out,
+                                  ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_text able = {0};
+  for (int64_t i = 0; i < n && (rc == PTQ_OK || rc == PTQ_E_ARG); i++) {
+    const ptq_status this =
+        ptq_model_allocate(&r->task, models[i], &out[i], err);
+    if (this == PTQ_OK)
+      ptq_text_addf(&able, "%s%s", able.len > 0 ? ", " : "", models[i]);
+    else if (rc == PTQ_OK)
+      rc = this;
+  }
+  if (rc != PTQ_OK && able.len > 0)
+    ptq_log(PTQ_LOG_WARN, "not for all models, but for %s: choose by --model",
+            ptq_text_str(&able));
+  ptq_text_release(&able);
+  return rc;
+}
+
 static ptq_status allocate_all(const request *r, const ptq_args *args,
                                const char **models, int64_t n, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -395,15 +433,16 @@ static ptq_status allocate_all(const request *r, const ptq_args *args,
   const bool json = ptq_args_has(args, "json");
   json_t *all = json ? json_array() : NULL;
   ptq_text dtypes = {0};
-  ptq_model_allocation a = {0};
+  ptq_model_allocation *a = NULL;
+  PTQ_TRY(ptq_alloc(&a, n, sizeof *a, "allocations", err));
+  PTQ_TRY(allocate_models(r, models, n, a, err));
   for (int64_t i = 0; i < n; i++) {
-    PTQ_TRY(ptq_model_allocate(&r->task, models[i], &a, err));
     if (json)
-      (void)json_array_append_new(all, ptq_model_allocation_json(&r->task, &a));
+      (void)json_array_append_new(all,
+                                  ptq_model_allocation_json(&r->task, &a[i]));
     else
-      ptq_model_allocation_print(&r->task, &a);
-    ptq_model_allocation_yaml(&r->task, &a, &dtypes);
-    ptq_model_allocation_release(&a);
+      ptq_model_allocation_print(&r->task, &a[i]);
+    ptq_model_allocation_yaml(&r->task, &a[i], &dtypes);
   }
   if (dtypes.rc != PTQ_OK) PTQ_TRY(PTQ_FAIL(err, dtypes.rc, "mixtures"));
   if (path != NULL && dtypes.len == 0)
@@ -419,7 +458,9 @@ static ptq_status allocate_all(const request *r, const ptq_args *args,
   }
 done:
   json_decref(all);
-  ptq_model_allocation_release(&a);
+  for (int64_t i = 0; a != NULL && i < n; i++)
+    ptq_model_allocation_release(&a[i]);
+  ptq_free(a);
   ptq_text_release(&dtypes);
   return rc;
 }
@@ -434,6 +475,12 @@ static ptq_status allocate(const ptq_args *args, int *exit_code, ptq_err *err) {
   PTQ_TRY(rc);
   PTQ_TRY(ptq_blas_init(err));
   PTQ_TRY(open_stores(args, &r, err));
+  if (r.probe) { /* the sweep whose sensitivities are asked for stays */
+    const char *spec = ptq_view_attribute(r.store, "spec_path");
+    rc = ptq_output_check(ptq_args_get(args, "output"), &spec, 1, err);
+    if (rc != PTQ_OK) *exit_code = PTQ_EXIT_USAGE;
+    PTQ_TRY(rc);
+  }
   PTQ_TRY(list_models(&r, &models, &n, err));
   if (r.probe)
     PTQ_TRY(write_probes(&r, ptq_args_get(args, "output"), models, n, err));

@@ -6,24 +6,10 @@
 
 #include "command.h"
 #include "export_table.h"
+#include "output.h"
 #include "ptq/base/text.h"
 
 extern const ptq_command ptq_cmd_export;
-
-/* Before the store is read: a wrong word is the command line's fault. */
-static ptq_status check_table(const char *table, ptq_err *err) {
-  size_t n = 0;
-  if (table == NULL)
-    return PTQ_FAIL(err, PTQ_E_ARG,
-                    "which table? --table takes one of " PTQ_EXPORT_NAMES);
-  for (; ptq_export_tables[n] != NULL; n++)
-    if (strcmp(ptq_export_tables[n], table) == 0) return PTQ_OK;
-  const char *near = ptq_text_nearest(table, ptq_export_tables, n);
-  return PTQ_FAIL(err, PTQ_E_ARG,
-                  "unknown table '%s'%s%s%s; one of " PTQ_EXPORT_NAMES, table,
-                  near != NULL ? "; did you mean '" : "",
-                  near != NULL ? near : "", near != NULL ? "'" : "");
-}
 
 static ptq_status parse_format(const char *name, ptq_export_format *out,
                                ptq_err *err) {
@@ -100,16 +86,18 @@ static ptq_status run_export(const ptq_args *args, int *exit_code,
   ptq_export_format format = PTQ_EXPORT_CSV;
   const char *table = ptq_args_get(args, "table");
   const char *output = ptq_args_get(args, "output");
+  const char *store = ptq_args_at(args, 0);
   const bool stable = ptq_args_has(args, "stable");
-  rc = check_table(table, err);
+  rc = ptq_export_check_name(table, err);
   if (rc == PTQ_OK)
     rc = parse_format(ptq_args_get(args, "format"), &format, err);
   if (rc == PTQ_OK && format == PTQ_EXPORT_NETCDF &&
       (output == NULL || is_special(output)))
     rc = PTQ_FAIL(err, PTQ_E_ARG, "netcdf needs a file: -o FILE");
+  if (rc == PTQ_OK) rc = ptq_output_check_file(output, &store, 1, err);
   if (rc != PTQ_OK) *exit_code = PTQ_EXIT_USAGE;
   PTQ_TRY(rc);
-  PTQ_TRY(ptq_view_open(ptq_args_at(args, 0), &v, err));
+  PTQ_TRY(ptq_view_open(store, &v, err));
   if (output != NULL && is_special(output))
     PTQ_TRY(export_device(v, table, format, stable, output, err));
   else if (output != NULL)

@@ -1,11 +1,28 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "command.h"
 #include "fit_json.h"
 #include "ptq/analysis/summary.h"
+#include "ptq/base/log.h"
 #include "ptq/num/blas.h"
+
+/* The law of the variance is quasi-likelihood's; all other estimators take no
+ * notice of it. A quasi fit is printed beside theirs, so it is no mistake for
+ * certain. */
+static void warn_of_variance(const ptq_args *args,
+                             const ptq_estimator *estimator) {
+  static const char *const names[] = {"power", "ignore-noise"};
+  if (estimator == NULL || strcmp(estimator->name, "quasi") == 0) return;
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+    if (ptq_args_has(args, names[i]))
+      ptq_log(PTQ_LOG_WARN,
+              "--%s changes nothing of estimator '%s', only of 'quasi', which "
+              "is printed beside it",
+              names[i], estimator->name);
+}
 
 /* Values of the command line, checked before the store is read. */
 static ptq_status read_options(const ptq_args *args, ptq_summary_options *o,
@@ -32,6 +49,7 @@ static ptq_status read_options(const ptq_args *args, ptq_summary_options *o,
   o->no_comparison = ptq_args_has(args, "no-comparison");
   o->no_trees = ptq_args_has(args, "no-trees");
   o->fit.ignore_noise = ptq_args_has(args, "ignore-noise");
+  warn_of_variance(args, estimator);
 done:
   return rc;
 }

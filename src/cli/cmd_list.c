@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "exporter.h"
 #include "ptq/analysis/validate.h"
 #include "ptq/base/text.h"
 #include "ptq/model/model.h"
@@ -147,16 +148,38 @@ static void list_architectures(listing *l) {
   }
 }
 
-static void list_metrics(listing *l) {
+static void list_field(listing *l, const char *table, const ptq_field *f) {
+  const cell row[] = {{"table", table, 16},
+                      {"column", f->name, 22},
+                      {"unit", f->unit, 5},
+                      {"text", f->text, 0}};
+  add_row(l, row, 4);
+}
+
+static bool is_stored(const char *table, const char *column) {
   for (int id = 0; id < PTQ_TABLE_COUNT; id++) {
     const ptq_table *t = ptq_table_get((ptq_table_id)id);
-    for (size_t i = 0; i < t->n_fields; i++) {
-      const cell row[] = {{"table", t->name, 16},
-                          {"column", t->fields[i].name, 20},
-                          {"unit", t->fields[i].unit, 4},
-                          {"text", t->fields[i].text, 0}};
-      add_row(l, row, 4);
-    }
+    if (strcmp(t->name, table) == 0 && ptq_table_field(t, column) != NULL)
+      return true;
+  }
+  return false;
+}
+
+/* Tables as they are stored; then what exports have in tables of their own, or
+ * beside the stored columns. */
+static void list_metrics(listing *l) {
+  const ptq_exporter *e = NULL;
+  for (int id = 0; id < PTQ_TABLE_COUNT; id++) {
+    const ptq_table *t = ptq_table_get((ptq_table_id)id);
+    for (size_t i = 0; i < t->n_fields; i++)
+      list_field(l, t->name, &t->fields[i]);
+  }
+  for (size_t i = 0; (e = ptq_exporter_at(i)) != NULL; i++) {
+    ptq_table_writer w = {.format = PTQ_EXPORT_CSV};
+    e->columns(&w, false);
+    for (int k = 0; k < w.n_columns; k++)
+      if (!is_stored(e->name, w.columns[k].field->name))
+        list_field(l, e->name, w.columns[k].field);
   }
 }
 
@@ -271,9 +294,10 @@ const ptq_command ptq_cmd_list = {
         "Prints a table of what this program knows: number formats and\n"
         "methods as they are spelled in a sweep file, architectures as\n"
         "config.json names them, what `compute:` of a sweep file takes, and\n"
-        "every column of the store's tables with its unit and meaning\n"
-        "(metrics); the columns that a formula of `fit` can name, with what\n"
-        "they cost to know; and the laws that `fit` compares.\n"
+        "every column of the store's tables and of those that export writes,\n"
+        "with its unit and meaning (metrics); the columns that a formula of\n"
+        "`fit` can name, with what they cost to know; and the laws that `fit`\n"
+        "compares.\n"
         "\n"
         "Of dtypes: bits of a code, distinct codes, bits of a group's\n"
         "parameters (before keep= and dq=) and of what a matrix shares; all\n"

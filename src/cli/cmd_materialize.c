@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "output.h"
 #include "ptq/base/text.h"
 #include "ptq/model/export.h"
 #include "ptq/sweep/batch.h"
@@ -115,11 +116,15 @@ done:
 static ptq_status check_options(const ptq_args *args, ptq_export_type *type,
                                 int *threads, ptq_err *err) {
   const char *name = ptq_args_get(args, "dtype");
-  const ptq_status rc = ptq_args_threads(args, threads, err);
+  ptq_status rc = ptq_args_threads(args, threads, err);
   if (rc != PTQ_OK) return rc;
   if (!ptq_args_has(args, "point") || !ptq_args_has(args, "output"))
     return PTQ_FAIL(err, PTQ_E_ARG,
                     "--point KEY and --output DIR say what to write and where");
+  const char *const inputs[] = {ptq_args_at(args, 0),
+                                ptq_args_get(args, "spec")};
+  rc = ptq_output_check(ptq_args_get(args, "output"), inputs, 2, err);
+  if (rc != PTQ_OK) return rc;
   *type = PTQ_EXPORT_F32;
   if (name == NULL || strcmp(name, "f32") == 0) return PTQ_OK;
   *type = PTQ_EXPORT_BF16;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "command.h"
+#include "output.h"
 #include "ptq/store/merge.h"
 
 extern const ptq_command ptq_cmd_merge;
@@ -26,9 +27,10 @@ static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
   rc = ptq_args_double(args, "tolerance", 1e-3, &o.tolerance, err);
   if (rc == PTQ_OK && !(o.tolerance >= 0.0))
     rc = PTQ_FAIL(err, PTQ_E_ARG, "--tolerance %g: 0 or more", o.tolerance);
+  for (int i = 0; i < n; i++) paths[i] = ptq_args_at(args, i + 1);
+  if (rc == PTQ_OK) rc = ptq_output_check(out, paths, n, err);
   if (rc != PTQ_OK) *exit_code = PTQ_EXIT_USAGE;
   PTQ_TRY(rc);
-  for (int i = 0; i < n; i++) paths[i] = ptq_args_at(args, i + 1);
   PTQ_TRY(ptq_store_merge(out, paths, n, &o, &sum, err));
   printf("%s: %" PRId64 " points of %d stores, %" PRId64
          " finished; in several stores: %" PRId64 " rows equal bit by bit, "

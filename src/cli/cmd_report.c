@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "output.h"
 #include "ptq/analysis/report.h"
 #include "ptq/num/blas.h"
 #include "ptq/base/file.h"
@@ -21,6 +22,25 @@ static ptq_status default_dir(const char *store, ptq_text *out, ptq_err *err) {
   rc = out->rc;
 done:
   ptq_free(base);
+  return rc;
+}
+
+/* A report's files are all of three kinds: a store of that kind in its
+ * directory might be taken for one of an earlier report. */
+static ptq_status check_dir(const char *dir, const char *store, ptq_err *err) {
+  static const char *const ends[] = {".html", ".svg", ".csv"};
+  ptq_status rc = PTQ_OK;
+  char *base = NULL, *inside = NULL;
+  PTQ_TRY(ptq_output_check(dir, &store, 1, err));
+  PTQ_TRY(ptq_path_base(store, &base, err));
+  PTQ_TRY(ptq_path_join(dir, base, &inside, err));
+  const char *end = strrchr(base, '.');
+  for (size_t i = 0; end != NULL && i < sizeof ends / sizeof ends[0]; i++)
+    if (strcmp(end, ends[i]) == 0)
+      PTQ_TRY(ptq_output_check(inside, &store, 1, err));
+done:
+  ptq_free(base);
+  ptq_free(inside);
   return rc;
 }
 
@@ -51,6 +71,9 @@ static ptq_status report(const ptq_args *args, int *exit_code, ptq_err *err) {
     ptq_text_add(&dir, ptq_args_get(args, "output"));
   else
     PTQ_TRY(default_dir(store, &dir, err));
+  rc = check_dir(ptq_text_str(&dir), store, err);
+  if (rc != PTQ_OK) *exit_code = PTQ_EXIT_USAGE;
+  PTQ_TRY(rc);
   PTQ_TRY(ptq_blas_init(err)); /* one thread: the matrices are small */
   PTQ_TRY(ptq_view_open(store, &view, err));
   PTQ_TRY(ptq_frame_from_view(view, &frame, err));

@@ -4,14 +4,21 @@
 #include "ptq/analysis/layer_ranks.h"
 
 /* What parts of the landscape repeat of their direction. */
-static void add_direction_columns(ptq_table_writer *w) {
+static void part_columns(ptq_table_writer *w, ptq_table_id id) {
   static const char *const names[] = {"key",    "model", "kind", "scaling",
                                       "number", "dtype", "group"};
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
     ptq_writer_add_table(w, 0, PTQ_TABLE_DIRECTIONS, names[i]);
+  ptq_writer_add_table(w, 1, id, NULL);
 }
 
-ptq_status ptq_export_directions(ptq_view *v, const ptq_export_source *s,
+static void direction_columns(ptq_table_writer *w, bool stable) {
+  (void)stable;
+  ptq_writer_add_table(w, 0, PTQ_TABLE_DIRECTIONS, NULL);
+  ptq_writer_add(w, 1, &ptq_state_field, 1, NULL);
+}
+
+static ptq_status direction_rows(ptq_view *v, const ptq_export_source *s,
                                  ptq_table_writer *w, bool stable,
                                  ptq_err *err) {
   const void *rows = NULL;
@@ -21,8 +28,6 @@ ptq_status ptq_export_directions(ptq_view *v, const ptq_export_source *s,
   if (rc != PTQ_OK) return rc;
   (void)s;
   ptq_view_directions(v, &l);
-  ptq_writer_add_table(w, 0, PTQ_TABLE_DIRECTIONS, NULL);
-  ptq_writer_add(w, 1, &ptq_state_field, 1, NULL);
   ptq_writer_header(w);
   for (int64_t i = 0; i < n; i++) {
     ptq_state_cell state;
@@ -45,8 +50,6 @@ static ptq_status export_part(ptq_view *v, ptq_table_writer *w, ptq_table_id id,
   ptq_view_directions(v, &l);
   PTQ_TRY(ptq_view_table(v, PTQ_TABLE_DIRECTIONS, &directions, &n, err));
   PTQ_TRY(ptq_view_table(v, id, &rows, &n_rows, err));
-  add_direction_columns(w);
-  ptq_writer_add_table(w, 1, id, NULL);
   ptq_writer_header(w);
   for (int64_t i = 0; i < n; i++) {
     if (l.state[i] != PTQ_STATE_DONE) continue;
@@ -61,18 +64,26 @@ done:
   return rc;
 }
 
-ptq_status ptq_export_landscape(ptq_view *v, const ptq_export_source *s,
-                                ptq_table_writer *w, bool stable,
-                                ptq_err *err) {
+static void profile_columns(ptq_table_writer *w, bool stable) {
+  (void)stable;
+  part_columns(w, PTQ_TABLE_PROFILES);
+}
+
+static ptq_status profile_rows(ptq_view *v, const ptq_export_source *s,
+                               ptq_table_writer *w, bool stable, ptq_err *err) {
   ptq_view_landscape l;
   (void)s, (void)stable;
   ptq_view_directions(v, &l);
   return export_part(v, w, PTQ_TABLE_PROFILES, l.first_profile, err);
 }
 
-ptq_status ptq_export_direction_layers(ptq_view *v, const ptq_export_source *s,
-                                       ptq_table_writer *w, bool stable,
-                                       ptq_err *err) {
+static void layer_columns(ptq_table_writer *w, bool stable) {
+  (void)stable;
+  part_columns(w, PTQ_TABLE_DIRECTION_LAYERS);
+}
+
+static ptq_status layer_rows(ptq_view *v, const ptq_export_source *s,
+                             ptq_table_writer *w, bool stable, ptq_err *err) {
   ptq_view_landscape l;
   (void)s, (void)stable;
   ptq_view_directions(v, &l);
@@ -80,15 +91,19 @@ ptq_status ptq_export_direction_layers(ptq_view *v, const ptq_export_source *s,
 }
 
 /* Layers one by one beside what else is known of them. */
-ptq_status ptq_export_sensitivity(ptq_view *v, const ptq_export_source *s,
-                                  ptq_table_writer *w, bool stable,
-                                  ptq_err *err) {
-  ptq_sensitivities all;
+static void sensitivity_columns(ptq_table_writer *w, bool stable) {
   const ptq_table *t = ptq_sensitivity_table();
+  (void)stable;
+  ptq_writer_add(w, 0, t->fields, t->n_fields, NULL);
+}
+
+static ptq_status sensitivity_rows(ptq_view *v, const ptq_export_source *s,
+                                   ptq_table_writer *w, bool stable,
+                                   ptq_err *err) {
+  ptq_sensitivities all;
   (void)s, (void)stable;
   const ptq_status rc = ptq_sensitivities_read(v, &all, err);
   if (rc != PTQ_OK) return rc;
-  ptq_writer_add(w, 0, t->fields, t->n_fields, NULL);
   ptq_writer_header(w);
   for (int64_t i = 0; i < all.n; i++) {
     const void *parts[PTQ_WRITER_PARTS] = {&all.rows[i]};
@@ -98,10 +113,25 @@ ptq_status ptq_export_sensitivity(ptq_view *v, const ptq_export_source *s,
   return PTQ_OK;
 }
 
-ptq_status ptq_export_ritz(ptq_view *v, const ptq_export_source *s,
-                           ptq_table_writer *w, bool stable, ptq_err *err) {
+static void ritz_columns(ptq_table_writer *w, bool stable) {
+  (void)stable;
+  part_columns(w, PTQ_TABLE_RITZ);
+}
+
+static ptq_status ritz_rows(ptq_view *v, const ptq_export_source *s,
+                            ptq_table_writer *w, bool stable, ptq_err *err) {
   ptq_view_landscape l;
   (void)s, (void)stable;
   ptq_view_directions(v, &l);
   return export_part(v, w, PTQ_TABLE_RITZ, l.first_ritz, err);
 }
+
+const ptq_exporter ptq_export_directions = {"directions", direction_columns,
+                                            direction_rows};
+const ptq_exporter ptq_export_landscape = {"landscape", profile_columns,
+                                           profile_rows};
+const ptq_exporter ptq_export_direction_layers = {"direction_layers",
+                                                  layer_columns, layer_rows};
+const ptq_exporter ptq_export_ritz = {"ritz", ritz_columns, ritz_rows};
+const ptq_exporter ptq_export_sensitivity = {"sensitivity", sensitivity_columns,
+                                             sensitivity_rows};

@@ -9,7 +9,12 @@
 #include "ptq/base/text.h"
 
 const ptq_field ptq_state_field = {
-    "state", PTQ_KIND_TEXT, offsetof(ptq_state_cell, state), 16, "", "state"};
+    "state",
+    PTQ_KIND_TEXT,
+    offsetof(ptq_state_cell, state),
+    16,
+    "",
+    "pending, started, done or failed; only rows that are done have results"};
 
 void ptq_state_cell_set(ptq_state_cell *cell, int state, bool stable) {
   const bool settled = state == PTQ_STATE_DONE || state == PTQ_STATE_FAILED;
@@ -36,14 +41,16 @@ done:
   return rc;
 }
 
-static ptq_status export_points(ptq_view *v, const ptq_export_source *s,
-                                ptq_table_writer *w, bool stable,
-                                ptq_err *err) {
-  (void)v;
-  (void)err;
+static void point_columns(ptq_table_writer *w, bool stable) {
   ptq_writer_add_table(w, 0, PTQ_TABLE_POINTS, NULL);
   ptq_writer_add(w, 1, &ptq_state_field, 1, NULL);
   if (!stable) ptq_writer_add_table(w, 2, PTQ_TABLE_ATTEMPTS, NULL);
+}
+
+static ptq_status point_rows(ptq_view *v, const ptq_export_source *s,
+                             ptq_table_writer *w, bool stable, ptq_err *err) {
+  (void)v;
+  (void)err;
   ptq_writer_header(w);
   for (int64_t p = 0; p < s->n_points; p++) {
     ptq_state_cell state;
@@ -55,13 +62,16 @@ static ptq_status export_points(ptq_view *v, const ptq_export_source *s,
   return PTQ_OK;
 }
 
-static ptq_status export_models(ptq_view *v, const ptq_export_source *s,
-                                ptq_table_writer *w, bool stable,
-                                ptq_err *err) {
-  (void)v;
-  (void)err;
+static void model_columns(ptq_table_writer *w, bool stable) {
+  (void)stable;
   ptq_writer_add_table(w, 0, PTQ_TABLE_MODELS, NULL);
   ptq_writer_add(w, 1, &ptq_state_field, 1, NULL);
+}
+
+static ptq_status model_rows(ptq_view *v, const ptq_export_source *s,
+                             ptq_table_writer *w, bool stable, ptq_err *err) {
+  (void)v;
+  (void)err;
   ptq_writer_header(w);
   for (int64_t m = 0; m < s->n_models; m++) {
     ptq_state_cell state;
@@ -80,17 +90,20 @@ static void add_point_columns(ptq_table_writer *w) {
     ptq_writer_add_table(w, 0, PTQ_TABLE_POINTS, names[i]);
 }
 
-static ptq_status export_layers(ptq_view *v, const ptq_export_source *s,
-                                ptq_table_writer *w, bool stable,
-                                ptq_err *err) {
+static void layer_columns(ptq_table_writer *w, bool stable) {
+  (void)stable;
+  add_point_columns(w);
+  ptq_writer_add_table(w, 1, PTQ_TABLE_LAYERS, NULL);
+}
+
+static ptq_status layer_rows(ptq_view *v, const ptq_export_source *s,
+                             ptq_table_writer *w, bool stable, ptq_err *err) {
   (void)stable;
   const void *rows = NULL;
   int64_t n = 0;
   const ptq_status rc = ptq_view_table(v, PTQ_TABLE_LAYERS, &rows, &n, err);
   if (rc != PTQ_OK) return rc;
   const ptq_layer_row *layers = rows;
-  add_point_columns(w);
-  ptq_writer_add_table(w, 1, PTQ_TABLE_LAYERS, NULL);
   ptq_writer_header(w);
   for (int64_t p = 0; p < s->n_points; p++) {
     if (s->point_state[p] != PTQ_STATE_DONE) continue;
@@ -132,9 +145,15 @@ static ptq_status index_baseline(const ptq_baseline_row *rows, int64_t n,
   return PTQ_OK;
 }
 
-static ptq_status export_windows(ptq_view *v, const ptq_export_source *s,
-                                 ptq_table_writer *w, bool stable,
-                                 ptq_err *err) {
+static void window_columns(ptq_table_writer *w, bool stable) {
+  (void)stable;
+  add_point_columns(w);
+  ptq_writer_add_table(w, 1, PTQ_TABLE_WINDOWS, NULL);
+  ptq_writer_add(w, 2, reference_fields, 3, NULL);
+}
+
+static ptq_status window_rows(ptq_view *v, const ptq_export_source *s,
+                              ptq_table_writer *w, bool stable, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const void *rows = NULL, *base = NULL;
   int64_t n = 0, n_base = 0, *first = NULL;
@@ -144,9 +163,6 @@ static ptq_status export_windows(ptq_view *v, const ptq_export_source *s,
   PTQ_TRY(index_baseline(base, n_base, s->n_models, &first, err));
   const ptq_window_row *windows = rows;
   const ptq_baseline_row *baseline = base;
-  add_point_columns(w);
-  ptq_writer_add_table(w, 1, PTQ_TABLE_WINDOWS, NULL);
-  ptq_writer_add(w, 2, reference_fields, 3, NULL);
   ptq_writer_header(w);
   for (int64_t p = 0; p < s->n_points; p++) {
     const int64_t m = s->subject[p];
@@ -178,11 +194,14 @@ static const ptq_field given_fields[] = {
     GIVEN_FIELD(choices, "", "choices that the request offers"),
     GIVEN_FIELD(right, "", "the right one, from 0"),
     GIVEN_FIELD(choice_reference, "", "choice of the unquantized model"),
-    GIVEN_FIELD(choice_norm_reference, "", "its choice_norm"),
-    GIVEN_FIELD(choice_byte_reference, "", "its choice_byte"),
-    GIVEN_FIELD(choice_token_reference, "", "its choice_token"),
-    GIVEN_FIELD(logp_reference, "nat", "its logp"),
-    GIVEN_FIELD(margin_reference, "nat", "its margin"),
+    GIVEN_FIELD(choice_norm_reference, "",
+                "choice_norm of the unquantized model"),
+    GIVEN_FIELD(choice_byte_reference, "",
+                "choice_byte of the unquantized model"),
+    GIVEN_FIELD(choice_token_reference, "",
+                "choice_token of the unquantized model"),
+    GIVEN_FIELD(logp_reference, "nat", "logp of the unquantized model"),
+    GIVEN_FIELD(margin_reference, "nat", "margin of the unquantized model"),
 };
 
 static given_row given_by(const ptq_baseline_answer_row *b) {
@@ -196,9 +215,16 @@ static given_row given_by(const ptq_baseline_answer_row *b) {
                      .margin_reference = b->margin};
 }
 
-static ptq_status export_answers(ptq_view *v, const ptq_export_source *s,
-                                 ptq_table_writer *w, bool stable,
-                                 ptq_err *err) {
+static void answer_columns(ptq_table_writer *w, bool stable) {
+  (void)stable;
+  add_point_columns(w);
+  ptq_writer_add_table(w, 1, PTQ_TABLE_ANSWERS, NULL);
+  ptq_writer_add(w, 2, given_fields,
+                 sizeof given_fields / sizeof given_fields[0], NULL);
+}
+
+static ptq_status answer_rows(ptq_view *v, const ptq_export_source *s,
+                              ptq_table_writer *w, bool stable, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const void *rows = NULL, *base = NULL;
   const int64_t *first = NULL, *first_base = NULL;
@@ -210,10 +236,6 @@ static ptq_status export_answers(ptq_view *v, const ptq_export_source *s,
   ptq_view_answers(v, &first, &first_base);
   const ptq_answer_row *answers = rows;
   const ptq_baseline_answer_row *baseline = base;
-  add_point_columns(w);
-  ptq_writer_add_table(w, 1, PTQ_TABLE_ANSWERS, NULL);
-  ptq_writer_add(w, 2, given_fields,
-                 sizeof given_fields / sizeof given_fields[0], NULL);
   ptq_writer_header(w);
   for (int64_t p = 0; p < s->n_points; p++) {
     const int64_t m = s->subject[p];
@@ -247,24 +269,30 @@ typedef struct eigen_row {
 static const ptq_field eigen_fields[] = {
     EIGEN_FIELD(I64, subject, "row of /models"),
     EIGEN_FIELD(TEXT, site, "input site of the linear layers"),
-    EIGEN_FIELD(I64, block, "block"),
+    EIGEN_FIELD(I64, block, "block of the model, from 0"),
     EIGEN_FIELD(I64, index, "rank of the eigenvalue, 0 the largest"),
-    EIGEN_FIELD(F64, eigenvalue, "eigenvalue of the second moment"),
+    EIGEN_FIELD(
+        F64, eigenvalue,
+        "eigenvalue of the second moment of the site's inputs, a token"),
     EIGEN_FIELD(I64, n_tokens, "tokens behind the second moment"),
 };
 
-static ptq_status export_spectra(ptq_view *v, const ptq_export_source *s,
-                                 ptq_table_writer *w, bool stable,
-                                 ptq_err *err) {
+static void spectrum_columns(ptq_table_writer *w, bool stable) {
+  (void)stable;
+  ptq_writer_add_table(w, 0, PTQ_TABLE_MODELS, "model");
+  ptq_writer_add_table(w, 0, PTQ_TABLE_MODELS, "calibration");
+  ptq_writer_add(w, 1, eigen_fields,
+                 sizeof eigen_fields / sizeof eigen_fields[0], NULL);
+}
+
+static ptq_status spectrum_rows(ptq_view *v, const ptq_export_source *s,
+                                ptq_table_writer *w, bool stable,
+                                ptq_err *err) {
   (void)stable;
   const ptq_view_spectrum *spectra = NULL;
   int64_t n = 0;
   const ptq_status rc = ptq_view_spectra(v, &spectra, &n, err);
   if (rc != PTQ_OK) return rc;
-  ptq_writer_add_table(w, 0, PTQ_TABLE_MODELS, "model");
-  ptq_writer_add_table(w, 0, PTQ_TABLE_MODELS, "calibration");
-  ptq_writer_add(w, 1, eigen_fields,
-                 sizeof eigen_fields / sizeof eigen_fields[0], NULL);
   ptq_writer_header(w);
   for (int64_t k = 0; k < n; k++) {
     const ptq_view_spectrum *x = &spectra[k];
@@ -281,31 +309,60 @@ static ptq_status export_spectra(ptq_view *v, const ptq_export_source *s,
   return PTQ_OK;
 }
 
-const char *const ptq_export_tables[] = {
-    "points",           "layers",  "windows",     "spectra",
-    "models",           "answers", "directions",  "landscape",
-    "direction_layers", "ritz",    "sensitivity", NULL};
-static ptq_exporter *const exporters[] = {
-    export_points,         export_layers,         export_windows,
-    export_spectra,        export_models,         export_answers,
-    ptq_export_directions, ptq_export_landscape,  ptq_export_direction_layers,
-    ptq_export_ritz,       ptq_export_sensitivity};
-_Static_assert(sizeof exporters / sizeof exporters[0] + 1 ==
-                   sizeof ptq_export_tables / sizeof ptq_export_tables[0],
-               "one exporter per table");
+static const ptq_exporter export_points = {"points", point_columns, point_rows};
+static const ptq_exporter export_layers = {"layers", layer_columns, layer_rows};
+static const ptq_exporter export_windows = {"windows", window_columns,
+                                            window_rows};
+static const ptq_exporter export_spectra = {"spectra", spectrum_columns,
+                                            spectrum_rows};
+static const ptq_exporter export_models = {"models", model_columns, model_rows};
+static const ptq_exporter export_answers = {"answers", answer_columns,
+                                            answer_rows};
+static const ptq_exporter *const exporters[] = {&export_points,
+                                                &export_layers,
+                                                &export_windows,
+                                                &export_spectra,
+                                                &export_models,
+                                                &export_answers,
+                                                &ptq_export_directions,
+                                                &ptq_export_landscape,
+                                                &ptq_export_direction_layers,
+                                                &ptq_export_ritz,
+                                                &ptq_export_sensitivity,
+                                                NULL};
+enum { N_EXPORTERS = sizeof exporters / sizeof exporters[0] - 1 };
+
+const ptq_exporter *ptq_exporter_at(size_t i) {
+  return i < N_EXPORTERS ? exporters[i] : NULL;
+}
+
+ptq_status ptq_export_check_name(const char *table, ptq_err *err) {
+  const char *names[N_EXPORTERS];
+  if (table == NULL)
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "which table? --table takes one of " PTQ_EXPORT_NAMES);
+  for (size_t i = 0; i < N_EXPORTERS; i++) {
+    names[i] = exporters[i]->name;
+    if (strcmp(names[i], table) == 0) return PTQ_OK;
+  }
+  const char *near = ptq_text_nearest(table, names, N_EXPORTERS);
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "unknown table '%s'%s%s%s; one of " PTQ_EXPORT_NAMES, table,
+                  near != NULL ? "; did you mean '" : "",
+                  near != NULL ? near : "", near != NULL ? "'" : "");
+}
 
 static ptq_status export_rows(ptq_view *v, const char *table, bool stable,
                               ptq_table_writer *w, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
   ptq_export_source s = {0};
   size_t i = 0;
-  while (ptq_export_tables[i] != NULL &&
-         strcmp(ptq_export_tables[i], table) != 0)
-    i++;
-  if (ptq_export_tables[i] == NULL)
-    return PTQ_FAIL(err, PTQ_E_ARG,
-                    "unknown table '%s'; one of " PTQ_EXPORT_NAMES, table);
-  ptq_status rc = read_source(v, &s, err);
-  if (rc == PTQ_OK) rc = exporters[i](v, &s, w, stable, err);
+  PTQ_TRY(ptq_export_check_name(table, err));
+  while (strcmp(exporters[i]->name, table) != 0) i++;
+  PTQ_TRY(read_source(v, &s, err));
+  exporters[i]->columns(w, stable);
+  PTQ_TRY(exporters[i]->rows(v, &s, w, stable, err));
+done:
   return rc;
 }
 

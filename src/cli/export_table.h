@@ -14,16 +14,17 @@ typedef enum ptq_export_format {
   PTQ_EXPORT_NETCDF /* netCDF-4, a variable a column */
 } ptq_export_format;
 
-/** What can be exported, in the order of --help. NULL-terminated. */
+/** What can be exported, in the order of --help. */
 #define PTQ_EXPORT_NAMES                                            \
   "points, layers, windows, spectra, models, answers, directions, " \
   "landscape, direction_layers, ritz, sensitivity"
-extern const char *const ptq_export_tables[];
+/** PTQ_E_ARG: `table` is none of them, or NULL. */
+ptq_status ptq_export_check_name(const char *table, ptq_err *err);
 
 /**
  * Write a table: points and models whole and in grid order, layers, windows
  * and spectra of what is finished.
- * @param table   a name of ptq_export_tables
+ * @param table   one of PTQ_EXPORT_NAMES
  * @param stable  leave out what is not a result (attempts, seconds, rank,
  *                host, message), so that equal results are equal bytes
  * @return PTQ_OK, PTQ_E_ARG (no such table), PTQ_E_IO (`out`), or what reading

@@ -19,17 +19,23 @@ typedef struct ptq_export_source {
   int64_t n_points, n_models;
 } ptq_export_source;
 
-/** Columns, header and rows of a table.
+/** A table.
  * @param stable  as of ptq_export_table() */
-typedef ptq_status ptq_exporter(ptq_view *v, const ptq_export_source *s,
-                                ptq_table_writer *w, bool stable, ptq_err *err);
+typedef struct ptq_exporter {
+  const char *name;
+  /** Adds the columns; needs no store, so that they can be listed. */
+  void (*columns)(ptq_table_writer *w, bool stable);
+  /** Header and rows, behind columns(). */
+  ptq_status (*rows)(ptq_view *v, const ptq_export_source *s,
+                     ptq_table_writer *w, bool stable, ptq_err *err);
+} ptq_exporter;
 
 /* Of the landscape: export_landscape.c. */
-ptq_exporter ptq_export_directions;
-ptq_exporter ptq_export_landscape;
-ptq_exporter ptq_export_direction_layers;
-ptq_exporter ptq_export_sensitivity;
-ptq_exporter ptq_export_ritz;
+extern const ptq_exporter ptq_export_directions, ptq_export_landscape,
+    ptq_export_direction_layers, ptq_export_ritz, ptq_export_sensitivity;
+
+/** Table i in the order of --help; NULL behind the last. */
+const ptq_exporter *ptq_exporter_at(size_t i);
 
 /** State as a column of its own. */
 typedef struct ptq_state_cell {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "output.h"
 #include "ptq/base/file.h"
 #include "ptq/base/log.h"
 #include "ptq/base/text.h"
@@ -63,7 +64,9 @@ static ptq_status read_scratch(const ptq_args *args, ptq_err *err) {
 ptq_status ptq_run_options_read(int rank, const ptq_args *args,
                                 ptq_run_options *out, ptq_err *err) {
   ptq_status rc = PTQ_OK;
+  const char *spec = ptq_args_at(args, 0);
   *out = (ptq_run_options){.scratch = ptq_args_get(args, "scratch")};
+  PTQ_TRY(ptq_output_check(ptq_args_get(args, "output"), &spec, 1, err));
   PTQ_TRY(read_dist(rank, args, &out->dist, err));
   PTQ_TRY(read_memory(args, &out->memory_bytes, err));
   PTQ_TRY(read_scratch(args, err));

@@ -6,6 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "h5io.h"
+#include "ptq/base/file.h"
+#include "ptq/base/mem.h"
+
+static const char source[] = "ptqsweep export";
+
 static ptq_status failed(const char *path, const char *what, ptq_err *err) {
   return PTQ_FAIL(err, PTQ_E_IO, "cannot write '%s': %s; is the disk full?",
                   path, what);
@@ -72,7 +78,9 @@ static herr_t put_column(hid_t file, hid_t dimension, int64_t n,
     rc = H5Dwrite(d, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, c->values);
   if (rc >= 0) rc = H5DSattach_scale(d, dimension, 0);
   if (rc >= 0) rc = put_text(d, "long_name", c->field->text);
-  if (rc >= 0) rc = put_text(d, "units", c->field->unit);
+  /* netCDF's word for a number without one; counts and rows have none. */
+  const bool bare = c->field->kind == PTQ_KIND_F64 && c->field->unit[0] == '\0';
+  if (rc >= 0) rc = put_text(d, "units", bare ? "1" : c->field->unit);
   if (d >= 0) (void)H5Dclose(d);
   if (text >= 0) (void)H5Tclose(text);
   return rc;
@@ -102,7 +110,7 @@ ptq_status ptq_netcdf_write(const char *path, const char *title, int64_t n,
     if (put_column(file, row, n, &columns[i]) < 0)
       PTQ_TRY(failed(path, columns[i].field->name, err));
   if (put_text(file, "title", title) < 0 ||
-      put_text(file, "source", "ptqsweep export") < 0)
+      put_text(file, "source", source) < 0)
     PTQ_TRY(failed(path, "its attributes", err));
 done:
   if (row >= 0) (void)H5Dclose(row);
@@ -110,4 +118,33 @@ done:
     rc = failed(path, "closing", err);
   if (rc != PTQ_OK && file >= 0) (void)remove(path);
   return rc;
+}
+
+/* The signature alone: a store that HDF5 cannot open any more is one too. */
+static bool is_hdf5(const char *path) {
+  static const char signature[8] = "\x89HDF\r\n\x1a\n";
+  char start[sizeof signature];
+  ptq_file *f = NULL;
+  ptq_err why = {0};
+  if (ptq_file_open(path, &f, &why) != PTQ_OK) return false;
+  const bool is = ptq_file_pread(f, 0, start, sizeof start, &why) == PTQ_OK &&
+                  memcmp(start, signature, sizeof start) == 0;
+  ptq_file_close(f);
+  return is;
+}
+
+bool ptq_netcdf_may_replace(const char *path) {
+  char *text = NULL;
+  ptq_err why = {0};
+  if (!is_hdf5(path)) return true;
+  (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+  const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+  if (file < 0) return false;
+  const bool ours =
+      H5Aexists(file, "source") > 0 &&
+      ptq_h5_attribute_get(file, path, "source", &text, &why) == PTQ_OK &&
+      strcmp(text, source) == 0;
+  ptq_free(text);
+  (void)H5Fclose(file);
+  return ours;
 }

@@ -120,19 +120,26 @@ static void add_format(ptq_text *text, const ptq_layer_format *f) {
   ptq_text_addf(text, "%s %s\n", f->dtype.name, group);
 }
 
+ptq_status ptq_mixture_check_name(const char *name, ptq_err *err) {
+  const size_t size = PTQ_DTYPE_NAME_MAX - AROUND_NAME;
+  if (ptq_spec_is_name(name, size)) return PTQ_OK;
+  return PTQ_FAIL(err, PTQ_E_ARG,
+                  "a mixture's name '%s' must be letters, digits, '._+-', at "
+                  "most %zu",
+                  name, size - 1);
+}
+
 /* The name with a hash of the formats behind it: who edits them has another
  * mixture. */
 static ptq_status set_name(const ptq_spec_source *src,
                            const ptq_yaml_node *node, ptq_mixture *m,
                            ptq_err *err) {
   ptq_status rc = PTQ_OK;
+  ptq_err why = {0};
   ptq_text text = {0};
   PTQ_TRY(ptq_spec_check_scalar(src, node, "mixed", err));
-  if (!ptq_spec_is_name(node->text, sizeof m->name - AROUND_NAME))
-    PTQ_TRY(PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG,
-                          "a mixture's name '%s' must be letters, digits, "
-                          "'._+-', at most %zu",
-                          node->text, sizeof m->name - AROUND_NAME - 1));
+  if (ptq_mixture_check_name(node->text, &why) != PTQ_OK)
+    PTQ_TRY(PTQ_YAML_FAIL(src->path, node, err, PTQ_E_ARG, "%s", why.msg));
   add_format(&text, &m->fallback);
   for (int64_t i = 0; i < m->n_rules; i++) {
     ptq_text_addf(&text, "%s\n", m->rules[i].pattern);

@@ -39,6 +39,7 @@ for name, frame in tables.items():
     nc = xr.open_dataset(f"{folder}/{name}.nc", engine="h5netcdf").load()
     assert len(csv) == len(jsonl) == nc.sizes["row"] == len(frame), name
     assert list(csv.columns) == list(jsonl.columns) == list(nc.data_vars)
+    assert set(csv.columns) <= set(frame.columns), name
     for column in csv.columns:
         a, b, c = csv[column], jsonl[column], nc[column]
         if c.dtype.kind == "f":
@@ -49,8 +50,8 @@ for name, frame in tables.items():
         else:
             words = [str(v) for v in c.values]
             assert [("" if pd.isna(v) else str(v)) for v in a] == words, column
-        if "long_name" not in c.attrs:
-            raise AssertionError(column)
+        assert c.attrs["long_name"] not in ("", column), column
+        assert "units" in c.attrs or c.dtype.kind != "f", column
         if column in frame and c.dtype.kind == "f":
             mine, theirs = frame[column].astype(float), c.values
             if name == "spectra":  # sites stand in another order
@@ -200,6 +201,22 @@ class Analysis(unittest.TestCase):
         text = self.run_whole(self.dir / "with_c", self.dir / "s.h5")
         self.assertIn("bits_per_weight", text)
         self.assertIn("first point: dnll ", text)
+        self.every_header_compiles_alone(prefix, env)
+
+    def every_header_compiles_alone(self, prefix, env):
+        flags = subprocess.run(
+            ["pkg-config", "--cflags", "ptqsweep"], env=env,
+            capture_output=True, text=True, check=True).stdout.split()
+        include, = prefix.rglob("include/ptq")
+        headers = sorted(include.rglob("*.h"))
+        self.assertGreater(len(headers), 30)
+        for header in headers:
+            source = self.dir / "header.c"
+            source.write_text(f'#include "{header.relative_to(include.parent)}"'
+                              "\nint main(void) { return 0; }\n")
+            with self.subTest(header=header.name):
+                self.run_whole("cc", "-std=c11", "-fsyntax-only", source,
+                               *flags)
 
     @unittest.skipUnless(R, "Rscript not installed")
     def test_r_example_runs(self):

@@ -26,8 +26,30 @@ allocate 1 "no model 'gpt'" s.h5 --equal --bits 3 --model gpt
 allocate 2 "comes first, alone" s.h5 --probe --bits 3 -o x.yaml
 allocate 2 "--equal or --probes" s.h5 --equal --probes s.h5 --bits 3
 allocate 1 "has 1 bits a weight or less; the narrowest" s.h5 --equal --bits 1 --model llama-25k
-allocate 1 "names probes" s.h5 --equal --bits 3 --name probe.mine
+allocate 2 "names probes" s.h5 --equal --bits 3 --name probe.mine
+# What the reader of the sweep file would refuse is refused before it is
+# written.
+for name in 'a b:c#"' 'ü/../x' "$(printf 'x%.0s' {1..60})" .hidden; do
+  allocate 2 "a mixture's name .* must be letters" s.h5 --equal --bits 3 \
+    --name "$name" -o x.yaml
+done
 allocate 1 "No such file" none.h5 --equal --bits 3
+# The sweep file whose models and texts probes are made of is kept.
+cp sweep.yaml kept.yaml
+ln -s sweep.yaml soft.yaml
+for name in sweep.yaml soft.yaml; do
+  allocate 2 "is the input '.*sweep.yaml' itself" s.h5 --probe -o $name
+done
+cmp sweep.yaml kept.yaml || fail "the sweep file was written over"
+# A budget that one model can meet and the other cannot.
+"$PTQSWEEP" run sweep.yaml -o uneven.h5 --quiet --set 'grid.method=[rtn]' \
+  --set 'exclude=[{model: llama-25k, dtype: mxint2}]'
+allocate 1 "not for all models, but for opt-25k: choose by --model" \
+  uneven.h5 --equal --bits 2.5 -o x.yaml
+grep -q "model 'llama-25k': no choice has 2.5 bits .* narrowest" expect.out ||
+  fail "which model: $(cat expect.out)"
+! grep -q bits/w expect.out || fail "half an answer"
+allocate 0 "opt-25k, rtn" uneven.h5 --equal --bits 2.5 --model opt-25k
 [ ! -e x.yaml ] || fail "a sweep file of a refused allocation"
 
 allocate 0 "26 probes of 2 models" s.h5 --probe -o probes.yaml

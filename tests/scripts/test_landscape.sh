@@ -129,6 +129,18 @@ if [ -n "${PTQ_ANALYSIS_PYTHON:-}" ]; then
   "$PTQ_ANALYSIS_PYTHON" -W error \
     "$PTQ_SOURCE_DIR/analysis/landscape_study.py" alone.h5 --json >study.json ||
     fail "the study fails"
+  "$PTQ_ANALYSIS_PYTHON" -W error - "$PTQ_SOURCE_DIR/analysis" <<'PY' ||
+import sys
+import pandas as pd
+sys.path.insert(0, sys.argv[1])
+import ptqsweep
+mine = ptqsweep.read("alone.h5").sensitivity
+theirs = pd.read_json("sensitivity.jsonl", lines=True, precise_float=True)
+assert len(theirs) > 0 and theirs.notna().all(axis=None)
+pd.testing.assert_frame_equal(mine, theirs, check_exact=False, rtol=1e-12,
+                              check_dtype=False)
+PY
+    fail "sensitivity of the module and of the export differ"
   "$PTQ_PYTHON" - <<'PY' || fail "the study says something else than the store"
 import json
 s = json.load(open("study.json"))

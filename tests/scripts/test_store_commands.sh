@@ -39,6 +39,16 @@ expect 2 "not a number" "$PTQSWEEP" status s.h5 --interval soon
 expect 2 'is not in (0, 3]' "$PTQSWEEP" fit s.h5 --power 9
 expect 2 "unknown column 'parms'" "$PTQSWEEP" fit s.h5 --formula 'log(parms)'
 expect 2 'lsq' "$PTQSWEEP" fit s.h5 --estimator lsq
+# options of quasi-likelihood are no secret from who asks for another estimator
+for option in '--power 1' --ignore-noise; do
+  said=$("$PTQSWEEP" fit s.h5 --no-comparison --estimator ols $option 2>&1)
+  case $said in
+    *"${option%% *} changes nothing of estimator 'ols', only of 'quasi'"*) ;;
+    *) fail "ols $option: $said" ;;
+  esac
+  said=$("$PTQSWEEP" fit s.h5 --no-comparison --estimator quasi $option 2>&1)
+  case $said in *'changes nothing'*) fail "quasi $option: $said" ;; esac
+done
 # every column that is listed is one a formula can name
 columns=$("$PTQSWEEP" list columns | awk 'NR > 1 {print $1}')
 [ "$(echo "$columns" | wc -l)" -gt 40 ] || fail "list columns: $columns"
@@ -120,6 +130,25 @@ volatile = {"attempts", "deaths", "seconds", "rank", "host", "message"}
 assert not volatile & set(stable), stable
 assert set(points[0]) - set(stable) == volatile
 PYTHON
+
+# Every column of every table is described, by more than its name.
+"$PTQSWEEP" list metrics --json >metrics.json
+for table in points layers windows spectra models answers directions \
+  landscape direction_layers ritz sensitivity; do
+  "$PTQSWEEP" export s.h5 --table $table -o described.csv || fail "$table"
+  "$python" - $table <<'PYTHON' || fail "columns of $table"
+import csv, json, sys
+table = sys.argv[1]
+texts = {(row["table"], row["column"]): row["text"]
+         for row in json.load(open("metrics.json"))}
+columns = next(csv.reader(open("described.csv", newline="")))
+assert len(columns) > 5 and len(set(columns)) == len(columns), columns
+for column in columns:
+    text = texts[table, column]
+    assert len(text) > 3 and text != column, (table, column, text)
+assert {c for t, c in texts if t == table} == set(columns), table
+PYTHON
+done
 
 # The same sweep once more: other times and another uuid, equal results.
 mkdir again

@@ -9,6 +9,8 @@
 #ifndef PTQ_STORE_NETCDF_H
 #define PTQ_STORE_NETCDF_H
 
+#include <stdbool.h>
+
 #include "ptq/base/status.h"
 #include "ptq/record/rows.h"
 
@@ -23,5 +25,9 @@ typedef struct ptq_netcdf_column {
 ptq_status ptq_netcdf_write(const char *path, const char *title, int64_t n,
                             const ptq_netcdf_column *columns, int n_columns,
                             ptq_err *err);
+
+/** May a table be written over what is at `path`? Over nothing, what is no
+ * HDF5, and what ptq_netcdf_write() wrote; not over a store, be it damaged. */
+bool ptq_netcdf_may_replace(const char *path);
 
 #endif /* PTQ_STORE_NETCDF_H */

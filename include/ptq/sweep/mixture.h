@@ -58,6 +58,9 @@ int64_t ptq_mixture_rule_of(const ptq_mixture *m, const char *tensor);
 /** Format of rule i, -1: the fallback. */
 const ptq_layer_format *ptq_mixture_format(const ptq_mixture *m, int64_t rule);
 
+/** PTQ_E_ARG, with the rule: a sweep file may not call a mixture so. */
+ptq_status ptq_mixture_check_name(const char *name, ptq_err *err);
+
 /** Is `text` a mixture's name, whole or without its hash? */
 bool ptq_mixture_is_called(const char *name, const char *text);
 

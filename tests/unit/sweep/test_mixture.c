@@ -132,6 +132,22 @@ static void bits_are_those_of_the_layers(void **state) {
   close_sweep(&s);
 }
 
+static void a_name_can_be_checked_before_it_is_written(void **state) {
+  (void)state;
+  char longest[PTQ_DTYPE_NAME_MAX] = {0};
+  ptq_err err = {0};
+  memset(longest, 'x', PTQ_DTYPE_NAME_MAX - strlen("mixed:-01234567") - 1);
+  assert_int_equal(ptq_mixture_check_name("gptq-3.25", &err), PTQ_OK);
+  assert_int_equal(ptq_mixture_check_name(longest, &err), PTQ_OK);
+  strcat(longest, "x");
+  const char *const bad[] = {longest, "", ".m", "a b:c#\"", "\xc3\xbc/../x"};
+  for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+    err = (ptq_err){0};
+    assert_int_equal(ptq_mixture_check_name(bad[i], &err), PTQ_E_ARG);
+    assert_non_null(strstr(err.msg, "a mixture's name"));
+  }
+}
+
 static void names_hold_a_hash_of_the_formats(void **state) {
   (void)state;
   static const char *const lines[] = {
@@ -318,6 +334,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_first_pattern_that_fits_decides),
       cmocka_unit_test(bits_are_those_of_the_layers),
+      cmocka_unit_test(a_name_can_be_checked_before_it_is_written),
       cmocka_unit_test(names_hold_a_hash_of_the_formats),
       cmocka_unit_test(keys_are_of_what_layers_get),
       cmocka_unit_test(mixtures_that_come_out_alike_are_one_point),
