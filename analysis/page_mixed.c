@@ -64,8 +64,9 @@ static void headline(const ptq_mixed *m, ptq_text *out) {
   }
   if (m->within.n_pairs > 0) {
     ptq_text_addf(out,
-                  "<p><b>It is %.2f times that of the best uniform format with "
+                  "<p><b>%s %.2f times that of the best uniform format with "
                   "at most as many bits</b>",
+                  m->equal.n_pairs > 0 ? "It is" : "The added loss is",
                   m->within.ratio);
     interval(&m->within, out);
     ptq_text_addf(out,
