@@ -6,11 +6,15 @@
 
 static void row(const ptq_entry *e, const ptq_validation *v, ptq_text *out) {
   const ptq_accuracy *a = &v->all;
-  ptq_text_addf(out,
-                "    %-18s %-11s %5lld %7.3f %7.3f %8.3f %8.4f %6.3f %5.0f%s",
-                e->recipe.name, ptq_tier_name(e->recipe.tier), (long long)a->n,
-                a->median, a->median_base, a->r2, a->mae, a->rank,
-                100.0 * a->coverage, v->n_outside > 0 ? " *" : "");
+  ptq_text_addf(out, "    %-18s %-11s %5lld ", e->recipe.name,
+                ptq_tier_name(e->recipe.tier), (long long)a->n);
+  ptq_text_column(out, 7, 3, a->median);
+  ptq_text_addf(out, " %7.3f ", a->median_base);
+  ptq_text_column(out, 8, 3, a->r2);
+  ptq_text_add(out, " ");
+  ptq_text_column(out, 8, 4, a->mae);
+  ptq_text_addf(out, " %6.3f %5.0f%s", a->rank, 100.0 * a->coverage,
+                v->n_outside > 0 ? " *" : "");
   if (v->n_failed > 0)
     ptq_text_addf(out, "  not without %lld of %lld", (long long)v->n_failed,
                   (long long)v->n_folds);

@@ -67,7 +67,19 @@ static void leave_out(ptq_fit *f, const ptq_obs *o, const char *why,
 static ptq_status name_missing(const ptq_obs *const *obs, int64_t n,
                                const ptq_fit *fit, ptq_err *err) {
   long long count[PTQ_USE_COUNT] = {0};
-  for (int64_t i = 0; i < n; i++) count[obs[i]->use]++;
+  long long collapsed = 0, learned = 0;
+  for (int64_t i = 0; i < n; i++) {
+    count[obs[i]->use]++;
+    learned += ptq_obs_learned(obs[i]);
+    collapsed += ptq_obs_learned(obs[i]) && obs[i]->use == PTQ_USE_COLLAPSED;
+  }
+  if (collapsed > 0 && collapsed == learned)
+    return PTQ_FAIL(err, PTQ_E_ARG,
+                    "fit: all %lld finished points of %lld have collapsed "
+                    "(predict no better than word frequencies), which '%s' "
+                    "cannot learn from; add formats of more bits to the sweep "
+                    "and 'ptqsweep run ... --extend' the store",
+                    collapsed, (long long)n, fit->estimator->name);
   return PTQ_FAIL(err, PTQ_E_ARG,
                   "fit: no finished point that '%s' can use: of %lld, %lld "
                   "are pending, %lld failed, %lld have no loss or wait for "

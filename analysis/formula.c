@@ -53,6 +53,14 @@ typedef struct lexer {
   char word[WORD]; /* empty at the end */
 } lexer;
 
+/* Bytes of the character at text: of UTF-8, with those that continue it. */
+static int character(const char *text) {
+  int n = 1;
+  if (((unsigned char)text[0] & 0xc0u) != 0xc0u) return n;
+  while (n < 4 && ((unsigned char)text[n] & 0xc0u) == 0x80u) n++;
+  return n;
+}
+
 static ptq_status next(lexer *lx, ptq_err *err) {
   while (isspace((unsigned char)*lx->at)) lx->at++;
   size_t n = 0;
@@ -61,9 +69,9 @@ static ptq_status next(lexer *lx, ptq_err *err) {
     n = 1;
     if (strchr("+:*()~", *lx->at) == NULL)
       return PTQ_FAIL(err, PTQ_E_ARG,
-                      "formula: '%c' is not understood; terms are joined by "
+                      "formula: '%.*s' is not understood; terms are joined by "
                       "+, interactions by : or *",
-                      *lx->at);
+                      character(lx->at), lx->at);
   }
   if (n >= WORD)
     return PTQ_FAIL(err, PTQ_E_ARG, "formula: word too long: '%.40s...'",

@@ -79,9 +79,10 @@ static const ptq_obs *best_uniform(const rivals *r, const ptq_obs *mixed) {
   return best;
 }
 
-/* The line from a to the uniform point beyond `bits` that is lowest there. */
+/* The line from a to the uniform point beyond `bits` that is lowest there, and
+ * that point. */
 static double lowest_line(const rivals *r, const ptq_obs *mixed,
-                          const ptq_obs *a) {
+                          const ptq_obs *a, const ptq_obs **end) {
   const double bits = mixed->point->bits_per_weight;
   const double x = a->point->bits_per_weight;
   double least = INFINITY;
@@ -92,24 +93,42 @@ static double lowest_line(const rivals *r, const ptq_obs *mixed,
         !same_method(b, mixed))
       continue;
     const double share = (bits - x) / (b->point->bits_per_weight - x);
-    least = fmin(least, (1.0 - share) * log(a->point->dnll) +
-                            share * log(b->point->dnll));
+    const double y =
+        (1.0 - share) * log(a->point->dnll) + share * log(b->point->dnll);
+    if (!(y < least)) continue;
+    least = y;
+    *end = b;
   }
   return least;
 }
 
+static bool above_noise(const ptq_obs *o) {
+  double y = 0.0;
+  return ptq_obs_censoring(o, &y) == PTQ_CENSORED_NOT;
+}
+
 /* Lower envelope of the uniform points, straight in ln(dnll). */
-static double at_equal_bits(const rivals *r, const ptq_obs *mixed) {
+static double at_equal_bits(const rivals *r, const ptq_obs *mixed,
+                            bool *clear) {
   const double bits = mixed->point->bits_per_weight;
+  const ptq_obs *ends[2] = {NULL, NULL}; /* what the envelope lies between */
   double least = INFINITY;
   for (int64_t i = r->first[mixed->subject]; i < r->first[mixed->subject + 1];
        i++) {
     const ptq_obs *a = r->obs[i];
     const double x = a->point->bits_per_weight;
     if (!(a->point->dnll > 0.0) || !same_method(a, mixed)) continue;
-    if (fabs(x / bits - 1.0) < 1e-9) least = fmin(least, log(a->point->dnll));
-    if (x < bits) least = fmin(least, lowest_line(r, mixed, a));
+    const bool same = fabs(x / bits - 1.0) < 1e-9;
+    if (!same && x > bits) continue;
+    const ptq_obs *end = a;
+    const double y =
+        same ? log(a->point->dnll) : lowest_line(r, mixed, a, &end);
+    if (!(y < least)) continue;
+    least = y;
+    ends[0] = a;
+    ends[1] = end;
   }
+  *clear = isfinite(least) && above_noise(ends[0]) && above_noise(ends[1]);
   return isfinite(least) ? exp(least) : (double)NAN;
 }
 
@@ -264,11 +283,6 @@ static int compare_doubles(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-static bool above_noise(const ptq_obs *o) {
-  double y = 0.0;
-  return ptq_obs_censoring(o, &y) == PTQ_CENSORED_NOT;
-}
-
 static ptq_status judge_predictions(ptq_mixed *m, ptq_err *err) {
   double *e = NULL;
   const ptq_status rc = ptq_alloc(&e, m->n, sizeof *e, "predictions", err);
@@ -290,8 +304,19 @@ typedef struct gain {
   int64_t n;
 } gain;
 
+/* The loss that a mixture is divided by; NaN where it does not count. */
+static double rival_dnll(const ptq_mixed_row *r, const ptq_mixed *m,
+                         const ptq_mixed_ratio *of) {
+  if (of == &m->within)
+    return r->uniform != NULL && above_noise(r->uniform)
+               ? r->uniform->point->dnll
+               : (double)NAN;
+  return of == &m->any || r->equal_clear ? r->equal_bits : (double)NAN;
+}
+
 /* A model is here once, though it may be evaluated on several texts. */
-static ptq_status gains_of(const ptq_frame *f, const ptq_mixed *m, gain **gains,
+static ptq_status gains_of(const ptq_frame *f, const ptq_mixed *m,
+                           const ptq_mixed_ratio *of, gain **gains,
                            ptq_err *err) {
   int64_t *model = NULL; /* of a subject: the first one of its name */
   ptq_status rc = PTQ_OK;
@@ -302,10 +327,10 @@ static ptq_status gains_of(const ptq_frame *f, const ptq_mixed *m, gain **gains,
       model[s]++;
   for (int64_t i = 0; i < m->n; i++) {
     const ptq_mixed_row *r = &m->row[i];
-    if (r->uniform == NULL || !above_noise(r->obs) || !above_noise(r->uniform))
-      continue;
+    const double rival = rival_dnll(r, m, of);
+    if (isnan(rival) || !above_noise(r->obs)) continue;
     gain *g = &(*gains)[model[r->obs->subject]];
-    g->sum += log(r->obs->point->dnll / r->uniform->point->dnll);
+    g->sum += log(r->obs->point->dnll / rival);
     g->n++;
   }
 done:
@@ -313,7 +338,7 @@ done:
   return rc;
 }
 
-static void judge_ratio(const gain *g, int64_t n, ptq_mixed *m) {
+static void judge_ratio(const gain *g, int64_t n, ptq_mixed_ratio *m) {
   double mean = 0.0, square = 0.0;
   for (int64_t s = 0; s < n; s++) {
     if (g[s].n == 0) continue;
@@ -334,18 +359,34 @@ static void judge_ratio(const gain *g, int64_t n, ptq_mixed *m) {
   m->high = exp(mean + half);
 }
 
-static ptq_status judge_gain(const ptq_frame *f, ptq_mixed *m, ptq_err *err) {
-  gain *g = NULL;
+static ptq_status judge_ratios(const ptq_frame *f, ptq_mixed *m, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_mixed_ratio *const ratios[] = {&m->within, &m->equal, &m->any};
+  for (int i = 0; i < 3 && rc == PTQ_OK; i++) {
+    gain *g = NULL;
+    rc = gains_of(f, m, ratios[i], &g, err);
+    if (rc == PTQ_OK) judge_ratio(g, f->n_models, ratios[i]);
+    ptq_free(g);
+  }
+  return rc;
+}
+
+/* Counts of paired differences, and what the rivals save. */
+static void judge_pairs(ptq_mixed *m) {
+  double saved = 0.0;
+  int64_t n = 0;
   for (int64_t i = 0; i < m->n; i++) {
     const ptq_mixed_row *r = &m->row[i];
+    if (!isnan(rival_dnll(r, m, &m->within)) && above_noise(r->obs)) {
+      saved +=
+          r->obs->point->bits_per_weight - r->uniform->point->bits_per_weight;
+      n++;
+    }
     if (r->uniform == NULL || !(r->difference_se > 0.0)) continue;
     m->n_better += r->difference < -2.0 * r->difference_se;
     m->n_worse += r->difference > 2.0 * r->difference_se;
   }
-  const ptq_status rc = gains_of(f, m, &g, err);
-  if (rc == PTQ_OK) judge_ratio(g, f->n_models, m);
-  ptq_free(g);
-  return rc;
+  m->fewer = n > 0 ? saved / (double)n : (double)NAN;
 }
 
 static ptq_status fill(ptq_view *view, const ptq_frame *frame,
@@ -366,14 +407,15 @@ static ptq_status fill(ptq_view *view, const ptq_frame *frame,
                          .predicted = {NAN, NAN, NAN, NULL},
                          .uniform = best_uniform(&uniform, o),
                          .difference = NAN,
-                         .difference_se = NAN,
-                         .equal_bits = at_equal_bits(&uniform, o)};
+                         .difference_se = NAN};
+    r->equal_bits = at_equal_bits(&uniform, o, &r->equal_clear);
     look_up(root, r);
     if (!r->ahead) PTQ_TRY(from_layers(&layers, &equal, r, err));
     if (r->uniform != NULL) PTQ_TRY(pair_up(frame, &w, r, err));
   }
   PTQ_TRY(judge_predictions(m, err));
-  PTQ_TRY(judge_gain(frame, m, err));
+  PTQ_TRY(judge_ratios(frame, m, err));
+  judge_pairs(m);
 done:
   teacher_forget(&equal);
   rivals_release(&uniform);
@@ -385,8 +427,11 @@ ptq_status ptq_mixed_compare(ptq_view *view, const ptq_frame *frame,
   ptq_status rc = PTQ_OK;
   ptq_yaml_node *root = NULL;
   ptq_err why = {0};
-  *out =
-      (ptq_mixed){.ratio = NAN, .low = NAN, .high = NAN, .median_error = NAN};
+  *out = (ptq_mixed){.within = {NAN, NAN, NAN, 0, 0},
+                     .equal = {NAN, NAN, NAN, 0, 0},
+                     .any = {NAN, NAN, NAN, 0, 0},
+                     .fewer = NAN,
+                     .median_error = NAN};
   if (!ptq_frame_has_mixed(frame)) return PTQ_OK;
   const char *text = ptq_view_attribute(view, "spec_text");
   if (ptq_yaml_parse("the store's sweep file", text, strlen(text), &root,

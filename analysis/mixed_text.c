@@ -31,12 +31,23 @@ static void add_row(const ptq_mixed_row *r, ptq_text *out) {
   ptq_text_add(out, "\n");
 }
 
+static void add_ratio(const ptq_mixed_ratio *r, const char *what,
+                      ptq_text *out) {
+  ptq_text_addf(out, "  dnll over %s: %.3f", what, r->ratio);
+  if (isnan(r->low))
+    ptq_text_add(out, " of one model, so without an interval");
+  else
+    ptq_text_addf(out, " [%.3f, %.3f] over %d models", r->low, r->high,
+                  r->n_models);
+  ptq_text_addf(out, " (%lld pairs)", (long long)r->n_pairs);
+}
+
 void ptq_mixed_text(const ptq_mixed *m, ptq_text *out) {
   bool behind = false;
   if (m->n == 0) return;
   ptq_text_addf(out,
                 "mixed precision, beside the best uniform format of the same "
-                "method within its bits\n  %-52s %7s %9s %9s  %s\n",
+                "method with at most its bits\n  %-52s %7s %9s %9s  %s\n",
                 "point", "bits/w", "dnll", "error",
                 "predicted [90 % interval], uniform: dnll, paired difference "
                 "(its error)");
@@ -47,18 +58,24 @@ void ptq_mixed_text(const ptq_mixed *m, ptq_text *out) {
   if (behind)
     ptq_text_add(out, "  * not of the sweep file: from the errors of the "
                       "point's layers\n");
-  if (m->n_pairs > 0) {
-    ptq_text_addf(out, "  dnll over the uniform format's: %.3f", m->ratio);
-    if (isnan(m->low))
-      ptq_text_add(out, " of one model, so without an interval");
-    else
-      ptq_text_addf(out, " [%.3f, %.3f] over %d models", m->low, m->high,
-                    m->n_models);
+  if (m->within.n_pairs > 0) {
+    add_ratio(&m->within,
+              "that of the best uniform format with at most its bits, both "
+              "above noise",
+              out);
     ptq_text_addf(out,
-                  " (%lld pairs above noise); better by more than two errors "
-                  "%lld times, worse %lld times\n",
-                  (long long)m->n_pairs, (long long)m->n_better,
-                  (long long)m->n_worse);
+                  ", which has %.3f bits fewer on average; better by more than "
+                  "two errors %lld times, worse %lld times\n",
+                  m->fewer, (long long)m->n_better, (long long)m->n_worse);
+  }
+  if (m->equal.n_pairs > 0) {
+    add_ratio(&m->equal,
+              "that of uniform formats at equal bits, all above noise", out);
+    ptq_text_add(out, ", interpolated on their lower envelope\n");
+    if (m->any.n_pairs > m->equal.n_pairs) {
+      add_ratio(&m->any, "the same, where the envelope may rest on noise", out);
+      ptq_text_add(out, "\n");
+    }
   }
   if (m->n_predicted > 0)
     ptq_text_addf(

@@ -68,12 +68,12 @@ static void table(const ptq_contest *c, int s, ptq_text *out) {
 }
 
 static void curves(const ptq_contest *c, ptq_text *out) {
-  ptq_text_add(out,
-               "<h4>Laws of the literature on these points</h4>\n"
-               "<div class=\"scroll\"><table><thead><tr><th class=\"t\">law"
-               "</th><th class=\"t\">equation and source</th>"
-               "<th class=\"t\">parameters (errors clustered by model)</th>"
-               "<th>R²</th></tr></thead><tbody>\n");
+  ptq_text_add(
+      out, "<h4>Laws of the literature on these points</h4>\n"
+           "<div class=\"scroll\"><table class=\"sortable\"><thead><tr>"
+           "<th class=\"t\">law</th><th class=\"t\">equation and source</th>"
+           "<th class=\"t\">parameters (errors clustered by model)</th>"
+           "<th>R²</th></tr></thead><tbody>\n");
   for (int i = 0; i < c->n; i++) {
     const ptq_entry *e = &c->entry[i];
     const ptq_curve_fit *f = &e->curve;

@@ -111,9 +111,14 @@ static void multiplied(ptq_text *out, const char *text) {
 void ptq_page_law(const ptq_report *r, ptq_text *out) {
   ptq_text_add(out, "<h2 id=\"law\">The law</h2>\n");
   if (r->summary == NULL) {
+    const char *why = r->why_not != NULL ? r->why_not : "unknown reason";
     ptq_text_add(out, "<p>No law could be fitted: ");
-    ptq_html_text(out, r->why_not != NULL ? r->why_not : "unknown reason");
-    ptq_text_add(out, ".</p>\n");
+    ptq_html_text(out, why);
+    ptq_text_add(out, ".");
+    if (strstr(why, "--power") != NULL)
+      ptq_text_add(out, " A report has no such option; the command is <code>"
+                        "ptqsweep fit STORE --power 1</code>.");
+    ptq_text_add(out, "</p>\n");
     return;
   }
   const ptq_law_result *law = &r->summary->law;
@@ -149,10 +154,14 @@ void ptq_page_law(const ptq_report *r, ptq_text *out) {
   account(&r->summary->beside.fit, out);
 }
 
-static void accuracy_row(ptq_text *out, const char *css, const char *what,
+static void accuracy_row(ptq_text *out, const char *css,
+                         const ptq_validation *v, const char *bits,
                          const ptq_accuracy *a) {
-  ptq_text_addf(out, "<tr class=\"%s\"><th scope=\"row\">%s</th><td>%lld</td>",
-                css, what, (long long)a->n);
+  ptq_text_addf(out,
+                "<tr class=\"%s\"><th scope=\"row\">%s (%lld)</th>"
+                "<td>%s</td><td>%lld</td>",
+                css, v->split->name, (long long)v->n_groups, bits,
+                (long long)a->n);
   ptq_html_cell(out, a->median, 3);
   ptq_html_cell(out, a->median_base, 3);
   ptq_html_cell(out, a->r2, 3);
@@ -163,41 +172,41 @@ static void accuracy_row(ptq_text *out, const char *css, const char *what,
   ptq_text_add(out, "</tr>\n");
 }
 
+/* Every row names its split, so that rows may be sorted. */
 static void split_rows(ptq_text *out, const ptq_validation *v) {
-  char what[128];
-  if (v->split->held && v->n_groups == 0) return;
-  if (v->n_groups < v->split->least) {
-    ptq_text_addf(out,
-                  "<tr class=\"sum\"><th scope=\"row\">%s</th><td "
-                  "class=\"t\" colspan=\"8\">needs at least %d; the store "
-                  "has %lld</td></tr>\n",
-                  v->split->name, v->split->least, (long long)v->n_groups);
-    return;
-  }
-  (void)snprintf(what, sizeof what, "%s (%lld)", v->split->name,
-                 (long long)v->n_groups);
-  accuracy_row(out, "sum", what, &v->all);
+  char bits[16];
+  if (v->n_groups < v->split->least) return;
+  accuracy_row(out, "sum", v, "all", &v->all);
   for (int b = 0; b < PTQ_BITS_MAX; b++) {
-    (void)snprintf(what, sizeof what, "%d bits", b);
-    if (v->by_bits[b].n > 0) accuracy_row(out, "part", what, &v->by_bits[b]);
+    (void)snprintf(bits, sizeof bits, "%d", b);
+    if (v->by_bits[b].n > 0) accuracy_row(out, "part", v, bits, &v->by_bits[b]);
   }
+}
+
+/* What the rows leave out, behind the table. */
+static void split_notes(ptq_text *out, const ptq_validation *v) {
+  if (v->split->held && v->n_groups == 0) return;
+  if (v->n_groups < v->split->least)
+    ptq_text_addf(out,
+                  "<p class=\"note\">%s needs at least %d; the store has "
+                  "%lld.</p>\n",
+                  v->split->name, v->split->least, (long long)v->n_groups);
   if (v->n_unpredicted > 0)
     ptq_text_addf(out,
-                  "<tr><td class=\"t\" colspan=\"9\">%lld points have a level "
-                  "or value unseen in training</td></tr>\n",
-                  (long long)v->n_unpredicted);
+                  "<p class=\"note\">%s: %lld points have a level or value "
+                  "unseen in training.</p>\n",
+                  v->split->name, (long long)v->n_unpredicted);
   if (v->n_failed > 0) {
-    ptq_text_addf(out,
-                  "<tr><td class=\"t\" colspan=\"9\">%lld of %lld fits "
-                  "failed: ",
-                  (long long)v->n_failed, (long long)v->n_folds);
+    ptq_text_addf(
+        out, "<p class=\"note\">%s: %lld of %lld fits failed: ", v->split->name,
+        (long long)v->n_failed, (long long)v->n_folds);
     ptq_html_text(out, v->failure);
-    ptq_text_add(out, "</td></tr>\n");
+    ptq_text_add(out, ".</p>\n");
   }
 }
 
 void ptq_page_validation(const ptq_report *r, ptq_text *out) {
-  if (r->summary == NULL) return;
+  if (r->summary == NULL) return; /* nor does the page refer to it */
   const ptq_law_result *law = &r->summary->law;
   ptq_text_add(out, "<h2 id=\"validation\">How far to trust it</h2>\n");
   if (ptq_matrix_tier(&law->fit.matrix) == PTQ_TIER_DISPLACED)
@@ -211,17 +220,16 @@ void ptq_page_validation(const ptq_report *r, ptq_text *out) {
       "predicted. The baseline is the dumbest prediction that could be made: "
       "the median of the same format over the other models. Only points with "
       "%g &lt; ΔNLL &lt; %g count.</p>\n"
-      "<div class=\"scroll\"><table><thead><tr><th class=\"t\" "
-      "rowspan=\"2\">held out</th><th rowspan=\"2\">points</th>"
-      "<th colspan=\"2\" scope=\"colgroup\">median |ln(p/m)|</th>"
-      "<th colspan=\"2\" scope=\"colgroup\">R² of ln(ΔNLL)</th>"
-      "<th colspan=\"2\" scope=\"colgroup\">mean error, nats</th>"
-      "<th rowspan=\"2\">90 %% interval<br>covers, %%</th></tr><tr>"
-      "<th>law</th><th>baseline</th><th>law</th><th>baseline</th>"
-      "<th>law</th><th>baseline</th></tr></thead><tbody>\n",
+      "<div class=\"scroll\"><table class=\"sortable\"><thead><tr>"
+      "<th class=\"t\">held out</th><th>bits</th><th>points</th>"
+      "<th>median |ln(p/m)|</th><th>of the baseline</th>"
+      "<th>R² of ln(ΔNLL)</th><th>of the baseline</th>"
+      "<th>mean error, nats</th><th>of the baseline</th>"
+      "<th>90 %% interval<br>covers, %%</th></tr></thead><tbody>\n",
       PTQ_BAND_LOW, PTQ_BAND_HIGH);
   for (int i = 0; i < law->n_splits; i++) split_rows(out, &law->splits[i]);
   ptq_text_add(out, "</tbody></table></div>\n");
+  for (int i = 0; i < law->n_splits; i++) split_notes(out, &law->splits[i]);
   ptq_page_contest(&r->summary->contest, out);
   ptq_page_statements(&r->summary->statements, out);
   ptq_page_seeds(&r->summary->seeds, out);

@@ -45,7 +45,6 @@ const char ptq_page_style[] =
     "var(--line);white-space:nowrap}\n"
     "thead th{color:var(--soft);font-weight:600;border-bottom-color:#98a2b3;"
     "vertical-align:bottom;white-space:normal}\n"
-    "th[scope=colgroup]{text-align:center}\n"
     "th[scope=row],td.t,thead th.t{text-align:left}th[scope=row]{font-weight:"
     "400}\n"
     "td.t{white-space:normal}\n"

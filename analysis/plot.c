@@ -130,6 +130,38 @@ void ptq_plot_sizes(const ptq_plot_data *d, ptq_text *s) {
       "set cbtics scale 0.4 textcolor rgb '#475467' offset -0.5,0\n"
       "unset colorbox\n",
       d->size_low, d->size_high);
+  (void)ptq_plot_log_tics(s, "cb", d->size_low, d->size_high);
+}
+
+/* Marks at the `n` steps times powers of ten; how many lie on the axis. */
+static int log_tics(double low, double high, const double *steps, size_t n,
+                    ptq_text *s) {
+  int count = 0;
+  const int top = (int)floor(log10(high));
+  for (int e = (int)floor(log10(low)); e <= top; e++)
+    for (size_t i = 0; i < n; i++) {
+      const double at = steps[i] * pow(10.0, e);
+      if (at < low * (1.0 - 1e-9) || at > high * (1.0 + 1e-9)) continue;
+      ptq_text_addf(s, "%s%.6g", count > 0 ? ", " : "", at);
+      count++;
+    }
+  return count;
+}
+
+bool ptq_plot_log_tics(ptq_text *s, const char *axis, double low, double high) {
+  static const double few[] = {1.0, 2.0, 5.0};
+  static const double all[] = {1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0};
+  ptq_text marks = {0};
+  if (!(low > 0.0 && high > low && high < 100.0 * low)) return false;
+  int n = log_tics(low, high, few, sizeof few / sizeof *few, &marks);
+  if (n < 2) { /* within less than a factor of five */
+    ptq_text_release(&marks);
+    n = log_tics(low, high, all, sizeof all / sizeof *all, &marks);
+  }
+  if (n >= 2) ptq_text_addf(s, "set %stics (%s)\n", axis, ptq_text_str(&marks));
+  if (marks.rc != PTQ_OK) s->rc = marks.rc;
+  ptq_text_release(&marks);
+  return n >= 2;
 }
 
 void ptq_plot_panels(ptq_text *s, int rows, int columns, double gap,

@@ -82,6 +82,12 @@ int ptq_plot_mark(int i);
 void ptq_plot_style(ptq_text *script);
 /** Colours by model size, and their bar at the right edge. */
 void ptq_plot_sizes(const ptq_plot_data *d, ptq_text *script);
+/** Marks at 1, 2 and 5 times powers of ten, or where that is no two at all
+ * digits, for the logarithmic axis ("x", "y", "cb") from low to high, if it
+ * spans less than two decades; else gnuplot's own. Were they set? Then
+ * "10^{%L}" does not fit them. */
+bool ptq_plot_log_tics(ptq_text *script, const char *axis, double low,
+                       double high);
 /** A grid of panels, `gap` of the width apart, that leaves `right` of it for
  * legends. */
 void ptq_plot_panels(ptq_text *script, int rows, int columns, double gap,

@@ -269,6 +269,8 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
                 "set format x '%%.0s%%c'\n"
                 "set xlabel 'parameters without embeddings'\n",
                 d->size_low / 1.3, d->size_high * 1.3);
+  (void)ptq_plot_log_tics(&p->script, "x", d->size_low / 1.3,
+                          d->size_high * 1.3);
   PTQ_TRY(write_data(d, pairs, n, has_bits, true, p, err));
   PTQ_TRY(write_data(d, pairs, n, has_bits, false, p, err));
   nats_range(pairs, n, &p->script);

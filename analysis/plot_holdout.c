@@ -10,6 +10,20 @@ static bool drawable(const ptq_holdout *h) {
   return h->obs->point->dnll > 0.0 && h->law.dnll > 0.0;
 }
 
+/* Of both axes, which are the same. */
+typedef struct axis {
+  double low, high;
+} axis;
+
+static bool within(const axis *a, double v) {
+  return v >= a->low && v <= a->high;
+}
+
+/* Points that stand in no panel, by reason. */
+typedef struct hidden {
+  int64_t all, measured, predicted, beyond;
+} hidden;
+
 /* Models and families, and what is held out for good if there is any; the
  * tables have the other splits. */
 static bool shown(const ptq_law_result *r, int s) {
@@ -17,32 +31,75 @@ static bool shown(const ptq_law_result *r, int s) {
   return s < 2 || (v->split->held && v->n_groups > 0);
 }
 
-static void range(const ptq_law_result *r, double *low, double *high) {
-  *low = INFINITY;
-  *high = 0.0;
+/* Measured losses of four decades, and predictions up to a decade beyond: one
+ * law that explodes must not squeeze all points into a corner. */
+static axis range(const ptq_law_result *r) {
+  axis measured = {INFINITY, 0.0}, predicted = {INFINITY, 0.0};
   for (int s = 0; s < r->n_splits; s++)
     for (int64_t i = 0; i < r->splits[s].n_points; i++) {
       const ptq_holdout *h = &r->splits[s].points[i];
       if (!shown(r, s) || !drawable(h)) continue;
-      *low = fmin(*low, fmin(h->obs->point->dnll, h->law.dnll));
-      *high = fmax(*high, fmax(h->obs->point->dnll, h->law.dnll));
+      measured.low = fmin(measured.low, h->obs->point->dnll);
+      measured.high = fmax(measured.high, h->obs->point->dnll);
+      predicted.low = fmin(predicted.low, h->law.dnll);
+      predicted.high = fmax(predicted.high, h->law.dnll);
     }
-  if (!(*low <= *high)) { /* nothing was held out yet */
-    *low = 1e-3;
-    *high = 1.0;
-  }
-  *low = fmax(*low, *high * 1e-4) / 1.5;
-  *high *= 1.5;
+  if (!(measured.low <= measured.high)) /* nothing was held out yet */
+    return (axis){1e-3, 1.0};
+  const double low = fmax(measured.low, measured.high * 1e-4);
+  const double high = measured.high;
+  return (axis){fmin(low, fmax(predicted.low, low / 10.0)) / 1.5,
+                fmax(high, fmin(predicted.high, high * 10.0)) * 1.5};
+}
+
+static hidden count_hidden(const ptq_law_result *r, const axis *a) {
+  hidden n = {0};
+  for (int s = 0; s < r->n_splits; s++)
+    for (int64_t i = 0; shown(r, s) && i < r->splits[s].n_points; i++) {
+      const ptq_holdout *h = &r->splits[s].points[i];
+      const double y = h->obs->point->dnll, p = h->law.dnll;
+      n.all++;
+      if (!(y > 0.0))
+        n.measured++;
+      else if (!(p > 0.0))
+        n.predicted++;
+      else if (!within(a, y) || !within(a, p))
+        n.beyond++;
+    }
+  return n;
+}
+
+static void tell_hidden(const hidden *n, const axis *a, ptq_text *out) {
+  const int64_t sum = n->measured + n->predicted + n->beyond;
+  if (sum == 0) return;
+  ptq_text_addf(out,
+                " Of %lld predictions %lld are not drawn:", (long long)n->all,
+                (long long)sum);
+  if (n->measured > 0)
+    ptq_text_addf(out, " %lld of losses measured at or below zero",
+                  (long long)n->measured);
+  if (n->predicted > 0)
+    ptq_text_addf(out, "%s %lld that are not above zero themselves",
+                  n->measured > 0 ? "," : "", (long long)n->predicted);
+  if (n->beyond > 0)
+    ptq_text_addf(out,
+                  "%s %lld that lie beyond the axes (%.2g to %.2g nats) as "
+                  "measured or as predicted",
+                  n->measured + n->predicted > 0 ? "," : "",
+                  (long long)n->beyond, a->low, a->high);
+  ptq_text_add(out, "; the data have them.");
 }
 
 static void write_data(const ptq_plot_data *d, const ptq_validation *v,
-                       int split, ptq_picture *p) {
+                       int split, const axis *a, ptq_picture *p) {
   for (int f = 0; f < d->families.n; f++) {
     ptq_text_addf(&p->script, "$h%d_%d << EOD\n", split, f);
     for (int64_t i = 0; i < v->n_points; i++) {
       const ptq_holdout *h = &v->points[i];
-      if (!drawable(h) || ptq_family_of(d, h->obs) != f) continue;
       const double y = h->obs->point->dnll;
+      if (!within(a, y) || !within(a, h->law.dnll) ||
+          ptq_family_of(d, h->obs) != f)
+        continue;
       const double se =
           isfinite(h->obs->point->dnll_se) ? h->obs->point->dnll_se : 0.0;
       ptq_text_addf(&p->script, "%.6g %.6g %.6g %.6g %.6g %.6g\n", y,
@@ -118,15 +175,15 @@ static void write_csv(const ptq_law_result *r, ptq_picture *p) {
 
 static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
   (void)err;
-  double low = 0.0, high = 0.0;
-  if (d->summary != NULL) range(&d->summary->law, &low, &high);
-  p->empty = d->summary == NULL || !(high > low);
+  p->empty = d->summary == NULL;
   if (p->empty) {
     ptq_text_add(&p->caption,
                  "No law could be validated on held-out models yet.");
     return PTQ_OK;
   }
   const ptq_law_result *r = &d->summary->law;
+  const axis a = range(r);
+  const hidden n = count_hidden(r, &a);
   int panels = 0, last = 0;
   for (int s = 0; s < r->n_splits; s++)
     if (shown(r, s)) {
@@ -137,20 +194,22 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
   p->height = 470;
   ptq_plot_style(&p->script);
   for (int s = 0; s < r->n_splits; s++)
-    if (shown(r, s)) write_data(d, &r->splits[s], s, p);
+    if (shown(r, s)) write_data(d, &r->splits[s], s, &a, p);
   ptq_text_addf(&p->script,
                 "set logscale xy\nset xrange [%.6g:%.6g]\n"
                 "set yrange [%.6g:%.6g]\n"
-                "set format xy '10^{%%L}'\n"
                 "set xlabel 'measured ΔNLL, nats a token'\n"
                 "set ylabel 'predicted ΔNLL, nats a token'\n",
-                low, high, low, high);
+                a.low, a.high, a.low, a.high);
+  const bool near = ptq_plot_log_tics(&p->script, "x", a.low, a.high) &&
+                    ptq_plot_log_tics(&p->script, "y", a.low, a.high);
+  ptq_text_addf(&p->script, "set format xy '%s'\n", near ? "%g" : "10^{%L}");
   ptq_plot_panels(&p->script, 1, panels, 0.03, 0.14);
   for (int s = 0; s < r->n_splits; s++)
     if (shown(r, s)) panel(d, &r->splits[s], s, s == last, p);
   ptq_text_add(&p->script, "unset multiplot\n");
   ptq_text_addf(&p->caption,
-                "Every configuration predicted by a law fitted without its "
+                "Configurations, each predicted by a law fitted without its "
                 "%s. Upright "
                 "bars are 90&nbsp;%% prediction intervals, level bars two "
                 "standard errors of the measurement. The median factor "
@@ -162,6 +221,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
                              "(right)"
                            : "model (left) or without its whole family (right)",
                 PTQ_BAND_LOW, PTQ_BAND_HIGH);
+  tell_hidden(&n, &a, &p->caption);
   write_csv(r, p);
   return PTQ_OK;
 }

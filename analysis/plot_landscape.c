@@ -314,9 +314,11 @@ static ptq_status draw_quadratic(const ptq_plot_data *d, ptq_picture *p,
   if (p->empty) return PTQ_OK;
   p->width = 960;
   p->height = 480;
+  const bool near = ptq_plot_log_tics(&p->script, "x", low / 1.5, high * 1.5) &&
+                    ptq_plot_log_tics(&p->script, "y", low / 1.5, high * 1.5);
   ptq_plot_panels(&p->script, 1, 1, 0.06, 0.15);
   ptq_text_addf(&p->script,
-                "set logscale xy\nset format xy '10^{%%L}'\n"
+                "set logscale xy\nset format xy '%s'\n"
                 "set xrange [%.6g:%.6g]\nset yrange [%.6g:%.6g]\n"
                 "set xlabel 'g’e + e’He/2, nats a token'\n"
                 "set ylabel 'measured ΔNLL, nats a token'\n"
@@ -327,7 +329,8 @@ static ptq_status draw_quadratic(const ptq_plot_data *d, ptq_picture *p,
                 "plot x with lines lw 1.2 lc rgb '#344054' notitle, $q using "
                 "1:2:3 with points pt 7 ps 0.7 lc palette notitle\n"
                 "unset multiplot\n",
-                low / 1.5, high * 1.5, low / 1.5, high * 1.5);
+                near ? "%g" : "10^{%L}", low / 1.5, high * 1.5, low / 1.5,
+                high * 1.5);
   ptq_text_add(
       &p->caption,
       "The loss that a method adds on the calibration text, as gradient "

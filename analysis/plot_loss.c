@@ -174,9 +174,10 @@ static ptq_status draw(const ptq_plot_data *d, bool difference, ptq_picture *p,
                 "set xrange [%.6g:%.6g]\nset xtics 1\n"
                 "set xlabel 'bits a weight'\n%s",
                 floor(d->bits_low * 4.0) / 4.0 - 0.25, d->bits_high + 0.25,
-                difference ? "set logscale y\nset format y '10^{%L}'\n"
-                             "set ylabel 'ΔNLL, nats a token'\n"
+                difference ? "set logscale y\nset ylabel 'ΔNLL, nats a token'\n"
                            : "set ylabel 'NLL, nats a token'\n");
+  const bool near =
+      difference && ptq_plot_log_tics(&p->script, "y", whole.low, whole.high);
   for (int64_t i = 0; i < d->frame->n_models; i++) {
     int family = -1;
     for (int f = 0; f < n; f++)
@@ -191,7 +192,9 @@ static ptq_status draw(const ptq_plot_data *d, bool difference, ptq_picture *p,
     const axis a = difference ? whole : range(d, f, false);
     if (difference)
       ptq_text_addf(&p->script, "set format y '%s'\nset ylabel '%s'\n",
-                    f % columns == 0 ? "10^{%L}" : "",
+                    f % columns != 0 ? ""
+                    : near           ? "%g"
+                                     : "10^{%L}",
                     f % columns == 0 ? "ΔNLL, nats a token" : "");
     plot_family(d, f, &a, f + 1 == n, 0.83, p);
   }
@@ -215,6 +218,8 @@ done:
 
 static ptq_status draw_nll(const ptq_plot_data *d, ptq_picture *p,
                            ptq_err *err) {
+  const ptq_status rc = draw(d, false, p, err);
+  if (rc != PTQ_OK || p->empty) return rc;
   ptq_text_add(&p->caption,
                "Mean negative log-likelihood of the evaluation text, a token. "
                "Each mark is one configuration; the line is the best loss "
@@ -222,11 +227,13 @@ static ptq_status draw_nll(const ptq_plot_data *d, ptq_picture *p,
                "unquantized model. Crosses at the upper edge have collapsed: "
                "they predict no better than word frequencies. Families have "
                "different tokenizers, so their axes are not comparable.");
-  return draw(d, false, p, err);
+  return PTQ_OK;
 }
 
 static ptq_status draw_dnll(const ptq_plot_data *d, ptq_picture *p,
                             ptq_err *err) {
+  const ptq_status rc = draw(d, true, p, err);
+  if (rc != PTQ_OK || p->empty) return rc;
   int64_t below = 0;
   const axis a = range(d, -1, true);
   for (int64_t i = 0; i < d->frame->n; i++)
@@ -240,7 +247,7 @@ static ptq_status draw_dnll(const ptq_plot_data *d, ptq_picture *p,
                   "%lld configurations at or below zero, or too small for "
                   "the axis, lie on its lower edge.",
                   (long long)below);
-  return draw(d, true, p, err);
+  return PTQ_OK;
 }
 
 const ptq_plot ptq_plot_nll = {"nll-bits", "Loss against bits a weight", "Loss",

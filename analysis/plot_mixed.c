@@ -80,17 +80,19 @@ static void panels(const ptq_plot_data *d, double low, double high,
   ptq_text *s = &p->script;
   double least = 0.0, most = 0.0;
   ratios(d->mixed, &least, &most);
+  const bool near = ptq_plot_log_tics(s, "x", low, high) &&
+                    ptq_plot_log_tics(s, "y", low, high);
   ptq_plot_panels(s, 1, 2, 0.085, 0.17);
   ptq_text_addf(s,
                 "set title 'predicted'\nset logscale xy\n"
                 "set xrange [%.6g:%.6g]\nset yrange [%.6g:%.6g]\n"
-                "set format xy '10^{%%L}'\n"
+                "set format xy '%s'\n"
                 "set xlabel 'measured ΔNLL, nats a token'\n"
                 "set ylabel 'predicted ΔNLL, nats a token'\n"
                 "plot x with lines lw 1.2 lc rgb '#344054' notitle, 2*x with "
                 "lines lw 1 dt 3 lc rgb '#98A2B3' notitle, x/2 with lines lw 1 "
                 "dt 3 lc rgb '#98A2B3' notitle",
-                low, high, low, high);
+                low, high, low, high, near ? "%g" : "10^{%L}");
   for (int k = 0; k < d->methods.n; k++)
     ptq_text_addf(s,
                   ", $p%d using 1:2:3:4:5:6 with xyerrorbars pt 0 lw 0.7 lc "
@@ -99,7 +101,7 @@ static void panels(const ptq_plot_data *d, double low, double high,
                   k, ptq_plot_mark(k));
   ptq_text_addf(s,
                 "\nset title 'beside the uniform format'\n"
-                "unset logscale x\nset format xy '%%g'\n"
+                "unset logscale x\nset format xy '%%g'\nset xtics autofreq\n"
                 "set xrange [*:*]\nset yrange [%.6g:%.6g]\n"
                 "set offsets graph 0.05, graph 0.05, 0, 0\n"
                 "set ytics (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 5, 10)\n"
@@ -164,6 +166,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
     high = fmax(high, fmax(r->obs->point->dnll, r->predicted.dnll));
   }
   p->empty = rivals == 0 && !(high > 0.0);
+  if (p->empty) return PTQ_OK;
   if (!(high > 0.0)) low = high = 1.0;
   ptq_plot_style(&p->script);
   ptq_plot_sizes(d, &p->script);
@@ -175,9 +178,9 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
                "run, where the sweep file says so, with 90&nbsp;% intervals, "
                "against measured, with two standard errors. Right: the loss "
                "over that of the best uniform format of the same model and "
-               "method with at most as many bits; below the line, the "
-               "mixture is better. Bars are two standard errors of the paired "
-               "difference.");
+               "method with at most as many bits, which may have "
+               "fewer; below the line, the mixture is better. Bars are two "
+               "standard errors of the paired difference.");
   return PTQ_OK;
 }
 

@@ -71,6 +71,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
     shown += n;
   }
   p->empty = shown == 0;
+  if (p->empty) goto done;
   ptq_text_add(s, "set logscale x\nset format x '%.0s%cB'\n"
                   "set lmargin screen 0.085\nset rmargin screen 0.84\n"
                   "set xlabel 'whole model, bytes'\n"

@@ -71,6 +71,7 @@ static ptq_status draw(const ptq_plot_data *d, ptq_picture *p, ptq_err *err) {
     ptq_csv_number(&p->csv, o->point->dnll_se, '\n');
   }
   p->empty = n == 0;
+  if (p->empty) return PTQ_OK;
   ptq_text_add(&p->script, "set logscale y\nset format y '10^{%L}'\n"
                            "set ylabel 'ΔNLL, nats a token'\n");
   ptq_plot_panels(&p->script, 1, 2, 0.03, 0.17);

@@ -126,8 +126,9 @@ static void head(const ptq_report *r, const ptq_plot_data *data,
   ptq_text_add(page,
                "</h1>\n<p class=\"lead\">How good are language models after "
                "their weights are quantized, and can that be told before "
-               "trying?</p>\n<nav><a href=\"#law\">The law</a>"
-               "<a href=\"#validation\">Validation</a>");
+               "trying?</p>\n<nav><a href=\"#law\">The law</a>");
+  if (r->summary != NULL)
+    ptq_text_add(page, "<a href=\"#validation\">Validation</a>");
   if (data->mixed->n > 0) ptq_text_add(page, "<a href=\"#mixed\">Mixtures</a>");
   if (r->frame->landscape.n > 0)
     ptq_text_add(page, "<a href=\"#landscape\">Landscape</a>");

@@ -20,7 +20,8 @@
  * slope. */
 typedef struct claim {
   const char *name, *text, *test;
-  const char *formula, *column; /* NULL: pairs of gptq and rtn, or a trait */
+  const char *formula, *column; /* NULL: pairs of gptq and rtn, or a trait;
+                                   "method[gptq]" is the level tested */
   const char *slope; /* of which column is the square: the vertex must lie
                         within the sizes of the points; NULL: no parabola */
   double (*gain)(const ptq_obs *rtn, const ptq_obs *other);
@@ -85,6 +86,75 @@ const char *ptq_verdict_name(ptq_verdict v) {
   return names[v];
 }
 
+enum { LEVELS_MAX = 16 };
+
+/* Which level of GPTQ the statements are of, and what else there is. */
+typedef struct levels {
+  char text[LEVELS_MAX][PTQ_LEVEL_MAX]; /* of the method, as met */
+  int64_t points[LEVELS_MAX];           /* finished ones that laws learn from */
+  int n;
+  char gptq[PTQ_LEVEL_MAX]; /* one of text, or "gptq" where none is of it */
+} levels;
+
+static void level_of(const ptq_obs *o, char text[PTQ_LEVEL_MAX]) {
+  ptq_factor_find("method")->get(o, text, PTQ_LEVEL_MAX);
+}
+
+static levels find_levels(const ptq_frame *f) {
+  levels l = {.n = 0, .gptq = "gptq"};
+  bool is_gptq[LEVELS_MAX] = {false};
+  int best = -1;
+  for (int64_t i = 0; i < f->n; i++) {
+    char text[PTQ_LEVEL_MAX];
+    int at = 0;
+    if (!ptq_obs_learned(&f->obs[i])) continue;
+    level_of(&f->obs[i], text);
+    while (at < l.n && strcmp(l.text[at], text) != 0) at++;
+    if (at == LEVELS_MAX) continue;
+    if (at == l.n) {
+      (void)ptq_text_copy(l.text[l.n++], PTQ_LEVEL_MAX, text);
+      is_gptq[at] = strcmp(f->obs[i].point->method, "gptq") == 0;
+    }
+    l.points[at]++;
+  }
+  for (int i = 0; i < l.n; i++) {
+    const bool plain = strcmp(l.text[i], "gptq") == 0;
+    if (is_gptq[i] && (plain || best < 0 || l.points[i] > l.points[best]))
+      best = i;
+    if (plain) break;
+  }
+  if (best >= 0) (void)ptq_text_copy(l.gptq, sizeof l.gptq, l.text[best]);
+  return l;
+}
+
+/* Is the statement of GPTQ? */
+static bool of_gptq(const claim *c) {
+  return c->gain != NULL ||
+         (c->column != NULL && strstr(c->column, "method[gptq]") != NULL);
+}
+
+/* A column's name with the level tested in the place of gptq. */
+static void column_name(const char *column, const levels *l,
+                        char name[PTQ_COLUMN_NAME]) {
+  static const char gptq[] = "[gptq]";
+  const char *at = strstr(column, gptq);
+  if (at == NULL)
+    (void)snprintf(name, PTQ_COLUMN_NAME, "%s", column);
+  else
+    (void)snprintf(name, PTQ_COLUMN_NAME, "%.*s[%s]%s", (int)(at - column),
+                   column, l->gptq, at + strlen(gptq));
+}
+
+/* Behind a reason: the levels that the points are of. */
+static void name_levels(const levels *l, ptq_statement *s) {
+  size_t n = strlen(s->why);
+  for (int i = 0; i < l->n && n < sizeof s->why - 1; i++) {
+    (void)snprintf(s->why + n, sizeof s->why - n, "%s%s",
+                   i == 0 ? "; the points' methods: " : ", ", l->text[i]);
+    n += strlen(s->why + n);
+  }
+}
+
 static double coefficient(const ptq_fit *fit, const char *column) {
   for (int64_t j = 0; j < fit->matrix.k; j++)
     if (strcmp(fit->matrix.columns[j].name, column) == 0)
@@ -94,19 +164,24 @@ static double coefficient(const ptq_fit *fit, const char *column) {
 
 /* A parabola that turns outside of the sizes of the method's points is
  * monotone on them, however curved. */
-static void check_vertex(const claim *c, const ptq_fit *fit, ptq_statement *s) {
+static void check_vertex(const claim *c, const levels *l, const ptq_fit *fit,
+                         ptq_statement *s) {
+  char slope[PTQ_COLUMN_NAME];
   double low = INFINITY, high = 0.0;
+  column_name(c->slope, l, slope);
   for (int64_t i = 0; i < fit->matrix.n; i++) {
     const ptq_obs *o = fit->matrix.obs[i];
-    if (strcmp(o->point->method, "gptq") != 0) continue;
+    char text[PTQ_LEVEL_MAX];
+    level_of(o, text);
+    if (strcmp(text, l->gptq) != 0) continue;
     low = fmin(low, (double)o->model->params_nonembedding);
     high = fmax(high, (double)o->model->params_nonembedding);
   }
-  const double turn = exp(-0.5 * coefficient(fit, c->slope) / s->estimate);
+  const double turn = exp(-0.5 * coefficient(fit, slope) / s->estimate);
   if (turn > low && turn < high) return;
   if (isnan(turn))
     (void)snprintf(s->why, sizeof s->why, "the points have no column %.60s",
-                   c->slope);
+                   slope);
   else
     (void)snprintf(s->why, sizeof s->why,
                    "it turns at %.2g parameters, outside of the points' %.2g "
@@ -127,14 +202,17 @@ static bool formula_lacks_landscape(const ptq_formula *f,
   return false;
 }
 
-static ptq_status test_coefficient(const claim *c, const ptq_frame *frame,
-                                   ptq_statement *s, ptq_err *err) {
+static ptq_status test_coefficient(const claim *c, const levels *l,
+                                   const ptq_frame *frame, ptq_statement *s,
+                                   ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_formula formula;
   ptq_fit fit = {0};
   ptq_err why = {0};
   const ptq_estimator *censored = NULL;
   const ptq_fit_options options = {0};
+  char column[PTQ_COLUMN_NAME];
+  column_name(c->column, l, column);
   PTQ_TRY(ptq_estimator_find("censored", &censored, err));
   PTQ_TRY(ptq_formula_parse(c->formula, &formula, err));
   rc = ptq_fit_frame(censored, &formula, &options, frame, &fit, &why);
@@ -149,20 +227,20 @@ static ptq_status test_coefficient(const claim *c, const ptq_frame *frame,
   }
   s->n = fit.matrix.n;
   s->n_models = fit.matrix.n_clusters;
-  (void)snprintf(s->why, sizeof s->why, "the points have no column %s",
-                 c->column);
+  (void)snprintf(s->why, sizeof s->why, "the points have no column %.100s",
+                 column);
   for (int64_t j = 0; j < fit.matrix.k; j++) {
-    if (strcmp(fit.matrix.columns[j].name, c->column) != 0) continue;
+    if (strcmp(fit.matrix.columns[j].name, column) != 0) continue;
     s->estimate = fit.coef[j].estimate;
     s->low = fit.coef[j].ci_low;
     s->high = fit.coef[j].ci_high;
     s->p = fit.coef[j].p;
     s->why[0] = '\0';
-    if (c->slope != NULL) check_vertex(c, &fit, s);
+    if (c->slope != NULL) check_vertex(c, l, &fit, s);
   }
   for (int64_t j = 0; j < fit.matrix.n_dropped; j++)
-    if (strcmp(fit.matrix.dropped[j].name, c->column) == 0)
-      (void)snprintf(s->why, sizeof s->why, "%.60s: %.120s", c->column,
+    if (strcmp(fit.matrix.dropped[j].name, column) == 0)
+      (void)snprintf(s->why, sizeof s->why, "%.100s: %.120s", column,
                      fit.matrix.dropped[j].why);
   if (s->n_models < 3) { /* one difference is no sample */
     s->p = NAN;
@@ -195,17 +273,19 @@ static int64_t first_of_run(const ptq_frame *f, int64_t subject) {
 }
 
 /* Mean over runs of the mean over pairs of one run's models, and its t test. */
-static ptq_status test_pairs(const claim *c, const ptq_frame *frame,
-                             ptq_statement *s, ptq_err *err) {
+static ptq_status test_pairs(const claim *c, const levels *l,
+                             const ptq_frame *frame, ptq_statement *s,
+                             ptq_err *err) {
   ptq_status rc = PTQ_OK;
   double *sum = NULL, *n = NULL;
   PTQ_TRY(ptq_alloc(&sum, frame->n_models, sizeof *sum, "pairs", err));
   PTQ_TRY(ptq_alloc(&n, frame->n_models, sizeof *n, "pairs", err));
   for (int64_t i = 0; i < frame->n; i++) {
     const ptq_obs *o = &frame->obs[i];
-    if (o->held || strcmp(o->point->method, "gptq") != 0 ||
-        o->point->options[0] != '\0')
-      continue;
+    char text[PTQ_LEVEL_MAX];
+    if (o->held || strcmp(o->point->method, "gptq") != 0) continue;
+    level_of(o, text);
+    if (strcmp(text, l->gptq) != 0) continue;
     const ptq_obs *rtn = twin(frame, i);
     const double gain = rtn != NULL ? c->gain(rtn, o) : (double)NAN;
     if (!isfinite(gain)) continue;
@@ -288,10 +368,10 @@ done:
   return rc;
 }
 
-static ptq_status test(const claim *c, const ptq_frame *frame, ptq_statement *s,
-                       ptq_err *err) {
-  if (c->formula != NULL) return test_coefficient(c, frame, s, err);
-  return c->gain != NULL ? test_pairs(c, frame, s, err)
+static ptq_status test(const claim *c, const levels *l, const ptq_frame *frame,
+                       ptq_statement *s, ptq_err *err) {
+  if (c->formula != NULL) return test_coefficient(c, l, frame, s, err);
+  return c->gain != NULL ? test_pairs(c, l, frame, s, err)
                          : test_trait(c, frame, s, err);
 }
 
@@ -323,17 +403,23 @@ ptq_status ptq_statements_test(const ptq_frame *frame, ptq_statements *out,
                                ptq_err *err) {
   ptq_status rc = PTQ_OK;
   double p[N_CLAIMS], holm[N_CLAIMS];
+  const levels l = find_levels(frame);
   *out = (ptq_statements){.n = N_CLAIMS};
   for (int i = 0; i < N_CLAIMS; i++) {
     ptq_statement *s = &out->row[i];
     *s = (ptq_statement){.name = claims[i].name,
-                         .text = claims[i].text,
                          .test = claims[i].test,
                          .estimate = NAN,
                          .low = NAN,
                          .high = NAN,
                          .p = NAN};
-    PTQ_TRY(test(&claims[i], frame, s, err));
+    (void)ptq_text_copy(s->text, sizeof s->text, claims[i].text);
+    if (of_gptq(&claims[i]) && strcmp(l.gptq, "gptq") != 0)
+      (void)snprintf(s->text, sizeof s->text,
+                     "%s (here %s: no point is of plain gptq)", claims[i].text,
+                     l.gptq);
+    PTQ_TRY(test(&claims[i], &l, frame, s, err));
+    if (of_gptq(&claims[i]) && isnan(s->p)) name_levels(&l, s);
     p[i] = s->p;
   }
   ptq_holm(p, N_CLAIMS, holm);

@@ -109,11 +109,13 @@ static void coefficients(const ptq_fit *f, ptq_text *out) {
     char interval[64], vif[32] = "";
     (void)snprintf(interval, sizeof interval, "[%.4g, %.4g]", c->ci_low,
                    c->ci_high);
-    if (!isnan(c->vif)) (void)snprintf(vif, sizeof vif, "%.1f", c->vif);
-    ptq_text_addf(out,
-                  "  %-*s %10.4g %10.3g %10.3g %6.1f %8.2f %9.2g %22s %7s\n",
-                  width, f->matrix.columns[j].name, c->estimate, c->std_error,
-                  c->std_error_cluster, c->df, c->t, c->p, interval, vif);
+    if (!isnan(c->vif))
+      (void)snprintf(vif, sizeof vif, c->vif < 1e5 ? "%.1f" : "%.3g", c->vif);
+    ptq_text_addf(out, "  %-*s %10.4g %10.3g %10.3g %6.1f ", width,
+                  f->matrix.columns[j].name, c->estimate, c->std_error,
+                  c->std_error_cluster, c->df);
+    ptq_text_column(out, 8, 2, c->t);
+    ptq_text_addf(out, " %9.2g %22s %7s\n", c->p, interval, vif);
     unknown += isnan(c->std_error_cluster) && f->matrix.n_clusters > 1;
   }
   if (unknown > 0)
@@ -212,10 +214,17 @@ static void diagnostics(const ptq_fit *f, ptq_text *out) {
 
 static void accuracy_row(const char *what, const ptq_accuracy *a,
                          ptq_text *out) {
-  ptq_text_addf(out,
-                "    %-10s %6lld %8.3f %8.3f %8.3f %8.3f %8.4f %8.4f %8.0f\n",
-                what, (long long)a->n, a->median, a->median_base, a->r2,
-                a->r2_base, a->mae, a->mae_base, 100.0 * a->coverage);
+  const double thirds[] = {a->median, a->median_base, a->r2, a->r2_base};
+  ptq_text_addf(out, "    %-10s %6lld", what, (long long)a->n);
+  for (size_t i = 0; i < sizeof thirds / sizeof *thirds; i++) {
+    ptq_text_add(out, " ");
+    ptq_text_column(out, 8, 3, thirds[i]);
+  }
+  ptq_text_add(out, " ");
+  ptq_text_column(out, 8, 4, a->mae);
+  ptq_text_add(out, " ");
+  ptq_text_column(out, 8, 4, a->mae_base);
+  ptq_text_addf(out, " %8.0f\n", 100.0 * a->coverage);
 }
 
 static void validation(const ptq_validation *v, ptq_text *out) {

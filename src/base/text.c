@@ -45,6 +45,13 @@ void ptq_text_addf(ptq_text *t, const char *fmt, ...) {
   va_end(again);
 }
 
+void ptq_text_column(ptq_text *t, int width, int decimals, double v) {
+  if (snprintf(NULL, 0, "%.*f", decimals, v) <= width)
+    ptq_text_addf(t, "%*.*f", width, decimals, v);
+  else
+    ptq_text_addf(t, "%*.3g", width, v);
+}
+
 const char *ptq_text_str(const ptq_text *t) {
   return t->buf != NULL ? t->buf : "";
 }

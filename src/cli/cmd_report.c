@@ -78,7 +78,11 @@ static ptq_status report(const ptq_args *args, int *exit_code, ptq_err *err) {
   PTQ_TRY(ptq_view_open(store, &view, err));
   PTQ_TRY(ptq_frame_from_view(view, &frame, err));
   fitted = ptq_summary_build(&frame, &options, summary, &why) == PTQ_OK;
-  if (!fitted) ptq_log(PTQ_LOG_WARN, "no law in the report: %s", why.msg);
+  if (!fitted)
+    ptq_log(PTQ_LOG_WARN, "no law in the report: %s%s", why.msg,
+            strstr(why.msg, "--power") != NULL
+                ? " (ptqsweep fit STORE --power 1)"
+                : "");
   const ptq_report page = {.view = view,
                            .frame = &frame,
                            .summary = fitted ? summary : NULL,

@@ -326,13 +326,23 @@ static json_t *mixed_json(const ptq_mixed *m) {
   }
   for (int64_t i = 0; i < m->n; i++)
     json_array_append_new(rows, mixed_row(&m->row[i]));
-  return json_pack("{s:o,s:o,s:o,s:I,s:i,s:I,s:I,s:o,s:I,s:o}", "ratio",
-                   number(m->ratio), "ratio_low", number(m->low), "ratio_high",
-                   number(m->high), "n_pairs", (json_int_t)m->n_pairs,
-                   "n_models", m->n_models, "n_better", (json_int_t)m->n_better,
-                   "n_worse", (json_int_t)m->n_worse, "median_abs_ln_predicted",
-                   number(m->median_error), "n_predicted",
-                   (json_int_t)m->n_predicted, "points", rows);
+  return json_pack(
+      "{s:o,s:o,s:o,s:I,s:i,s:o,s:o,s:o,s:o,s:I,s:i,s:o,s:o,s:o,s:I,s:I,s:I,s:"
+      "o,s:I,s:o}",
+      "ratio", number(m->within.ratio), "ratio_low", number(m->within.low),
+      "ratio_high", number(m->within.high), "n_pairs",
+      (json_int_t)m->within.n_pairs, "n_models", m->within.n_models,
+      "mean_bits_fewer", number(m->fewer), "ratio_equal_bits",
+      number(m->equal.ratio), "ratio_equal_bits_low", number(m->equal.low),
+      "ratio_equal_bits_high", number(m->equal.high), "n_pairs_equal_bits",
+      (json_int_t)m->equal.n_pairs, "n_models_equal_bits", m->equal.n_models,
+      "ratio_equal_bits_noise", number(m->any.ratio),
+      "ratio_equal_bits_noise_low", number(m->any.low),
+      "ratio_equal_bits_noise_high", number(m->any.high),
+      "n_pairs_equal_bits_noise", (json_int_t)m->any.n_pairs, "n_better",
+      (json_int_t)m->n_better, "n_worse", (json_int_t)m->n_worse,
+      "median_abs_ln_predicted", number(m->median_error), "n_predicted",
+      (json_int_t)m->n_predicted, "points", rows);
 }
 
 /* Permutation importance of the trees that were compared, of the points that

@@ -130,6 +130,60 @@ class Report(unittest.TestCase):
                     self.assertEqual({len(row) for row in rows},
                                      {len(rows[0])})
 
+    def test_every_prediction_is_drawn_or_counted(self):
+        use = "{http://www.w3.org/2000/svg}use"
+        for out in (self.out, self.out_half):
+            with self.subTest(out.name):
+                svg = (out / "predicted-measured.svg").read_text("utf-8")
+                with open(out / "predicted-measured.csv", newline="",
+                          encoding="utf-8") as f:
+                    rows = [r for r in csv.DictReader(f) if r["split"] in
+                            ("leave-one-model-out", "leave-one-family-out")]
+                families = len({r["family"] for r in rows})
+                mark = "{http://www.w3.org/1999/xlink}href"
+                root = xml.etree.ElementTree.fromstring(svg)
+                defined = {id(u) for d in root.iter(
+                    "{http://www.w3.org/2000/svg}defs") for u in d.iter(use)}
+                marks = sum("gpPt" in u.get(mark) for u in root.iter(use)
+                            if id(u) not in defined)  # those of bars are dots
+                marks -= families  # in the key
+                told = re.search(
+                    r"Of (\d+) predictions (\d+) are not drawn",
+                    (out / "index.html").read_text("utf-8"))
+                hidden = int(told[2]) if told else 0
+                self.assertEqual(marks + hidden, len(rows))
+                if told:
+                    self.assertEqual(int(told[1]), len(rows))
+
+    def test_page_of_an_empty_store_leads_nowhere_else(self):
+        out = self.dir / "empty"
+        done = ptqsweep("report", f"{self.store}.empty", "-o", out)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        page = Page((out / "index.html").read_text(encoding="utf-8"))
+        self.assertEqual(page.errors, [])
+        files = {p.stem for p in out.glob("*.svg")}
+        self.assertEqual(files, {"spectra"})  # of the models, finished
+        self.assertEqual(page.tags.count("figcaption"), 1)
+        for link in page.links:
+            if link.startswith("#"):
+                self.assertIn(link[1:], page.ids, link)
+
+    def test_every_table_of_results_sorts(self):
+        out = self.dir / "whole"
+        done = ptqsweep("report", self.store, "-o", out, whole=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        text = (out / "index.html").read_text(encoding="utf-8")
+        parts = text.split('<h2 id="validation">')[1].split("<h3")
+        laws = text.split("<h4>Laws of the literature")[1]
+        for part in (parts[0], laws):
+            table = re.search(r"<table.*?</table>", part, re.DOTALL)[0]
+            self.assertTrue(table.startswith('<table class="sortable">'))
+            rows = re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+            self.assertNotIn("colspan", table)
+            self.assertGreater(len(rows), 4)
+            self.assertEqual(  # one cell a column in each row
+                len({len(re.findall("<t[hd]", r)) for r in rows}), 1)
+
     def test_axes_have_units(self):
         names = {"nll-bits": ["bits a weight", "NLL, nats a token"],
                  "dnll-bits": ["bits a weight", "ΔNLL, nats a token"],

@@ -21,7 +21,8 @@ const char *ptq_verdict_name(ptq_verdict v);
 enum { PTQ_STATEMENTS_MAX = 12 };
 
 typedef struct ptq_statement {
-  const char *name, *text;    /* static */
+  const char *name;           /* static */
+  char text[320];             /* of GPTQ: with the level that stands for it */
   const char *test;           /* what is estimated; static */
   double estimate, low, high; /* 95 % interval */
   double p, p_holm;           /* two-sided */
@@ -36,7 +37,9 @@ typedef struct ptq_statements {
   int n;
 } ptq_statements;
 
-/** Test every statement on a frame. Fails only for want of memory. */
+/** Test every statement on a frame. Those of GPTQ are of `gptq` without
+ * options, or where no point is, of the level of it that has most points.
+ * Fails only for want of memory. */
 ptq_status ptq_statements_test(const ptq_frame *frame, ptq_statements *out,
                                ptq_err *err);
 

@@ -26,6 +26,9 @@ void ptq_text_add(ptq_text *t, const char *s);
 __attribute__((format(printf, 2, 3)))
 #endif
 void ptq_text_addf(ptq_text *t, const char *fmt, ...);
+/** Add `v` right-aligned in a column of `width` with `decimals`; what the
+ * column does not hold so, as %.3g. */
+void ptq_text_column(ptq_text *t, int width, int decimals, double v);
 /** The text so far, "" if nothing was added; borrowed. */
 const char *ptq_text_str(const ptq_text *t);
 

@@ -358,6 +358,14 @@ static void too_few_points_say_how_many_are_needed(void **state) {
   if (strstr(err.msg, "7 have no loss or wait for their model's own item") ==
       NULL)
     fail_msg("%s", err.msg);
+  for (int64_t i = 0; i < 9; i++) frame.obs[i].use = PTQ_USE_COLLAPSED;
+  err = (ptq_err){0};
+  assert_int_equal(
+      ptq_fit_frame(estimator("quasi"), &f, &options, &frame, &fit, &err),
+      PTQ_E_ARG);
+  if (strstr(err.msg, "all 9 finished points of 320 have collapsed") == NULL ||
+      strstr(err.msg, "add formats of more bits") == NULL)
+    fail_msg("%s", err.msg);
   ptq_frame_release(&frame);
 }
 

@@ -94,9 +94,10 @@ static void points_stand_beside_prediction_and_uniform_format(void **state) {
   }
   assert_true(m.row[1].predicted.dnll == 0.5 && m.row[1].predicted.low == 0.25);
   assert_true(m.row[5].predicted.dnll == 9.0 && isnan(m.row[5].predicted.low));
-  assert_int_equal(m.n_models, 10);
-  assert_true(fabs(m.ratio - 0.7) < 1e-9);
-  assert_true(fabs(m.low - 0.7) < 1e-6 && fabs(m.high - 0.7) < 1e-6);
+  assert_int_equal(m.within.n_models, 10);
+  assert_true(fabs(m.within.ratio - 0.7) < 1e-9);
+  assert_true(fabs(m.within.low - 0.7) < 1e-6);
+  assert_true(fabs(m.within.high - 0.7) < 1e-6);
   assert_int_equal(m.n_worse, 0);
   assert_int_equal(m.n_predicted, 10);
   ptq_text text = {0};
@@ -133,12 +134,57 @@ static void equal_bits_are_read_off_the_lower_envelope(void **state) {
   assert_int_equal(m.n, 1);
   assert_true(fabs(m.row[0].equal_bits - 0.1) < 1e-12);
   assert_true(m.row[0].uniform->point->dnll == 0.2);
-  assert_true(isnan(m.low)); /* one model has no interval */
+  assert_true(isnan(m.within.low)); /* one model has no interval */
+  assert_true(fabs(m.within.ratio - 0.4) < 1e-12);
+  assert_true(fabs(m.fewer - 0.5) < 1e-12);
+  assert_true(m.row[0].equal_clear);
+  assert_int_equal(m.equal.n_pairs, 1);
+  assert_true(fabs(m.equal.ratio - 0.8) < 1e-12 && isnan(m.equal.low));
   ptq_text text = {0};
   ptq_mixed_text(&m, &text);
   assert_non_null(strstr(ptq_text_str(&text), "of one model, so without an"));
+  assert_non_null(
+      strstr(ptq_text_str(&text),
+             "dnll over that of the best uniform format with at most its "
+             "bits, both above noise: 0.400 of one model"));
+  assert_non_null(strstr(ptq_text_str(&text), "0.500 bits fewer"));
+  assert_non_null(strstr(ptq_text_str(&text),
+                         "uniform formats at equal bits, all above noise: "
+                         "0.800 of one model"));
   assert_null(strstr(ptq_text_str(&text), "nan"));
   ptq_text_release(&text);
+  ptq_mixed_release(&m);
+  ptq_frame_release(&frame);
+  ptq_view_close(view);
+}
+
+/* The same pair, of which what has more bits lies within noise. */
+static void noise_at_an_end_of_the_envelope_is_no_rival(void **state) {
+  (void)state;
+  ptq_view *view = NULL;
+  ptq_frame frame = {0};
+  ptq_mixed m = {0};
+  make_mixtures();
+  table.n_points = PER_MODEL;
+  table.n_models = 1;
+  for (int64_t i = 0; i < PER_MODEL; i++) {
+    ptq_point_row *p = &table.points[i];
+    const bool low = i % 8 < 4;
+    p->bits_per_weight = low ? 4.0 : 5.0;
+    p->dnll = low ? 0.2 : 0.05;
+    p->dnll_se = low ? 0.01 : 0.04;
+  }
+  table.points[MIXED_AT].bits_per_weight = 4.5;
+  table.points[MIXED_AT].dnll = 0.08;
+  synthetic_spec = "name: synthetic\n";
+  write_and_open(&view, &frame);
+  assert_int_equal(ptq_mixed_compare(view, &frame, &m, NULL), PTQ_OK);
+  assert_true(fabs(m.row[0].equal_bits - 0.1) < 1e-12);
+  assert_false(m.row[0].equal_clear);
+  assert_int_equal(m.equal.n_pairs, 0);
+  assert_int_equal(m.any.n_pairs, 1);
+  assert_true(fabs(m.any.ratio - 0.8) < 1e-12);
+  assert_int_equal(m.within.n_pairs, 1);
   ptq_mixed_release(&m);
   ptq_frame_release(&frame);
   ptq_view_close(view);
@@ -186,7 +232,7 @@ static void report_has_their_section_and_pictures(void **state) {
   if (ptq_report_write(&report, dir, &err) != PTQ_OK) fail_msg("%s", err.msg);
   char *page = read_text("index.html");
   assert_non_null(strstr(page, "<h2 id=\"mixed\">"));
-  assert_non_null(strstr(page, "0.70 times the uniform format’s"));
+  assert_non_null(strstr(page, "0.70 times that of the best uniform"));
   /* all mixtures are one row of what takes part */
   assert_non_null(strstr(page, "<th scope=\"row\">mixed</th><td>10</td>"));
   ptq_free(page);
@@ -219,6 +265,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(points_stand_beside_prediction_and_uniform_format),
         cmocka_unit_test(equal_bits_are_read_off_the_lower_envelope),
+        cmocka_unit_test(noise_at_an_end_of_the_envelope_is_no_rival),
         cmocka_unit_test(probes_and_unfinished_points_are_no_results),
         cmocka_unit_test(report_has_their_section_and_pictures),
     };

@@ -208,9 +208,75 @@ static void empty_store_gives_a_page_that_says_so(void **state) {
   char *page = read_text("index.html");
   assert_non_null(strstr(page, "No law could be fitted"));
   assert_non_null(strstr(page, "0 / 320"));
+  /* neither links to what is not there nor captions without a picture */
+  assert_null(strstr(page, "#validation"));
+  assert_null(strstr(page, "nll-bits.svg"));
+  assert_null(strstr(page, "Each mark"));
+  assert_null(strstr(page, "line is the least"));
+  assert_null(strstr(page, "marks of all models"));
+  assert_null(strstr(page, "coloured are"));
   char path[700];
   (void)snprintf(path, sizeof path, "%s/nll-bits.svg", report_dir);
   assert_false(ptq_path_exists(path)); /* the earlier report's is gone */
+  ptq_free(page);
+}
+
+/* Sizes within a decade, where powers of ten would be one mark. */
+static void axes_of_few_decades_have_marks_between(void **state) {
+  (void)state;
+  const ptq_summary_options options = {.no_comparison = true};
+  tables_synthetic(&table, &synthetic_default, 8);
+  for (int64_t i = 0; i < table.n_models; i++)
+    table.models[i].params_nonembedding = 25000 * (i + 1);
+  write_store();
+  write_report(&options);
+  static const char *const marks[] = {">50k<", ">100k<", ">200k<"};
+  static const char *const pictures[] = {"gptq-gain.svg", "sqnr-dnll.svg"};
+  for (int k = 0; k < 2; k++) {
+    char *svg = read_text(pictures[k]);
+    for (int i = 0; i < 3; i++)
+      if (strstr(svg, marks[i]) == NULL)
+        fail_msg("%s has no %s", pictures[k], marks[i]);
+    ptq_free(svg);
+  }
+}
+
+static void reason_for_no_law_names_the_command_of_its_option(void **state) {
+  (void)state;
+  ptq_view *view = NULL;
+  ptq_frame frame = {0};
+  open_store(store_path, &view, &frame);
+  const ptq_report report = {.view = view,
+                             .frame = &frame,
+                             .why_not = "shorten the formula or use --power 1",
+                             .version = "test"};
+  assert_int_equal(ptq_report_write(&report, report_dir, NULL), PTQ_OK);
+  char *page = read_text("index.html");
+  assert_non_null(strstr(page, "<code>ptqsweep fit STORE --power 1</code>"));
+  ptq_free(page);
+  ptq_frame_release(&frame);
+  ptq_view_close(view);
+}
+
+/* Measured losses below zero, of zero, and too small for the axis. */
+static void predictions_that_are_not_drawn_are_counted(void **state) {
+  (void)state;
+  const ptq_summary_options options = {.no_comparison = true};
+  tables_synthetic(&table, &synthetic_default, 8);
+  for (int64_t i = 0; i < table.n_points; i++)
+    table.points[i].dnll = fmax(table.points[i].dnll, 1e-3);
+  table.points[8].dnll = -0.001; /* mxint4: the first has collapsed */
+  table.points[9].dnll = 0.0;
+  table.points[10].dnll = 1e-9;
+  write_store();
+  write_report(&options);
+  char *page = read_text("index.html");
+  const char *at = strstr(page, " are not drawn: 4 of losses measured at or "
+                                "below zero, 2 that lie beyond the axes");
+  if (at == NULL) {
+    at = strstr(page, "are not drawn");
+    fail_msg("%.200s", at != NULL ? at : "nothing is said");
+  }
   ptq_free(page);
 }
 
@@ -360,6 +426,9 @@ int main(void) {
         cmocka_unit_test(report_predicts_what_is_held_out_for_good),
         cmocka_unit_test(names_cannot_break_out_of_page_or_script),
         cmocka_unit_test(empty_store_gives_a_page_that_says_so),
+        cmocka_unit_test(axes_of_few_decades_have_marks_between),
+        cmocka_unit_test(reason_for_no_law_names_the_command_of_its_option),
+        cmocka_unit_test(predictions_that_are_not_drawn_are_counted),
         cmocka_unit_test(report_can_be_written_however_little_is_done),
         cmocka_unit_test(missing_gnuplot_names_the_package),
         cmocka_unit_test(file_in_the_way_of_the_directory_is_named),

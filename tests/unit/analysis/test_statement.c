@@ -81,6 +81,72 @@ static void known_law_is_shown_and_its_opposite_refuted(void **state) {
   assert_int_equal(row("gptq-loss")->verdict, PTQ_VERDICT_REFUTED);
 }
 
+/* Of the first `plain` GPTQ points none has options; then two in three have
+ * the first options, the others the second. */
+static void test_levels(int64_t plain, const char *method) {
+  const synthetic_law law = {.intercept = 6.0,
+                             .params = -0.25,
+                             .bits = -1.3,
+                             .group = 0.15,
+                             .gptq = -0.4,
+                             .noise = 0.1,
+                             .floor = 0.002};
+  ptq_frame f;
+  int64_t n = 0;
+  tables_synthetic(&table, &law, 5);
+  for (int64_t i = 0; i < table.n_points; i++) {
+    ptq_point_row *p = &table.points[i];
+    if (strcmp(p->method, "gptq") != 0 || n++ < plain) continue;
+    (void)ptq_text_copy(p->method, sizeof p->method, method);
+    (void)ptq_text_copy(p->options, sizeof p->options,
+                        n % 3 == 0 ? "order=act" : "hessian=static");
+  }
+  const ptq_frame_source source = tables_source(&table);
+  assert_int_equal(ptq_frame_build(&source, &f, NULL), PTQ_OK);
+  assert_int_equal(ptq_statements_test(&f, &result, NULL), PTQ_OK);
+  ptq_frame_release(&f);
+}
+
+static const char *const of_gptq[] = {"gptq-loss", "gptq-monotone",
+                                      "gptq-sqnr"};
+
+static void options_of_gptq_stand_for_it_where_it_has_no_points(void **state) {
+  (void)state;
+  test_levels(0, "gptq");
+  for (int i = 0; i < 3; i++) {
+    assert_true(row(of_gptq[i])->verdict != PTQ_VERDICT_UNTESTED);
+    assert_non_null(strstr(row(of_gptq[i])->text,
+                           "(here gptq(hessian=static): no point is of plain "
+                           "gptq)"));
+  }
+  const ptq_statement *s = row("gptq-loss");
+  assert_int_equal(s->verdict, PTQ_VERDICT_SHOWN);
+  assert_true(s->low < -0.4 && -0.4 < s->high);
+  assert_int_equal(row("gptq-sqnr")->n, 107); /* two in three of 160 */
+  assert_int_equal(row("gptq-sqnr")->verdict, PTQ_VERDICT_SHOWN);
+  assert_null(strstr(row("size")->text, "here"));
+}
+
+static void plain_gptq_is_tested_where_it_has_points(void **state) {
+  (void)state;
+  test_levels(60, "gptq");
+  assert_string_equal(row("gptq-loss")->text, "GPTQ loses less than rounding");
+  assert_int_equal(row("gptq-loss")->verdict, PTQ_VERDICT_SHOWN);
+  assert_int_equal(row("gptq-sqnr")->n, 60);
+}
+
+static void reason_names_the_levels_that_are_there(void **state) {
+  (void)state;
+  test_levels(0, "other");
+  for (int i = 0; i < 3; i++) {
+    const ptq_statement *s = row(of_gptq[i]);
+    assert_int_equal(s->verdict, PTQ_VERDICT_UNTESTED);
+    if (strstr(s->why, "the points' methods: rtn, other(hessian=static), "
+                       "other(order=act)") == NULL)
+      fail_msg("%s: %s", s->name, s->why);
+  }
+}
+
 static void two_models_are_no_sample(void **state) {
   (void)state;
   const synthetic_law law = {
@@ -191,6 +257,9 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(holm_is_the_step_down_procedure),
       cmocka_unit_test(known_law_is_shown_and_its_opposite_refuted),
+      cmocka_unit_test(options_of_gptq_stand_for_it_where_it_has_no_points),
+      cmocka_unit_test(plain_gptq_is_tested_where_it_has_points),
+      cmocka_unit_test(reason_names_the_levels_that_are_there),
       cmocka_unit_test(two_models_are_no_sample),
       cmocka_unit_test(flat_landscapes_are_tested_where_they_were_measured),
       cmocka_unit_test(curved_gain_is_shown_only_where_it_turns),

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <string.h>
 
 #include "ptq/base/text.h"
@@ -19,6 +20,23 @@ static void a_text_grows_as_it_is_added_to(void **state) {
   assert_memory_equal(t.buf + 3996, "999,", 5);
   ptq_text_release(&t);
   assert_null(t.buf);
+}
+
+static void a_number_keeps_to_its_column(void **state) {
+  (void)state;
+  static const struct {
+    double v;
+    const char *want;
+  } rows[] = {{1.25, "  1.2500"},      {-0.00004, " -0.0000"},
+              {999.99996, "   1e+03"}, {282.0, "282.0000"},
+              {2.82e32, "2.82e+32"},   {-1234567.0, "-1.23e+06"},
+              {NAN, "     nan"},       {INFINITY, "     inf"}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    ptq_text t = {0};
+    ptq_text_column(&t, 8, 4, rows[i].v);
+    assert_string_equal(ptq_text_str(&t), rows[i].want);
+    ptq_text_release(&t);
+  }
 }
 
 static void a_field_is_padded_and_says_when_it_is_cut(void **state) {
@@ -44,6 +62,7 @@ static void the_nearest_name_is_suggested_and_nothing_far(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_text_grows_as_it_is_added_to),
+      cmocka_unit_test(a_number_keeps_to_its_column),
       cmocka_unit_test(a_field_is_padded_and_says_when_it_is_cut),
       cmocka_unit_test(the_nearest_name_is_suggested_and_nothing_far),
   };
