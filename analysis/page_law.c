@@ -56,6 +56,9 @@ static void account(const ptq_fit *f, ptq_text *out) {
                   "errors, or not positive) and are %s. ",
                   (long long)f->n_left,
                   f->estimator->on_log ? "left-censored" : "taken as measured");
+  if (f->power_lowered)
+    ptq_text_addf(out, "Its variance is %.3g mean^%g%s%s. ", f->scale, f->power,
+                  f->noise ? " + dnll_se^2" : "", PTQ_POWER_LOWERED);
   if (f->n_right > 0)
     ptq_text_addf(out, "%lld collapsed points are right-censored. ",
                   (long long)f->n_right);
