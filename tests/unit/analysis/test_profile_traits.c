@@ -57,6 +57,25 @@ static void a_sigmoid_is_fitted(void **state) {
   assert_true(fabs(rough.width - 0.25) < 3.0 * rough.width_se);
 }
 
+/* Any height fits what is a power as far as it is seen. */
+static double power(double r) {
+  return 40.0 * r * r * r;
+}
+
+static void a_step_without_a_plateau_is_none(void **state) {
+  (void)state;
+  ptq_profile_row steps[STEPS];
+  profile(power, steps);
+  assert_true(isnan(step_of(steps, STEPS).height));
+  assert_true(isnan(step_of(steps, STEPS).center_se));
+  /* The foot of a step whose middle, exp(-0.7), is not reached. */
+  int seen = 0;
+  profile(sigmoid, steps);
+  while (steps[seen].radius < exp(-0.7)) seen++;
+  assert_true(isnan(step_of(steps, seen).height));
+  assert_true(fabs(step_of(steps, seen + 1).height - 6.0) < 1e-3);
+}
+
 static double saddle(double r) {
   return 0.3 * r - 3.5 * r * r;
 }
@@ -166,6 +185,7 @@ static void features_read_the_landscape(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_sigmoid_is_fitted),
+      cmocka_unit_test(a_step_without_a_plateau_is_none),
       cmocka_unit_test(a_parabola_has_its_curvature),
       cmocka_unit_test(what_never_rises_or_is_not_finite_is_said),
       cmocka_unit_test(the_quadratic_prediction_scales_with_size),
