@@ -46,6 +46,8 @@ static void profile_csv(const ptq_plot_data *d, const ptq_direction_traits *t,
     const ptq_profile_row *s = &t->steps[i];
     ptq_csv_text(csv, m->model, ',');
     ptq_csv_text(csv, m->family, ',');
+    ptq_csv_text(csv, t->row->calibration, ',');
+    ptq_csv_text(csv, t->row->evaluation, ',');
     ptq_text_addf(csv, "%lld,%s,%s,%lld,", (long long)m->params_nonembedding,
                   t->row->kind, t->row->scaling, (long long)t->row->number);
     ptq_csv_text(csv, t->row->dtype, ',');
@@ -120,8 +122,9 @@ static void profile_panel(const ptq_plot_data *d, int family, ptq_picture *p) {
 static ptq_status draw_profiles(const ptq_plot_data *d, ptq_picture *p,
                                 ptq_err *err) {
   (void)err;
-  ptq_text_add(&p->csv, "model,family,params_nonembedding,kind,scaling,number,"
-                        "dtype,factor,radius,dnll,dnll_se\n");
+  ptq_text_add(&p->csv, "model,family,calibration,evaluation,"
+                        "params_nonembedding,kind,scaling,number,dtype,factor,"
+                        "radius,dnll,dnll_se\n");
   ptq_plot_style(&p->script);
   ptq_plot_sizes(d, &p->script);
   p->width = 960;
@@ -177,6 +180,8 @@ static int64_t tail(const node *nodes, int64_t n, double sign,
     drawn += !zero;
     ptq_csv_text(&p->csv, m->model, ',');
     ptq_csv_text(&p->csv, m->family, ',');
+    ptq_csv_text(&p->csv, m->calibration, ',');
+    ptq_csv_text(&p->csv, m->evaluation, ',');
     ptq_text_addf(&p->csv, "%lld,", (long long)m->params_nonembedding);
     ptq_csv_number(&p->csv, nodes[i].value, ',');
     ptq_csv_number(&p->csv, nodes[i].weight, ',');
@@ -218,8 +223,8 @@ static ptq_status draw_density(const ptq_plot_data *d, ptq_picture *p,
   node *nodes = NULL;
   int64_t flat = 0;
   p->empty = true;
-  ptq_text_add(&p->csv, "model,family,params_nonembedding,value,weight,"
-                        "share_beyond\n");
+  ptq_text_add(&p->csv, "model,family,calibration,evaluation,"
+                        "params_nonembedding,value,weight,share_beyond\n");
   ptq_plot_style(&p->script);
   ptq_plot_sizes(d, &p->script);
   PTQ_TRY(ptq_alloc(&nodes, l->n_ritz, sizeof *nodes, "Ritz values", err));
@@ -299,8 +304,9 @@ static ptq_status draw_quadratic(const ptq_plot_data *d, ptq_picture *p,
   double low = INFINITY, high = 0.0;
   int64_t shown = 0, hidden = 0;
   (void)err;
-  ptq_text_add(&p->csv, "model,family,params_nonembedding,dtype,group,size,"
-                        "slope,curvature,quadratic,dnll_calib\n");
+  ptq_text_add(&p->csv, "model,family,calibration,evaluation,"
+                        "params_nonembedding,method,dtype,group,size,slope,"
+                        "curvature,quadratic,dnll_calib\n");
   ptq_plot_style(&p->script);
   ptq_plot_sizes(d, &p->script);
   ptq_text_add(&p->script, "$q << EOD\n");
@@ -312,7 +318,10 @@ static ptq_status draw_quadratic(const ptq_plot_data *d, ptq_picture *p,
     const double x = ptq_landscape_quadratic(r, r->size);
     ptq_csv_text(&p->csv, m->model, ',');
     ptq_csv_text(&p->csv, m->family, ',');
-    ptq_text_addf(&p->csv, "%lld,", (long long)m->params_nonembedding);
+    ptq_csv_text(&p->csv, r->calibration, ',');
+    ptq_csv_text(&p->csv, r->evaluation, ',');
+    ptq_text_addf(&p->csv, "%lld,%s,", (long long)m->params_nonembedding,
+                  r->kind);
     ptq_csv_text(&p->csv, r->dtype, ',');
     ptq_text_addf(&p->csv, "%lld,", (long long)r->group);
     ptq_csv_number(&p->csv, r->size, ',');

@@ -244,7 +244,7 @@ ptq_status ptq_report_write(const ptq_report *report, const char *dir,
   ptq_page_validation(report, &page);
   ptq_page_mixed(&mixed, &page);
   ptq_page_landscape(report->frame, &page);
-  ptq_page_sensitivity(&layers, &page);
+  ptq_page_sensitivity(report->frame, &layers, &page);
   if (drawn.n < report->frame->n)
     ptq_text_addf(&page,
                   "<p class=\"note\">The pictures and their data show %lld of "
