@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "exporter.h"
 
+#include "ptq/analysis/basins.h"
+#include "ptq/analysis/landscape.h"
 #include "ptq/analysis/layer_ranks.h"
 
 /* What parts of the landscape repeat of their direction. */
@@ -95,6 +97,27 @@ ptq_status ptq_export_sensitivity(ptq_view *v, const ptq_export_source *s,
     ptq_writer_row(w, parts);
   }
   ptq_sensitivities_release(&all);
+  return PTQ_OK;
+}
+
+/* What profiles come to. */
+ptq_status ptq_export_basins(ptq_view *v, const ptq_export_source *s,
+                             ptq_table_writer *w, bool stable, ptq_err *err) {
+  ptq_landscape all;
+  const ptq_table *t = ptq_basin_table();
+  (void)stable;
+  const ptq_status rc = ptq_landscape_read(v, s->n_models, &all, err);
+  if (rc != PTQ_OK) return rc;
+  ptq_writer_add(w, 0, t->fields, t->n_fields, NULL);
+  ptq_writer_header(w);
+  for (int64_t i = 0; i < all.n; i++) {
+    ptq_basin_row row;
+    if (!ptq_basin_has(&all.directions[i])) continue;
+    ptq_basin_of(&all.directions[i], &row);
+    const void *parts[PTQ_WRITER_PARTS] = {&row};
+    ptq_writer_row(w, parts);
+  }
+  ptq_landscape_release(&all);
   return PTQ_OK;
 }
 

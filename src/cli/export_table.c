@@ -282,14 +282,14 @@ static ptq_status export_spectra(ptq_view *v, const ptq_export_source *s,
 }
 
 const char *const ptq_export_tables[] = {
-    "points",           "layers",  "windows",     "spectra",
-    "models",           "answers", "directions",  "landscape",
-    "direction_layers", "ritz",    "sensitivity", NULL};
+    "points",      "layers",     "windows",   "spectra",          "models",
+    "answers",     "directions", "landscape", "direction_layers", "ritz",
+    "sensitivity", "basins",     NULL};
 static ptq_exporter *const exporters[] = {
-    export_points,         export_layers,         export_windows,
-    export_spectra,        export_models,         export_answers,
-    ptq_export_directions, ptq_export_landscape,  ptq_export_direction_layers,
-    ptq_export_ritz,       ptq_export_sensitivity};
+    export_points,         export_layers,          export_windows,
+    export_spectra,        export_models,          export_answers,
+    ptq_export_directions, ptq_export_landscape,   ptq_export_direction_layers,
+    ptq_export_ritz,       ptq_export_sensitivity, ptq_export_basins};
 _Static_assert(sizeof exporters / sizeof exporters[0] + 1 ==
                    sizeof ptq_export_tables / sizeof ptq_export_tables[0],
                "one exporter per table");

@@ -17,7 +17,7 @@ typedef enum ptq_export_format {
 /** What can be exported, in the order of --help. NULL-terminated. */
 #define PTQ_EXPORT_NAMES                                            \
   "points, layers, windows, spectra, models, answers, directions, " \
-  "landscape, direction_layers, ritz, sensitivity"
+  "landscape, direction_layers, ritz, sensitivity, basins"
 extern const char *const ptq_export_tables[];
 
 /**

@@ -29,6 +29,7 @@ ptq_exporter ptq_export_directions;
 ptq_exporter ptq_export_landscape;
 ptq_exporter ptq_export_direction_layers;
 ptq_exporter ptq_export_sensitivity;
+ptq_exporter ptq_export_basins;
 ptq_exporter ptq_export_ritz;
 
 /** State as a column of its own. */

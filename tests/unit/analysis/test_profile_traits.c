@@ -8,8 +8,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "ptq/analysis/basins.h"
 #include "ptq/analysis/feature.h"
 #include "ptq/analysis/landscape.h"
+#include "ptq/base/text.h"
 
 enum { STEPS = 25 };
 
@@ -96,6 +98,48 @@ static void a_parabola_has_its_curvature(void **state) {
   ptq_profile_traits(steps, STEPS, &t);
   assert_true(fabs(t.curvature + 7.0) < 1e-9);
   for (int i = 0; i < PTQ_BASINS; i++) assert_true(isinf(t.basin[i]));
+}
+
+static void a_basin_below_the_smallest_radius_is_not_known(void **state) {
+  (void)state;
+  ptq_profile_row steps[STEPS];
+  ptq_direction_traits t;
+  profile(sigmoid, steps);
+  for (int i = 1; i < STEPS; i++) steps[i].dnll += 0.2;
+  ptq_profile_traits(steps, STEPS, &t);
+  assert_true(isnan(t.basin[0]));
+  assert_true(isfinite(t.basin[1]) && t.basin[1] > steps[1].radius);
+  steps[1].dnll = (double)NAN; /* lost at once */
+  ptq_profile_traits(steps, STEPS, &t);
+  for (int i = 0; i < PTQ_BASINS; i++) assert_true(isnan(t.basin[i]));
+}
+
+static void a_direction_is_a_row_of_basins(void **state) {
+  (void)state;
+  ptq_profile_row steps[STEPS];
+  ptq_direction_row row;
+  ptq_basin_row out;
+  ptq_row_clear(ptq_table_get(PTQ_TABLE_DIRECTIONS), &row);
+  (void)ptq_text_copy(row.evaluation, sizeof row.evaluation, "t:4x64");
+  (void)ptq_text_copy(row.kind, sizeof row.kind, "rtn");
+  row.size = 0.1;
+  profile(sigmoid, steps);
+  ptq_direction_traits t = {.row = &row};
+  assert_false(ptq_basin_has(&t));
+  ptq_profile_traits(steps, STEPS, &t);
+  assert_true(ptq_basin_has(&t));
+  t.inside = true;
+  ptq_basin_of(&t, &out);
+  assert_string_equal(out.evaluation, "t:4x64");
+  assert_int_equal(out.n_radii, STEPS - 1);
+  assert_true(out.radius_min == steps[1].radius);
+  assert_true(out.radius_max == steps[STEPS - 1].radius);
+  assert_true(out.basin_01 == t.basin[0] && out.basin_1 == t.basin[2]);
+  assert_true(out.step_center_se == t.step.center_se);
+  assert_true(out.size_over_basin == 0.1 / t.basin[1] && out.inside == 1.0);
+  (void)ptq_text_copy(row.kind, sizeof row.kind, "gaussian");
+  ptq_basin_of(&t, &out);
+  assert_true(isnan(out.size_over_basin) && isnan(out.inside));
 }
 
 static double falling(double r) {
@@ -187,6 +231,8 @@ int main(void) {
       cmocka_unit_test(a_sigmoid_is_fitted),
       cmocka_unit_test(a_step_without_a_plateau_is_none),
       cmocka_unit_test(a_parabola_has_its_curvature),
+      cmocka_unit_test(a_basin_below_the_smallest_radius_is_not_known),
+      cmocka_unit_test(a_direction_is_a_row_of_basins),
       cmocka_unit_test(what_never_rises_or_is_not_finite_is_said),
       cmocka_unit_test(the_quadratic_prediction_scales_with_size),
       cmocka_unit_test(features_read_the_landscape),
