@@ -59,12 +59,14 @@ static void start(const profile *d, size_t n, gsl_vector *p) {
   gsl_vector_set(p, 2, log(0.3));
 }
 
-/* Do the data bound the height? Where its middle lies beyond the largest
- * radius, less than half of the step was seen, and any height fits with a
- * center to it; where the error is above it, it is not told from others either.
- */
+/* Do the data bound the height? A sigmoid levels off most where its second
+ * derivative is least, at center + ln(2 + sqrt(3)) widths and 79 % of the
+ * height. A profile that ends before is a rise that any height fits with a
+ * center to it; where the error is above the height, it is not told from others
+ * either. */
 static bool has_plateau(const ptq_step_fit *s, double last) {
-  return s->center <= last && s->height_se <= s->height;
+  const double shoulder = s->center + log(2.0 + sqrt(3.0)) * s->width;
+  return shoulder <= last && s->height_se <= s->height;
 }
 
 static ptq_step_fit read_fit(gsl_multifit_nlinear_workspace *w,

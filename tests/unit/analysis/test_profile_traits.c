@@ -70,10 +70,12 @@ static void a_step_without_a_plateau_is_none(void **state) {
   profile(power, steps);
   assert_true(isnan(step_of(steps, STEPS).height));
   assert_true(isnan(step_of(steps, STEPS).center_se));
-  /* The foot of a step whose middle, exp(-0.7), is not reached. */
+  /* The foot of a step of middle exp(-0.7) and width 0.25, which levels off
+   * most ln(2 + sqrt(3)) widths beyond. */
+  const double shoulder = exp(-0.7 + 0.25 * log(2.0 + sqrt(3.0)));
   int seen = 0;
   profile(sigmoid, steps);
-  while (steps[seen].radius < exp(-0.7)) seen++;
+  while (steps[seen].radius < shoulder) seen++;
   assert_true(isnan(step_of(steps, seen).height));
   assert_true(fabs(step_of(steps, seen + 1).height - 6.0) < 1e-3);
 }
