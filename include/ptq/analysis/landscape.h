@@ -47,6 +47,7 @@ typedef struct ptq_direction_traits {
   double quadratic_radius;          /* largest radius up to which the quadratic
                                        prediction is within a tenth of the calibration
                                        text's loss, or 0.01 nat; NaN without one */
+  double output_trace; /* of kind hessian: summed over layers; else NaN */
   bool inside; /* of displacements: it lies within basin[1] along itself */
 } ptq_direction_traits;
 
@@ -65,11 +66,14 @@ typedef struct ptq_landscape_traits {
   double curvature, curvature_se;
   double height, height_se, width, width_se; /* of steps; errors over
                                                 directions */
+  double center;                             /* of steps, in ln radius */
   double anisotropy; /* ln of basin[1] along RTN over that along random
                         directions, mean over dtypes: negative where the loss
                         is steeper along quantization */
   /* Of the Hessian's row. */
   double gradient_norm, trace, trace_se, eigen_max, eigen_min, fisher;
+  double output_trace; /* over layers: of the moments of their outputs'
+                          gradients */
 } ptq_landscape_traits;
 
 typedef struct ptq_landscape {

@@ -199,14 +199,20 @@ static void features_read_the_landscape(void **state) {
   row.curvature = 0.02;
   const ptq_landscape_traits l = {.log_basin = {log(0.1), log(0.2), log(0.4)},
                                   .height = 7.0,
+                                  .center = -0.5,
+                                  .eigen_min = -3.0,
+                                  .output_trace = 0.25,
                                   .trace = none};
-  const ptq_direction_traits along = {.row = &row, .basin = {0.1, 0.25, 0.5}};
+  const ptq_direction_traits along = {
+      .row = &row, .basin = {0.1, 0.25, 0.5}, .quadratic_radius = 0.125};
   ptq_obs o = {.point = &point, .model = &model, .sqnr_rtn = 20.0};
   const struct {
     const char *name;
     double value;
   } expected[] = {{"basin_01", 0.1},         {"basin_05", 0.2},
                   {"basin_1", 0.4},          {"step_height", 7.0},
+                  {"step_center", -0.5},     {"hessian_min", -3.0},
+                  {"output_trace", 0.25},    {"quadratic_radius", 0.125},
                   {"noise_over_basin", 0.5}, {"rtn_over_basin", 0.4},
                   {"dnll_quadratic", 0.06}};
   for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
@@ -224,6 +230,8 @@ static void features_read_the_landscape(void **state) {
   /* what knows the loss along the displacement says so */
   assert_int_equal(ptq_feature_find("basin_05")->tier, PTQ_TIER_LANDSCAPE);
   assert_int_equal(ptq_feature_find("rtn_over_basin")->tier,
+                   PTQ_TIER_DISPLACED);
+  assert_int_equal(ptq_feature_find("quadratic_radius")->tier,
                    PTQ_TIER_DISPLACED);
   assert_int_equal(ptq_feature_find("anisotropy")->tier, PTQ_TIER_DISPLACED);
 }
