@@ -191,11 +191,14 @@ LANDSCAPE_NUMBER(log_basin_05, log_basin[1])
 LANDSCAPE_NUMBER(log_basin_1, log_basin[2])
 LANDSCAPE_NUMBER(step_height, height)
 LANDSCAPE_NUMBER(step_width, width)
+LANDSCAPE_NUMBER(step_center, center)
 LANDSCAPE_NUMBER(loss_curvature, curvature)
 LANDSCAPE_NUMBER(anisotropy, anisotropy)
 LANDSCAPE_NUMBER(gradient_norm, gradient_norm)
 LANDSCAPE_NUMBER(hessian_trace, trace)
 LANDSCAPE_NUMBER(hessian_max, eigen_max)
+LANDSCAPE_NUMBER(hessian_min, eigen_min)
+LANDSCAPE_NUMBER(output_trace, output_trace)
 LANDSCAPE_NUMBER(fisher_trace, fisher)
 
 static double get_basin_01(const ptq_obs *o) {
@@ -219,6 +222,10 @@ static double get_rtn_over_basin(const ptq_obs *o) {
   return o->displacement != NULL
              ? size_of(o->sqnr_rtn) / o->displacement->basin[1]
              : (double)NAN;
+}
+static double get_quadratic_radius(const ptq_obs *o) {
+  return o->displacement != NULL ? o->displacement->quadratic_radius
+                                 : (double)NAN;
 }
 static double get_dnll_quadratic(const ptq_obs *o) {
   return o->displacement != NULL ? ptq_landscape_quadratic(o->displacement->row,
@@ -330,6 +337,8 @@ static const ptq_feature features[] = {
    "random directions", PTQ_TIER_LANDSCAPE, get_step_height},
   {"step_width", "", "width of that step in ln radius", PTQ_TIER_LANDSCAPE,
    get_step_width},
+  {"step_center", "", "ln radius at half the height of that step",
+   PTQ_TIER_LANDSCAPE, get_step_center},
   {"loss_curvature", "nat", "second derivative of the loss by radius at 0, "
    "mean over random directions", PTQ_TIER_LANDSCAPE, get_loss_curvature},
   {"anisotropy", "", "ln of the basin (0.5 nat) along RTN over that along "
@@ -346,6 +355,14 @@ static const ptq_feature features[] = {
    get_hessian_trace},
   {"hessian_max", "nat", "largest Ritz value of the loss's Hessian",
    PTQ_TIER_LANDSCAPE, get_hessian_max},
+  {"hessian_min", "nat", "smallest Ritz value of the loss's Hessian",
+   PTQ_TIER_LANDSCAPE, get_hessian_min},
+  {"output_trace", "nat^2", "trace of the second moment of the NLL's "
+   "derivatives by layers' outputs, sum over layers", PTQ_TIER_LANDSCAPE,
+   get_output_trace},
+  {"quadratic_radius", "", "radius up to which g'e + e'He / 2 along RTN's "
+   "displacement of the dtype is within a tenth, or 0.01 nat",
+   PTQ_TIER_DISPLACED, get_quadratic_radius},
   {"dnll_quadratic", "nat", "g'e + e'He / 2 of RTN's displacement of the dtype "
    "at its size in this group", PTQ_TIER_LANDSCAPE, get_dnll_quadratic},
   {"fisher_trace", "nat^2", "trace of the empirical Fisher matrix of windows",

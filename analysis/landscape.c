@@ -25,7 +25,8 @@ bool ptq_direction_quantizes(const ptq_direction_row *d) {
 static double basin_of(const ptq_profile_row *s, int64_t n, double rise) {
   for (int64_t i = 1; i < n; i++) {
     if (s[i].dnll < rise) continue;
-    if (!isfinite(s[i].dnll) || i == 1) return s[i - 1].radius;
+    if (i == 1) return (double)NAN; /* below the smallest radius */
+    if (!isfinite(s[i].dnll)) return s[i - 1].radius;
     const double low = s[i - 1].dnll, share = (rise - low) / (s[i].dnll - low);
     return exp((1.0 - share) * log(s[i - 1].radius) + share * log(s[i].radius));
   }
@@ -96,6 +97,32 @@ static void direction_of(const ptq_direction_row *row,
   out->inside = row->size <= out->basin[1];
 }
 
+/* The same direction of the same model and texts? */
+static bool is_same(const ptq_direction_row *a, const ptq_direction_row *b) {
+  return a->subject == b->subject && a->number == b->number &&
+         a->group == b->group && strcmp(a->kind, b->kind) == 0 &&
+         strcmp(a->scaling, b->scaling) == 0 && strcmp(a->dtype, b->dtype) == 0;
+}
+
+/* Of two that are the same: derivatives count more than radii. */
+static bool says_more(const ptq_direction_traits *a,
+                      const ptq_direction_traits *b) {
+  const bool x = isfinite(a->row->curvature), y = isfinite(b->row->curvature);
+  return x != y ? x : a->n > b->n;
+}
+
+/* Joined stores may hold a direction twice, with derivatives and without: it
+ * is one direction. */
+static void add_direction(ptq_landscape *l, const ptq_direction_traits *d) {
+  for (int64_t i = 0; i < l->n; i++) {
+    ptq_direction_traits *old = &l->directions[i];
+    if (!is_same(old->row, d->row)) continue;
+    if (says_more(d, old)) *old = *d;
+    return;
+  }
+  l->directions[l->n++] = *d;
+}
+
 /* A mean with its error over directions. */
 typedef struct mean {
   double n, sum, square;
@@ -120,20 +147,28 @@ static double mean_of(const mean *m, double *se) {
 static void random_of(const ptq_landscape *l, int64_t model,
                       ptq_landscape_traits *t) {
   mean basin[PTQ_BASINS] = {{0}}, curvature = {0}, height = {0}, width = {0};
+  mean center = {0};
   for (int64_t i = 0; i < l->n; i++) {
     const ptq_direction_traits *d = &l->directions[i];
     if (d->row->subject != model || !ptq_direction_is_random(d->row)) continue;
     t->n_random++;
-    for (int k = 0; k < PTQ_BASINS; k++) take(&basin[k], log(d->basin[k]));
+    for (int k = 0; k < PTQ_BASINS; k++) {
+      take(&basin[k], log(d->basin[k]));
+      t->n_below[k] += isnan(d->basin[k]);
+      t->n_within[k] += isfinite(d->basin[k]);
+    }
+    t->n_steps += isfinite(d->step.height);
     take(&curvature, d->curvature);
     take(&height, d->step.height);
     take(&width, d->step.width);
+    take(&center, d->step.center);
   }
   for (int k = 0; k < PTQ_BASINS; k++)
     t->log_basin[k] = mean_of(&basin[k], &t->log_basin_se[k]);
   t->curvature = mean_of(&curvature, &t->curvature_se);
   t->height = mean_of(&height, &t->height_se);
   t->width = mean_of(&width, &t->width_se);
+  t->center = mean_of(&center, NULL);
 }
 
 static void model_of(const ptq_landscape *l, int64_t model,
@@ -145,7 +180,8 @@ static void model_of(const ptq_landscape *l, int64_t model,
                               .trace_se = none,
                               .eigen_max = none,
                               .eigen_min = none,
-                              .fisher = none};
+                              .fisher = none,
+                              .output_trace = none};
   random_of(l, model, t);
   for (int64_t i = 0; i < l->n; i++) {
     const ptq_direction_row *d = l->directions[i].row;
@@ -160,22 +196,32 @@ static void model_of(const ptq_landscape *l, int64_t model,
       t->eigen_max = d->eigen_max;
       t->eigen_min = d->eigen_min;
       t->fisher = d->fisher;
+      t->output_trace = l->directions[i].output_trace;
     }
   }
   t->anisotropy = mean_of(&along, NULL);
 }
 
+/* NaN where a layer's was not measured. */
+static double output_trace(const ptq_direction_layer_row *layers, int64_t n) {
+  double sum = n > 0 ? 0.0 : (double)NAN;
+  for (int64_t i = 0; i < n; i++) sum += layers[i].output_trace;
+  return sum;
+}
+
 ptq_status ptq_landscape_read(ptq_view *v, int64_t n_models, ptq_landscape *out,
                               ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const void *rows = NULL, *steps = NULL, *ritz = NULL;
-  int64_t n = 0, n_steps = 0;
+  const void *rows = NULL, *steps = NULL, *ritz = NULL, *layers = NULL;
+  int64_t n = 0, n_steps = 0, n_layers = 0;
   ptq_view_landscape index;
   *out = (ptq_landscape){0};
   ptq_view_directions(v, &index);
   if (index.n == 0) return PTQ_OK;
   PTQ_TRY(ptq_view_table(v, PTQ_TABLE_DIRECTIONS, &rows, &n, err));
   PTQ_TRY(ptq_view_table(v, PTQ_TABLE_PROFILES, &steps, &n_steps, err));
+  PTQ_TRY(
+      ptq_view_table(v, PTQ_TABLE_DIRECTION_LAYERS, &layers, &n_layers, err));
   PTQ_TRY(ptq_view_table(v, PTQ_TABLE_RITZ, &ritz, &out->n_ritz, err));
   out->ritz = ritz;
   out->rows = rows;
@@ -192,9 +238,13 @@ ptq_status ptq_landscape_read(ptq_view *v, int64_t n_models, ptq_landscape *out,
       PTQ_TRY(PTQ_FAIL(err, PTQ_E_FORMAT,
                        "'%s': direction %lld is of no model of the store",
                        ptq_view_path(v), (long long)i));
+    ptq_direction_traits d;
     direction_of(row, (const ptq_profile_row *)steps + first,
-                 index.first_profile[i + 1] - first,
-                 &out->directions[out->n++]);
+                 index.first_profile[i + 1] - first, &d);
+    d.output_trace = output_trace(
+        (const ptq_direction_layer_row *)layers + index.first_layer[i],
+        index.first_layer[i + 1] - index.first_layer[i]);
+    add_direction(out, &d);
   }
   for (int64_t m = 0; m < n_models; m++) model_of(out, m, &out->models[m]);
 done:

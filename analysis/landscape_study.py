@@ -18,9 +18,11 @@ Answers, each with a 95 % interval over models (Student's t), whichever way:
   layers      what ranks a model's layers by what rounding them costs
 
 Reads any store of a sweep with `measure.landscape: {mode: full}`; what is not
-finished is left out. --json prints the same for programs.
+finished is left out. The sample is models: of a store with several texts
+--calibration and --evaluation say which. --json prints the same for programs.
 """
 import argparse
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -49,16 +51,17 @@ def quantile(df):
     return T[int(df) - 1] if df <= len(T) else 1.96
 
 
-def mean(values):
-    """Mean over models with its interval."""
+def mean(values, least=-np.inf, most=np.inf):
+    """Mean over models with its interval, cut off where no value can be."""
     x = np.asarray([v for v in values if np.isfinite(v)], float)
     if len(x) == 0:
         return dict(estimate=float("nan"), low=float("nan"),
                     high=float("nan"), n=0)
     half = (quantile(len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
             if len(x) > 1 else float("nan"))
-    return dict(estimate=float(x.mean()), low=float(x.mean() - half),
-                high=float(x.mean() + half), n=len(x))
+    return dict(estimate=float(x.mean()),
+                low=float(np.maximum(x.mean() - half, least)),
+                high=float(np.minimum(x.mean() + half, most)), n=len(x))
 
 
 def share(flags):
@@ -104,23 +107,26 @@ def by_size(models, values):
 
 def basin(steps):
     """Radius where the loss has risen by RISE, between steps on ln(radius);
-    where it is not finite any more, the last radius; NaN: never."""
+    where it is not finite any more, the last radius; infinite: never; NaN: at
+    the smallest radius already."""
     r, y = steps.radius.to_numpy(), steps.dnll.to_numpy()
     for i in range(1, len(r)):
         if y[i] < RISE:
             continue
-        if not np.isfinite(y[i]) or i == 1:
+        if i == 1:
+            return float("nan")
+        if not np.isfinite(y[i]):
             return r[i - 1]
         share = (RISE - y[i - 1]) / (y[i] - y[i - 1])
         return float(np.exp((1 - share) * np.log(r[i - 1]) +
                             share * np.log(r[i])))
-    return float("nan")
+    return float("inf")
 
 
 def profiles_of(store, kinds):
     """(direction's row, its finite steps) of finished directions."""
     for direction, steps in store.profiles.groupby("direction"):
-        d = store.directions.iloc[direction]
+        d = store.directions.loc[direction]
         if d.kind in kinds:
             yield d, steps.sort_values("step")
 
@@ -128,8 +134,14 @@ def profiles_of(store, kinds):
 def per_model(models, rows):
     """Means of (model, value) by model, in the order of `models`."""
     t = pd.DataFrame(rows, columns=["model", "value"])
+    t["value"] = t.value.astype(float)  # of no rows too
     t = t[np.isfinite(t.value)]
     return models.model.map(t.groupby("model").value.mean()).to_numpy(float)
+
+
+def log(x):
+    """Of a series; NaN where there is none."""
+    return np.log(x.where(x > 0))
 
 
 def flat(store, models):
@@ -146,10 +158,9 @@ def flat(store, models):
     norm = (norm.drop_duplicates(["model", "layer"])
             .assign(square=lambda t: t.weight_norm ** 2)
             .groupby("model").square.sum())
-    top = models.model.map(np.log(hessian.eigen_max * norm))
-    mean_curvature = models.model.map(np.log(
-        hessian.trace.clip(lower=0) / models.set_index("model")
-        .params_quantizable * norm))
+    top = models.model.map(log(hessian.eigen_max * norm))
+    mean_curvature = models.model.map(log(
+        hessian.trace / models.set_index("model").params_quantizable * norm))
     return {
         "ln basin (0.5 nat) along random directions":
             by_size(models, per_model(models, random)),
@@ -189,8 +200,8 @@ def step(store, models):
     for d, s in profiles_of(store, ("gaussian", "uniform")):
         s = s[(s.radius > 0) & np.isfinite(s.dnll)]
         x, y = np.log(s.radius.to_numpy()), s.dnll.to_numpy()
-        if len(x) < 8:
-            continue
+        if len(x) < 8 or not y.max() > 0:
+            continue  # too short, or without a rise
         left, _, _, width = sigmoid_fit(x, y)
         widths.append((d.model, width * np.log(81) / np.log(10)))
         top = y[x >= x.max() - np.log(3)]
@@ -211,7 +222,15 @@ def step(store, models):
 
 
 def bits_of(dtype):
-    return int(re.search(r"\d+", dtype).group())
+    """'4 bits' of int4 and mxint4; a mixture or ternary is itself."""
+    named = re.match(r"[a-z]+(\d+)", dtype)
+    return f"{named.group(1)} bits" if named else dtype
+
+
+def by_bits(text):
+    """Sorts the widest first, and what has no width behind them."""
+    number = re.match(r"(\d+) bits", text)
+    return -int(number.group(1)) if number else 0
 
 
 def quadratic(store, models):
@@ -228,15 +247,14 @@ def quadratic(store, models):
     out = {}
     for (kind, bits), t in sorted(d.groupby(["kind", "bits"]),
                                   key=lambda g: (g[0][0] == "gptq",
-                                                 -g[0][1])):
-        out[f"{kind}, {bits} bits"] = dict(
+                                                 by_bits(g[0][1]))):
+        out[f"{kind}, {bits}"] = dict(
             holds=share(t.groupby("model").holds.mean()),
             ratio=mean(t.groupby("model").ratio.mean()),
             dnll=float(t.dnll_calib.median()),
             quadratic=float(t.dnll_quadratic.median()))
     radius = d[d.kind == "rtn"].groupby("model").quadratic_radius.median()
-    out["radius"] = by_size(models, models.model.map(
-        np.log(radius.where(radius > 0))))
+    out["radius"] = by_size(models, models.model.map(log(radius)))
     return out
 
 
@@ -247,7 +265,9 @@ def design(points, store, models):
     random = pd.DataFrame(
         [(x.model, np.log(basin(s)))
          for x, s in profiles_of(store, ("gaussian", "uniform"))],
-        columns=["model", "ln_basin"]).groupby("model").ln_basin.mean()
+        columns=["model", "ln_basin"])
+    random = (random[np.isfinite(random.ln_basin)]
+              .groupby("model").ln_basin.mean())
     along = {(x.model, x["dtype"]): np.log(basin(s) / x["size"])
              for x, s in profiles_of(store, ("rtn",))}
     t = points.copy()
@@ -267,7 +287,8 @@ def design(points, store, models):
     t["ln_quadratic"] = np.log(np.maximum(q, FLOOR))
     t["ln_inside"] = [along.get(k, np.nan) for k in key]
     # Where rounding never leaves the basin: as far as profiles go.
-    t["ln_inside"] = t.ln_inside.fillna(t.ln_inside.max())
+    far = t.ln_inside[np.isfinite(t.ln_inside)].max()
+    t["ln_inside"] = t.ln_inside.replace(np.inf, far)
     return t
 
 
@@ -357,10 +378,12 @@ def layers(store, models):
                 a, b = x.to_numpy()[at], y[at]
                 if len(at) < 5 or not np.isfinite(a).all():
                     continue
+                if np.ptp(a) == 0 or np.ptp(b) == 0:
+                    continue  # all alike: nothing to rank
                 r = np.corrcoef(pd.Series(a).rank(), pd.Series(b).rank())
                 rho.setdefault(model, []).append(r[0, 1])
             out[f"{name}, {target}"] = mean(
-                [float(np.mean(v)) for v in rho.values()])
+                [float(np.mean(v)) for v in rho.values()], -1.0, 1.0)
     d = store.directions
     whole = (d[(d.kind == "sensitivity") & (d.state == "done")]
              .groupby(["model", "dtype"]).dnll.first())
@@ -371,11 +394,60 @@ def layers(store, models):
     return out
 
 
-def study(path):
-    store = ptqsweep.read(path)
-    measured = store.directions[store.directions.state == "done"].model
-    models = store.models[store.models.model.isin(measured.unique())]
-    models = models.reset_index(drop=True)
+def keep(store, directions, subjects):
+    """The store with these directions alone, and models of these rows."""
+    def of(t):
+        return (t[t.direction.isin(directions.index)]
+                if "direction" in t else t)
+    return dataclasses.replace(
+        store, directions=directions, profiles=of(store.profiles),
+        direction_layers=of(store.direction_layers), ritz=of(store.ritz),
+        models=store.models.loc[subjects],
+        points=store.points[store.points.subject.isin(subjects)])
+
+
+def once(directions):
+    """Finished directions, of what a joined store holds twice the one with
+    derivatives."""
+    d = directions[directions.state == "done"]
+    derived = d.curvature.notna() | d.trace.notna()
+    d = d.loc[derived.sort_values(ascending=False, kind="stable").index]
+    return d.drop_duplicates(["subject", "kind", "scaling", "number", "dtype",
+                              "group"]).sort_index()
+
+
+def chosen(store, path, calibration, evaluation):
+    """The store of one row a model."""
+    if len(store.directions) == 0:
+        raise SystemExit(f"{path}: no direction of a landscape")
+    d = once(store.directions)
+    models = store.models.loc[sorted(d.subject.unique())]
+    for option, text in (("calibration", calibration),
+                         ("evaluation", evaluation)):
+        texts = sorted(models[option].unique())
+        if text is not None and text not in texts and texts:
+            raise SystemExit(f"{path}: no {option} text '{text}'; one of: " +
+                             ", ".join(texts))
+        if text is not None:
+            models = models[models[option] == text]
+    twice = models.model[models.model.duplicated()]
+    if len(twice) > 0:
+        of = models[models.model == twice.iloc[0]]
+        several = [o for o in ("calibration", "evaluation")
+                   if of[o].nunique() > 1]
+        raise SystemExit(
+            f"{path}: '{twice.iloc[0]}' is there {len(of)} times, and the "
+            "sample is models; " +
+            ("; ".join(f"choose one with --{o}: " +
+                       ", ".join(f"'{t}'" for t in sorted(of[o].unique()))
+                       for o in several) if several else
+             "two checkpoints have its name: study their stores apart"))
+    return keep(store, d[d.subject.isin(models.index)], models.index)
+
+
+def study(path, calibration=None, evaluation=None):
+    store = chosen(ptqsweep.read(path), path, calibration, evaluation)
+    models = store.models.reset_index(drop=True)
     if len(models) == 0:
         raise SystemExit(f"{path}: no finished direction of a landscape")
     return dict(store=str(path), models=list(models.model),
@@ -426,13 +498,16 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("store", type=pathlib.Path)
+    for kind in ("calibration", "evaluation"):
+        parser.add_argument(f"--{kind}", metavar="TEXT", help=(
+            "of a store with several texts, as its table models spells it"))
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     if not args.store.exists():
         raise SystemExit(f"{args.store}: no such file; make it with "
                          "./run.sh sweep sweeps/landscape.yaml -o "
                          f"{args.store}")
-    result = study(args.store)
+    result = study(args.store, args.calibration, args.evaluation)
     if args.json:
         print(json.dumps(result, indent=1))
     else:

@@ -41,13 +41,14 @@ const char *ptq_rank_target_name(ptq_rank_target t) {
 
 /* The store's tables. */
 typedef struct tables {
+  const ptq_model_row *models;
   const ptq_direction_row *directions;
   const ptq_direction_layer_row *layers;
   const ptq_point_row *points;
   const ptq_layer_row *point_layers;
   const int64_t *subject, *first_point_layer;
   const int *point_state;
-  int64_t n_directions, n_points;
+  int64_t n_models, n_directions, n_points;
   ptq_view_landscape index;
 } tables;
 
@@ -58,6 +59,8 @@ static ptq_status read_tables(ptq_view *v, tables *t, ptq_err *err) {
   const int *models = NULL;
   int64_t n = 0;
   ptq_view_directions(v, &t->index);
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_MODELS, &rows, &t->n_models, err));
+  t->models = rows;
   PTQ_TRY(
       ptq_view_table(v, PTQ_TABLE_DIRECTIONS, &rows, &t->n_directions, err));
   t->directions = rows;
@@ -77,19 +80,27 @@ static bool is_kind(const ptq_direction_row *d, const char *kind) {
   return strcmp(d->kind, kind) == 0;
 }
 
+/* Number of layers whose derivatives a direction has. */
+static int64_t layers_of(const tables *t, int64_t d) {
+  return t->index.first_layer[d + 1] - t->index.first_layer[d];
+}
+
 /* A finished direction of a kind beside one of sensitivity, at its dtype and
- * group where it has any; -1: none. */
+ * group where it has any; -1: none. A joined store may hold it a second time,
+ * without derivatives. */
 static int64_t find(const tables *t, const ptq_direction_row *of,
                     const char *kind) {
+  int64_t found = -1;
   for (int64_t i = 0; i < t->n_directions; i++) {
     const ptq_direction_row *d = &t->directions[i];
     if (t->index.state[i] == PTQ_STATE_DONE && d->subject == of->subject &&
         is_kind(d, kind) &&
         (d->dtype[0] == '\0' ||
-         (strcmp(d->dtype, of->dtype) == 0 && d->group == of->group)))
-      return i;
+         (strcmp(d->dtype, of->dtype) == 0 && d->group == of->group)) &&
+        (found < 0 || layers_of(t, i) > layers_of(t, found)))
+      found = i;
   }
-  return -1;
+  return found;
 }
 
 /* The layer's row of a direction; NULL: none. */
@@ -173,6 +184,9 @@ static void take_block(const tables *t, int64_t d, ptq_sensitivities *out) {
     ptq_sensitivity_row *r = &out->rows[out->n++];
     ptq_row_clear(&table, r);
     (void)ptq_text_copy(r->model, sizeof r->model, row->model);
+    (void)ptq_text_copy(r->calibration, sizeof r->calibration,
+                        row->calibration);
+    (void)ptq_text_copy(r->evaluation, sizeof r->evaluation, row->evaluation);
     (void)ptq_text_copy(r->dtype, sizeof r->dtype, row->dtype);
     (void)ptq_text_copy(r->layer, sizeof r->layer, l->layer);
     r->group = row->group;
@@ -193,16 +207,42 @@ static void take_block(const tables *t, int64_t d, ptq_sensitivities *out) {
 
 /* Blocks of a model and dtype follow one another in a store. */
 static bool same_sum(const ptq_direction_row *a, const ptq_direction_row *b) {
-  return a->subject == b->subject && strcmp(a->dtype, b->dtype) == 0;
+  return a->subject == b->subject && a->group == b->group &&
+         strcmp(a->dtype, b->dtype) == 0;
+}
+
+/* Has a row before it the same block? */
+static bool is_twice(const tables *t, int64_t d) {
+  const ptq_direction_row *row = &t->directions[d];
+  for (int64_t i = 0; i < d; i++) {
+    const ptq_direction_row *o = &t->directions[i];
+    if (t->index.state[i] == PTQ_STATE_DONE && is_kind(o, "sensitivity") &&
+        same_sum(o, row) && o->number == row->number)
+      return true;
+  }
+  return false;
+}
+
+/* The first row of the checkpoint that is in row `subject` of /models: on
+ * other texts it is the same model. */
+static int64_t model_of(const tables *t, int64_t subject) {
+  if (subject < 0 || subject >= t->n_models) return subject;
+  const ptq_model_row *m = &t->models[subject];
+  for (int64_t i = 0; i < subject; i++)
+    if (strcmp(t->models[i].model, m->model) == 0 &&
+        strcmp(t->models[i].fingerprint, m->fingerprint) == 0)
+      return i;
+  return subject;
 }
 
 static void take_all(const tables *t, ptq_sensitivities *out) {
   for (int64_t i = 0; i < t->n_directions; i++) {
     const ptq_direction_row *d = &t->directions[i];
-    if (!is_kind(d, "sensitivity")) continue;
+    if (!is_kind(d, "sensitivity") || is_twice(t, i)) continue;
     const bool done = t->index.state[i] == PTQ_STATE_DONE;
     if (out->n_sums == 0 || !same_sum(out->sums[out->n_sums - 1].row, d))
-      out->sums[out->n_sums++] = (ptq_interaction){.row = d, .whole = true};
+      out->sums[out->n_sums++] = (ptq_interaction){
+          .row = d, .model = model_of(t, d->subject), .whole = true};
     ptq_interaction *s = &out->sums[out->n_sums - 1];
     s->whole = s->whole && done;
     if (!done) continue;
@@ -239,63 +279,82 @@ static double spearman(const ptq_sensitivity_row *rows, int64_t n,
                           : gsl_stats_spearman(x, 1, y, 1, (size_t)n, work);
 }
 
-/* Means over dtypes of a model, then over models. */
+/* A mean. */
 typedef struct pooled {
-  double n, sum, square;   /* of models */
-  double of_model, dtypes; /* of the model at hand */
-  int64_t layers;
+  double n, sum, square;
 } pooled;
 
-static void end_model(pooled *p) {
-  if (p->dtypes == 0.0) return;
-  const double v = p->of_model / p->dtypes;
+static void pool(pooled *p, double v) {
+  if (!isfinite(v)) return;
   p->n += 1.0;
   p->sum += v;
   p->square += v * v;
-  p->of_model = p->dtypes = 0.0;
 }
 
-static ptq_rank rank_of(const pooled *p) {
+static double mean_of(const pooled *p) {
+  return p->n > 0.0 ? p->sum / p->n : (double)NAN;
+}
+
+/* Over models. Student's interval knows no ends; a correlation has. */
+static ptq_rank rank_of(const pooled *p, int64_t layers) {
   const double none = (double)NAN;
-  ptq_rank r = {none, none, none, (int)p->n, p->layers};
-  if (p->n == 0.0) return r;
-  r.rho = p->sum / p->n;
+  ptq_rank r = {mean_of(p), none, none, (int)p->n, layers};
   if (p->n < 2.0) return r;
   const double spread = fmax(0.0, p->square - p->n * r.rho * r.rho);
   const double half = gsl_cdf_tdist_Pinv(0.975, p->n - 1.0) *
                       sqrt(spread / (p->n - 1.0) / p->n);
-  r.low = r.rho - half;
-  r.high = r.rho + half;
+  r.low = fmax(-1.0, r.rho - half);
+  r.high = fmin(1.0, r.rho + half);
   return r;
 }
 
-static ptq_rank correlate(const ptq_sensitivities *s, const ptq_field *f,
-                          ptq_rank_target t, double *scratch) {
-  pooled p = {0};
-  int64_t at = 0;
+/* Mean over dtypes of every subject, at the first of its sums; NaN elsewhere.
+ * @return layers behind them */
+static int64_t of_subjects(const ptq_sensitivities *s, const ptq_field *f,
+                           ptq_rank_target t, double *scratch, double *rho) {
+  int64_t at = 0, layers = 0, first = 0;
+  pooled dtypes = {0};
   for (int64_t k = 0; k < s->n_sums; at += s->sums[k++].layers) {
     const ptq_interaction *sum = &s->sums[k];
-    if (k > 0 && s->sums[k - 1].row->subject != sum->row->subject)
-      end_model(&p);
-    const double rho = spearman(s->rows + at, sum->layers, f, t, scratch);
-    if (!isfinite(rho)) continue;
-    p.of_model += rho;
-    p.dtypes += 1.0;
-    p.layers += sum->layers;
+    if (sum->row->subject != s->sums[first].row->subject) {
+      first = k;
+      dtypes = (pooled){0};
+    }
+    rho[k] = (double)NAN;
+    const double v = spearman(s->rows + at, sum->layers, f, t, scratch);
+    pool(&dtypes, v);
+    rho[first] = mean_of(&dtypes);
+    if (isfinite(v)) layers += sum->layers;
   }
-  end_model(&p);
-  return rank_of(&p);
+  return layers;
+}
+
+/* Over a model's texts first: they are no models. */
+static ptq_rank correlate(const ptq_sensitivities *s, const ptq_field *f,
+                          ptq_rank_target t, double *scratch, double *rho) {
+  const int64_t layers = of_subjects(s, f, t, scratch, rho);
+  pooled models = {0};
+  for (int64_t k = 0; k < s->n_sums; k++) {
+    pooled texts = {0};
+    for (int64_t j = k; j < s->n_sums; j++) {
+      if (s->sums[j].model != s->sums[k].model) continue;
+      pool(&texts, rho[j]);
+      rho[j] = (double)NAN; /* taken */
+    }
+    pool(&models, mean_of(&texts));
+  }
+  return rank_of(&models, layers);
 }
 
 ptq_status ptq_sensitivities_rank(ptq_sensitivities *s, ptq_err *err) {
   double *scratch = NULL;
-  /* two columns and GSL's two of ranks */
+  /* two columns, GSL's two of ranks, and sums */
   const ptq_status rc =
-      ptq_alloc(&scratch, 4 * s->n, sizeof *scratch, "ranks", err);
+      ptq_alloc(&scratch, 4 * s->n + s->n_sums, sizeof *scratch, "ranks", err);
   for (int p = 0; rc == PTQ_OK && p < PTQ_LAYER_PROXIES; p++)
     for (int t = 0; t < PTQ_RANK_TARGETS; t++)
-      s->rank[p][t] =
-          correlate(s, ptq_layer_proxy(p), (ptq_rank_target)t, scratch);
+      s->rank[p][t] = correlate(s, ptq_layer_proxy(p), (ptq_rank_target)t,
+                                scratch, scratch + 4 * s->n);
   ptq_free(scratch);
   return rc;
 }

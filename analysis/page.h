@@ -30,12 +30,16 @@ void ptq_page_statements(const ptq_statements *s, ptq_text *out);
 void ptq_page_seeds(const ptq_seeds *s, ptq_text *out);
 /** Points of mixed precision; nothing without them. */
 void ptq_page_mixed(const ptq_mixed *m, ptq_text *out);
+/** A model's name; where the store has it on several texts, those that tell
+ * its row `subject` of /models from the others. */
+void ptq_html_subject(ptq_text *out, const ptq_frame *f, int64_t subject);
 /** What the loss around the models' weights is like; nothing where it was not
  * measured. */
 void ptq_page_landscape(const ptq_frame *f, ptq_text *out);
 /** What layers cost one by one, and what ranks them; nothing where it was not
  * measured. */
-void ptq_page_sensitivity(const ptq_sensitivities *s, ptq_text *out);
+void ptq_page_sensitivity(const ptq_frame *f, const ptq_sensitivities *s,
+                          ptq_text *out);
 /** Tables of all laws under each split. */
 void ptq_page_contest(const ptq_contest *c, ptq_text *out);
 void ptq_page_left_out(const ptq_report *r, const ptq_tally *t, ptq_text *out);

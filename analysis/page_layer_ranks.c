@@ -3,10 +3,11 @@
 
 #include "page.h"
 
-static void sum_row(const ptq_interaction *s, ptq_text *out) {
+static void sum_row(const ptq_frame *f, const ptq_interaction *s,
+                    ptq_text *out) {
   const ptq_direction_row *d = s->row;
   ptq_text_add(out, "<tr><th scope=\"row\">");
-  ptq_html_text(out, d->model);
+  ptq_html_subject(out, f, d->subject);
   ptq_text_add(out, "</th><td class=\"t\">");
   ptq_html_text(out, d->dtype);
   ptq_text_addf(out, "</td><td>%lld</td>", (long long)s->layers);
@@ -36,7 +37,8 @@ static void rank_row(const ptq_sensitivities *s, int proxy, ptq_text *out) {
                 s->rank[proxy][PTQ_RANK_ALONE].n_models);
 }
 
-void ptq_page_sensitivity(const ptq_sensitivities *s, ptq_text *out) {
+void ptq_page_sensitivity(const ptq_frame *f, const ptq_sensitivities *s,
+                          ptq_text *out) {
   if (s->n == 0) return;
   ptq_text_add(
       out,
@@ -49,12 +51,13 @@ void ptq_page_sensitivity(const ptq_sensitivities *s, ptq_text *out) {
       "<th>error</th><th>sum of alone</th><th>sum of restored</th>"
       "<th>interaction</th><th>over ΔNLL</th></tr></thead><tbody>\n");
   for (int64_t i = 0; i < s->n_sums; i++)
-    if (s->sums[i].layers > 0) sum_row(&s->sums[i], out);
+    if (s->sums[i].layers > 0) sum_row(f, &s->sums[i], out);
   ptq_text_add(
       out,
       "</tbody></table></div>\n<p>How well cheaper numbers rank the layers: "
-      "Spearman’s correlation over a model’s layers, a mean over dtypes and "
-      "models, with its 95 % interval over models; with what a layer costs "
+      "Spearman’s correlation over a model’s layers, a mean over dtypes, texts "
+      "and models, with its 95 % interval over models (cut off at -1 and 1); "
+      "with what a layer costs "
       "alone, beside all others, and with the size of the difference of the "
       "two.</p>\n<div class=\"scroll\"><table "
       "class=\"sortable\"><thead><tr><th class=\"t\">number</th>"

@@ -46,6 +46,8 @@ static void profile_csv(const ptq_plot_data *d, const ptq_direction_traits *t,
     const ptq_profile_row *s = &t->steps[i];
     ptq_csv_text(csv, m->model, ',');
     ptq_csv_text(csv, m->family, ',');
+    ptq_csv_text(csv, t->row->calibration, ',');
+    ptq_csv_text(csv, t->row->evaluation, ',');
     ptq_text_addf(csv, "%lld,%s,%s,%lld,", (long long)m->params_nonembedding,
                   t->row->kind, t->row->scaling, (long long)t->row->number);
     ptq_csv_text(csv, t->row->dtype, ',');
@@ -120,8 +122,9 @@ static void profile_panel(const ptq_plot_data *d, int family, ptq_picture *p) {
 static ptq_status draw_profiles(const ptq_plot_data *d, ptq_picture *p,
                                 ptq_err *err) {
   (void)err;
-  ptq_text_add(&p->csv, "model,family,params_nonembedding,kind,scaling,number,"
-                        "dtype,factor,radius,dnll,dnll_se\n");
+  ptq_text_add(&p->csv, "model,family,calibration,evaluation,"
+                        "params_nonembedding,kind,scaling,number,dtype,factor,"
+                        "radius,dnll,dnll_se\n");
   ptq_plot_style(&p->script);
   ptq_plot_sizes(d, &p->script);
   p->width = 960;
@@ -159,24 +162,33 @@ static int by_size(const void *a, const void *b) {
   return (x < y) - (x > y);
 }
 
-/* Share of eigenvalues beyond each value, of one sign, from the largest. */
-static void tail(const node *nodes, int64_t n, double sign,
-                 const ptq_model_row *m, int64_t block, ptq_picture *p) {
+/* Share of eigenvalues beyond each value, of one sign, from the largest; their
+ * number. Values of 0 have no place on a logarithm: they are in the data alone.
+ */
+static int64_t tail(const node *nodes, int64_t n, double sign,
+                    const ptq_model_row *m, int64_t block, ptq_picture *p) {
   double share = 0.0;
+  int64_t drawn = 0;
   ptq_text_addf(&p->script, "$%s%lld << EOD\n", sign > 0.0 ? "u" : "n",
                 (long long)block);
   for (int64_t i = 0; i < n; i++) {
-    if (!(sign * nodes[i].value > 0.0)) continue;
+    const bool zero = nodes[i].value == 0.0;
+    if (!(sign * nodes[i].value > 0.0 || (zero && sign > 0.0))) continue;
     share += nodes[i].weight;
-    ptq_text_addf(&p->script, "%.6g %.6g\n", fabs(nodes[i].value), share);
+    if (!zero)
+      ptq_text_addf(&p->script, "%.6g %.6g\n", fabs(nodes[i].value), share);
+    drawn += !zero;
     ptq_csv_text(&p->csv, m->model, ',');
     ptq_csv_text(&p->csv, m->family, ',');
+    ptq_csv_text(&p->csv, m->calibration, ',');
+    ptq_csv_text(&p->csv, m->evaluation, ',');
     ptq_text_addf(&p->csv, "%lld,", (long long)m->params_nonembedding);
     ptq_csv_number(&p->csv, nodes[i].value, ',');
     ptq_csv_number(&p->csv, nodes[i].weight, ',');
     ptq_csv_number(&p->csv, share, '\n');
   }
   ptq_text_add(&p->script, "NaN NaN\nEOD\n");
+  return drawn;
 }
 
 /* The nodes of direction `row`'s model; their number. */
@@ -209,9 +221,10 @@ static ptq_status draw_density(const ptq_plot_data *d, ptq_picture *p,
   const ptq_landscape *l = landscape(d);
   ptq_text lines = {0};
   node *nodes = NULL;
+  int64_t flat = 0;
   p->empty = true;
-  ptq_text_add(&p->csv, "model,family,params_nonembedding,value,weight,"
-                        "share_beyond\n");
+  ptq_text_add(&p->csv, "model,family,calibration,evaluation,"
+                        "params_nonembedding,value,weight,share_beyond\n");
   ptq_plot_style(&p->script);
   ptq_plot_sizes(d, &p->script);
   PTQ_TRY(ptq_alloc(&nodes, l->n_ritz, sizeof *nodes, "Ritz values", err));
@@ -221,8 +234,12 @@ static ptq_status draw_density(const ptq_plot_data *d, ptq_picture *p,
     if (row == NULL || !isfinite(row->eigen_max)) continue;
     const ptq_model_row *m = model_of(d, row);
     const int64_t n = nodes_of(l, i, nodes);
-    tail(nodes, n, 1.0, m, i, p);
-    tail(nodes, n, -1.0, m, i, p);
+    const int64_t drawn =
+        tail(nodes, n, 1.0, m, i, p) + tail(nodes, n, -1.0, m, i, p);
+    if (drawn == 0) {
+      flat++;
+      continue;
+    }
     ptq_text_addf(&lines,
                   ", $u%lld with steps lw 1.4 lc palette cb %lld notitle, "
                   "$n%lld with steps lw 1 dt 3 lc palette cb %lld notitle",
@@ -230,7 +247,12 @@ static ptq_status draw_density(const ptq_plot_data *d, ptq_picture *p,
                   (long long)m->params_nonembedding);
     p->empty = false;
   }
-  if (p->empty) goto done;
+  if (p->empty) {
+    if (flat > 0)
+      ptq_text_add(&p->caption,
+                   "Every eigenvalue that was found is 0: nothing bends.");
+    goto done;
+  }
   p->width = 960;
   p->height = 420;
   ptq_plot_panels(&p->script, 1, 1, 0.06, 0.15);
@@ -250,6 +272,10 @@ static ptq_status draw_density(const ptq_plot_data *d, ptq_picture *p,
                "eigenvalues beyond each size, by stochastic Lanczos "
                "quadrature: the ends are eigenvalues, what lies between are "
                "nodes that stand for many.");
+  if (flat > 0)
+    ptq_text_addf(&p->caption,
+                  " Of %lld every eigenvalue is 0: in the data alone.",
+                  (long long)flat);
 done:
   ptq_free(nodes);
   ptq_text_release(&lines);
@@ -278,8 +304,9 @@ static ptq_status draw_quadratic(const ptq_plot_data *d, ptq_picture *p,
   double low = INFINITY, high = 0.0;
   int64_t shown = 0, hidden = 0;
   (void)err;
-  ptq_text_add(&p->csv, "model,family,params_nonembedding,dtype,group,size,"
-                        "slope,curvature,quadratic,dnll_calib\n");
+  ptq_text_add(&p->csv, "model,family,calibration,evaluation,"
+                        "params_nonembedding,method,dtype,group,size,slope,"
+                        "curvature,quadratic,dnll_calib\n");
   ptq_plot_style(&p->script);
   ptq_plot_sizes(d, &p->script);
   ptq_text_add(&p->script, "$q << EOD\n");
@@ -291,7 +318,10 @@ static ptq_status draw_quadratic(const ptq_plot_data *d, ptq_picture *p,
     const double x = ptq_landscape_quadratic(r, r->size);
     ptq_csv_text(&p->csv, m->model, ',');
     ptq_csv_text(&p->csv, m->family, ',');
-    ptq_text_addf(&p->csv, "%lld,", (long long)m->params_nonembedding);
+    ptq_csv_text(&p->csv, r->calibration, ',');
+    ptq_csv_text(&p->csv, r->evaluation, ',');
+    ptq_text_addf(&p->csv, "%lld,%s,", (long long)m->params_nonembedding,
+                  r->kind);
     ptq_csv_text(&p->csv, r->dtype, ',');
     ptq_text_addf(&p->csv, "%lld,", (long long)r->group);
     ptq_csv_number(&p->csv, r->size, ',');
@@ -311,7 +341,14 @@ static ptq_status draw_quadratic(const ptq_plot_data *d, ptq_picture *p,
   }
   ptq_text_add(&p->script, "NaN NaN NaN\nEOD\n");
   p->empty = shown == 0;
-  if (p->empty) return PTQ_OK;
+  if (p->empty) {
+    if (hidden > 0)
+      ptq_text_addf(&p->caption,
+                    "Nothing to draw on logarithms: of %lld displacements "
+                    "none has both a prediction and a loss above 0.",
+                    (long long)hidden);
+    return PTQ_OK;
+  }
   p->width = 960;
   p->height = 480;
   const bool near = ptq_plot_log_tics(&p->script, "x", low / 1.5, high * 1.5) &&

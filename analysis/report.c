@@ -10,6 +10,7 @@
 #include "page.h"
 #include "plot.h"
 #include "ptq/base/file.h"
+#include "ptq/base/log.h"
 #include "ptq/base/mem.h"
 
 static const ptq_plot *const plots[] = {
@@ -69,28 +70,66 @@ static void picture_release(ptq_picture *p) {
   ptq_text_release(&p->caption);
 }
 
+/* Beyond the line of names. */
+static bool has_rows(const ptq_text *csv) {
+  const char *end = csv->len > 0 ? strchr(csv->buf, '\n') : NULL;
+  return end != NULL && end[1] != '\0';
+}
+
+/* What cannot be drawn is a sentence in the picture's place, with the data
+ * that there are. */
+static ptq_status add_note(const ptq_plot *plot, const ptq_picture *p,
+                           const char *why, const char *dir, ptq_text *page,
+                           ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_text_addf(page, "<p class=\"note\">%s", ptq_text_str(&p->caption));
+  if (why != NULL) {
+    ptq_text_add(page, p->caption.len > 0 ? " Not drawn: " : "Not drawn: ");
+    ptq_html_text(page, why);
+    ptq_text_add(page, ".");
+  } else if (p->caption.len == 0) {
+    ptq_text_add(page, "No finished point to show yet.");
+  }
+  PTQ_TRY(remove_file(dir, plot->id, ".svg", err));
+  if (has_rows(&p->csv)) {
+    PTQ_TRY(write_file(dir, plot->id, ".csv", &p->csv, err));
+    ptq_text_addf(page,
+                  " <span class=\"files\"><a href=\"%s.csv\">data</a></span>",
+                  plot->id);
+  } else {
+    PTQ_TRY(remove_file(dir, plot->id, ".csv", err));
+  }
+  ptq_text_add(page, "</p>\n");
+done:
+  return rc;
+}
+
 /* Draw one plot: files into dir, a section onto the page. */
 static ptq_status add_plot(const ptq_plot *plot, const ptq_plot_data *data,
                            const char *dir, ptq_text *page, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_picture p = {.width = 960, .height = 440};
   ptq_text svg = {0};
+  ptq_err undrawn = {0};
   PTQ_TRY(plot->draw(data, &p, err));
   ptq_text_addf(page, "<h2 id=\"%s\">%s</h2>\n", plot->id, plot->title);
   if (p.empty) {
-    ptq_text_addf(page, "<p class=\"note\">%s</p>\n",
-                  p.caption.len > 0 ? ptq_text_str(&p.caption)
-                                    : "No finished point to show yet.");
-    PTQ_TRY(remove_file(dir, plot->id, ".svg", err));
-    PTQ_TRY(remove_file(dir, plot->id, ".csv", err));
+    PTQ_TRY(add_note(plot, &p, NULL, dir, page, err));
     goto done;
   }
   if (p.script.rc != PTQ_OK) {
     rc = PTQ_FAIL(err, p.script.rc, "script of plot '%s'", plot->id);
     goto done;
   }
-  PTQ_TRY(ptq_gnuplot_svg(plot->id, plot->title, p.width, p.height,
-                          ptq_text_str(&p.script), &svg, err));
+  rc = ptq_gnuplot_svg(plot->id, plot->title, p.width, p.height,
+                       ptq_text_str(&p.script), &svg, &undrawn);
+  if (rc == PTQ_E_NUMERIC) { /* of these numbers; the page has others */
+    ptq_log(PTQ_LOG_WARN, "picture '%s' is not drawn: %s", plot->id,
+            undrawn.msg);
+    PTQ_TRY(add_note(plot, &p, undrawn.msg, dir, page, err));
+    goto done;
+  }
+  if (rc != PTQ_OK) PTQ_TRY(PTQ_FAIL(err, rc, "%s", undrawn.msg));
   PTQ_TRY(write_file(dir, plot->id, ".svg", &svg, err));
   PTQ_TRY(write_file(dir, plot->id, ".csv", &p.csv, err));
   ptq_text_add(page, "<figure>\n");
@@ -206,7 +245,7 @@ ptq_status ptq_report_write(const ptq_report *report, const char *dir,
   ptq_page_validation(report, &page);
   ptq_page_mixed(&mixed, &page);
   ptq_page_landscape(report->frame, &page);
-  ptq_page_sensitivity(&layers, &page);
+  ptq_page_sensitivity(report->frame, &layers, &page);
   if (drawn.n < report->frame->n)
     ptq_text_addf(&page,
                   "<p class=\"note\">The pictures and their data show %lld of "

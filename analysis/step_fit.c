@@ -59,7 +59,18 @@ static void start(const profile *d, size_t n, gsl_vector *p) {
   gsl_vector_set(p, 2, log(0.3));
 }
 
-static ptq_step_fit read_fit(gsl_multifit_nlinear_workspace *w, size_t n) {
+/* Do the data bound the height? A sigmoid levels off most where its second
+ * derivative is least, at center + ln(2 + sqrt(3)) widths and 79 % of the
+ * height. A profile that ends before is a rise that any height fits with a
+ * center to it; where the error is above the height, it is not told from others
+ * either. */
+static bool has_plateau(const ptq_step_fit *s, double last) {
+  const double shoulder = s->center + log(2.0 + sqrt(3.0)) * s->width;
+  return shoulder <= last && s->height_se <= s->height;
+}
+
+static ptq_step_fit read_fit(gsl_multifit_nlinear_workspace *w,
+                             const profile *d, size_t n) {
   ptq_step_fit out = nothing();
   double squares = 0.0, cov[PARAMETERS * PARAMETERS];
   gsl_matrix_view c = gsl_matrix_view_array(cov, PARAMETERS, PARAMETERS);
@@ -77,7 +88,7 @@ static ptq_step_fit read_fit(gsl_multifit_nlinear_workspace *w, size_t n) {
   out.height_se = out.height * sqrt(variance * cov[0]);
   out.center_se = sqrt(variance * cov[4]);
   out.width_se = out.width * sqrt(variance * cov[8]);
-  return out;
+  return has_plateau(&out, d->x[n - 1]) ? out : nothing();
 }
 
 static ptq_step_fit fit(const profile *d, size_t n) {
@@ -98,7 +109,7 @@ static ptq_step_fit fit(const profile *d, size_t n) {
     if (gsl_multifit_nlinear_init(p, &fdf, w) == GSL_SUCCESS &&
         gsl_multifit_nlinear_driver(ITERATIONS, 1e-10, 1e-10, 0.0, NULL, NULL,
                                     &info, w) == GSL_SUCCESS)
-      out = read_fit(w, n);
+      out = read_fit(w, d, n);
   }
   gsl_vector_free(p);
   gsl_multifit_nlinear_free(w);

@@ -113,8 +113,8 @@ static const ptq_option options[] = {
     {"table", 't', "TABLE",
      "points, layers, windows, spectra, models, answers,\n"
      "                               directions, landscape, "
-     "direction_layers, ritz\n"
-     "                               or sensitivity"},
+     "direction_layers, ritz,\n"
+     "                               sensitivity or basins"},
     {"format", 'f', "FORMAT", "csv (default), jsonl or netcdf"},
     {"output", 'o', "FILE", "write FILE instead of standard output"},
     {"stable", 0, NULL,
@@ -135,12 +135,12 @@ const ptq_command ptq_cmd_export = {
         "row, and their losses (landscape),\nlayers and the Hessian's Ritz "
         "values "
         "(ritz) one a row behind what the\ndirection is; sensitivity has what "
-        "each layer costs beside what is cheaper to\nknow of it. What is not "
-        "finished is "
-        "an\nempty field (CSV) or "
-        "null (JSON), NaN in netCDF-4 (HDF5 with dimension scales,\ntext as "
-        "strings, units as attributes). With --stable two runs of one sweep "
-        "can be\ncompared with cmp. Works while a run is writing.\n\n"
+        "each layer costs beside what is cheaper to\nknow of it, and basins "
+        "how wide, high and steep each profile is. What is not\nfinished is an "
+        "empty field (CSV) or null (JSON), NaN in netCDF-4 (HDF5 with\n"
+        "dimension scales, text as strings, units as attributes). With "
+        "--stable two runs\nof one sweep can be compared with cmp. Works while "
+        "a run is writing.\n\n"
         "  ptqsweep export quick.h5 --table points -o points.csv\n",
     .options = options,
     .min_args = 1,

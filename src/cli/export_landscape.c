@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "exporter.h"
 
+#include "ptq/analysis/basins.h"
+#include "ptq/analysis/landscape.h"
 #include "ptq/analysis/layer_ranks.h"
 
 /* What parts of the landscape repeat of their direction. */
@@ -113,6 +115,31 @@ static ptq_status sensitivity_rows(ptq_view *v, const ptq_export_source *s,
   return PTQ_OK;
 }
 
+/* What profiles come to. */
+static void basin_columns(ptq_table_writer *w, bool stable) {
+  const ptq_table *t = ptq_basin_table();
+  (void)stable;
+  ptq_writer_add(w, 0, t->fields, t->n_fields, NULL);
+}
+
+static ptq_status basin_rows(ptq_view *v, const ptq_export_source *s,
+                             ptq_table_writer *w, bool stable, ptq_err *err) {
+  ptq_landscape all;
+  (void)stable;
+  const ptq_status rc = ptq_landscape_read(v, s->n_models, &all, err);
+  if (rc != PTQ_OK) return rc;
+  ptq_writer_header(w);
+  for (int64_t i = 0; i < all.n; i++) {
+    ptq_basin_row row;
+    if (!ptq_basin_has(&all.directions[i])) continue;
+    ptq_basin_of(&all.directions[i], &row);
+    const void *parts[PTQ_WRITER_PARTS] = {&row};
+    ptq_writer_row(w, parts);
+  }
+  ptq_landscape_release(&all);
+  return PTQ_OK;
+}
+
 static void ritz_columns(ptq_table_writer *w, bool stable) {
   (void)stable;
   part_columns(w, PTQ_TABLE_RITZ);
@@ -135,3 +162,4 @@ const ptq_exporter ptq_export_direction_layers = {"direction_layers",
 const ptq_exporter ptq_export_ritz = {"ritz", ritz_columns, ritz_rows};
 const ptq_exporter ptq_export_sensitivity = {"sensitivity", sensitivity_columns,
                                              sensitivity_rows};
+const ptq_exporter ptq_export_basins = {"basins", basin_columns, basin_rows};

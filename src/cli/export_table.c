@@ -329,6 +329,7 @@ static const ptq_exporter *const exporters[] = {&export_points,
                                                 &ptq_export_direction_layers,
                                                 &ptq_export_ritz,
                                                 &ptq_export_sensitivity,
+                                                &ptq_export_basins,
                                                 NULL};
 enum { N_EXPORTERS = sizeof exporters / sizeof exporters[0] - 1 };
 

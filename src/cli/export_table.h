@@ -17,7 +17,7 @@ typedef enum ptq_export_format {
 /** What can be exported, in the order of --help. */
 #define PTQ_EXPORT_NAMES                                            \
   "points, layers, windows, spectra, models, answers, directions, " \
-  "landscape, direction_layers, ritz, sensitivity"
+  "landscape, direction_layers, ritz, sensitivity, basins"
 /** PTQ_E_ARG: `table` is none of them, or NULL. */
 ptq_status ptq_export_check_name(const char *table, ptq_err *err);
 

@@ -32,7 +32,8 @@ typedef struct ptq_exporter {
 
 /* Of the landscape: export_landscape.c. */
 extern const ptq_exporter ptq_export_directions, ptq_export_landscape,
-    ptq_export_direction_layers, ptq_export_ritz, ptq_export_sensitivity;
+    ptq_export_direction_layers, ptq_export_ritz, ptq_export_sensitivity,
+    ptq_export_basins;
 
 /** Table i in the order of --help; NULL behind the last. */
 const ptq_exporter *ptq_exporter_at(size_t i);

@@ -383,9 +383,11 @@ static json_t *sensitivity(const ptq_sensitivities *s) {
     if (!x->whole) continue;
     json_array_append_new(
         sums,
-        json_pack("{s:s,s:s,s:I,s:I,s:o,s:o,s:o,s:o}", "model", x->row->model,
-                  "dtype", x->row->dtype, "group", (json_int_t)x->row->group,
-                  "layers", (json_int_t)x->layers, "dnll", number(x->row->dnll),
+        json_pack("{s:s,s:s,s:s,s:s,s:I,s:I,s:o,s:o,s:o,s:o}", "model",
+                  x->row->model, "calibration", x->row->calibration,
+                  "evaluation", x->row->evaluation, "dtype", x->row->dtype,
+                  "group", (json_int_t)x->row->group, "layers",
+                  (json_int_t)x->layers, "dnll", number(x->row->dnll),
                   "dnll_se", number(x->row->dnll_se), "sum_alone",
                   number(x->alone), "sum_restored", number(x->restored)));
   }

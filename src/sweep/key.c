@@ -221,6 +221,8 @@ static ptq_status set_direction_key(ptq_grid *g, int64_t direction,
   if ((full && d->kind != PTQ_DIRECTION_SENSITIVITY) ||
       d->kind == PTQ_DIRECTION_GPTQ)
     add_text(h, "calibration", text_at(spec, c), false, texts[c]);
+  /* The other kinds have no calibration text where they have no derivatives. */
+  if (!full && d->kind == PTQ_DIRECTION_GPTQ) ptq_hash_text(h, "radial");
   if (d->kind != PTQ_DIRECTION_HESSIAN)
     add_text(h, "evaluation", text_at(spec, e), false, texts[e]);
   if (text_at(spec, e)->scoring.prefixed)

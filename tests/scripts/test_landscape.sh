@@ -118,6 +118,83 @@ for r in table:
     assert r["output_noise"] == e["output_noise"], r
     assert abs(r["err_hessian"] / e["err_hessian"] - 1) < 1e-4, r
 PY
+"$PTQSWEEP" export alone.h5 --table basins -f jsonl -o basins.jsonl
+"$PTQSWEEP" export alone.h5 --table basins -f netcdf -o basins.nc
+[ -s basins.nc ] || fail "no basins in netCDF"
+"$PTQ_PYTHON" - <<'PY' || fail "basins are not those of the profiles"
+import json, math
+def rows(name): return [json.loads(line) for line in open(name)]
+steps = {}
+for r in rows("landscape.jsonl"): steps.setdefault(r["key"], []).append(r)
+table = rows("basins.jsonl")
+assert len(table) == 2 * (4 + 6), len(table)
+assert len({r["key"] for r in table}) == len(table)
+for r in table:
+    at = [s for s in steps[r["key"]] if s["step"] > 0]
+    assert r["evaluation"].startswith("eval.txt:6x64"), r
+    assert r["calibration"].startswith("calib.txt:6x64"), r
+    assert r["n_radii"] == len(at) and r["radius_max"] == at[-1]["radius"], r
+    for name, rise in (("basin_01", 0.1), ("basin_05", 0.5), ("basin_1", 1.0)):
+        first = next((i for i, s in enumerate(at)
+                      if s["dnll"] is None or s["dnll"] >= rise), None)
+        if first is None:
+            assert math.isinf(r[name]), r
+        elif first == 0:
+            assert r[name] is None, r
+        else:
+            assert at[first - 1]["radius"] <= r[name] <= at[first]["radius"], r
+    step = [r["step_" + name] for name in ("height", "height_se", "width")]
+    assert step == [None] * 3 or min(step) > 0, r
+    assert (r["inside"] is not None) == (r["kind"] in ("rtn", "gptq")), r
+    if r["inside"] is not None:
+        assert (r["inside"] == 1) == (r["size"] <= r["basin_05"]), r
+        assert abs(r["size_over_basin"] * r["basin_05"] - r["size"]) < 1e-12, r
+# One still rises at the largest radius.
+assert sum(r["step_height"] is not None for r in table) >= 18
+PY
+# Joined with a store of the same directions without derivatives: once each.
+sed -e 's/mode: full/mode: radial/' -e 's/, probes: 3, lanczos: 6, starts: 2//' \
+  sweep.yaml >radial.yaml
+run radial.yaml -o radial.h5 --quiet
+"$PTQSWEEP" merge joined.h5 radial.h5 alone.h5 >/dev/null
+for table in basins sensitivity; do
+  for store in alone joined; do
+    "$PTQSWEEP" export $store.h5 --table $table | sort >$store-$table.csv
+  done
+  cmp alone-$table.csv joined-$table.csv ||
+    fail "the joined store has other $table"
+done
+"$PTQSWEEP" report joined.h5 -o joined 2>/dev/null
+table_of() { sed -n "/id=\"$1\"/,/<\/table>/p" "$2"; }
+[ "$(table_of landscape page/index.html)" = \
+  "$(table_of landscape joined/index.html)" ] ||
+  fail "directions that are there twice count twice"
+grep -q '<td>4 of 4</td>' page/index.html || fail "no counts beside basins"
+# One model on two texts: told apart, and no two models.
+sed -e 's/^models:.*/models: [opt-25k]/' -e '/requests:/d' \
+  -e 's/evaluation: \(.*\)$/evaluation: [\1, {text: select.txt, windows: 6, length: 64}]/' \
+  -e 's/directions: 2/directions: 1/' sweep.yaml >texts.yaml
+tokens texts.yaml
+run texts.yaml -o texts.h5 --quiet
+"$PTQSWEEP" report texts.h5 -o texts 2>/dev/null
+for part in landscape sensitivity; do
+  for text in eval select; do
+    table_of $part texts/index.html | grep -q "opt-25k on $text.txt:6x64" ||
+      fail "$part does not name $text.txt"
+  done
+done
+[ "$(head -1 texts/quadratic.csv | cut -d, -f6)" = method ] ||
+  fail "no method in quadratic.csv"
+[ -z "$("$PTQSWEEP" export texts.h5 --table sensitivity | cut -d, -f1-7 | sort |
+  uniq -d)" ] || fail "rows of layers that cannot be told apart"
+if [ -n "${PTQ_ANALYSIS_PYTHON:-}" ]; then
+  expect 1 "'opt-25k' is there 2 times.*choose one with --evaluation: 'eval" \
+    "$PTQ_ANALYSIS_PYTHON" "$PTQ_SOURCE_DIR/analysis/landscape_study.py" \
+    texts.h5
+  expect 0 '1 models' "$PTQ_ANALYSIS_PYTHON" -W error \
+    "$PTQ_SOURCE_DIR/analysis/landscape_study.py" texts.h5 \
+    --evaluation select.txt:6x64
+fi
 "$PTQSWEEP" run sweep.yaml -o off.h5 --quiet --set measure.landscape=off
 "$PTQSWEEP" report off.h5 -o off 2>/dev/null
 ! ls off/profiles.svg off/hessian-density.svg 2>/dev/null ||

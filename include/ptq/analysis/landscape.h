@@ -18,8 +18,10 @@ enum { PTQ_BASINS = 3 };
 extern const double ptq_basin_rise[PTQ_BASINS];
 
 /** A step: dnll = height / (1 + exp(-(ln radius - center) / width)), by least
- * squares over all finite steps; NaN where it cannot be fitted. Errors are of
- * the fit: its residuals, not the text, are what they know. */
+ * squares over all finite steps; NaN where it cannot be fitted, and where the
+ * data do not bound the height: the profile ends before it levels off most (at
+ * 79 % of it), or the height's error is above it. Errors are of the fit: its
+ * residuals, not the text, are what they know. */
 typedef struct ptq_step_fit {
   double height, height_se; /* nat */
   double center, center_se; /* ln radius at half the height */
@@ -33,8 +35,9 @@ typedef struct ptq_direction_traits {
   int64_t n;
   double basin[PTQ_BASINS]; /* least radius where the loss has risen by so
                                much, between steps on ln radius; infinite
-                               where it never does. Where the loss is not
-                               finite any more, the last finite radius */
+                               where it never does, NaN where it has at the
+                               smallest radius. Where the loss is not finite
+                               any more, the last finite radius */
   double slope, curvature;  /* first and second derivative by the radius at 0,
                                of a parabola through the steps below the
                                first basin's end, weighted by their errors */
@@ -44,6 +47,7 @@ typedef struct ptq_direction_traits {
   double quadratic_radius;          /* largest radius up to which the quadratic
                                        prediction is within a tenth of the calibration
                                        text's loss, or 0.01 nat; NaN without one */
+  double output_trace; /* of kind hessian: summed over layers; else NaN */
   bool inside; /* of displacements: it lies within basin[1] along itself */
 } ptq_direction_traits;
 
@@ -54,20 +58,28 @@ void ptq_profile_traits(const ptq_profile_row *steps, int64_t n,
 /** A model: means over its random directions; NaN without any. */
 typedef struct ptq_landscape_traits {
   int64_t n_random, n_rtn;
+  /* Of the random ones, behind the means: whose basin ends within the radii of
+   * the profile, or (not in the mean) below the smallest; and with a step. */
+  int64_t n_within[PTQ_BASINS], n_below[PTQ_BASINS], n_steps;
   double log_basin[PTQ_BASINS];    /* mean of ln basin */
   double log_basin_se[PTQ_BASINS]; /* over directions */
   double curvature, curvature_se;
   double height, height_se, width, width_se; /* of steps; errors over
                                                 directions */
+  double center;                             /* of steps, in ln radius */
   double anisotropy; /* ln of basin[1] along RTN over that along random
                         directions, mean over dtypes: negative where the loss
                         is steeper along quantization */
   /* Of the Hessian's row. */
   double gradient_norm, trace, trace_se, eigen_max, eigen_min, fisher;
+  double output_trace; /* over layers: of the moments of their outputs'
+                          gradients */
 } ptq_landscape_traits;
 
 typedef struct ptq_landscape {
-  ptq_direction_traits *directions; /* owned; [n] finished ones */
+  ptq_direction_traits
+      *directions; /* owned; [n] finished ones; of what a joined
+                      store holds twice, that with derivatives */
   int64_t n;
   ptq_landscape_traits *models;  /* owned; [n_models] */
   const ptq_direction_row *rows; /* borrowed; [n_rows] all directions */

@@ -36,9 +36,11 @@
   X(F64, err_top,       1, "",      "share of tr(E H E') along the top sixteenth of H's eigenvectors") \
   X(F64, size_top,      1, "",      "share of |E|^2 along them")
 
-/** One row a (model, dtype, layer): a table for exports. */
+/** One row a (model, texts, dtype, layer): a table for exports. */
 #define PTQ_SENSITIVITY_FIELDS(X) \
   X(TEXT, model,       64, "",    "model name") \
+  X(TEXT, calibration, 96, "",    "calibration text:windows x length[@seed]") \
+  X(TEXT, evaluation,  96, "",    "evaluation text:windows x length[@seed]") \
   X(TEXT, dtype,       64, "",    "number format") \
   X(I64,  group,        1, "",    "weights a group; -1 a row, 0 the tensor") \
   X(I64,  block,        1, "",    "block, from 0") \
@@ -75,17 +77,18 @@ typedef enum ptq_rank_target {
 const char *ptq_rank_target_name(ptq_rank_target t);
 
 /** Spearman's rank correlation over a model's layers: the mean over dtypes,
- * then over models, which are the sample of the 95 % interval (Student's t;
- * NaN with one model). */
+ * then over the texts of a model, then over models, which are the sample of the
+ * 95 % interval (Student's t, cut off at -1 and 1; NaN with one model). */
 typedef struct ptq_rank {
   double rho, low, high;
   int n_models;
-  int64_t n_layers; /* behind it, models and dtypes counted */
+  int64_t n_layers; /* behind it, models, texts and dtypes counted */
 } ptq_rank;
 
-/** All layers of a model at a dtype together. */
+/** All layers of a model at a dtype together, on one pair of texts. */
 typedef struct ptq_interaction {
   const ptq_direction_row *row; /* borrowed; of one of its blocks */
+  int64_t model; /* first row of /models of the same checkpoint */
   int64_t layers;
   double alone, restored; /* sums over layers */
   bool whole;             /* every block is there */

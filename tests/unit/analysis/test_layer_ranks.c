@@ -25,7 +25,8 @@ static void begin(example *x, int64_t layers) {
   memset(x, 0, sizeof *x);
   for (int64_t k = 0; k < SUMS; k++) {
     x->of[k].subject = k / 2;
-    x->sums[k] = (ptq_interaction){.row = &x->of[k], .layers = layers};
+    x->sums[k] =
+        (ptq_interaction){.row = &x->of[k], .model = k / 2, .layers = layers};
     for (int64_t i = 0; i < layers; i++) {
       ptq_sensitivity_row *r = &x->rows[k * layers + i];
       ptq_row_clear(ptq_sensitivity_table(), r);
@@ -66,8 +67,8 @@ static void a_monotone_number_ranks_layers_as_they_are(void **state) {
   assert_int_equal(rank(&x, "fisher", PTQ_RANK_ALONE)->n_models, 0);
 }
 
-/* The mean of models with rho 1 and -1 of both dtypes, and Student's interval
- * on one degree of freedom: 12.7062 times an error of 1. */
+/* The mean of models with rho 1 and -1 of both dtypes: Student's interval on
+ * one degree of freedom, 12.7 times an error of 1, is all of -1 to 1. */
 static void models_are_the_sample(void **state) {
   (void)state;
   example x;
@@ -76,12 +77,34 @@ static void models_are_the_sample(void **state) {
     x.rows[i].trace = i < 2 * LAYERS ? x.rows[i].alone : -x.rows[i].alone;
   const ptq_rank *r = rank(&x, "trace", PTQ_RANK_ALONE);
   assert_true(fabs(r->rho) < 1e-12);
-  assert_true(fabs(r->high - 12.7062) < 1e-3);
-  assert_true(fabs(r->low + r->high) < 1e-12);
+  assert_true(r->low == -1.0 && r->high == 1.0);
   /* Without one dtype's numbers a model still counts once. */
   x.rows[0].trace = (double)NAN;
   assert_int_equal(rank(&x, "trace", PTQ_RANK_ALONE)->n_models, 2);
   assert_int_equal(rank(&x, "trace", PTQ_RANK_ALONE)->n_layers, 3 * LAYERS);
+}
+
+static void texts_of_a_model_are_no_models(void **state) {
+  (void)state;
+  example x;
+  begin(&x, LAYERS);
+  for (int64_t k = 0; k < SUMS; k++) {
+    x.of[k].subject = k; /* four texts */
+    x.sums[k].model = 0; /* of one model */
+    for (int64_t i = 0; i < LAYERS; i++)
+      x.rows[k * LAYERS + i].trace =
+          (k % 2 ? -1.0 : 1.0) * x.rows[k * LAYERS + i].alone;
+  }
+  const ptq_rank *r = rank(&x, "trace", PTQ_RANK_ALONE);
+  assert_true(fabs(r->rho) < 1e-12);
+  assert_int_equal(r->n_models, 1);
+  assert_int_equal(r->n_layers, SUMS * LAYERS);
+  assert_true(isnan(r->low) && isnan(r->high));
+  /* A second model on one of four texts weighs as much as the first. */
+  x.sums[1].model = 1;
+  r = rank(&x, "trace", PTQ_RANK_ALONE);
+  assert_int_equal(r->n_models, 2);
+  assert_true(fabs(r->rho - (1.0 / 3.0 - 1.0) / 2.0) < 1e-12);
 }
 
 static void four_layers_are_too_few(void **state) {
@@ -96,6 +119,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_monotone_number_ranks_layers_as_they_are),
       cmocka_unit_test(models_are_the_sample),
+      cmocka_unit_test(texts_of_a_model_are_no_models),
       cmocka_unit_test(four_layers_are_too_few),
   };
   return cmocka_run_group_tests_name("analysis/layer_ranks", tests, NULL, NULL);

@@ -8,8 +8,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "ptq/analysis/basins.h"
 #include "ptq/analysis/feature.h"
 #include "ptq/analysis/landscape.h"
+#include "ptq/base/text.h"
 
 enum { STEPS = 25 };
 
@@ -57,6 +59,27 @@ static void a_sigmoid_is_fitted(void **state) {
   assert_true(fabs(rough.width - 0.25) < 3.0 * rough.width_se);
 }
 
+/* Any height fits what is a power as far as it is seen. */
+static double power(double r) {
+  return 40.0 * r * r * r;
+}
+
+static void a_step_without_a_plateau_is_none(void **state) {
+  (void)state;
+  ptq_profile_row steps[STEPS];
+  profile(power, steps);
+  assert_true(isnan(step_of(steps, STEPS).height));
+  assert_true(isnan(step_of(steps, STEPS).center_se));
+  /* The foot of a step of middle exp(-0.7) and width 0.25, which levels off
+   * most ln(2 + sqrt(3)) widths beyond. */
+  const double shoulder = exp(-0.7 + 0.25 * log(2.0 + sqrt(3.0)));
+  int seen = 0;
+  profile(sigmoid, steps);
+  while (steps[seen].radius < shoulder) seen++;
+  assert_true(isnan(step_of(steps, seen).height));
+  assert_true(fabs(step_of(steps, seen + 1).height - 6.0) < 1e-3);
+}
+
 static double saddle(double r) {
   return 0.3 * r - 3.5 * r * r;
 }
@@ -77,6 +100,48 @@ static void a_parabola_has_its_curvature(void **state) {
   ptq_profile_traits(steps, STEPS, &t);
   assert_true(fabs(t.curvature + 7.0) < 1e-9);
   for (int i = 0; i < PTQ_BASINS; i++) assert_true(isinf(t.basin[i]));
+}
+
+static void a_basin_below_the_smallest_radius_is_not_known(void **state) {
+  (void)state;
+  ptq_profile_row steps[STEPS];
+  ptq_direction_traits t;
+  profile(sigmoid, steps);
+  for (int i = 1; i < STEPS; i++) steps[i].dnll += 0.2;
+  ptq_profile_traits(steps, STEPS, &t);
+  assert_true(isnan(t.basin[0]));
+  assert_true(isfinite(t.basin[1]) && t.basin[1] > steps[1].radius);
+  steps[1].dnll = (double)NAN; /* lost at once */
+  ptq_profile_traits(steps, STEPS, &t);
+  for (int i = 0; i < PTQ_BASINS; i++) assert_true(isnan(t.basin[i]));
+}
+
+static void a_direction_is_a_row_of_basins(void **state) {
+  (void)state;
+  ptq_profile_row steps[STEPS];
+  ptq_direction_row row;
+  ptq_basin_row out;
+  ptq_row_clear(ptq_table_get(PTQ_TABLE_DIRECTIONS), &row);
+  (void)ptq_text_copy(row.evaluation, sizeof row.evaluation, "t:4x64");
+  (void)ptq_text_copy(row.kind, sizeof row.kind, "rtn");
+  row.size = 0.1;
+  profile(sigmoid, steps);
+  ptq_direction_traits t = {.row = &row};
+  assert_false(ptq_basin_has(&t));
+  ptq_profile_traits(steps, STEPS, &t);
+  assert_true(ptq_basin_has(&t));
+  t.inside = true;
+  ptq_basin_of(&t, &out);
+  assert_string_equal(out.evaluation, "t:4x64");
+  assert_int_equal(out.n_radii, STEPS - 1);
+  assert_true(out.radius_min == steps[1].radius);
+  assert_true(out.radius_max == steps[STEPS - 1].radius);
+  assert_true(out.basin_01 == t.basin[0] && out.basin_1 == t.basin[2]);
+  assert_true(out.step_center_se == t.step.center_se);
+  assert_true(out.size_over_basin == 0.1 / t.basin[1] && out.inside == 1.0);
+  (void)ptq_text_copy(row.kind, sizeof row.kind, "gaussian");
+  ptq_basin_of(&t, &out);
+  assert_true(isnan(out.size_over_basin) && isnan(out.inside));
 }
 
 static double falling(double r) {
@@ -134,14 +199,20 @@ static void features_read_the_landscape(void **state) {
   row.curvature = 0.02;
   const ptq_landscape_traits l = {.log_basin = {log(0.1), log(0.2), log(0.4)},
                                   .height = 7.0,
+                                  .center = -0.5,
+                                  .eigen_min = -3.0,
+                                  .output_trace = 0.25,
                                   .trace = none};
-  const ptq_direction_traits along = {.row = &row, .basin = {0.1, 0.25, 0.5}};
+  const ptq_direction_traits along = {
+      .row = &row, .basin = {0.1, 0.25, 0.5}, .quadratic_radius = 0.125};
   ptq_obs o = {.point = &point, .model = &model, .sqnr_rtn = 20.0};
   const struct {
     const char *name;
     double value;
   } expected[] = {{"basin_01", 0.1},         {"basin_05", 0.2},
                   {"basin_1", 0.4},          {"step_height", 7.0},
+                  {"step_center", -0.5},     {"hessian_min", -3.0},
+                  {"output_trace", 0.25},    {"quadratic_radius", 0.125},
                   {"noise_over_basin", 0.5}, {"rtn_over_basin", 0.4},
                   {"dnll_quadratic", 0.06}};
   for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
@@ -160,13 +231,18 @@ static void features_read_the_landscape(void **state) {
   assert_int_equal(ptq_feature_find("basin_05")->tier, PTQ_TIER_LANDSCAPE);
   assert_int_equal(ptq_feature_find("rtn_over_basin")->tier,
                    PTQ_TIER_DISPLACED);
+  assert_int_equal(ptq_feature_find("quadratic_radius")->tier,
+                   PTQ_TIER_DISPLACED);
   assert_int_equal(ptq_feature_find("anisotropy")->tier, PTQ_TIER_DISPLACED);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_sigmoid_is_fitted),
+      cmocka_unit_test(a_step_without_a_plateau_is_none),
       cmocka_unit_test(a_parabola_has_its_curvature),
+      cmocka_unit_test(a_basin_below_the_smallest_radius_is_not_known),
+      cmocka_unit_test(a_direction_is_a_row_of_basins),
       cmocka_unit_test(what_never_rises_or_is_not_finite_is_said),
       cmocka_unit_test(the_quadratic_prediction_scales_with_size),
       cmocka_unit_test(features_read_the_landscape),

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ptq/analysis/report.h"
@@ -324,6 +325,38 @@ static void missing_gnuplot_names_the_package(void **state) {
   ptq_view_close(view);
 }
 
+/* A gnuplot that likes no script. */
+static void what_cannot_be_drawn_does_not_end_the_report(void **state) {
+  (void)state;
+  static const char script[] =
+      "#!/bin/sh\necho 'line 7: logscaled <axis>' >&2\nexit 1\n";
+  const ptq_summary_options options = {.no_comparison = true};
+  char program[700], *path = NULL;
+  ptq_err err = {0};
+  tables_synthetic(&table, &synthetic_default, 8);
+  write_store();
+  (void)snprintf(program, sizeof program, "%s/gnuplot", dir);
+  if (ptq_file_write_atomic(program, script, sizeof script - 1, &err) != PTQ_OK)
+    fail_msg("%s", err.msg);
+  assert_int_equal(chmod(program, 0700), 0);
+  assert_int_equal(ptq_strdup(&path, getenv("PATH"), NULL), PTQ_OK);
+  assert_int_equal(setenv("PATH", dir, 1), 0);
+  write_report(&options);
+  assert_int_equal(setenv("PATH", path, 1), 0);
+  (void)remove(program);
+  ptq_free(path);
+  char *page = read_text("index.html");
+  assert_non_null(strstr(page, "Not drawn: gnuplot failed: line 7: logscaled "
+                               "&lt;axis&gt;."));
+  assert_non_null(strstr(page, "</html>"));
+  ptq_free(page);
+  char *rows = read_text("nll-bits.csv"); /* the data are there */
+  ptq_free(rows);
+  char svg[700];
+  (void)snprintf(svg, sizeof svg, "%s/nll-bits.svg", report_dir);
+  assert_false(ptq_path_exists(svg));
+}
+
 static void file_in_the_way_of_the_directory_is_named(void **state) {
   (void)state;
   ptq_view *view = NULL;
@@ -431,6 +464,7 @@ int main(void) {
         cmocka_unit_test(predictions_that_are_not_drawn_are_counted),
         cmocka_unit_test(report_can_be_written_however_little_is_done),
         cmocka_unit_test(missing_gnuplot_names_the_package),
+        cmocka_unit_test(what_cannot_be_drawn_does_not_end_the_report),
         cmocka_unit_test(file_in_the_way_of_the_directory_is_named),
     };
     failed = cmocka_run_group_tests_name("analysis/report", tests, NULL, NULL);

@@ -354,6 +354,17 @@ static void keys_are_of_what_is_measured(void **state) {
   assert_string_not_equal(a.grid.directions[0].key, b.grid.directions[0].key);
   close_study(&b);
   close_study(&a);
+  /* with derivatives and without: other rows */
+  open_study(&a, ZOO "llama-25k", "",
+             "{mode: radial, directions: 1, methods: [rtn, gptq]}");
+  open_study(&b, ZOO "llama-25k", "",
+             "{mode: full, directions: 1, methods: [rtn, gptq]}");
+  for (int64_t i = 0; i < a.grid.n_directions; i++)
+    for (int64_t k = 0; k < b.grid.n_directions; k++)
+      assert_string_not_equal(a.grid.directions[i].key,
+                              b.grid.directions[k].key);
+  close_study(&b);
+  close_study(&a);
 }
 
 int main(void) {
