@@ -201,7 +201,7 @@ fi
   fail "pictures of nothing"
 "$PTQSWEEP" fit alone.h5 --formula \
   'dnll ~ log(noise_over_basin) + log(basin_05)' >fit.log 2>&1 ||
-  grep -q 'no finished point' fit.log || { cat fit.log; fail "no fit"; }
+  grep -q 'have collapsed' fit.log || { cat fit.log; fail "no fit"; }
 if [ -n "${PTQ_ANALYSIS_PYTHON:-}" ]; then
   "$PTQ_ANALYSIS_PYTHON" -W error \
     "$PTQ_SOURCE_DIR/analysis/landscape_study.py" alone.h5 --json >study.json ||
