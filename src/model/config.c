@@ -15,6 +15,7 @@ enum { CONFIG_MAX = 4 << 20, VALUE_MAX = 48 };
 struct ptq_config {
   char *path;   /* owned */
   json_t *root; /* owned */
+  bool nested;  /* an object of another config */
 };
 
 ptq_status ptq_config_open(const char *dir, ptq_config **out, ptq_err *err) {
@@ -151,6 +152,7 @@ ptq_status ptq_config_sub(const ptq_config *c, const char *key,
   PTQ_TRY(ptq_alloc(&sub->path, (int64_t)room, 1, "a path", err));
   snprintf(sub->path, room, "%s: %s", c->path, key);
   sub->root = json_incref(v);
+  sub->nested = true;
   *out = sub;
   sub = NULL;
 done:
@@ -318,8 +320,10 @@ static bool in_array(const char *const *lists, int n, const char *key) {
   return false;
 }
 
-/* null, false, {} and []: whatever the key is, it is not used. */
-static bool says_nothing(const json_t *v) {
+/* null, false, {} and []: whatever the key is, it is not used. Within an object
+ * false may be a choice (yarn's "truncate"), and only null is nothing. */
+static bool says_nothing(const ptq_config *c, const json_t *v) {
+  if (c->nested) return json_is_null(v);
   return json_is_null(v) || json_is_false(v) ||
          (json_is_object(v) && json_object_size(v) == 0) ||
          (json_is_array(v) && json_array_size(v) == 0);
@@ -331,7 +335,7 @@ ptq_status ptq_config_check_keys(const ptq_config *c, const char *const *known,
   const char *key = NULL;
   json_t *v = NULL;
   json_object_foreach(c->root, key, v) {
-    if (says_nothing(v) || in_list(known, key) || in_list(harmless, key) ||
+    if (says_nothing(c, v) || in_list(known, key) || in_list(harmless, key) ||
         in_array(more, n_more, key))
       continue;
     if (strcmp(key, "quantization_config") == 0)

@@ -68,7 +68,8 @@ ptq_status ptq_config_refuse(const ptq_config *c, const char *key,
 /**
  * Refuse every key that is neither in `known` (NULL-terminated: what the
  * architecture reads) nor in `more` (n_more spellings "a|b" or NULL) nor known
- * to leave the logits alone, unless its value is null, false or empty.
+ * to leave the logits alone, unless its value is null, false or empty; within
+ * an object (ptq_config_sub) unless it is null.
  */
 ptq_status ptq_config_check_keys(const ptq_config *c, const char *const *known,
                                  const char *const *more, int n_more,

@@ -16,6 +16,7 @@ typedef struct scaling {
   const char *type;
   double factor, low, high, beta_fast, beta_slow, amplitude, mscale, mscale_all;
   int64_t original;
+  bool truncate; /* yarn's pairs at whole numbers */
 } scaling;
 
 /* theta^(2i / width) in float32. */
@@ -66,9 +67,14 @@ static double yarn_mscale(double factor, double mscale) {
 
 static void fill_yarn(const ptq_model_info *info, double theta,
                       const scaling *s, ptq_rope *rope) {
-  const double low = fmax(floor(yarn_pair(info, theta, s, s->beta_fast)), 0.0);
-  double high = fmin(ceil(yarn_pair(info, theta, s, s->beta_slow)),
-                     (double)info->rotary_width - 1.0);
+  double low = yarn_pair(info, theta, s, s->beta_fast);
+  double high = yarn_pair(info, theta, s, s->beta_slow);
+  if (s->truncate) {
+    low = floor(low);
+    high = ceil(high);
+  }
+  low = fmax(low, 0.0);
+  high = fmin(high, (double)info->rotary_width - 1.0);
   if (low == high) high += 0.001;
   for (int64_t i = 0; i < info->rotary_width / 2; i++) {
     const float p = power(theta, i, info->rotary_width);
@@ -86,6 +92,10 @@ static void fill_yarn(const ptq_model_info *info, double theta,
   rope->amplitude = amplitude;
 }
 
+static bool is_phi3(const ptq_model_info *info) {
+  return strcmp(info->arch, "phi3") == 0;
+}
+
 static ptq_status fill_longrope(const ptq_config *sub, const char *key,
                                 const ptq_model_info *info, double theta,
                                 double amplitude, ptq_rope *rope,
@@ -101,20 +111,46 @@ static ptq_status fill_longrope(const ptq_config *sub, const char *key,
   return PTQ_OK;
 }
 
+/*
+ * The length before the stretch. transformers 4.49 and 4.57 read it beside
+ * rope_scaling, never within; 5 has it within rope_parameters, where a factor
+ * that is not the ratio of both lengths stands against earlier versions.
+ */
+static ptq_status read_original(const ptq_config *c, const ptq_config *sub,
+                                const char *key, const scaling *s,
+                                ptq_model_info *info, int64_t *out,
+                                ptq_err *err) {
+  static const char name[] = "original_max_position_embeddings";
+  ptq_status rc = PTQ_OK;
+  *out = is_phi3(info) ? 4096 : 0;
+  PTQ_TRY(ptq_config_int(c, name, 1, out, err));
+  if (strcmp(key, "rope_parameters") != 0 || s->original == 0) return PTQ_OK;
+  if (ptq_config_has(c, name) && *out != s->original)
+    PTQ_TRY(ptq_config_refuse(sub, name, "the same as beside it", err));
+  *out = s->original;
+  if (s->factor > 0.0 &&
+      s->factor * (double)*out != (double)info->max_positions)
+    PTQ_TRY(ptq_config_refuse(
+        sub, "factor",
+        "max_position_embeddings over original_max_position_embeddings", err));
+done:
+  return rc;
+}
+
 static ptq_status read_longrope(const ptq_config *c, const ptq_config *sub,
-                                double theta, const scaling *s,
+                                const char *key, double theta, const scaling *s,
                                 ptq_model_info *info, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   double factor = s->factor;
   int64_t original = 0;
-  PTQ_TRY(
-      ptq_config_int(c, "original_max_position_embeddings", 1, &original, err));
-  if (original == 0) original = s->original;
+  PTQ_TRY(read_original(c, sub, key, s, info, &original, err));
   if (original > 0)
     factor = (double)info->max_positions / (double)original;
   else
     original = info->max_positions;
   double amplitude = s->amplitude;
+  if (amplitude == 0.0 && factor == 0.0)
+    PTQ_TRY(ptq_config_refuse(c, key, "longrope with its factor", err));
   if (amplitude == 0.0)
     amplitude =
         factor <= 1.0 ? 1.0 : sqrt(1.0 + log(factor) / log((double)original));
@@ -142,6 +178,8 @@ static ptq_status read_scaling(const ptq_config *sub, scaling *s,
   PTQ_TRY(ptq_config_positive(sub, "mscale_all_dim", &s->mscale_all, err));
   PTQ_TRY(ptq_config_int(sub, "original_max_position_embeddings", 1,
                          &s->original, err));
+  s->truncate = !ptq_config_mentions(sub, "truncate"); /* null is false */
+  PTQ_TRY(ptq_config_bool(sub, "truncate", &s->truncate, err));
 done:
   return rc;
 }
@@ -160,6 +198,7 @@ static const char *const scaling_keys[] = {
     "rope_type",
     "original_max_position_embeddings",
     "short_factor",
+    "truncate",
     "type",
     NULL,
 };
@@ -187,8 +226,9 @@ static ptq_status apply_scaling(const ptq_config *c, const char *key,
       strcmp(s.type, "default") == 0 || strcmp(s.type, "dynamic") == 0;
   if (plain) return PTQ_OK;
   /* Phi 3 used to say "su" or "yarn". */
-  if (strcmp(s.type, "longrope") == 0 || ptq_config_has(sub, "short_factor"))
-    return read_longrope(c, sub, theta, &s, info, err);
+  if (strcmp(s.type, "longrope") == 0 ||
+      (is_phi3(info) && ptq_config_has(sub, "short_factor")))
+    return read_longrope(c, sub, key, theta, &s, info, err);
   if (s.factor == 0.0)
     PTQ_TRY(ptq_config_refuse(c, key, "a rope type with its factor", err));
   if (strcmp(s.type, "linear") == 0) {
@@ -212,6 +252,17 @@ done:
   return rc;
 }
 
+/* transformers 5 reads theta within; versions before only beside rope_scaling,
+ * and rope_parameters not at all. */
+static ptq_status read_inner_theta(const ptq_config *sub, const char *key,
+                                   double *theta, ptq_err *err) {
+  const double outer = *theta;
+  const ptq_status rc = ptq_config_positive(sub, "rope_theta", theta, err);
+  if (rc != PTQ_OK || *theta == outer || strcmp(key, "rope_scaling") != 0)
+    return rc;
+  return ptq_config_refuse(sub, "rope_theta", "the same as beside it", err);
+}
+
 ptq_status ptq_read_rope(const ptq_config *c, double theta,
                          ptq_model_info *info, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -220,6 +271,9 @@ ptq_status ptq_read_rope(const ptq_config *c, double theta,
       ptq_config_has(c, "rope_parameters") ? "rope_parameters" : "rope_scaling";
   ptq_config *sub = NULL;
   info->positions = PTQ_POSITIONS_ROTARY;
+  if (ptq_config_has(c, "rope_parameters") && ptq_config_has(c, "rope_scaling"))
+    PTQ_TRY(ptq_config_refuse(c, "rope_parameters",
+                              "one of rope_parameters and rope_scaling", err));
   if (info->rotary_width / 2 > PTQ_ROPE_PAIRS)
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_UNSUPPORTED,
                      "'%s': heads of %lld rotated elements; at most %d are "
@@ -228,7 +282,7 @@ ptq_status ptq_read_rope(const ptq_config *c, double theta,
                      2 * PTQ_ROPE_PAIRS));
   PTQ_TRY(ptq_config_positive(c, "rope_theta", &theta, err));
   PTQ_TRY(ptq_config_sub(c, key, &sub, err));
-  if (sub != NULL) PTQ_TRY(ptq_config_positive(sub, "rope_theta", &theta, err));
+  if (sub != NULL) PTQ_TRY(read_inner_theta(sub, key, &theta, err));
   ptq_rope_fill(info, theta, 1.0, &info->rope[PTQ_ROPE_MAIN]);
   if (sub != NULL) PTQ_TRY(apply_scaling(c, key, sub, theta, info, err));
 done:
