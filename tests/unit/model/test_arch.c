@@ -57,6 +57,8 @@ static void what_is_not_computed_is_refused_by_key(void **state) {
   static const spoiled cases[] = {
       {"gpt2", "scale_attn_weights", "false", PTQ_E_UNSUPPORTED,
        "'scale_attn_weights': false is not supported; supported: true"},
+      {"opt", "do_layer_norm_before", "null", PTQ_E_FORMAT,
+       "'do_layer_norm_before' is null, expected true or false"},
       {"gpt2", "scale_attn_by_inverse_layer_idx", "true", PTQ_E_UNSUPPORTED,
        "'scale_attn_by_inverse_layer_idx': true"},
       {"gpt2", "add_cross_attention", "true", PTQ_E_UNSUPPORTED,
