@@ -151,15 +151,16 @@ def _landscape(file):
     return tables
 
 
-SENSITIVITY = ["model", "dtype", "group", "block", "layer", "weights", "alone",
-               "alone_se", "restored", "restored_se", "interaction", "dnll",
-               "size_square", "weight_noise", "error_select", "err_hessian",
-               "output_noise", "gradient_norm", "trace", "trace_noise",
-               "fisher", "fisher_noise", "fisher_diagonal", "kronecker",
-               "slope", "curvature", "quadratic", "err_top", "size_top"]
+SENSITIVITY = ["model", "calibration", "evaluation", "dtype", "group",
+               "block", "layer", "weights", "alone", "alone_se", "restored",
+               "restored_se", "interaction", "dnll", "size_square",
+               "weight_noise", "error_select", "err_hessian", "output_noise",
+               "gradient_norm", "trace", "trace_noise", "fisher",
+               "fisher_noise", "fisher_diagonal", "kronecker", "slope",
+               "curvature", "quadratic", "err_top", "size_top"]
 
 
-def _sensitivity(directions, layers, points, point_layers):
+def _sensitivity(directions, layers, points, point_layers, models):
     """Layers rounded alone; E of the RTN direction and point of their dtype and
     group, H and the gradient of the direction of kind hessian. NaN: not
     measured."""
@@ -197,7 +198,10 @@ def _sensitivity(directions, layers, points, point_layers):
     noise = s["size"] ** 2 * s.weight_norm ** 2
     outputs = s.outputs.where(s.outputs > 0)
     return s.assign(
-        model=d.model, block=s.number, interaction=s.restored - s.alone,
+        model=d.model,
+        calibration=models.calibration.iloc[s.subject].to_numpy(),
+        evaluation=models.evaluation.iloc[s.subject].to_numpy(),
+        block=s.number, interaction=s.restored - s.alone,
         dnll=d.dnll, size_square=s["size"] ** 2, weight_noise=noise,
         error_select=10.0 ** (-p.sqnr_output / 10.0),
         err_hessian=p.err_hessian, output_noise=e.output_noise,
@@ -243,6 +247,7 @@ def read(path):
     else:
         answers = _beside(points, answers, base, "request",
                           [c for c in base if c not in ("subject", "request")])
-    sensitivity = _sensitivity(landscape[0], landscape[2], points, layers)
+    sensitivity = _sensitivity(landscape[0], landscape[2], points, layers,
+                               models)
     return Store(points, layers, windows, answers, spectra, models, *landscape,
                  sensitivity, attributes)

@@ -5,6 +5,8 @@
 
 #include "command.h"
 #include "output.h"
+#include "ptq/base/file.h"
+#include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "ptq/model/export.h"
 #include "ptq/sweep/batch.h"
@@ -75,6 +77,63 @@ done:
   return rc;
 }
 
+static ptq_status take_subject(void *ctx, const ptq_subject_result *r,
+                               ptq_err *err) {
+  making *m = ctx;
+  (void)err;
+  m->done = r->state == PTQ_STATE_DONE;
+  m->nll = r->row.nll;
+  (void)ptq_text_copy(m->message, sizeof m->message, r->message);
+  return PTQ_OK;
+}
+
+/* NLL of what was written, as of a model of its own: the baseline of the
+ * point's subject in a sweep that has `dir` in its model's place. */
+static ptq_status measure(const ptq_study *s, int64_t subject, const char *dir,
+                          double *nll, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  making m = {0};
+  char *path = NULL;
+  ptq_model_spec *models = NULL;
+  ptq_spec spec = s->spec;
+  ptq_grid grid = s->grid;
+  const ptq_sink sink = {
+      .ctx = &m, .begin = begin, .subject = take_subject, .alive = alive};
+  PTQ_TRY(ptq_strdup(&path, dir, err));
+  PTQ_TRY(ptq_alloc(&models, spec.n_models, sizeof *models, "models", err));
+  memcpy(models, spec.models, (size_t)spec.n_models * sizeof *models);
+  models[grid.subjects[subject].model].path = path;
+  spec.models = models;
+  spec.spectra = PTQ_SPECTRA_OFF;
+  spec.requests.path = NULL;
+  grid.spec = &spec;
+  grid.n_requests = 0;
+  PTQ_TRY(ptq_subject_run(&grid, subject, &sink, err));
+  if (!m.done) PTQ_TRY(PTQ_FAIL(err, PTQ_E_NUMERIC, "%s: %s", dir, m.message));
+  *nll = m.nll;
+done:
+  ptq_free(models);
+  ptq_free(path);
+  return rc;
+}
+
+/* Rounded to bfloat16 the model is another one, and says so. */
+static ptq_status tell(const ptq_study *s, int64_t subject, const char *dir,
+                       const char *note, ptq_export_type type, double nll,
+                       bool finished, ptq_err *err) {
+  double written = nll;
+  if (type == PTQ_EXPORT_BF16) {
+    const ptq_status rc = measure(s, subject, dir, &written, err);
+    if (rc != PTQ_OK) return rc;
+  }
+  printf("%s: %s\nNLL on the evaluation text %.6f", dir, note, written);
+  if (type == PTQ_EXPORT_BF16)
+    printf(" in bf16; %.6f %s\n", nll, finished ? "in the store" : "in f32");
+  else
+    printf("%s\n", finished ? ", as in the store" : "");
+  return PTQ_OK;
+}
+
 static ptq_status make(const ptq_study *s, const ptq_point_row *row,
                        bool finished, const char *dir, ptq_export_type type,
                        ptq_err *err) {
@@ -105,8 +164,8 @@ static ptq_status make(const ptq_study *s, const ptq_point_row *row,
                      "%s: NLL is %.17g, the store has %.17g", note, m.nll,
                      row->nll));
   PTQ_TRY(ptq_export_finish(m.export, err));
-  printf("%s: %s\nNLL on the evaluation text %.6f%s\n", dir, note, m.nll,
-         finished ? ", as in the store" : "");
+  PTQ_TRY(tell(s, s->grid.points[point].subject, dir, note, type, m.nll,
+               finished, err));
 done:
   ptq_export_free(m.export);
   ptq_model_close(model);
@@ -180,7 +239,9 @@ const ptq_command ptq_cmd_materialize = {
         "stand for, so the directory is\nas large as an unquantized model. A "
         "finished point must come out with the NLL in\nthe store, bit for "
         "bit. f32 keeps every weight; bf16 rounds them, which moves the\nNLL "
-        "where the number format has more digits. Needs the sweep file, its "
+        "where the number format has more digits: that of the rounded weights "
+        "is measured\nand printed beside the store's. Needs the sweep file, "
+        "its "
         "models,\ntexts and tokens.\n\n"
         "  ptqsweep materialize quick.h5 --point 3f2a -o llama-3m-int4\n",
     .options = options,

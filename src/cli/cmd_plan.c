@@ -4,14 +4,18 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command.h"
 #include "ptq/base/file.h"
+#include "ptq/base/log.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "ptq/num/blas.h"
 #include "ptq/sweep/cost.h"
+#include "run_options.h"
 #include "speed.h"
+#include "study.h"
 
 enum { MAX_SETS = 64 };
 
@@ -113,6 +117,27 @@ static void form_teams(planned *p) {
   p->teams = p->ranks / size;
 }
 
+/* What a run may use where nobody says: as many of its ranks on this host as
+ * there are cores for. Of another machine nothing is known. */
+static int64_t default_memory(const planned *p) {
+  const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+  const int here = p->ranks < cores ? p->ranks : (int)cores;
+  return ptq_run_default_memory(here > 1 ? here + 1 : 1);
+}
+
+/* Where texts are tokens already, they must be enough, as for a run. */
+static ptq_status check_tokens(const planned *p, ptq_err *err) {
+  bool all = true;
+  const ptq_study s = {.spec = p->spec, .grid = p->grid};
+  const ptq_status rc = ptq_study_check_prepared(&s, &all, err);
+  if (rc == PTQ_OK && !all)
+    ptq_log(PTQ_LOG_INFO,
+            "whether the texts are long enough is known after: python3 "
+            "sweeps/prepare.py %s",
+            p->spec.path);
+  return rc;
+}
+
 static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const char *sets[MAX_SETS];
@@ -121,6 +146,7 @@ static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   PTQ_TRY(ptq_spec_read(ptq_args_at(args, 0), sets, n_sets, &p->spec, err));
   PTQ_TRY(check_texts(&p->spec, err));
   PTQ_TRY(ptq_grid_build(&p->spec, &p->grid, err));
+  PTQ_TRY(check_tokens(p, err));
   PTQ_TRY(ptq_grid_measure(&p->grid, err));
   p->grid.scratch = p->scratch;
   if (p->threads > 0) p->grid.threads = p->threads;
@@ -132,6 +158,7 @@ static ptq_status make_plan(planned *p, const ptq_args *args, ptq_err *err) {
   if (here || p->spec.compute == PTQ_COMPUTE_BF16) PTQ_TRY(ptq_blas_init(err));
   if (p->spec.compute == PTQ_COMPUTE_BF16) PTQ_TRY(ptq_bf16_init(err));
   if (here) p->rates = ptq_speed_rates();
+  if (here && p->memory == 0) p->memory = default_memory(p);
   PTQ_TRY(ptq_plan_build(&p->grid, todo, todo + p->grid.n_points, p->teams,
                          p->memory, &p->rates, &p->plan, err));
   p->makespan = ptq_plan_makespan(&p->plan, p->teams);
@@ -337,7 +364,9 @@ done:
 
 static const ptq_option options[] = {
     {"ranks", 0, "N", "ranks that work (default 1)"},
-    {"memory", 0, "SIZE", "memory a rank may use, such as 4GB"},
+    {"memory", 0, "SIZE",
+     "memory a rank may use, such as 4GB (default: as of run\n"
+     "                               on this host; with --gflops no limit)"},
     {"scratch", 0, "DIR", "as of run: hidden states in files"},
     {"threads", 0, "N", "threads of a rank, as of run"},
     {"ranks-per-point", 0, "N", "ranks in a team, as of run"},
@@ -359,7 +388,8 @@ const ptq_command ptq_cmd_plan = {
         "its format (what a method keeps beside it not counted) and predicted\n"
         "seconds, the batches they are packed into, the memory of a rank and\n"
         "the makespan. Needs no MPI, no tokens but those of data.requests,\n"
-        "and writes nothing.\n"
+        "and writes nothing. Texts whose tokens are there must be long "
+        "enough.\n"
         "Seconds are for this machine, whose speed is measured first, or for\n"
         "one of --gflops; a run corrects them by what it measures.\n\n"
         "  ptqsweep plan sweeps/quick.yaml --ranks 2 --set grid.group=[32]\n",

@@ -15,6 +15,7 @@
 #include "ptq/comm/startup.h"
 #include "ptq/dist/run.h"
 #include "ptq/sweep/batch.h"
+#include "ptq/sweep/cost.h"
 #include "ptq/sweep/identity.h"
 #include "ptq/sweep/landscape.h"
 #include "journal.h"
@@ -200,13 +201,31 @@ static void say_todo(const sweep_run *r) {
           (long long)t->n_points, (long long)r->study.grid.n_points);
 }
 
+/* Rank 0: what no rank has the memory for is refused while there is no store:
+ * one that a refused sweep left behind would be in the way of the next. */
+static ptq_status check_fits(sweep_run *r, int64_t memory, ptq_err *err) {
+  ptq_grid *g = &r->study.grid;
+  unsigned char *todo = NULL;
+  ptq_plan plan = {0};
+  const int64_t n = g->n_points + ptq_grid_own(g);
+  ptq_status rc = ptq_grid_measure(g, err);
+  if (rc != PTQ_OK || ptq_path_exists(r->path)) return rc;
+  PTQ_TRY(ptq_alloc(&todo, n, 1, "what is to do", err));
+  memset(todo, 1, (size_t)n);
+  PTQ_TRY(ptq_plan_build(g, todo, todo + g->n_points, r->teams.n, memory, NULL,
+                         &plan, err));
+done:
+  ptq_plan_release(&plan);
+  ptq_free(todo);
+  return rc;
+}
+
 /* Rank 0: what is to do, and in which order. */
 static ptq_status make_plan(sweep_run *r, const ptq_args *args, int64_t memory,
                             ptq_dist_options *options, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_grid *g = &r->study.grid;
   const ptq_rates rates = ptq_speed_rates();
-  PTQ_TRY(ptq_grid_measure(g, err));
   PTQ_TRY(ptq_todo_find(r->store, g->n_points, g->n_subjects, g->n_directions,
                         options->max_attempts,
                         ptq_args_has(args, "retry-failed"), &r->todo, err));
@@ -275,6 +294,8 @@ static ptq_status prepare(sweep_run *r, const ptq_args *args,
                    ptq_text_str(&r->provenance.command_line));
   if (rc == PTQ_OK) rc = store_path(args, &r->path, err);
   if (rc == PTQ_OK && r->rank == 0) rc = ptq_study_check_tokens(&r->study, err);
+  if (rc == PTQ_OK && r->rank == 0)
+    rc = check_fits(r, options->memory_bytes, err);
   if (rc == PTQ_OK)
     rc = ptq_study_layout_make(&r->study, r->provenance.attributes,
                                r->provenance.n, &r->layout, err);

@@ -94,6 +94,20 @@ void ptq_study_close(ptq_study *s) {
   *s = (ptq_study){0};
 }
 
+/* lm-eval scores documents to their end. */
+static void warn_of_rest(const ptq_study *s, const ptq_text_spec *text,
+                         const ptq_subject *sub, int64_t n_tokens) {
+  const int64_t missing = ptq_windows_missing(text, n_tokens);
+  if (missing > 0)
+    ptq_log(PTQ_LOG_WARN,
+            "model '%s': preset lm-eval scores %lld tokens of '%s' and leaves "
+            "%lld out; %lld windows would score all",
+            s->spec.models[sub->model].name,
+            (long long)(text->windows * (text->length - 1)), text->path,
+            (long long)(n_tokens - 1 - text->windows * (text->length - 1)),
+            (long long)(text->windows + missing));
+}
+
 /* Cut a text's windows under a subject's tokenizer. */
 static ptq_status cut(const ptq_study *s, const ptq_text_spec *text,
                       bool from_end, const ptq_subject *sub, ptq_windows *out,
@@ -103,6 +117,7 @@ static ptq_status cut(const ptq_study *s, const ptq_text_spec *text,
   PTQ_TRY(ptq_tokens_load(s->spec.path, text, s->spec.models[sub->model].path,
                           sub->info.vocab, &tokens, err));
   PTQ_TRY(ptq_windows_cut(text, from_end, &tokens, out, err));
+  warn_of_rest(s, text, sub, tokens.n);
 done:
   ptq_tokens_release(&tokens);
   return rc;
@@ -181,6 +196,36 @@ ptq_status ptq_study_check_tokens(const ptq_study *s, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   for (int64_t i = 0; i < s->grid.n_subjects && rc == PTQ_OK; i++)
     rc = check_subject(s, &s->grid.subjects[i], err);
+  return rc;
+}
+
+/* Are a subject's texts tokens? */
+static ptq_status is_prepared(const ptq_study *s, const ptq_subject *sub,
+                              bool *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_spec *spec = &s->spec;
+  const ptq_text_spec *texts[] = {&spec->calibrations[sub->calibration],
+                                  &spec->selection,
+                                  &spec->evaluations[sub->evaluation]};
+  *out = true;
+  for (size_t i = 0; i < sizeof texts / sizeof texts[0] && *out; i++)
+    PTQ_TRY(ptq_tokens_exist(spec->path, texts[i],
+                             spec->models[sub->model].path, out, err));
+done:
+  return rc;
+}
+
+ptq_status ptq_study_check_prepared(const ptq_study *s, bool *all,
+                                    ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  *all = true;
+  for (int64_t i = 0; i < s->grid.n_subjects; i++) {
+    bool there = false;
+    PTQ_TRY(is_prepared(s, &s->grid.subjects[i], &there, err));
+    if (there) PTQ_TRY(check_subject(s, &s->grid.subjects[i], err));
+    *all = *all && there;
+  }
+done:
   return rc;
 }
 

@@ -35,6 +35,11 @@ int64_t ptq_study_sets(char *text, const char *sets[PTQ_SETS_MAX]);
  * vocabulary? Rank-local. */
 ptq_status ptq_study_check_tokens(const ptq_study *s, ptq_err *err);
 
+/** The same of the subjects whose texts are tokens already; `*all` says whether
+ * each one's are. */
+ptq_status ptq_study_check_prepared(const ptq_study *s, bool *all,
+                                    ptq_err *err);
+
 /** Layout of the study's store, with its arrays. */
 typedef struct ptq_study_layout {
   ptq_store_layout layout;       /* borrows the arrays below */

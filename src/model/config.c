@@ -86,7 +86,7 @@ static void value_text(const json_t *v, char text[VALUE_MAX]) {
 static ptq_status bad_value(const ptq_config *c, const char *key,
                             const char *want, ptq_err *err) {
   char text[VALUE_MAX];
-  value_text(get(c, key), text);
+  value_text(json_object_get(c->root, key), text);
   return PTQ_FAIL(err, PTQ_E_FORMAT, "'%s': '%s' is %s, expected %s", c->path,
                   key, text, want);
 }
@@ -123,8 +123,9 @@ ptq_status ptq_config_positive(const ptq_config *c, const char *key,
 
 ptq_status ptq_config_bool(const ptq_config *c, const char *key, bool *out,
                            ptq_err *err) {
-  const json_t *v = get(c, key);
-  if (v == NULL) return PTQ_OK;
+  const json_t *v = json_object_get(c->root, key);
+  /* null is as good as false, though not as absent where that is true. */
+  if (v == NULL || (json_is_null(v) && !*out)) return PTQ_OK;
   if (!json_is_boolean(v)) return bad_value(c, key, "true or false", err);
   *out = json_is_true(v);
   return PTQ_OK;

@@ -37,6 +37,7 @@ ptq_status ptq_config_need_int(const ptq_config *c, const char *key,
 /** A finite positive number. */
 ptq_status ptq_config_positive(const ptq_config *c, const char *key,
                                double *out, ptq_err *err);
+/** null is refused where the default is true. */
 ptq_status ptq_config_bool(const ptq_config *c, const char *key, bool *out,
                            ptq_err *err);
 /** A text; borrowed from the config. */

@@ -252,15 +252,13 @@ done:
   return rc;
 }
 
-/* transformers 5 reads theta there, versions before only beside it. */
-static ptq_status read_inner_theta(const ptq_config *c, const ptq_config *sub,
-                                   const char *key, double *theta,
-                                   ptq_err *err) {
+/* transformers 5 reads theta within; versions before only beside rope_scaling,
+ * and rope_parameters not at all. */
+static ptq_status read_inner_theta(const ptq_config *sub, const char *key,
+                                   double *theta, ptq_err *err) {
   const double outer = *theta;
   const ptq_status rc = ptq_config_positive(sub, "rope_theta", theta, err);
-  const bool old = strcmp(key, "rope_scaling") == 0;
-  if (rc != PTQ_OK || *theta == outer ||
-      !(old || ptq_config_has(c, "rope_theta")))
+  if (rc != PTQ_OK || *theta == outer || strcmp(key, "rope_scaling") != 0)
     return rc;
   return ptq_config_refuse(sub, "rope_theta", "the same as beside it", err);
 }
@@ -284,7 +282,7 @@ ptq_status ptq_read_rope(const ptq_config *c, double theta,
                      2 * PTQ_ROPE_PAIRS));
   PTQ_TRY(ptq_config_positive(c, "rope_theta", &theta, err));
   PTQ_TRY(ptq_config_sub(c, key, &sub, err));
-  if (sub != NULL) PTQ_TRY(read_inner_theta(c, sub, key, &theta, err));
+  if (sub != NULL) PTQ_TRY(read_inner_theta(sub, key, &theta, err));
   ptq_rope_fill(info, theta, 1.0, &info->rope[PTQ_ROPE_MAIN]);
   if (sub != NULL) PTQ_TRY(apply_scaling(c, key, sub, theta, info, err));
 done:

@@ -38,11 +38,22 @@ static int64_t widest(const ptq_model_info *info) {
   return width;
 }
 
-/* A window must fit the model's positions. */
+/* A window must fit the model's positions, but for a last token that is only
+ * predicted. Longrope's angles hang on the number of tokens, and there it makes
+ * a difference of one. */
 static ptq_status check_length(const ptq_spec *spec, const char *model,
                                const ptq_model_info *info,
                                const ptq_text_spec *text, ptq_err *err) {
-  if (text->length <= info->max_positions) return PTQ_OK;
+  const int64_t inputs = text->length - (text->scoring.prefixed ? 1 : 0);
+  if (text->scoring.prefixed && info->rope_long_from > 0 &&
+      inputs == info->rope_long_from)
+    return PTQ_FAIL(
+        err, PTQ_E_ARG,
+        "%s:%d: windows of %" PRId64 " tokens, of which %" PRId64
+        " are inputs, end where longrope of model '%s' takes its other "
+        "factors; lower 'length'",
+        spec->path, text->line, text->length, inputs, model);
+  if (inputs <= info->max_positions) return PTQ_OK;
   return PTQ_FAIL(
       err, PTQ_E_ARG,
       "%s:%d: windows of %" PRId64 " tokens are longer than the %" PRId64

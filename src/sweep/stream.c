@@ -10,6 +10,21 @@ static ptq_status make(ptq_stream *s, ptq_room room, int64_t n, int64_t length,
                         "the hidden states of a text", err);
 }
 
+/* A window's last token may be beyond the model's positions where it is only
+ * predicted (spec.h: prefixed). Its row is nobody's input: attention is causal,
+ * so any finite one will do. */
+static ptq_status embed_window(const ptq_model_info *info,
+                               const ptq_embedding *e, const ptq_windows *w,
+                               int64_t i, float *h, ptq_err *err) {
+  const int64_t d = info->d_model;
+  const int64_t fed =
+      w->length == info->max_positions + 1 ? w->length - 1 : w->length;
+  const ptq_status rc = ptq_embed(info, e, w->ids + i * w->length, fed, h, err);
+  if (rc == PTQ_OK && fed < w->length)
+    memcpy(h + fed * d, h + (fed - 1) * d, (size_t)d * sizeof *h);
+  return rc;
+}
+
 ptq_status ptq_stream_embed(ptq_stream *s, ptq_room room,
                             const ptq_model_info *info, const ptq_embedding *e,
                             const ptq_windows *w, ptq_err *err) {
@@ -17,8 +32,7 @@ ptq_status ptq_stream_embed(ptq_stream *s, ptq_room room,
   PTQ_TRY(make(s, room, w->n, w->length, info->d_model, err));
   for (int64_t i = 0; i < w->n; i++) {
     if (!ptq_team_owns(room.team, i)) continue;
-    PTQ_TRY(ptq_embed(info, e, w->ids + i * w->length, w->length,
-                      ptq_spool_fresh(&s->h, 0, i), err));
+    PTQ_TRY(embed_window(info, e, w, i, ptq_spool_fresh(&s->h, 0, i), err));
     PTQ_TRY(ptq_stream_keep(s, 0, err));
   }
 done:

@@ -143,6 +143,28 @@ done:
   return rc;
 }
 
+ptq_status ptq_tokens_exist(const char *spec_path, const ptq_text_spec *text,
+                            const char *model_dir, bool *out, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  char *dir = NULL, *tokenizer = NULL;
+  char name[80];
+  *out = false;
+  PTQ_TRY(ptq_path_join(model_dir, "tokenizer.json", &tokenizer, err));
+  if (!ptq_path_exists(tokenizer)) goto done;
+  PTQ_TRY(ptq_tokens_dir(spec_path, &dir, err));
+  PTQ_TRY(cache_name(spec_path, text, model_dir, name, err));
+  *out = part_exists(dir, name, "ids") && part_exists(dir, name, "ends");
+  if (*out && text->scoring.prefixed) {
+    char hex[PTQ_HASH_HEX];
+    PTQ_TRY(ptq_tokenizer_hash(model_dir, hex, err));
+    *out = part_exists(dir, hex, "special");
+  }
+done:
+  ptq_free(tokenizer);
+  ptq_free(dir);
+  return rc;
+}
+
 void ptq_tokens_release(ptq_tokens *t) {
   ptq_free(t->ids);
   ptq_free(t->ends);
@@ -156,6 +178,28 @@ static int64_t stride_of(const ptq_text_spec *text) {
 /* Tokens from the first window's begin to the last one's end. */
 static int64_t span(const ptq_text_spec *text) {
   return (text->windows - 1) * stride_of(text) + text->length;
+}
+
+/* Tokens that windows take at least. A document's last window is its last
+ * `length` tokens, of which only those that no other has are scored: one. */
+static int64_t least(const ptq_text_spec *text) {
+  if (text->random) return text->length;
+  if (!text->scoring.prefixed || text->windows == 1) return span(text);
+  return span(text) - text->length + 2;
+}
+
+/* The document ends within its last window. */
+static void reach_back(int64_t n_tokens, ptq_windows *w) {
+  const int64_t last = w->n - 1, over = w->start[last] + w->length - n_tokens;
+  if (over <= 0) return;
+  w->start[last] -= over;
+  w->first[last] += over;
+}
+
+int64_t ptq_windows_missing(const ptq_text_spec *text, int64_t n_tokens) {
+  const int64_t rest = n_tokens - span(text), stride = stride_of(text);
+  if (!text->scoring.prefixed || rest <= 0) return 0;
+  return (rest + stride - 1) / stride;
 }
 
 /* First tokens of the windows. */
@@ -198,7 +242,7 @@ ptq_status ptq_windows_cut(const ptq_text_spec *text, bool from_end,
                            ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const int64_t n = text->windows, length = text->length;
-  const int64_t need = text->random ? length : span(text);
+  const int64_t need = least(text);
   const ptq_scoring *scoring = &text->scoring;
   if (scoring->bytes > 0) {
     rc = ptq_byte_windows_cut(text, tokens, out, err);
@@ -214,10 +258,13 @@ ptq_status ptq_windows_cut(const ptq_text_spec *text, bool from_end,
   PTQ_TRY(ptq_windows_reserve(out, err));
   place(text, from_end, tokens->n, out);
   for (int64_t i = 0; i < n; i++) {
-    const int64_t at = out->start[i], last = at + length - 1;
     const bool whole =
         scoring->context == 0 || (scoring->first_whole && i == 0);
     out->first[i] = whole ? 1 : scoring->context;
+  }
+  if (scoring->prefixed) reach_back(tokens->n, out);
+  for (int64_t i = 0; i < n; i++) {
+    const int64_t at = out->start[i], last = at + length - 1;
     memcpy(out->ids + i * length, tokens->ids + at,
            (size_t)length * sizeof *out->ids);
     if (scoring->bos_each && has_bos(tokens))

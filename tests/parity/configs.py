@@ -34,6 +34,19 @@ ACTIVATIONS = ("relu", "silu", "gelu", "gelu_new", "gelu_pytorch_tanh",
                "quick_gelu", "tanh")
 ROPES = ({"rope_type": "linear", "factor": 2.0},
          {"type": "dynamic", "factor": 2.0}, {"factor": 2.0})
+# What may stand in any rope_scaling, read by some of the types.
+IN_ROPE = ({"truncate": False}, {"truncate": True}, {"truncate": None},
+           {"truncate": False, "beta_slow": 0.01},
+           {"truncate": None, "beta_slow": 0.01},
+           {"truncate": True, "beta_slow": 0.01},
+           {"attention_factor": 1.3}, {"attention_factor": None},
+           {"mscale": 0.7}, {"mscale_all_dim": 1.2},
+           {"mscale": 0.7, "mscale_all_dim": 1.2}, {"mscale": 0.0},
+           {"beta_fast": 4.0}, {"beta_slow": 0.3}, {"factor": 3.0},
+           {"original_max_position_embeddings": 11},
+           {"original_max_position_embeddings": None},
+           {"rope_theta": 77.0}, {"twist": False}, {"twist": 0},
+           {"low_freq_factor": 2.0}, {"high_freq_factor": 3.0})
 # What transformers takes as it comes: a window of nothing has no softmax.
 UNDEFINED = (("sliding_window", 0), ("sliding_window", -1))
 MISSING = object()
@@ -42,7 +55,7 @@ MISSING = object()
 def others(key, value):
     """Other values of a key, most of them plausible."""
     if isinstance(value, bool):
-        return [not value]
+        return [not value, None]
     if isinstance(value, int):
         return [value + 1, max(1, value // 2), 2 * value, 0, -1]
     if isinstance(value, float):
@@ -58,8 +71,35 @@ def others(key, value):
     return [1, 1.5, True, *(ROPES if "rope" in key else ())]
 
 
+def in_rope(config):
+    """Values of rope_scaling with further keys; where LLaMA's is yarn, which
+    takes transformers 4.57 to compare with, of all types."""
+    own = config.get("rope_scaling")
+    kinds = [own] if own else []
+    if config["model_type"] == "llama" and own == golden.YARN:
+        pairs = golden.longrope({"head": config["head_dim"]}, 3.0)
+        kinds += [golden.LLAMA3, {**pairs, "factor": 4.0}, pairs,
+                  {**pairs, "type": "yarn", "factor": 4.0},
+                  {**pairs, "type": "su", "factor": 4.0}, *ROPES]
+    for kind in kinds:
+        yield kind
+        for more in IN_ROPE:
+            yield {**kind, **more}
+        for key in ("short_factor", "long_factor"):
+            if key in kind:
+                yield {**kind, key: kind[key][::-1]}
+                yield {**kind, key: kind[key][1:]}
+
+
 def changes(config, known):
-    """(key, value) of every change; MISSING: the key is left out."""
+    """(key, value, beside) of every change; MISSING: the key is left out.
+
+    `beside` are other keys that change with it.
+    """
+    for rope in in_rope(config):
+        yield "rope_scaling", rope, {}
+        yield "rope_scaling", rope, {"original_max_position_embeddings": 13}
+        yield "rope_scaling", rope, {"original_max_position_embeddings": 48}
     from transformers import PretrainedConfig
     general = set(PretrainedConfig().to_dict()) - {"tie_word_embeddings"}
     for key, value in {**known, **config}.items():
@@ -67,9 +107,9 @@ def changes(config, known):
             continue
         for other in others(key, value):
             if (key, other) not in UNDEFINED:
-                yield key, other
+                yield key, other, {}
         if key in config:
-            yield key, MISSING
+            yield key, MISSING, {}
 
 
 def ours(build, model, ids, scratch):
@@ -110,8 +150,9 @@ def compare(table, build, case):
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "model"
         shutil.copytree(GOLDEN / case, model)
-        for key, value in changes(config, known):
-            changed = {k: v for k, v in config.items() if k != key}
+        for key, value, beside in changes(config, known):
+            changed = {**config, **beside}
+            changed.pop(key, None)
             if value is not MISSING:
                 changed[key] = value
             (model / "config.json").write_text(json.dumps(changed))
@@ -127,6 +168,7 @@ def compare(table, build, case):
             agreed += off <= 1
             if not off <= 1:
                 told = "left out" if value is MISSING else json.dumps(value)
+                told += f" beside {json.dumps(beside)}" if beside else ""
                 print(f"  {case}: '{key}' {told}: off by {off:.3g} bounds")
     table.row(f"{case}: {agreed} configs, {refused} refused", *worst[1:],
               worst[0], 1.0)

@@ -8,6 +8,7 @@ Prints a table as parity.py does; exit status 1 when a row fails.
 """
 import argparse
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from table import Table
 TOP = Path(__file__).resolve().parents[2]
 WINDOWS, LENGTH, STRIDE = 9, 128, 48
 BOUND = 1e-5  # relative
+WHOLE = "lm-eval, all positions, a last window not full"
 SPEC = """\
 name: presets
 models: [{model}]
@@ -33,6 +35,7 @@ data:
     - {{text: text.txt, windows: {windows}, length: {length},
        preset: "strided:{stride}"}}
     - {{text: rolling.txt, windows: {windows}, length: {length}, preset: lm-eval}}
+    - {{text: whole.txt, windows: {whole}, length: {longest}, preset: lm-eval}}
 grid: {{dtype: [int8], method: [rtn], group: [row]}}
 measure: {{spectra: "off"}}
 """
@@ -91,24 +94,34 @@ def cut_for_rolling(own, text):
     raise RuntimeError("no part of the text has as many tokens")
 
 
-def lm_eval(model, text):
+def cut_anywhere(own, text, positions):
+    """(text, windows): a part whose last window is not full."""
+    part = text[:own.encode(text).offsets[4 * positions + positions // 3][1]]
+    n = len(own.encode(part, add_special_tokens=False).ids)
+    if n % positions == 0:
+        raise RuntimeError("the text's last window is full")
+    return part, -(-n // positions)
+
+
+def lm_eval(model, text, n_tokens, max_length=None):
     """Mean NLL a token of a document by HFLM.loglikelihood_rolling."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
     lm = HFLM(pretrained=str(model), dtype="float32", device="cpu",
-              batch_size=1, max_length=LENGTH - 1)
+              batch_size=1, max_length=max_length)
     instance = Instance(request_type="loglikelihood_rolling", doc={},
                         arguments=(text,), idx=0)
     os.environ["TQDM_DISABLE"] = "1"
     (logp,) = lm.loglikelihood_rolling([instance], disable_tqdm=True)
-    return -logp / (WINDOWS * (LENGTH - 1))
+    return -logp / n_tokens
 
 
-def ours(build, scratch, model):
+def ours(build, scratch, model, whole, positions):
     """{preset: NLL} of the unquantized model in a sweep."""
     spec = f"{scratch}/s.yaml"
     Path(spec).write_text(SPEC.format(
-        model=model, windows=WINDOWS, length=LENGTH, stride=STRIDE))
+        model=model, windows=WINDOWS, length=LENGTH, stride=STRIDE,
+        whole=whole, longest=positions + 1))
     subprocess.run([sys.executable, str(TOP / "sweeps/prepare.py"), "--quiet",
                     spec], check=True)
     subprocess.run([f"{build}/ptqsweep", "run", spec, "-o", f"{scratch}/s.h5",
@@ -117,14 +130,14 @@ def ours(build, scratch, model):
                     "--table", "models", "-o", f"{scratch}/m.csv"], check=True)
     with open(f"{scratch}/m.csv", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    return {row["evaluation"].partition("/")[2] or "gptq": float(row["nll"])
+    return {WHOLE if row["evaluation"].startswith("whole.txt") else
+            row["evaluation"].partition("/")[2] or "gptq": float(row["nll"])
             for row in rows}
 
 
 def name_special(model, target, with_bos):
     """A copy of a model whose token 5 begins texts, or is there to end them
     only."""
-    import json
     import shutil
     shutil.copytree(model, target)
     path = target / "tokenizer.json"
@@ -159,12 +172,18 @@ def compare(table, build, name, with_bos):
         rolling = cut_for_rolling(own, text)
         (Path(scratch) / "text.txt").write_text(text, encoding="utf-8")
         (Path(scratch) / "rolling.txt").write_text(rolling, encoding="utf-8")
-        found = ours(build, scratch, model)
+        positions = json.loads(
+            (model / "config.json").read_text())["max_position_embeddings"]
+        part, whole = cut_anywhere(own, text, positions)
+        (Path(scratch) / "whole.txt").write_text(part, encoding="utf-8")
+        found = ours(build, scratch, model, whole, positions)
         net = transformers.AutoModelForCausalLM.from_pretrained(model).float()
         want = {"gptq": gptq(net, ids),
                 "llama.cpp": llama_cpp(net, ids, ids[0] if with_bos else None),
                 f"strided:{STRIDE}": strided(net, ids),
-                "lm-eval": lm_eval(model, rolling)}
+                "lm-eval": lm_eval(model, rolling, WINDOWS * (LENGTH - 1),
+                                   LENGTH - 1),
+                WHOLE: lm_eval(model, part, len(own.encode(part).ids))}
     for preset, theirs in want.items():
         label = f"{name}{' with bos' if with_bos else ''}, {preset}"
         table.row(label, found[preset], theirs,

@@ -5,6 +5,7 @@
 . "$(dirname "$0")/common.sh"
 make_study
 run() { "$PTQSWEEP" run "$@"; }
+plan() { "$PTQSWEEP" plan "$@"; }
 one=(--set 'grid.dtype=[int4]' --set 'grid.method=[rtn]' --set 'grid.group=[32]')
 
 # --- The command line ---------------------------------------------------------
@@ -17,6 +18,11 @@ expect 2 "max-attempts" run sweep.yaml --max-attempts 0
 expect 2 "time-limit" run sweep.yaml --time-limit soon
 expect 2 "'grid' is not KEY=VALUE" run sweep.yaml --set grid
 expect 1 "no-such.yaml" run no-such.yaml
+for command in plan "run -o none.h5"; do
+  # shellcheck disable=SC2086
+  expect 1 "a rank may use; raise --memory" $command sweep.yaml --memory 1MiB
+done
+[ ! -e none.h5 ] || fail "a refused sweep left a store behind"
 # mpirun may end with another status than its ranks: rank 0 leaves its own.
 told() {  # told STATUS ARGUMENTS...: what rank 0 of two wrote
   local status=$1; shift
@@ -64,6 +70,24 @@ expect 1 "bad.yaml:[0-9]+" run bad.yaml
 # --- Texts and tokens ---------------------------------------------------------
 sed 's/eval.txt, windows: 6/eval.txt, windows: 6000/' sweep.yaml >bad.yaml
 expect 1 "eval.txt.*6000" run bad.yaml
+expect 1 "eval.txt.*6000" plan bad.yaml
+# lm-eval scores a document to its end, and needs no position for its last token.
+cp -rL opt-25k named && "$PTQ_PYTHON" - <<'PY'
+import json
+vocab = json.load(open("named/tokenizer.json"))["model"]["vocab"]
+config = json.load(open("named/tokenizer_config.json"))
+config["eos_token"] = next(t for t, i in vocab.items() if i == 5)
+json.dump(config, open("named/tokenizer_config.json", "w"))
+PY
+sed 's/eval.txt, windows: 6, length: 64/&, preset: lm-eval/
+  s/models:.*/models: [named]/; /requests:/d' sweep.yaml >bad.yaml
+rm -f .tokens/*.special.npy
+expect 0 "long enough is known after" plan bad.yaml
+tokens bad.yaml
+expect 0 "lm-eval scores 378 tokens of '.*eval.txt' and leaves [0-9]+ out" \
+  plan bad.yaml
+sed -i 's/windows: 6, length: 64, preset/windows: 1, length: 513, preset/' bad.yaml
+expect 0 "" run bad.yaml "${one[@]}" -o whole.h5
 sed 's/eval.txt/absent.txt/' sweep.yaml >bad.yaml
 expect 1 "absent.txt" run bad.yaml
 echo "Another text." >fresh.txt

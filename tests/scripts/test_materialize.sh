@@ -24,7 +24,10 @@ opt=$(key_of opt-25k gptq true_sequential=true)
 expect 0 "as in the store" "$PTQSWEEP" materialize s.h5 --point "${llama:0:12}" \
   -o llama-rtn
 expect 0 "as in the store" "$PTQSWEEP" materialize s.h5 --point "$opt" -o opt-gptq
-expect 0 "" "$PTQSWEEP" materialize s.h5 --point "$llama" -o llama-bf16 --dtype bf16
+expect 0 "[0-9.]+ in bf16; [0-9.]+ in the store" "$PTQSWEEP" materialize s.h5 \
+  --point "$llama" -o llama-bf16 --dtype bf16
+told=$("$PTQSWEEP" materialize s.h5 --point "$llama" -o told-bf16 --dtype bf16 |
+  sed -n 's/NLL on the evaluation text \([0-9.]*\) in bf16.*/\1/p')
 expect 0 "dequantized" "$PTQSWEEP" inspect llama-rtn --weights
 [ ! -e llama-rtn/model.safetensors.part ] || fail "a part is left"
 
@@ -34,7 +37,7 @@ tokens made.yaml
 "$PTQSWEEP" run made.yaml -o made.h5 --quiet --set 'grid.group=[32]' \
   --set 'grid.dtype=[int4]' --set 'grid.method=[rtn]' --set 'measure.spectra="off"'
 "$PTQSWEEP" export made.h5 --table models --format jsonl -o models.jsonl
-"$PTQ_PYTHON" - "$llama" "$opt" <<'PY' || fail "another NLL"
+"$PTQ_PYTHON" - "$llama" "$opt" "$told" <<'PY' || fail "another NLL"
 import json, sys
 points = {p["key"]: p["nll"] for p in map(json.loads, open("points.jsonl"))}
 made = {m["model"]: m["nll"] for m in map(json.loads, open("models.jsonl"))}
@@ -43,6 +46,7 @@ print(llama, opt, made)
 assert abs(made["llama-rtn"] / llama - 1) < 1e-6
 assert abs(made["opt-gptq"] / opt - 1) < 1e-6
 assert 0 < abs(made["llama-bf16"] / llama - 1) < 1e-3
+assert abs(made["llama-bf16"] - float(sys.argv[3])) < 1e-6
 PY
 pass "the same NLL"
 

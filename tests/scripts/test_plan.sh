@@ -51,6 +51,7 @@ cd "$work" || exit 1
 
 prints "sweep 's': 16 points of 2 models; 8 dropped" plan s.yaml
 prints "on 3 ranks" plan s.yaml --ranks 3
+prints "long enough is known after: python3 sweeps/prepare.py s.yaml" plan s.yaml
 prints "sweep 's': 8 points of 1 model" plan s.yaml \
   --set "models=[$zoo/opt-25k]" --memory 4GB
 prints '"points": [' plan s.yaml --json
@@ -73,6 +74,11 @@ refuses 1 "cannot open 'absent.yaml'" plan absent.yaml
 refuses 2 "is not an amount of memory" plan s.yaml --memory much
 refuses 1 "more than the 1.0 MiB that a rank may use; raise --memory" \
   plan s.yaml --memory 1MiB
+# The limit of a run on this host is that of a plan for it.
+huge=(--set data.calibration.windows=16777216 --set data.calibration.length=512
+  --set measure.landscape=full)
+refuses 1 "that a rank may use; raise --memory" plan s.yaml "${huge[@]}"
+prints "memory of a rank: at most" plan s.yaml "${huge[@]}" --gflops 50
 refuses 2 "--ranks must be 1 to 1000000, got 0" plan s.yaml --ranks 0
 refuses 2 "--ranks must be 1 to 1000000, got -3" plan s.yaml --ranks -3
 refuses 2 "--ranks: 'abc' is not a whole number" plan s.yaml --ranks abc

@@ -42,15 +42,25 @@ ptq_status ptq_tokens_load(const char *spec_path, const ptq_text_spec *text,
                            ptq_tokens *out, ptq_err *err);
 void ptq_tokens_release(ptq_tokens *t);
 
+/** Has sweeps/prepare.py made the text's tokens? What ptq_tokens_load wants. */
+ptq_status ptq_tokens_exist(const char *spec_path, const ptq_text_spec *text,
+                            const char *model_dir, bool *out, ptq_err *err);
+
 /** Allocate for out->n windows of out->length tokens, all of which `end` takes
  * in. */
 ptq_status ptq_windows_reserve(ptq_windows *out, ptq_err *err);
+
+/** Windows that a document's scoring (`prefixed`) lacks to take in all of
+ * n_tokens; 0 for other scorings, which take parts. */
+int64_t ptq_windows_missing(const ptq_text_spec *text, int64_t n_tokens);
 
 /** Scored tokens of window i. */
 int64_t ptq_windows_scored(const ptq_windows *w, int64_t i);
 
 /** Cut windows as `text` says (`from_end`: the last ones). PTQ_E_ARG: a text
- * shorter than the windows asked, naming it and both numbers. */
+ * shorter than the windows asked, naming it and both numbers. A document's last
+ * window (scoring `prefixed`) may reach back into the one before it, whose
+ * tokens it does not score. */
 ptq_status ptq_windows_cut(const ptq_text_spec *text, bool from_end,
                            const ptq_tokens *tokens, ptq_windows *out,
                            ptq_err *err);

@@ -4,7 +4,9 @@
  * those of tests/golden/architectures. */
 #include "model_fixture.h"
 
+#include <float.h>
 #include <jansson.h>
+#include <math.h>
 
 #include "arch.h"
 #include "ptq/model/forward.h"
@@ -55,6 +57,8 @@ static void what_is_not_computed_is_refused_by_key(void **state) {
   static const spoiled cases[] = {
       {"gpt2", "scale_attn_weights", "false", PTQ_E_UNSUPPORTED,
        "'scale_attn_weights': false is not supported; supported: true"},
+      {"opt", "do_layer_norm_before", "null", PTQ_E_FORMAT,
+       "'do_layer_norm_before' is null, expected true or false"},
       {"gpt2", "scale_attn_by_inverse_layer_idx", "true", PTQ_E_UNSUPPORTED,
        "'scale_attn_by_inverse_layer_idx': true"},
       {"gpt2", "add_cross_attention", "true", PTQ_E_UNSUPPORTED,
@@ -117,6 +121,33 @@ static void what_is_not_computed_is_refused_by_key(void **state) {
       {"llama-linear", "rope_scaling", "{\"factor\": 2.0}", PTQ_E_UNSUPPORTED,
        "'rope_scaling': {\"factor\":2.0} is not supported; supported: one "
        "with its rope_type"},
+      {"llama", "rope_scaling",
+       "{\"rope_type\": \"yarn\", \"factor\": 4.0, \"twist\": false}",
+       PTQ_E_UNSUPPORTED, "config.json: rope_scaling': 'twist': false"},
+      {"llama", "rope_scaling",
+       "{\"rope_type\": \"yarn\", \"factor\": 4.0, \"truncate\": 0}",
+       PTQ_E_FORMAT, "'truncate' is 0, expected true or false"},
+      {"llama", "rope_scaling",
+       "{\"rope_type\": \"linear\", \"factor\": 2.0, \"rope_theta\": 77.0}",
+       PTQ_E_UNSUPPORTED,
+       "'rope_theta': 77.0 is not supported; supported: the "
+       "same as beside it"},
+      {"llama-yarn", "rope_parameters",
+       "{\"rope_type\": \"linear\", \"factor\": 2.0}", PTQ_E_UNSUPPORTED,
+       "supported: one of rope_parameters and rope_scaling"},
+      {"llama", "rope_scaling",
+       "{\"rope_type\": \"longrope\", \"short_factor\": [1, 2, 3],"
+       " \"long_factor\": [1, 2, 3], \"original_max_position_embeddings\": 16}",
+       PTQ_E_UNSUPPORTED, "supported: longrope with its factor"},
+      {"llama", "rope_parameters",
+       "{\"rope_type\": \"longrope\", \"short_factor\": [1, 2, 3],"
+       " \"long_factor\": [1, 2, 3], \"original_max_position_embeddings\": 16,"
+       " \"factor\": 2.0}",
+       PTQ_E_UNSUPPORTED, "'factor': 2.0 is not supported"},
+      {"llama", "rope_scaling",
+       "{\"type\": \"su\", \"short_factor\": [1, 2, 3],"
+       " \"long_factor\": [1, 2, 3], \"factor\": 2.0}",
+       PTQ_E_UNSUPPORTED, "supported: default, linear, dynamic"},
       {"llama", "tie_word_embeddings", "true", PTQ_E_FORMAT,
        "'lm_head.weight' differs from 'model.embed_tokens.weight'"},
       {"gemma3", "attn_logit_softcapping", "50.0", PTQ_E_UNSUPPORTED,
@@ -208,6 +239,60 @@ static void rope_parameters_stand_for_rope_scaling(void **state) {
   assert_memory_equal(&old.rope, &now.rope, sizeof old.rope);
 }
 
+/* Angles as transformers 4.57.3 has them (modeling_rope_utils, base 10000,
+ * heads of 6, 64 positions), in float32. */
+static void expect_angles(const ptq_rope *rope, const float f[3],
+                          double amplitude) {
+  for (int i = 0; i < 3; i++)
+    assert_true(fabsf(rope->frequency[i] / f[i] - 1.0F) < 4.0F * FLT_EPSILON);
+  assert_true(fabs(rope->amplitude / amplitude - 1.0) < 1e-15);
+}
+
+static void yarn_may_leave_its_pairs_between_whole_numbers(void **state) {
+  (void)state;
+  ptq_model_info info;
+  static const struct {
+    const char *value;
+    float f[3];
+  } cases[] = {
+      {"", {1.0F, 0.0290099271F, 0.000538608583F}},
+      {", \"truncate\": true", {1.0F, 0.0290099271F, 0.000538608583F}},
+      {", \"truncate\": false", {1.0F, 0.0271236803F, 0.000538608583F}},
+      {", \"truncate\": null", {1.0F, 0.0271236803F, 0.000538608583F}},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    char text[160];
+    snprintf(text, sizeof text,
+             "{\"rope_type\": \"yarn\", \"factor\": 4.0,"
+             " \"original_max_position_embeddings\": 16,"
+             " \"beta_slow\": 0.01%s}",
+             cases[i].value);
+    open_with("llama", "rope_scaling", text, &info);
+    expect_angles(&info.rope[PTQ_ROPE_MAIN], cases[i].f, 1.138629436111989);
+  }
+}
+
+/* Beside rope_scaling it counts, within only for transformers 5. */
+static void longrope_has_its_length_beside_it(void **state) {
+  (void)state;
+  static const char inner[] =
+      "{\"rope_type\": \"longrope\", \"factor\": 4.0,"
+      " \"short_factor\": [1.0, 1.1, 1.2], \"long_factor\": [2.0, 3.0, 4.0],"
+      " \"original_max_position_embeddings\": 16}";
+  static const float near[3] = {1.0F, 0.0421962552F, 0.00179536187F},
+                     far[3] = {0.5F, 0.0154719604F, 0.000538608583F};
+  ptq_model_info info;
+  open_with("llama", "rope_scaling", inner, &info);
+  expect_angles(&info.rope[PTQ_ROPE_MAIN], near, 1.1547005383792517);
+  expect_angles(&info.rope[PTQ_ROPE_LONG], far, 1.1547005383792517);
+  assert_int_equal(info.rope_long_from, 64);
+  open_with("llama", "rope_parameters", inner, &info);
+  expect_angles(&info.rope[PTQ_ROPE_MAIN], near, 1.224744871391589);
+  assert_int_equal(info.rope_long_from, 16);
+  open_with("phi3-long", "original_max_position_embeddings", NULL, &info);
+  assert_int_equal(info.rope_long_from, 4096); /* Phi3Config's default */
+}
+
 static void fused_layers_are_one_and_named_by_their_tensor(void **state) {
   (void)state;
   char name[PTQ_TENSOR_NAME_MAX];
@@ -289,6 +374,8 @@ int main(void) {
       cmocka_unit_test(what_is_not_computed_is_refused_by_key),
       cmocka_unit_test(defaults_and_null_differ_where_transformers_says_so),
       cmocka_unit_test(rope_parameters_stand_for_rope_scaling),
+      cmocka_unit_test(yarn_may_leave_its_pairs_between_whole_numbers),
+      cmocka_unit_test(longrope_has_its_length_beside_it),
       cmocka_unit_test(fused_layers_are_one_and_named_by_their_tensor),
       cmocka_unit_test(a_site_knows_the_norm_that_feeds_it),
       cmocka_unit_test(parameters_are_counted_once),

@@ -218,6 +218,20 @@ static void exclusions_remove_what_they_match(void **state) {
           "'exclude' leaves no points");
 }
 
+#define DOCUMENT(length)                                          \
+  "data:\n  calibration: {text: c.txt, windows: 4, length: 64}\n" \
+  "  evaluation: {text: e.txt, windows: 4, length: " length       \
+  ", preset: lm-eval}\n"
+
+static void a_token_that_is_only_predicted_needs_no_position(void **state) {
+  (void)state;
+  sweep s;
+  open_good(&s, MODELS DOCUMENT("513") GRID, NULL);
+  close_sweep(&s);
+  refused(MODELS DOCUMENT("514") GRID, NULL,
+          "windows of 514 tokens are longer than the 512 positions");
+}
+
 static void what_cannot_be_done_is_refused_before_any_work(void **state) {
   (void)state;
   refused(MODELS DATA GRID, "data.evaluation.length=100000",
@@ -435,6 +449,7 @@ int main(void) {
       cmocka_unit_test(texts_are_axes_of_the_grid),
       cmocka_unit_test(a_group_that_reaches_the_width_is_a_row),
       cmocka_unit_test(exclusions_remove_what_they_match),
+      cmocka_unit_test(a_token_that_is_only_predicted_needs_no_position),
       cmocka_unit_test(what_cannot_be_done_is_refused_before_any_work),
       cmocka_unit_test(a_combination_that_a_method_refuses_is_named),
       cmocka_unit_test(groups_are_named_as_they_are_spelled),

@@ -226,6 +226,36 @@ static void presets_move_and_score_as_their_tools_do(void **state) {
       strstr(err.msg, "has 50 tokens, but 6 windows of 10 take 55"));
 }
 
+static void a_document_is_scored_to_its_end(void **state) {
+  (void)state;
+  uint32_t ids[N_TOKENS];
+  uint64_t ends[N_TOKENS];
+  const ptq_tokens tokens = counted(ids, ends);
+  ptq_text_spec text = text_of(6, 10);
+  text.scoring = (ptq_scoring){
+      .preset = "lm-eval", .stride = 9, .context = 1, .prefixed = true};
+  /* five windows score tokens 1 to 45, the last one 46 to 49 */
+  expect_windows(&text, &tokens, (int64_t[]){0, 9, 18, 27, 36, 40},
+                 (int64_t[]){1, 1, 1, 1, 1, 6});
+  assert_int_equal(ptq_windows_missing(&text, N_TOKENS), 0);
+  text.windows = 5;
+  expect_windows(&text, &tokens, (int64_t[]){0, 9, 18, 27, 36},
+                 (int64_t[]){1, 1, 1, 1, 1});
+  assert_int_equal(ptq_windows_missing(&text, N_TOKENS), 1);
+  assert_int_equal(ptq_windows_missing(&text, 46), 0);
+  assert_int_equal(ptq_windows_missing(&text, 47), 1);
+  assert_int_equal(ptq_windows_missing(&text, 56), 2);
+  text.scoring.prefixed = false;
+  assert_int_equal(ptq_windows_missing(&text, N_TOKENS), 0);
+  text.scoring.prefixed = true;
+  text.windows = 7; /* one token in the last takes 56 */
+  ptq_windows w;
+  ptq_err err = {0};
+  assert_int_equal(ptq_windows_cut(&text, false, &tokens, &w, &err), PTQ_E_ARG);
+  assert_non_null(
+      strstr(err.msg, "has 50 tokens, but 7 windows of 10 take 56"));
+}
+
 static void a_beginning_of_text_token_is_put(void **state) {
   (void)state;
   uint32_t ids[N_TOKENS];
@@ -341,6 +371,7 @@ int main(void) {
       cmocka_unit_test(windows_without_a_seed_are_the_first_ones),
       cmocka_unit_test(windows_from_the_end_are_the_last_ones),
       cmocka_unit_test(presets_move_and_score_as_their_tools_do),
+      cmocka_unit_test(a_document_is_scored_to_its_end),
       cmocka_unit_test(a_beginning_of_text_token_is_put),
       cmocka_unit_test(lm_eval_has_a_token_in_front),
       cmocka_unit_test(windows_with_a_seed_lie_anywhere_and_repeat),
