@@ -11,11 +11,11 @@
 
 /** One worker as rank 0 sees it at the end. */
 typedef struct ptq_ending_rank {
-  bool lost;      /* will not be waited for */
-  bool gone;      /* its process has ended */
-  bool watchable; /* its process is of this host */
-  bool heard;     /* has said hello in its time */
-  bool bye;       /* its files are closed */
+  bool lost;           /* will not be waited for */
+  bool gone;           /* its process has ended */
+  bool watchable;      /* its process is of this host */
+  bool heard;          /* has said hello in its time */
+  bool bye;            /* its files are closed */
   MPI_Request request; /* STOP or LEAVE on its way */
 } ptq_ending_rank;
 

@@ -26,13 +26,13 @@ ptq_status ptq_roster_init(ptq_roster *r, MPI_Comm comm, const ptq_peer *peers,
   r->pong = ptq_wire_make_head(PTQ_WIRE_PONG, 0);
   PTQ_TRY(ptq_alloc(&r->ranks, r->size, sizeof *r->ranks, "ranks", err));
   for (int i = 0; i < r->size; i++)
-    r->ranks[i] = (ptq_rank){.state = PTQ_RANK_NEW,
-                             .watchable =
-                                 ptq_peer_watchable(&peers[0], &peers[i]),
-                             .heard_s = now_s,
-                             .work_request = MPI_REQUEST_NULL,
-                             .cancel_request = MPI_REQUEST_NULL,
-                             .pong_request = MPI_REQUEST_NULL};
+    r->ranks[i] =
+        (ptq_rank){.state = PTQ_RANK_NEW,
+                   .watchable = ptq_peer_watchable(&peers[0], &peers[i]),
+                   .heard_s = now_s,
+                   .work_request = MPI_REQUEST_NULL,
+                   .cancel_request = MPI_REQUEST_NULL,
+                   .pong_request = MPI_REQUEST_NULL};
 done:
   return rc;
 }

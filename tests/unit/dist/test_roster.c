@@ -19,7 +19,8 @@ static int open_roster(void **state) {
   peers[1] = peers[0];
   const ptq_dist_options options = {
       .heartbeat_s = 2.0, .silence_factor = 10.0, .silence_min_s = 30.0};
-  if (ptq_roster_init(&r, MPI_COMM_WORLD, peers, &options, 100.0, NULL) != PTQ_OK)
+  if (ptq_roster_init(&r, MPI_COMM_WORLD, peers, &options, 100.0, NULL) !=
+      PTQ_OK)
     return -1;
   *state = &r;
   return 0;
