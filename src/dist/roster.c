@@ -137,10 +137,14 @@ static ptq_status give_one(ptq_roster *r, int rank, const ptq_wire_work *work,
       make_room(to, (int64_t)(sizeof *work / sizeof(int64_t)) + task->n, err));
   memcpy(to->work, work, sizeof *work);
   if (task->n > 0) memcpy((char *)to->work + sizeof *work, points, points_size);
-  PTQ_TRY(ptq_wire_post(r->comm, rank, to->work,
-                        (int)(sizeof *work + points_size), &to->work_request,
-                        err));
+  for (int i = 0; i < 2; i++) { /* once more if it does not leave */
+    rc = ptq_wire_post(r->comm, rank, to->work,
+                       (int)(sizeof *work + points_size), &to->work_request,
+                       err);
+    if (rc == PTQ_OK) break;
+  }
 done:
+  if (rc != PTQ_OK) ptq_roster_idle(r, rank); /* it knows of no task */
   return rc;
 }
 

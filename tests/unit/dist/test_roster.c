@@ -92,6 +92,19 @@ static void a_dead_rank_gets_no_work_whatever_it_had_said(void **state) {
   assert_false(ptq_roster_is_free(r, 1));
 }
 
+/* More points than there is memory for their message. */
+static void a_task_that_was_not_sent_keeps_nobody_busy(void **state) {
+  ptq_roster *r = *state;
+  const ptq_task task = {.n = (int64_t)1 << 58, .seconds = 1.0};
+  ptq_err err = {0};
+  r->ranks[1].state = PTQ_RANK_IDLE;
+  assert_int_equal(ptq_roster_give(r, 1, &task, NULL, 100.0, &err),
+                   PTQ_E_NOMEM);
+  assert_int_equal(r->ranks[1].state, PTQ_RANK_IDLE);
+  assert_int_equal(r->n_busy, 0);
+  assert_false(r->ranks[1].has_task);
+}
+
 static void a_suspended_coordinator_blames_nobody(void **state) {
   ptq_roster *r = *state;
   ptq_roster_excuse(r, 3600.0);
@@ -106,6 +119,7 @@ int main(int argc, char **argv) {
       WITH_ROSTER(a_busy_rank_is_held_to_the_rhythm_of_its_task),
       WITH_ROSTER(a_lost_rank_that_speaks_is_back_without_its_task),
       WITH_ROSTER(a_dead_rank_gets_no_work_whatever_it_had_said),
+      WITH_ROSTER(a_task_that_was_not_sent_keeps_nobody_busy),
       WITH_ROSTER(a_suspended_coordinator_blames_nobody),
   };
   MPI_Init(&argc, &argv);
