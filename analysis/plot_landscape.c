@@ -298,6 +298,22 @@ static bool has_quadratic(const ptq_plot_data *d) {
   return false;
 }
 
+static void quadratic_row(const ptq_direction_row *r, const ptq_model_row *m,
+                          double predicted, double measured, ptq_text *csv) {
+  ptq_csv_text(csv, m->model, ',');
+  ptq_csv_text(csv, m->family, ',');
+  ptq_csv_text(csv, r->calibration, ',');
+  ptq_csv_text(csv, r->evaluation, ',');
+  ptq_text_addf(csv, "%lld,%s,", (long long)m->params_nonembedding, r->kind);
+  ptq_csv_text(csv, r->dtype, ',');
+  ptq_text_addf(csv, "%lld,", (long long)r->group);
+  ptq_csv_number(csv, r->size, ',');
+  ptq_csv_number(csv, r->slope, ',');
+  ptq_csv_number(csv, r->curvature, ',');
+  ptq_csv_number(csv, predicted, ',');
+  ptq_csv_number(csv, measured, '\n');
+}
+
 static ptq_status draw_quadratic(const ptq_plot_data *d, ptq_picture *p,
                                  ptq_err *err) {
   const ptq_landscape *l = landscape(d);
@@ -316,19 +332,7 @@ static ptq_status draw_quadratic(const ptq_plot_data *d, ptq_picture *p,
     const ptq_model_row *m = model_of(d, r);
     if (!isfinite(t->calib_at_one) || !isfinite(r->curvature)) continue;
     const double x = ptq_landscape_quadratic(r, r->size);
-    ptq_csv_text(&p->csv, m->model, ',');
-    ptq_csv_text(&p->csv, m->family, ',');
-    ptq_csv_text(&p->csv, r->calibration, ',');
-    ptq_csv_text(&p->csv, r->evaluation, ',');
-    ptq_text_addf(&p->csv, "%lld,%s,", (long long)m->params_nonembedding,
-                  r->kind);
-    ptq_csv_text(&p->csv, r->dtype, ',');
-    ptq_text_addf(&p->csv, "%lld,", (long long)r->group);
-    ptq_csv_number(&p->csv, r->size, ',');
-    ptq_csv_number(&p->csv, r->slope, ',');
-    ptq_csv_number(&p->csv, r->curvature, ',');
-    ptq_csv_number(&p->csv, x, ',');
-    ptq_csv_number(&p->csv, t->calib_at_one, '\n');
+    quadratic_row(r, m, x, t->calib_at_one, &p->csv);
     if (!(x > 0.0) || !(t->calib_at_one > 0.0)) {
       hidden++;
       continue;

@@ -33,13 +33,16 @@ static ptq_status alive(void *ctx, double done, ptq_err *err) {
   return PTQ_OK;
 }
 
+static void take(making *m, int state, double nll, const char *message) {
+  m->done = state == PTQ_STATE_DONE;
+  m->nll = nll;
+  (void)ptq_text_copy(m->message, sizeof m->message, message);
+}
+
 static ptq_status take_point(void *ctx, const ptq_point_result *r,
                              ptq_err *err) {
-  making *m = ctx;
   (void)err;
-  m->done = r->state == PTQ_STATE_DONE;
-  m->nll = r->row.nll;
-  (void)ptq_text_copy(m->message, sizeof m->message, r->message);
+  take(ctx, (int)r->state, r->row.nll, r->message);
   return PTQ_OK;
 }
 
@@ -79,11 +82,8 @@ done:
 
 static ptq_status take_subject(void *ctx, const ptq_subject_result *r,
                                ptq_err *err) {
-  making *m = ctx;
   (void)err;
-  m->done = r->state == PTQ_STATE_DONE;
-  m->nll = r->row.nll;
-  (void)ptq_text_copy(m->message, sizeof m->message, r->message);
+  take(ctx, (int)r->state, r->row.nll, r->message);
   return PTQ_OK;
 }
 
