@@ -5,41 +5,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ptq/base/spectrum.h"
+
 static const ptq_spectrum_traits unknown = {
     (double)NAN, (double)NAN, (double)NAN, (double)NAN, (double)NAN};
 
-/* Least-squares slope of ln v by ln(rank + 1), first <= rank < last. */
-static double slope(const double *v, int64_t first, int64_t last) {
-  double n = 0.0, sx = 0.0, sy = 0.0, sxx = 0.0, sxy = 0.0;
-  for (int64_t i = first; i < last; i++) {
-    const double x = log((double)(i + 1)), y = log(v[i]);
-    n += 1.0;
-    sx += x;
-    sy += y;
-    sxx += x * x;
-    sxy += x * y;
-  }
-  const double spread = n * sxx - sx * sx;
-  return n >= 2.0 && spread > 0.0 ? (n * sxy - sx * sy) / spread : NAN;
-}
-
 ptq_spectrum_traits ptq_spectrum_traits_of(const double *values, int64_t d) {
-  ptq_spectrum_traits t = unknown;
-  int64_t n = 0; /* positive eigenvalues */
-  double trace = 0.0, entropy = 0.0;
-  while (n < d && values[n] > 0.0 && isfinite(values[n])) trace += values[n++];
-  if (n == 0 || n < d / 2) return t;
-  for (int64_t i = 0; i < n; i++) {
-    const double p = values[i] / trace;
-    entropy -= p * log(p);
-  }
-  const int64_t low = 9 * d / 10 < n ? 9 * d / 10 : n - 1;
-  t.log_trace = log(trace / (double)d);
-  t.top_share = values[0] / trace;
-  t.rank = exp(entropy) / (double)d;
-  t.log_cond = log(values[0] / values[low]);
-  t.tail = -slope(values, d / 10, d / 2 < n ? d / 2 : n);
-  return t;
+  const ptq_spectrum_summary s = ptq_spectrum_summary_of(values, d);
+  if (s.n == 0 || s.n < d / 2) return unknown;
+  return (ptq_spectrum_traits){.log_trace = log(s.trace / (double)d),
+                               .top_share = s.max / s.trace,
+                               .rank = s.rank / (double)d,
+                               .log_cond = log(s.condition),
+                               .tail = s.tail};
 }
 
 static void add(ptq_spectrum_traits *sum, const ptq_spectrum_traits *t,

@@ -226,6 +226,8 @@ typedef struct pass {
   const ptq_grad_sink *sink; /* borrowed */
   int64_t k, chunk, windows; /* directions; the chunk and its windows */
   int64_t block;             /* at grad_hand */
+  int64_t lane;              /* that goes back through it: 0 with its tangents,
+                                or a product's alone */
   const ptq_block *b;        /* borrowed; likewise */
   /* What the head gave of each window. */
   double nll[PTQ_GRAD_CHUNK];
@@ -334,8 +336,8 @@ static ptq_status turn_window(void *ctx, int at, int64_t w, ptq_order *order,
     hand->losses[j] = (ptq_loss_tangent){.hd = hd, .dhd = back ? hd : NULL};
   }
   const ptq_status rc =
-      ptq_head_loss(g->info, &g->head, &scored, h, hand->ls, &p->nll[w],
-                    back ? h : NULL, p->k, hand->losses, err);
+      ptq_head_loss(g->info, &g->head, &scored, h, hand->ls, p->sink->curvature,
+                    &p->nll[w], back ? h : NULL, p->k, hand->losses, err);
   for (int64_t j = 0; j < p->k; j++)
     p->nlld[w * p->k + j] = hand->losses[j].nll;
   return rc;
@@ -417,11 +419,28 @@ static ptq_status return_window(void *ctx, int at, int64_t w, ptq_order *order,
       .order = order,
       .index = w};
   const ptq_tape t = ptq_shelf_tape(&g->shelf, w, p->block, 0);
+  if (p->lane > 0)
+    return ptq_block_backward(g->info, p->b, g->setup.length, hand->bs, &t,
+                              ptq_shelf_stream(&g->shelf, w, p->lane),
+                              g->he[p->lane - 1].of, 0, NULL, &hook, err);
   aim(p, hand, w, true);
   return ptq_block_backward(g->info, p->b, g->setup.length, hand->bs, &t,
                             ptq_shelf_stream(&g->shelf, w, 0),
                             p->sink->gradient ? g->g.of : NULL, p->k,
                             hand->tangents, &hook, err);
+}
+
+/* A Gauss-Newton product goes back as a derivative does, each by itself. */
+static ptq_status return_lanes(pass *p, int threads, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const bool own = p->sink->curvature == PTQ_CURVATURE_HESSIAN;
+  const int64_t last = own ? 0 : p->k;
+  for (p->lane = own ? 0 : 1; p->lane <= last; p->lane++)
+    PTQ_TRY(ptq_crew_run_ordered(threads, 0, p->windows,
+                                 ptq_layer_count(p->g->info), return_window, p,
+                                 err));
+done:
+  return rc;
 }
 
 static ptq_status go_back(pass *p, ptq_err *err) {
@@ -433,9 +452,7 @@ static ptq_status go_back(pass *p, ptq_err *err) {
     PTQ_TRY(fetch(p, err));
     set_clear(g->info, &g->g);
     for (int64_t j = 0; j < p->k; j++) set_clear(g->info, &g->he[j]);
-    PTQ_TRY(ptq_crew_run_ordered(threads, 0, p->windows,
-                                 ptq_layer_count(g->info), return_window, p,
-                                 err));
+    PTQ_TRY(return_lanes(p, threads, err));
     PTQ_TRY(deliver(p, err));
   }
 done:
@@ -449,6 +466,8 @@ ptq_status ptq_grad_run(ptq_grad *g, int64_t c0, int64_t c1,
   pass p = {.g = g, .d = d, .sink = sink, .k = d != NULL ? d->k : 0};
   PTQ_ASSERT(0 <= c0 && c0 <= c1 && c1 <= ptq_grad_chunks(g));
   PTQ_ASSERT(p.k <= g->setup.max_tangents);
+  PTQ_ASSERT(sink->curvature == PTQ_CURVATURE_HESSIAN ||
+             (!sink->gradient && sink->window == NULL));
   PTQ_TRY(ptq_alloc(&p.nlld, PTQ_GRAD_CHUNK * p.k, sizeof *p.nlld,
                     "derivatives", err));
   for (p.chunk = c0; p.chunk < c1; p.chunk++) {

@@ -44,33 +44,51 @@ ptq_directions ptq_random_directions_at(ptq_random_directions *r, int64_t first,
   return (ptq_directions){.k = k, .ctx = r, .load = load};
 }
 
-/* forms of all probes: draws[layers + 1, probes], the whole last. */
-static ptq_status draw(ptq_grad *g, ptq_random_directions *r, int64_t probes,
-                       double *draws, ptq_err *err) {
+/* forms[layers, k] of d's directions, each with itself. */
+static ptq_status form(ptq_grad *g, ptq_curvature curvature,
+                       const ptq_directions *d, double *forms, ptq_err *err) {
   ptq_status rc = PTQ_OK;
+  const int64_t k = d->k;
   ptq_forms f = {0};
-  const int64_t width = ptq_grad_max_tangents(g);
-  const int64_t layers = ptq_flat_layers(ptq_grad_info(g));
-  for (int64_t p = 0; p < probes; p += width) {
-    const int64_t k = probes - p < width ? probes - p : width;
-    const ptq_directions d = ptq_random_directions_at(r, p, k);
-    ptq_forms_release(&f);
-    PTQ_TRY(ptq_forms_run(g, &d, &f, err));
-    for (int64_t l = 0; l < layers; l++)
-      for (int64_t j = 0; j < k; j++) {
-        const double form = f.ehe[(l * k + j) * k + j];
-        draws[l * probes + p + j] = form;
-        draws[layers * probes + p + j] += form;
-      }
-  }
+  if (curvature == PTQ_CURVATURE_GAUSS_NEWTON)
+    return ptq_gauss_newton_forms(g, d, forms, err);
+  PTQ_TRY(ptq_forms_run(g, d, 0, &f, err));
+  for (int64_t l = 0; l < f.layers; l++)
+    for (int64_t j = 0; j < k; j++)
+      forms[l * k + j] = f.ehe[(l * k + j) * k + j];
 done:
   ptq_forms_release(&f);
   return rc;
 }
 
-ptq_status ptq_hessian_trace(ptq_grad *g, uint64_t seed, int64_t probes,
-                             ptq_estimate *whole, ptq_estimate *by_layer,
-                             ptq_err *err) {
+/* forms of all probes: draws[layers + 1, probes], the whole last. */
+static ptq_status draw(ptq_grad *g, ptq_curvature curvature,
+                       ptq_random_directions *r, int64_t probes, double *draws,
+                       ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const int64_t width = ptq_grad_max_tangents(g);
+  const int64_t layers = ptq_flat_layers(ptq_grad_info(g));
+  double *forms = NULL;
+  PTQ_TRY(ptq_alloc(&forms, layers * width, sizeof *forms, "forms", err));
+  for (int64_t p = 0; p < probes; p += width) {
+    const int64_t k = probes - p < width ? probes - p : width;
+    const ptq_directions d = ptq_random_directions_at(r, p, k);
+    PTQ_TRY(form(g, curvature, &d, forms, err));
+    for (int64_t l = 0; l < layers; l++)
+      for (int64_t j = 0; j < k; j++) {
+        draws[l * probes + p + j] = forms[l * k + j];
+        draws[layers * probes + p + j] += forms[l * k + j];
+      }
+  }
+done:
+  ptq_free(forms);
+  return rc;
+}
+
+ptq_status ptq_curvature_trace(ptq_grad *g, ptq_curvature curvature,
+                               uint64_t seed, int64_t probes,
+                               ptq_estimate *whole, ptq_estimate *by_layer,
+                               ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_model_info *info = ptq_grad_info(g);
   const int64_t layers = ptq_flat_layers(info);
@@ -81,7 +99,7 @@ ptq_status ptq_hessian_trace(ptq_grad *g, uint64_t seed, int64_t probes,
   PTQ_TRY(ptq_random_directions_init(info, seed, PTQ_PROBE_SIGNS, &r, err));
   PTQ_TRY(
       ptq_alloc(&draws, (layers + 1) * probes, sizeof *draws, "probes", err));
-  PTQ_TRY(draw(g, &r, probes, draws, err));
+  PTQ_TRY(draw(g, curvature, &r, probes, draws, err));
   for (int64_t l = 0; l < layers; l++)
     by_layer[l] = ptq_estimate_of(draws + l * probes, probes);
   *whole = ptq_estimate_of(draws + layers * probes, probes);

@@ -13,8 +13,9 @@
  *   dhnd = sum e (ld l' + l'' zd) W / sum e - r sum e l' W / sum e - l''_t zd_t
  *          W_t
  *
- * where l'' zd = -2 l ld / cap^2. What was summed up is rescaled when the
- * maximum grows, as in op_attention.c.
+ * where l'' zd = -2 l ld / cap^2. Without the terms in l'' and with the norm's
+ * Jacobian alone it is the Gauss-Newton matrix times hd. What was summed up is
+ * rescaled when the maximum grows, as in op_attention.c.
  */
 #include <math.h>
 #include <string.h>
@@ -159,6 +160,7 @@ typedef struct pass {
   ptq_lossspace *ls;
   int64_t v0, width; /* the slice at hand */
   bool slopes;       /* is dhn asked for? */
+  bool bends;        /* with second derivatives of the head itself? */
 } pass;
 
 static ptq_real *lane(const pass *p, ptq_real *base, int64_t j) {
@@ -215,7 +217,10 @@ static void take_tangent(const pass *p, int64_t j) {
         PTQ_DIFF(soft_jvp, ls->e + row * p->width, p->width, ld);
   }
   if (!p->slopes) return;
-  if (ls->logits != NULL) PTQ_DIFF(cap_bend, ls->logits, cap, size, ls->ld);
+  if (ls->logits != NULL && p->bends)
+    PTQ_DIFF(cap_bend, ls->logits, cap, size, ls->ld);
+  else if (ls->logits != NULL)
+    PTQ_DIFF(cap, ls->logits, cap, size, ls->ld);
   PTQ_GEMM(nn, p->n, d, p->width, 1.0F, ls->ld, p->width,
            p->head->weight + p->v0 * d, d, 1.0F, lane(p, ls->dhn, 1 + j), d);
 }
@@ -252,7 +257,7 @@ static void finish_row(const pass *p, int64_t row) {
   double slope = 1.0, bend = 0.0;
   if (p->info->logit_cap > 0.0) {
     slope = 1.0 - pow(target / p->info->logit_cap, 2.0);
-    bend = -2.0 * target / pow(p->info->logit_cap, 2.0);
+    if (p->bends) bend = -2.0 * target / pow(p->info->logit_cap, 2.0);
   }
   for (int64_t j = 0; j < p->k; j++) {
     const row_tangent *t = tangent(p, j, row);
@@ -327,9 +332,11 @@ static void leave(const pass *p, const ptq_scored *w, const ptq_real *h,
   for (int64_t j = 1; j <= p->k; j++) {
     ptq_real *to = tangents[j - 1].dhd;
     ptq_real *by_hn = lane(p, p->ls->dhn, j);
-    if (norm->w != NULL)
+    if (norm->w != NULL && p->bends)
       ptq_norm_tangent(info, norm, h + skip, tangents[j - 1].hd + skip,
                        p->ls->dhn, by_hn, n, d, by_hn);
+    else if (norm->w != NULL)
+      ptq_norm_vjp(info, norm, h + skip, by_hn, n, d, by_hn);
     memcpy(to + skip, by_hn, (size_t)(n * d) * sizeof *to);
     memset(to, 0, before);
     memset(to + skip + n * d, 0, last);
@@ -343,8 +350,9 @@ static void leave(const pass *p, const ptq_scored *w, const ptq_real *h,
 
 ptq_status ptq_head_loss(const ptq_model_info *info, const ptq_head *head,
                          const ptq_scored *w, const ptq_real *h,
-                         ptq_lossspace *ls, double *nll, ptq_real *dh,
-                         int64_t k, ptq_loss_tangent *tangents, ptq_err *err) {
+                         ptq_lossspace *ls, ptq_curvature curvature,
+                         double *nll, ptq_real *dh, int64_t k,
+                         ptq_loss_tangent *tangents, ptq_err *err) {
   PTQ_ASSERT(w->n <= ls->max_tokens && k <= ls->max_tangents);
   *nll = NAN;
   const ptq_status rc = check(info, w, err);
@@ -356,7 +364,8 @@ ptq_status ptq_head_loss(const ptq_model_info *info, const ptq_head *head,
             .n = w->n - w->first,
             .k = k,
             .ls = ls,
-            .slopes = dh != NULL};
+            .slopes = dh != NULL,
+            .bends = curvature == PTQ_CURVATURE_HESSIAN};
   begin(&p, h + skip, skip, tangents);
   for (p.v0 = 0; p.v0 < info->vocab; p.v0 += PTQ_HEAD_SLICE) {
     const int64_t left = info->vocab - p.v0;

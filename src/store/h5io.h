@@ -26,7 +26,7 @@
  *      (which was f32); landscape
  *   4  checksums of attempts, log, index and the file's structure; columns of
  *      landscape/directions, profiles and layers */
-enum { PTQ_H5_SCHEMA = 4 };
+enum { PTQ_H5_SCHEMA = 5 };
 
 /** Stop HDF5 from printing; called before anything else here. */
 void ptq_h5_quiet(void);

@@ -18,18 +18,30 @@
  * the Hessian that go together. No bits depend on either. */
 enum { BUDGET_BYTES = 64 << 20, PROBES_TOGETHER = 2 };
 
-/* A product costs about as much as two gradients. */
+/* A product costs about as much as two gradients, and no less along the
+ * Gauss-Newton matrix alone: it goes forward as that one, and back as one
+ * gradient each. */
 #define PRODUCT_GRADIENTS 2.0
+#define GAUSS_NEWTON_GRADIENTS 1.8
 
 static int64_t width_of(const ptq_landscape_spec *l, bool hessian) {
   return hessian && l->probes > 1 ? PROBES_TOGETHER : 1;
 }
 
-/* Passes over the text: one a product, or the gradient. */
+/* Passes over the text: one a product, or the gradient. Of the Hessian the
+ * gradient, the Fisher matrix, probes of both matrices, and Lanczos' steps,
+ * with one start along the Gauss-Newton matrix. */
 static int64_t passes_of(const ptq_landscape_spec *l, bool hessian) {
   const int64_t width = width_of(l, hessian);
-  return hessian ? 2 + (l->probes + width - 1) / width + l->starts * l->lanczos
-                 : 1;
+  const int64_t probes = (l->probes + width - 1) / width;
+  return hessian ? 2 + 2 * probes + (l->starts + 1) * l->lanczos : 2;
+}
+
+/* What is asked of a direction. */
+static unsigned forms_of(int kind) {
+  return PTQ_FORMS_GAUSS_NEWTON |
+         (ptq_direction_displaces(kind) ? PTQ_FORMS_GRADIENT | PTQ_FORMS_FISHER
+                                        : 0);
 }
 
 /* A gradient's setup, and who is told that it lives. */
@@ -134,8 +146,9 @@ static void take_forms(const along *a, const ptq_forms *f,
                        ptq_direction_row *row) {
   const ptq_model_info *info = a->w->setup.info;
   int64_t n = 0;
-  row->slope = row->curvature = 0.0;
-  if (f->ghe != NULL) row->gradient_curvature = row->fisher_diagonal = 0.0;
+  row->slope = row->curvature = row->gauss_newton = 0.0;
+  if (f->ghe != NULL)
+    row->gradient_curvature = row->fisher_diagonal = row->kronecker = 0.0;
   for (int64_t i = 0; i < f->layers; i++) {
     if (!ptq_layer_present(info, (int)(i % ptq_layer_count(info)))) continue;
     ptq_direction_layer_row *r = &out->layers[n];
@@ -150,13 +163,17 @@ static void take_forms(const along *a, const ptq_forms *f,
     r->size = sqrt(f->ee[i] / a->weights[i]);
     r->slope = f->ge[i];
     r->curvature = f->ehe[i];
+    r->gauss_newton = f->ege[i];
     row->slope += r->slope;
     row->curvature += r->curvature;
+    row->gauss_newton += r->gauss_newton;
     if (f->ghe == NULL) continue;
     r->gradient_curvature = f->ghe[i];
     row->gradient_curvature += f->ghe[i];
     r->fisher_diagonal = f->efe[i];
     row->fisher_diagonal += f->efe[i];
+    r->kronecker = f->eke[i];
+    row->kronecker += f->eke[i];
   }
 }
 
@@ -177,9 +194,7 @@ ptq_status ptq_derivatives_along(ptq_derivatives *out, const ptq_grid *g,
   PTQ_TRY(ptq_displacer_open(&a.displacer, g, &g->directions[direction],
                              w.setup.model, from, err));
   const ptq_directions d = {.k = 1, .ctx = &a, .load = load};
-  PTQ_TRY(ptq_direction_displaces(kind)
-              ? ptq_forms_run_held(w.grad, &d, &forms, err)
-              : ptq_forms_run(w.grad, &d, &forms, err));
+  PTQ_TRY(ptq_forms_run(w.grad, &d, forms_of(kind), &forms, err));
   take_forms(&a, &forms, from, out, row);
 done:
   ptq_forms_release(&forms);
@@ -223,7 +238,8 @@ static ptq_status take_trace(work *w, int64_t probes, uint64_t seed,
   ptq_estimate whole, *by_layer = NULL;
   int64_t n = 0;
   PTQ_TRY(ptq_alloc(&by_layer, layers, sizeof *by_layer, "traces", err));
-  PTQ_TRY(ptq_hessian_trace(w->grad, seed, probes, &whole, by_layer, err));
+  PTQ_TRY(ptq_curvature_trace(w->grad, PTQ_CURVATURE_HESSIAN, seed, probes,
+                              &whole, by_layer, err));
   row->trace = whole.mean;
   row->trace_se = whole.se;
   for (int64_t i = 0; i < layers; i++) {
@@ -231,8 +247,41 @@ static ptq_status take_trace(work *w, int64_t probes, uint64_t seed,
     out->layers[n].trace = by_layer[i].mean;
     out->layers[n++].trace_se = by_layer[i].se;
   }
+  n = 0;
+  PTQ_TRY(ptq_curvature_trace(w->grad, PTQ_CURVATURE_GAUSS_NEWTON, seed, probes,
+                              &whole, by_layer, err));
+  row->gauss_newton_trace = whole.mean;
+  row->gauss_newton_trace_se = whole.se;
+  for (int64_t i = 0; i < layers; i++) {
+    if (!ptq_layer_present(info, (int)(i % ptq_layer_count(info)))) continue;
+    out->layers[n].gauss_newton_trace = by_layer[i].mean;
+    out->layers[n++].gauss_newton_trace_se = by_layer[i].se;
+  }
 done:
   ptq_free(by_layer);
+  return rc;
+}
+
+static ptq_lanczos_setup lanczos_of(const ptq_landscape_spec *l, int64_t n,
+                                    const char *scratch) {
+  return (ptq_lanczos_setup){.n = n,
+                             .max_steps = l->lanczos < n ? l->lanczos : n,
+                             .single = true,
+                             .scratch = scratch};
+}
+
+static ptq_status take_largest(work *w, const ptq_landscape_spec *l,
+                               uint64_t seed, ptq_direction_row *row,
+                               ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_quadrature q = {0};
+  ptq_operator a = ptq_gauss_newton_operator(w->grad);
+  a.width = 1;
+  const ptq_lanczos_setup setup = lanczos_of(l, a.n, w->setup.room.scratch);
+  PTQ_TRY(ptq_quadrature_run(&a, &setup, seed, 1, &q, err));
+  row->gauss_newton_max = q.of[0].value[0];
+done:
+  ptq_quadrature_release(&q);
   return rc;
 }
 
@@ -244,11 +293,7 @@ static ptq_status take_ritz(work *w, const ptq_landscape_spec *l, uint64_t seed,
   ptq_quadrature q = {0};
   ptq_operator a = ptq_hessian_operator(w->grad);
   a.width = 1;
-  const ptq_lanczos_setup setup = {
-      .n = a.n,
-      .max_steps = l->lanczos < a.n ? l->lanczos : a.n,
-      .single = true,
-      .scratch = w->setup.room.scratch};
+  const ptq_lanczos_setup setup = lanczos_of(l, a.n, w->setup.room.scratch);
   out->n_ritz = l->starts * l->lanczos;
   PTQ_TRY(ptq_alloc(&out->ritz, out->n_ritz, sizeof *out->ritz, "Ritz values",
                     err));
@@ -289,6 +334,7 @@ ptq_status ptq_derivatives_whole(ptq_derivatives *out, const ptq_grid *g,
   PTQ_TRY(ptq_fisher_run(w.grad, w.setup.info, out->layers, row, err));
   PTQ_TRY(take_trace(&w, l->probes, seed, out, row, err));
   PTQ_TRY(take_ritz(&w, l, seed + 1, direction, out, row, err));
+  PTQ_TRY(take_largest(&w, l, seed + 1, row, err));
 done:
   work_close(&w);
   return rc;
@@ -320,12 +366,9 @@ int64_t ptq_derivatives_bytes(const ptq_grid *g, int64_t direction) {
   if (!hessian)
     return bytes + ptq_model_block_bytes(info) +
            ptq_displacer_bytes(info, d->kind) +
-           (ptq_direction_displaces(d->kind) ? ptq_forms_held_bytes(info, 1)
-                                             : 0);
-  const ptq_lanczos_setup basis = {.n = ptq_flat_size(info),
-                                   .max_steps = l->lanczos,
-                                   .single = true,
-                                   .scratch = g->scratch};
+           ptq_forms_bytes(info, 1, forms_of(d->kind));
+  const ptq_lanczos_setup basis =
+      lanczos_of(l, ptq_flat_size(info), g->scratch);
   const int64_t krylov = ptq_lanczos_bytes(&basis) +
                          2 * ptq_flat_size(info) * (int64_t)sizeof(double);
   const int64_t fisher = ptq_fisher_bytes(info);
@@ -335,8 +378,10 @@ int64_t ptq_derivatives_bytes(const ptq_grid *g, int64_t direction) {
 double ptq_derivatives_gradients(const ptq_grid *g, int64_t direction) {
   const ptq_landscape_spec *l = &g->spec->landscape;
   if (g->directions[direction].kind != PTQ_DIRECTION_HESSIAN)
-    return PRODUCT_GRADIENTS;
-  return 2.0 + PRODUCT_GRADIENTS * (double)(l->probes + l->starts * l->lanczos);
+    return PRODUCT_GRADIENTS + GAUSS_NEWTON_GRADIENTS;
+  return 2.0 +
+         PRODUCT_GRADIENTS * (double)(l->probes + l->starts * l->lanczos) +
+         GAUSS_NEWTON_GRADIENTS * (double)(l->probes + l->lanczos);
 }
 
 double ptq_derivatives_passes(const ptq_grid *g, int64_t direction) {

@@ -1,70 +1,56 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "fisher.h"
 
-#include <math.h>
-
 #include "ptq/base/mem.h"
+#include "ptq/base/spectrum.h"
 #include "ptq/grad/hessian.h"
+#include "ptq/grad/kronecker.h"
 #include "ptq/num/blas.h"
-#include "ptq/num/moment.h"
 #include "ptq/num/vec.h"
-
-typedef struct layer {
-  ptq_moment output; /* owned */
-  double fisher;     /* sum over windows of the squared gradient */
-} layer;
 
 typedef struct run {
   const ptq_model_info *info;
-  layer *layers; /* owned; [ptq_flat_layers] */
-  float *moment; /* owned; scratch of a window's moment */
-  float *weight; /* owned; [largest layer] a window's gradient */
+  ptq_kronecker factors; /* owned */
+  double *fisher; /* owned; [flat layers] sums over windows of the squared
+                     gradient */
+  float *weight;  /* owned; [largest layer] a window's gradient */
 } run;
 
 typedef struct sizes {
-  int64_t outputs, weights; /* most of a layer */
+  int64_t side, weights; /* most of a layer */
 } sizes;
+
+static int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
 
 static sizes sizes_of(const ptq_model_info *info) {
   sizes s = {0};
   for (int l = 0; l < ptq_layer_count(info); l++) {
     if (!ptq_layer_present(info, l)) continue;
     const int64_t out = ptq_role_outputs(info, ptq_layer_role(l));
-    const int64_t n = out * ptq_role_inputs(info, ptq_layer_role(l));
-    if (out > s.outputs) s.outputs = out;
-    if (n > s.weights) s.weights = n;
+    const int64_t in = ptq_role_inputs(info, ptq_layer_role(l));
+    s.side = larger(s.side, larger(out, in));
+    s.weights = larger(s.weights, out * in);
   }
   return s;
 }
 
-static int64_t outputs_of(const ptq_model_info *info, int64_t flat) {
-  const int l = (int)(flat % ptq_layer_count(info));
-  return ptq_layer_present(info, l) ? ptq_role_outputs(info, ptq_layer_role(l))
-                                    : 0;
-}
-
 static ptq_status run_open(run *r, const ptq_model_info *info, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  const sizes s = sizes_of(info);
-  const int64_t n = ptq_flat_layers(info);
   *r = (run){.info = info};
-  PTQ_TRY(ptq_alloc(&r->layers, n, sizeof *r->layers, "moments", err));
-  for (int64_t i = 0; i < n; i++)
-    if (outputs_of(info, i) > 0)
-      PTQ_TRY(ptq_moment_init(&r->layers[i].output, outputs_of(info, i), err));
-  PTQ_TRY(ptq_alloc(&r->moment, ptq_moment_scratch(s.outputs), sizeof(float),
-                    "moment of a window", err));
-  PTQ_TRY(ptq_alloc(&r->weight, s.weights, sizeof(float),
+  PTQ_TRY(ptq_kronecker_init(info, &r->factors, err));
+  PTQ_TRY(ptq_alloc(&r->fisher, ptq_flat_layers(info), sizeof *r->fisher,
+                    "Fisher traces", err));
+  PTQ_TRY(ptq_alloc(&r->weight, sizes_of(info).weights, sizeof(float),
                     "gradient of a window", err));
 done:
   return rc;
 }
 
 static void run_close(run *r) {
-  for (int64_t i = 0; r->layers != NULL && i < ptq_flat_layers(r->info); i++)
-    ptq_moment_release(&r->layers[i].output);
-  ptq_free(r->layers);
-  ptq_free(r->moment);
+  ptq_kronecker_release(&r->factors);
+  ptq_free(r->fisher);
   ptq_free(r->weight);
 }
 
@@ -72,29 +58,56 @@ static void run_close(run *r) {
 static ptq_status take_window(void *ctx, const ptq_grad_window *w,
                               ptq_err *err) {
   run *r = ctx;
-  layer *to = &r->layers[w->block * ptq_layer_count(r->info) + w->layer];
   const int64_t out = ptq_role_outputs(r->info, ptq_layer_role(w->layer));
   const int64_t in = ptq_role_inputs(r->info, ptq_layer_role(w->layer));
   (void)err;
-  ptq_moment_add(&to->output, w->dy, w->n, r->moment);
+  ptq_kronecker_add(&r->factors, w);
   ptq_sgemm_tn(out, in, w->n, 1.0F, w->dy, out, w->x, in, 0.0F, r->weight, in);
-  to->fisher += ptq_vec_sum_sq(r->weight, out * in);
+  r->fisher[w->block * ptq_layer_count(r->info) + w->layer] +=
+      ptq_vec_sum_sq(r->weight, out * in);
   return PTQ_OK;
 }
 
-/* A moment's sum over tokens as numbers a token. */
-static ptq_status sum_up(ptq_moment *m, double tokens, double *values,
-                         ptq_direction_layer_row *r, ptq_err *err) {
+/* Eigenvalues of one factor, which eats `scratch`[d, d + 1]. */
+static ptq_status find_values(const double *factor, int64_t d, double *scratch,
+                              ptq_spectrum_summary *out, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  double trace = 0.0, entropy = 0.0;
-  for (int64_t i = 0; i < m->d * m->d; i++) m->sum[i] /= tokens;
-  PTQ_TRY(ptq_eigenvalues(m->sum, m->d, values, err));
-  for (int64_t i = 0; i < m->d; i++) trace += fmax(0.0, values[i]);
-  for (int64_t i = 0; i < m->d && values[i] > 0.0; i++)
-    entropy -= values[i] / trace * log(values[i] / trace);
-  r->output_trace = trace;
-  r->output_max = values[0];
-  r->output_rank = trace > 0.0 ? exp(entropy) : 0.0;
+  double *values = scratch + d * d;
+  for (int64_t i = 0; i < d * d; i++) scratch[i] = factor[i];
+  PTQ_TRY(ptq_eigenvalues(scratch, d, values, err));
+  *out = ptq_spectrum_summary_of(values, d);
+done:
+  return rc;
+}
+
+/* Layers of a site have the same input side: `last` is that of the layer
+ * before. */
+typedef struct side {
+  const double *factor;
+  ptq_spectrum_summary s;
+} side;
+
+static ptq_status sum_up(const run *r, int64_t flat, double *scratch,
+                         side *last, ptq_direction_layer_row *row,
+                         ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_role role = ptq_layer_role((int)(flat % ptq_layer_count(r->info)));
+  const double *input = ptq_kronecker_input(&r->factors, flat);
+  ptq_spectrum_summary output;
+  if (last->factor != input)
+    PTQ_TRY(find_values(input, ptq_role_inputs(r->info, role), scratch,
+                        &last->s, err));
+  last->factor = input;
+  row->input_trace = last->s.trace;
+  row->input_max = last->s.max;
+  row->input_rank = last->s.rank;
+  row->input_condition = last->s.condition;
+  row->input_tail = last->s.tail;
+  PTQ_TRY(find_values(ptq_kronecker_output(&r->factors, flat),
+                      ptq_role_outputs(r->info, role), scratch, &output, err));
+  row->output_trace = output.trace;
+  row->output_max = output.max;
+  row->output_rank = output.rank;
 done:
   return rc;
 }
@@ -104,49 +117,57 @@ ptq_status ptq_fisher_run(ptq_grad *g, const ptq_model_info *info,
                           ptq_err *err) {
   ptq_status rc = PTQ_OK;
   run r = {0};
-  double *values = NULL;
-  const double tokens = (double)ptq_grad_tokens(g);
+  side last = {0};
+  double *scratch = NULL;
+  const int64_t tokens = ptq_grad_tokens(g), widest = sizes_of(info).side;
   const ptq_grad_sink sink = {.ctx = &r, .window = take_window};
   int64_t n = 0;
   PTQ_TRY(run_open(&r, info, err));
-  PTQ_TRY(ptq_alloc(&values, sizes_of(info).outputs, sizeof *values,
+  PTQ_TRY(ptq_alloc(&scratch, widest * (widest + 1), sizeof *scratch,
                     "eigenvalues", err));
   for (int64_t c = 0; c < ptq_grad_chunks(g); c++) {
     double nll = 0.0;
     PTQ_TRY(ptq_grad_run(g, c, c + 1, NULL, &sink, &nll, NULL, err));
   }
+  ptq_kronecker_finish(&r.factors, tokens);
   row->fisher = 0.0;
   for (int64_t i = 0; i < ptq_flat_layers(info); i++) {
-    if (outputs_of(info, i) == 0) continue;
-    rows[n].fisher = r.layers[i].fisher / tokens;
+    if (!ptq_layer_present(info, (int)(i % ptq_layer_count(info)))) continue;
+    rows[n].fisher = r.fisher[i] / (double)tokens;
     row->fisher += rows[n].fisher;
-    PTQ_TRY(sum_up(&r.layers[i].output, tokens, values, &rows[n++], err));
+    PTQ_TRY(sum_up(&r, i, scratch, &last, &rows[n++], err));
   }
 done:
-  ptq_free(values);
+  ptq_free(scratch);
   run_close(&r);
   return rc;
 }
 
 int64_t ptq_fisher_bytes(const ptq_model_info *info) {
   const sizes s = sizes_of(info);
-  int64_t bytes =
-      (ptq_moment_scratch(s.outputs) + s.weights) * (int64_t)sizeof(float);
-  for (int64_t i = 0; i < ptq_flat_layers(info); i++)
-    bytes +=
-        outputs_of(info, i) * outputs_of(info, i) * (int64_t)sizeof(double);
-  return bytes;
+  return ptq_kronecker_bytes(info) +
+         (ptq_flat_layers(info) + s.side * (s.side + 1)) *
+             (int64_t)sizeof(double) +
+         s.weights * (int64_t)sizeof(float);
 }
 
 void ptq_fisher_work(const ptq_model_info *info, double *a_token, double *cubes,
                      double *squares) {
-  *a_token = *cubes = *squares = 0.0;
+  int site = -1;
+  *a_token = ptq_kronecker_flops(info);
+  *cubes = *squares = 0.0;
   for (int64_t i = 0; i < ptq_flat_layers(info); i++) {
-    const double out = (double)outputs_of(info, i);
-    const ptq_role role = ptq_layer_role((int)(i % ptq_layer_count(info)));
-    if (out == 0.0) continue;
-    *a_token += out * (out + 2.0 * (double)ptq_role_inputs(info, role));
+    const int layer = (int)(i % ptq_layer_count(info));
+    const ptq_role role = ptq_layer_role(layer);
+    if (!ptq_layer_present(info, layer)) continue;
+    const double out = (double)ptq_role_outputs(info, role);
+    const double in = (double)ptq_role_inputs(info, role);
+    *a_token += 2.0 * out * in;
     *cubes += out * out * out;
     *squares += out * out;
+    if (ptq_layer_site(layer) == site) continue;
+    site = ptq_layer_site(layer);
+    *cubes += in * in * in;
+    *squares += in * in;
   }
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Hessian of a model of sweeps/zoo beside curvlinops: eigenvalues, trace
-and spectral density, on what the golden logits were computed of.
+"""The Hessian and the Gauss-Newton matrix of a model of sweeps/zoo beside
+curvlinops: eigenvalues, trace and spectral density, and by layer forms with the
+latter and with Kronecker's factors, on what the golden logits were computed of.
 
 Eigenvalues are compared as they are, estimates with their own errors. Prints a
 table as parity.py does. Exit status 1 when a row fails.
@@ -37,8 +38,9 @@ def ours(build, bits, model, windows, grid, sigma):
     return json.loads(done.stdout)
 
 
-def operator(net, names, windows):
-    """curvlinops' Hessian of the mean NLL by the linear layers' weights."""
+def operator(kind, net, names, windows, **options):
+    """curvlinops' operator of a kind of the mean NLL by the linear layers'
+    weights; KFAC counts tokens by itself."""
     import curvlinops
     import torch
     params = exact.parameters(net, names)
@@ -57,16 +59,54 @@ def operator(net, names, windows):
             scores = self.net(x, use_cache=False).logits[:, :-1]
             return scores.reshape(-1, scores.shape[-1])
 
-    return curvlinops.HessianLinearOperator(
+    if kind != "KFAC":
+        options |= {"num_data": ids[:, 1:].numel(),
+                    "batch_size_fn": lambda x: x.shape[0] * (x.shape[1] - 1)}
+    return getattr(curvlinops, f"{kind}LinearOperator")(
         Scores(), torch.nn.CrossEntropyLoss(), params,
         [(ids, ids[:, 1:].reshape(-1))], check_deterministic=False,
-        num_data=ids[:, 1:].numel(), batch_size_fn=lambda x: x.shape[0] *
-        (x.shape[1] - 1))
+        **options)
 
 
 def estimate(draws):
     return float(np.mean(draws)), float(np.std(draws, ddof=1) /
                                         math.sqrt(len(draws)))
+
+
+def signs(params):
+    """+1, -1, +1 ... along each parameter, as the program has them."""
+    import torch
+    return [(1.0 - 2.0 * (torch.arange(p.numel()) % 2)).reshape(p.shape)
+            .to(p.dtype) for p in params]
+
+
+def by_layer(matrix, params):
+    """Each layer's part of e' A e."""
+    e = signs(params)
+    return np.array([float((x * y).sum()) for x, y in zip(e, matrix @ e)])
+
+
+def compare_ends(table, tag, mine, largest, smallest, near):
+    for what, theirs in (("largest", largest), ("smallest", smallest)):
+        if len(theirs) == 0:  # of a matrix whose other end is 0, many times
+            continue
+        off = np.abs(np.array(mine[what])[:len(theirs)] - theirs) / largest[0]
+        at = int(np.argmax(off))
+        table.row(f"{tag} {what} eigenvalues", mine[what][at], theirs[at],
+                  float(off[at]), near)
+
+
+def compare_forms(table, tag, mine, theirs, near):
+    off = np.abs(np.array(mine) - theirs) / np.abs(theirs)
+    at = int(np.argmax(off))
+    table.row(f"{tag} of layers", mine[at], theirs[at], float(off[at]), near)
+
+
+def compare_traces(table, tag, mine, draws):
+    trace, se = estimate(draws)
+    table.row(f"{tag} trace, in its errors", mine["trace"], trace,
+              abs(mine["trace"] - trace) / math.hypot(se, mine["trace_se"]),
+              4.0)
 
 
 def compare(table, build, name):
@@ -82,15 +122,25 @@ def compare(table, build, name):
             model, attn_implementation="eager",
             torch_dtype=torch.float32).eval(), windows[0])
     torch.manual_seed(1)
+    names = exact.layers_of(build, model)
     with exact.float64():
-        h = operator(net, exact.layers_of(build, model), windows)
-        as_scipy = h.to_scipy()
+        h = operator("Hessian", net, names, windows)
+        gn = operator("GGN", net, names, windows)
+        factors = operator("KFAC", net, names, windows,
+                           fisher_type="empirical")
+        as_scipy, gn_scipy = h.to_scipy(), gn.to_scipy()
         largest = np.sort(eigsh(as_scipy, 5, which="LA",
                                 return_eigenvectors=False))[::-1]
         smallest = np.sort(eigsh(as_scipy, 3, which="SA",
                                  return_eigenvectors=False))
+        gn_largest = np.sort(eigsh(gn_scipy, 5, which="LA",
+                                   return_eigenvectors=False))[::-1]
         traces = [float(curvlinops.hutchinson_trace(h, 1))
                   for _ in range(PROBES)]
+        gn_traces = [float(curvlinops.hutchinson_trace(gn, 1))
+                     for _ in range(PROBES)]
+        params = exact.parameters(net, names)
+        gn_forms, factor_forms = (by_layer(m, params) for m in (gn, factors))
         ends = float(smallest[0]), float(largest[0])
         grid, density = curvlinops.lanczos_approximate_spectrum(
             h, STEPS, num_points=400, num_repeats=PROBES, kappa=KAPPA,
@@ -98,23 +148,24 @@ def compare(table, build, name):
     grid, density = grid.numpy().astype(np.float64), density.numpy()
     sigma = ((ends[1] - ends[0]) * 1.1 / 2 * 2 / (STEPS - 1) /
              math.sqrt(8 * math.log(KAPPA)))
-    trace, se = estimate(traces)
     width = float(grid[1] - grid[0])
     for bits, near in ((64, 1e-7), (32, 1e-4)):
         mine = ours(build, bits, model, windows, grid, sigma)
         tag = f"{name} float{bits}"
-        for what, theirs in (("largest", largest), ("smallest", smallest)):
-            off = np.abs(np.array(mine[what]) - theirs) / largest[0]
-            at = int(np.argmax(off))
-            table.row(f"{tag} {what} eigenvalues", mine[what][at], theirs[at],
-                      float(off[at]), near)
-        both = math.hypot(se, mine["trace_se"])
-        table.row(f"{tag} trace, in its errors", mine["trace"], trace,
-                  abs(mine["trace"] - trace) / both, 4.0)
+        compare_ends(table, tag, mine, largest, smallest, near)
+        compare_traces(table, tag, mine, traces)
         apart = float(np.abs(np.array(mine["density"]) - density).sum() * width)
         table.row(f"{tag} density, integral of difference",
                   float(np.sum(mine["density"]) * width),
                   float(density.sum() * width), apart, 0.05)
+        compare_ends(table, f"{tag} Gauss-Newton", mine["gauss_newton"],
+                     gn_largest, [], near)
+        compare_traces(table, f"{tag} Gauss-Newton", mine["gauss_newton"],
+                       gn_traces)
+        compare_forms(table, f"{tag} Gauss-Newton forms",
+                      mine["gauss_newton_forms"], gn_forms, near)
+        compare_forms(table, f"{tag} Kronecker forms",
+                      mine["kronecker_forms"], factor_forms, near)
 
 
 def main():

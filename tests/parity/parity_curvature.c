@@ -2,9 +2,11 @@
 /**
  * @file parity_curvature.c
  * parity_curvature MODEL IDS.npy PROBES STEPS [GRID.npy SIGMA]: of the Hessian
- * of the mean NLL of token windows [windows, length], as JSON: the trace and
- * its standard error, the largest five and smallest three eigenvalues, and the
- * eigenvalue density at the points of GRID.
+ * and of the Gauss-Newton matrix of the mean NLL of token windows [windows,
+ * length], as JSON: the trace and its standard error, the largest five and
+ * smallest three eigenvalues, and of the Hessian the eigenvalue density at the
+ * points of GRID; and of a direction of alternating signs, by layer, forms with
+ * Gauss-Newton matrix and Kronecker's factors.
  * Built twice: parity_curvature64 computes in float64.
  */
 #include <stdio.h>
@@ -18,12 +20,13 @@
 
 enum { LARGEST = 5, SMALLEST = 3, TOGETHER = 4 };
 
-static ptq_status print_trace(ptq_grad *g, int64_t probes, ptq_err *err) {
+static ptq_status print_trace(ptq_grad *g, ptq_curvature curvature,
+                              int64_t probes, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_estimate whole, *by_layer = NULL;
   const int64_t layers = ptq_flat_layers(ptq_grad_info(g));
   PTQ_TRY(ptq_alloc(&by_layer, layers, sizeof *by_layer, "traces", err));
-  PTQ_TRY(ptq_hessian_trace(g, 1, probes, &whole, by_layer, err));
+  PTQ_TRY(ptq_curvature_trace(g, curvature, 1, probes, &whole, by_layer, err));
   printf("\"trace\": %.17g, \"trace_se\": %.17g", whole.mean, whole.se);
 done:
   ptq_free(by_layer);
@@ -70,6 +73,43 @@ done:
   return rc;
 }
 
+/* +1, -1, +1 ... along each layer. */
+static ptq_status load_signs(void *ctx, int64_t block, int64_t j,
+                             ptq_real *const *e, ptq_err *err) {
+  const ptq_model_info *info = ctx;
+  (void)block, (void)j, (void)err;
+  for (int l = 0; l < ptq_layer_count(info); l++) {
+    const int64_t n = ptq_flat_at(info, 0, l + 1) - ptq_flat_at(info, 0, l);
+    for (int64_t i = 0; e[l] != NULL && i < n; i++)
+      e[l][i] = i % 2 == 0 ? 1.0F : -1.0F;
+  }
+  return PTQ_OK;
+}
+
+static void print_layers(const ptq_model_info *info, const char *name,
+                         const double *of) {
+  const char *comma = "";
+  printf(", \"%s\": [", name);
+  for (int64_t i = 0; i < ptq_flat_layers(info); i++) {
+    if (!ptq_layer_present(info, (int)(i % ptq_layer_count(info)))) continue;
+    printf("%s%.17g", comma, of[i]);
+    comma = ", ";
+  }
+  printf("]");
+}
+
+static ptq_status print_forms(ptq_grad *g, ptq_model_info *info, ptq_err *err) {
+  ptq_forms f;
+  const ptq_directions d = {.k = 1, .ctx = info, .load = load_signs};
+  const ptq_status rc =
+      ptq_forms_run(g, &d, PTQ_FORMS_GAUSS_NEWTON | PTQ_FORMS_FISHER, &f, err);
+  if (rc != PTQ_OK) return rc;
+  print_layers(info, "gauss_newton_forms", f.ege);
+  print_layers(info, "kronecker_forms", f.eke);
+  ptq_forms_release(&f);
+  return PTQ_OK;
+}
+
 static ptq_status run(int argc, char **argv, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_npy ids = {0};
@@ -87,12 +127,19 @@ static ptq_status run(int argc, char **argv, ptq_err *err) {
                                 .budget_bytes = INT64_C(1) << 30};
   PTQ_TRY(ptq_grad_create(&setup, &g, err));
   const ptq_operator h = ptq_hessian_operator(g);
+  const ptq_operator gn = ptq_gauss_newton_operator(g);
+  ptq_model_info info = *ptq_model_get_info(m);
   printf("{");
-  PTQ_TRY(print_trace(g, probes, err));
+  PTQ_TRY(print_trace(g, PTQ_CURVATURE_HESSIAN, probes, err));
   PTQ_TRY(print_ends(&h, err));
   if (argc == 7)
     PTQ_TRY(print_density(&h, probes, strtoll(argv[4], NULL, 10), argv[5],
                           strtod(argv[6], NULL), err));
+  printf(", \"gauss_newton\": {");
+  PTQ_TRY(print_trace(g, PTQ_CURVATURE_GAUSS_NEWTON, probes, err));
+  PTQ_TRY(print_ends(&gn, err));
+  printf("}");
+  PTQ_TRY(print_forms(g, &info, err));
   printf("}\n");
 done:
   ptq_grad_free(g);

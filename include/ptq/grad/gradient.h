@@ -83,8 +83,9 @@ typedef struct ptq_grad_layer {
   int64_t out, in, k;
   const ptq_real *g;         /* [out, in] gradient; NULL: not asked for */
   const ptq_real *const *e;  /* [k] displacements [out, in] */
-  const ptq_real *const *he; /* [k] Hessian times all of direction j, this
-                                layer's part; NULL: not asked for */
+  const ptq_real *const *he; /* [k] Hessian (or Gauss-Newton matrix) times all
+                                of direction j, this layer's part; NULL: not
+                                asked for */
 } ptq_grad_layer;
 
 /** One layer's way back through one window. */
@@ -103,6 +104,9 @@ typedef struct ptq_grad_window {
 typedef struct ptq_grad_sink {
   void *ctx;               /* borrowed */
   bool gradient, products; /* what `layer` is to be given */
+  ptq_curvature curvature; /* of the products; along the Gauss-Newton matrix
+                              there are products alone: no gradient, no
+                              `window` */
   /** By chunk, then block from the last to the first, then layer. Without it
    * nothing goes backwards: NLL and directional derivatives only. */
   ptq_status (*layer)(void *ctx, const ptq_grad_layer *l, ptq_err *err);

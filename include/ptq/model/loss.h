@@ -29,17 +29,28 @@ void ptq_lossspace_free(ptq_lossspace *ls);
 int64_t ptq_lossspace_bytes(const ptq_model_info *info, int64_t max_tokens,
                             int64_t max_tangents);
 
+/** Which second derivative takes tangents back: the loss's own (H), or its
+ * Gauss-Newton matrix G = J' S J, J the Jacobian of the logits and S the loss's
+ * second derivative by them, diag(p) - p p'. For this loss G is the Fisher
+ * matrix of labels drawn from the model's own distribution, token by token
+ * (Martens 2020, section 9.2). */
+typedef enum ptq_curvature {
+  PTQ_CURVATURE_HESSIAN,
+  PTQ_CURVATURE_GAUSS_NEWTON
+} ptq_curvature;
+
 /** A direction's way through the head. */
 typedef struct ptq_loss_tangent {
   const ptq_real *hd; /* [n, d_model] tangent of h */
-  ptq_real *dhd; /* [n, d_model] out: that of dh; may be hd; NULL: not asked
-                    for */
+  ptq_real *dhd; /* [n, d_model] out: that of dh, or the head's J' S J hd; may
+                    be hd; NULL: not asked for */
   double nll;    /* out: that of the NLL */
 } ptq_loss_tangent;
 
 /**
  * Sum of -ln p over the scored tokens, in nats.
  * @param h   [n, d_model] the last block's output
+ * @param curvature what tangents' dhd are
  * @param[out] nll NaN where a logit is not finite
  * @param[out] dh  [n, d_model] the derivative of nll by h; may be h; NULL: not
  *                 asked for, and then no tangent's dhd is
@@ -47,7 +58,8 @@ typedef struct ptq_loss_tangent {
  */
 ptq_status ptq_head_loss(const ptq_model_info *info, const ptq_head *head,
                          const ptq_scored *w, const ptq_real *h,
-                         ptq_lossspace *ls, double *nll, ptq_real *dh,
-                         int64_t k, ptq_loss_tangent *tangents, ptq_err *err);
+                         ptq_lossspace *ls, ptq_curvature curvature,
+                         double *nll, ptq_real *dh, int64_t k,
+                         ptq_loss_tangent *tangents, ptq_err *err);
 
 #endif /* PTQ_MODEL_LOSS_H */

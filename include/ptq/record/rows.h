@@ -180,8 +180,10 @@
   X(F64,  nll_calib,     1, "nat",   "mean NLL of the calibration text at the weights") \
   X(F64,  slope,         1, "nat",   "gradient of the calibration text's mean NLL times the direction") \
   X(F64,  curvature,     1, "nat",   "direction times Hessian of the calibration text's mean NLL times direction") \
+  X(F64,  gauss_newton,  1, "nat",   "direction times Gauss-Newton matrix (curvature without the logits' own: the Fisher matrix of the model's own tokens) times direction") \
   X(F64,  gradient_curvature, 1, "nat", "gradient times that Hessian times direction (kinds rtn, gptq)") \
   X(F64,  fisher_diagonal, 1, "nat^2", "the direction's squares times the empirical Fisher's diagonal, summed (kinds rtn, gptq)") \
+  X(F64,  kronecker,     1, "nat^2", "direction times the empirical Fisher matrix in Kronecker's factors, layer by layer, times direction (kinds rtn, gptq)") \
   X(F64,  dnll,          1, "nat",   "what the whole displacement adds to the evaluation text's mean NLL (kinds rtn, gptq, sensitivity: all layers rounded)") \
   X(F64,  dnll_se,       1, "nat",   "moving-block bootstrap error of dnll over windows") \
   X(F64,  dnll_calib,    1, "nat",   "the same on the calibration text (kinds rtn, gptq)") \
@@ -192,6 +194,9 @@
   X(F64,  trace_se,      1, "nat",   "its standard error over probes") \
   X(F64,  eigen_max,     1, "nat",   "largest Ritz value of the Hessian (kind hessian)") \
   X(F64,  eigen_min,     1, "nat",   "smallest Ritz value of the Hessian (kind hessian)") \
+  X(F64,  gauss_newton_trace,    1, "nat", "Hutchinson's estimate of the Gauss-Newton matrix's trace (kind hessian)") \
+  X(F64,  gauss_newton_trace_se, 1, "nat", "its standard error over probes") \
+  X(F64,  gauss_newton_max,      1, "nat", "its largest Ritz value (kind hessian)") \
   X(F64,  fisher,        1, "nat^2", "trace of the empirical Fisher matrix of windows: sum over calibration windows of the squared gradient of their NLL, over scored tokens (kind hessian)")
 
 /** One row a (direction, step): the loss at weights + factor * direction. */
@@ -222,14 +227,23 @@
   X(F64,  gradient_norm, 1, "nat", "length of the gradient of the layer (kind hessian)") \
   X(F64,  trace,         1, "nat", "trace of the layer's block of the Hessian (kind hessian)") \
   X(F64,  trace_se,      1, "nat", "its standard error over probes") \
+  X(F64,  gauss_newton,  1, "nat", "the direction's part times this part of Gauss-Newton matrix times direction: they sum up to the whole") \
+  X(F64,  gauss_newton_trace,    1, "nat", "trace of the layer's block of the Gauss-Newton matrix (kind hessian)") \
+  X(F64,  gauss_newton_trace_se, 1, "nat", "its standard error over probes") \
   X(F64,  gradient_curvature, 1, "nat", "gradient of the layer times this part of Hessian times direction (kinds rtn, gptq)") \
   X(F64,  fisher_diagonal, 1, "nat^2", "the part's squares times the layer's part of the empirical Fisher's diagonal, summed (kinds rtn, gptq)") \
+  X(F64,  kronecker,     1, "nat^2", "tr(B E H E'): the part times the layer's block of the empirical Fisher matrix in Kronecker's factors times the part; B below, H here of each layer's inputs in the text's windows (kinds rtn, gptq)") \
   X(F64,  output_noise,  1, "",    "tr(E H E'): what E changes of the outputs, squared, a token (kinds rtn, gptq)") \
   X(F64,  err_hessian,   1, "",    "the same over tr(W H W') (kinds rtn, gptq)") \
   X(F64,  err_top,       1, "",    "share of tr(E H E') along the top sixteenth of H's eigenvectors (kinds rtn, gptq)") \
   X(F64,  size_top,      1, "",    "share of |E|^2 along them; 1/16 where errors lie anyhow (kinds rtn, gptq)") \
   X(F64,  fisher,        1, "nat^2", "the layer's part of the empirical Fisher's trace (kind hessian)") \
-  X(F64,  output_trace,  1, "nat^2", "trace of the second moment of the NLL's derivatives by the layer's outputs, a token (kind hessian)") \
+  X(F64,  input_trace,   1, "",    "trace of H, the input side of the layer's Kronecker factors (kind hessian)") \
+  X(F64,  input_max,     1, "",    "its largest eigenvalue (kind hessian)") \
+  X(F64,  input_rank,    1, "",    "its effective rank: exp(entropy of its eigenvalues' shares) (kind hessian)") \
+  X(F64,  input_condition, 1, "",  "largest eigenvalue over that of rank 9/10 (kind hessian)") \
+  X(F64,  input_tail,    1, "",    "exponent of the fall of its eigenvalues by rank, from a tenth to half of them (kind hessian)") \
+  X(F64,  output_trace,  1, "nat^2", "trace of the output side, B: the second moment of the NLL's derivatives by the layer's outputs, a scored token (kind hessian)") \
   X(F64,  output_max,    1, "nat^2", "its largest eigenvalue (kind hessian)") \
   X(F64,  output_rank,   1, "",    "its effective rank: exp(entropy of its eigenvalues' shares) (kind hessian)") \
   X(F64,  alone,         1, "nat", "what rounding the layer alone adds to the evaluation text's mean NLL (kind sensitivity)") \

@@ -25,7 +25,8 @@ static ptq_status everything(const char *dir, const uint32_t *ids,
                                 .length = LENGTH,
                                 .max_tangents = 2};
   PTQ_TRY(ptq_grad_create(&setup, &g, err));
-  PTQ_TRY(ptq_hessian_trace(g, 1, 2, &whole, by_layer, err));
+  PTQ_TRY(ptq_curvature_trace(g, PTQ_CURVATURE_HESSIAN, 1, 2, &whole, by_layer,
+                              err));
   const ptq_operator h = ptq_hessian_operator(g);
   const ptq_lanczos_setup steps = {.n = h.n, .max_steps = 2, .scratch = "."};
   PTQ_TRY(ptq_lanczos_run(&h, &steps, 1, 1, 0, 0.0, &r, err));

@@ -325,7 +325,7 @@ static void derivatives_by_both_ways_agree(void **state) {
   FX_MUST(ptq_random_directions_init(ptq_grad_info(g), 3, PTQ_PROBE_SIGNS,
                                      &random, &e_));
   const ptq_directions d = ptq_random_directions_at(&random, 0, k);
-  FX_MUST(ptq_forms_run(g, &d, &f, &e_));
+  FX_MUST(ptq_forms_run(g, &d, 0, &f, &e_));
   assert_null(f.ghe);
   FX_MUST(ptq_flat_gradient(g, &nll, gradient, &e_));
   assert_true(f.nll == nll && f.layers == 2 * PTQ_ROLE_COUNT && f.k == k);

@@ -7,6 +7,7 @@
 #include "ptq/num/lanczos.h"
 
 enum { N = 2016, WINDOWS = 3, LENGTH = 24, AT_ONCE = 8, LAYERS = 18 };
+enum { VOCAB = 20, ALL = PTQ_FORMS_GRADIENT | PTQ_FORMS_FISHER };
 
 typedef struct subject {
   fx_model files;
@@ -121,7 +122,7 @@ static void forms_are_those_of_the_matrix(void **state) {
   for (int64_t i = 0; i < 2 * N; i++) e[i] = ptq_rng_unit(&rng) - 0.5;
   FX_MUST(ptq_flat_gradient(s.g, &nll, g, &e_));
   const ptq_directions d = {.k = 2, .ctx = e, .load = load_vector};
-  FX_MUST(ptq_forms_run_held(s.g, &d, &f, &e_));
+  FX_MUST(ptq_forms_run(s.g, &d, ALL, &f, &e_));
   assert_true(f.nll == nll);
   for (int64_t l = 0; l < LAYERS; l++)
     for (int64_t j = 0; j < 2; j++) {
@@ -177,15 +178,173 @@ static void the_fishers_diagonal_is_of_windows(void **state) {
     }
   }
   const ptq_directions d = {.k = 2, .ctx = e, .load = load_vector};
-  FX_MUST(ptq_forms_run_held(s.g, &d, &f, &e_));
+  FX_MUST(ptq_forms_run(s.g, &d, ALL, &f, &e_));
   for (int64_t i = 0; i < LAYERS * 2; i++)
     assert_true(fabs(f.efe[i] - expected[i]) <= 1e-12 * expected[i]);
   ptq_forms_release(&f);
-  FX_MUST(ptq_forms_run(s.g, &d, &f, &e_));
+  FX_MUST(ptq_forms_run(s.g, &d, 0, &f, &e_));
   assert_null(f.efe);
   ptq_forms_release(&f);
   ptq_free(e);
   ptq_free(g);
+}
+
+/* Of the token at `at` of window w, predicted as `label`: its NLL and gradient.
+ */
+static double token_gradient(int64_t w, int64_t at, uint32_t label, double *g) {
+  ptq_grad *one = NULL;
+  double nll = 0.0;
+  uint32_t labels[LENGTH] = {0};
+  labels[at] = label;
+  const ptq_grad_setup setup = {.model = s.m,
+                                .ids = s.ids + w * LENGTH,
+                                .labels = labels,
+                                .n_windows = 1,
+                                .length = at + 1,
+                                .first = at};
+  FX_MUST(ptq_grad_create(&setup, &one, &e_));
+  FX_MUST(ptq_flat_gradient(one, &nll, g, &e_));
+  ptq_grad_free(one);
+  return nll;
+}
+
+/* G e = sum over tokens and labels v of p_v (g_v' e) g_v: the Fisher matrix of
+ * labels drawn from the model. */
+static void gauss_newton_is_the_fisher_of_the_models_own_tokens(void **state) {
+  (void)state;
+  enum { K = 2 };
+  double *e = gf_doubles(K * (int64_t)N), *y = gf_doubles(K * (int64_t)N);
+  double *expected = gf_doubles(K * (int64_t)N), *g = gf_doubles(N);
+  ptq_rng rng;
+  ptq_rng_init(&rng, 9);
+  for (int64_t i = 0; i < K * N; i++) e[i] = ptq_rng_unit(&rng) - 0.5;
+  for (int64_t w = 0; w < WINDOWS; w++)
+    for (int64_t at = 1; at < LENGTH; at++)
+      for (uint32_t v = 0; v < VOCAB; v++) {
+        const double p = exp(-token_gradient(w, at, v, g));
+        for (int64_t j = 0; j < K; j++) {
+          const double along = p * gf_dot(g, e + j * N, N);
+          for (int64_t i = 0; i < N; i++)
+            expected[j * N + i] += along * g[i] / (WINDOWS * (LENGTH - 1));
+        }
+      }
+  const ptq_operator a = ptq_gauss_newton_operator(s.g);
+  const double *const x[K] = {e, e + N};
+  double *const to[K] = {y, y + N};
+  FX_MUST(a.apply(a.ctx, K, x, to, &e_));
+  for (int64_t j = 0; j < K; j++) {
+    const double size = sqrt(gf_dot(expected + j * N, expected + j * N, N));
+    for (int64_t i = 0; i < N; i++)
+      assert_true(fabs(to[j][i] - expected[j * N + i]) <= 1e-12 * size);
+  }
+  /* and by layer, each with itself */
+  ptq_forms f;
+  const ptq_model_info *info = ptq_model_get_info(s.m);
+  const ptq_directions d = {.k = K, .ctx = e, .load = load_vector};
+  FX_MUST(ptq_forms_run(s.g, &d, PTQ_FORMS_GAUSS_NEWTON, &f, &e_));
+  for (int64_t l = 0; l < LAYERS; l++)
+    for (int64_t j = 0; j < K; j++) {
+      const int64_t b = l / PTQ_ROLE_COUNT;
+      const int r = (int)(l % PTQ_ROLE_COUNT);
+      const int64_t from = ptq_flat_at(info, b, r);
+      const double form = gf_dot(e + j * N + from, to[j] + from,
+                                 ptq_flat_at(info, b, r + 1) - from);
+      assert_true(fabs(f.ege[l * K + j] - form) <= 1e-13 * fabs(form));
+    }
+  assert_null(f.ghe);
+  assert_null(f.eke);
+  ptq_forms_release(&f);
+  ptq_free(e);
+  ptq_free(y);
+  ptq_free(expected);
+  ptq_free(g);
+}
+
+/* It has no negative eigenvalue, and Hutchinson's trace is its diagonal's. */
+static void gauss_newton_is_positive(void **state) {
+  (void)state;
+  double *all = gf_doubles((int64_t)N * N), *unit = gf_doubles(N);
+  double *values = gf_doubles(N), trace = 0.0;
+  ptq_estimate whole, by_layer[LAYERS];
+  const ptq_operator a = ptq_gauss_newton_operator(s.g);
+  for (int64_t i = 0; i < N; i++) {
+    const double *const x[1] = {unit};
+    double *const y[1] = {all + i * N};
+    unit[i] = 1.0;
+    FX_MUST(a.apply(a.ctx, 1, x, y, &e_));
+    unit[i] = 0.0;
+    trace += all[i * N + i];
+  }
+  FX_MUST(ptq_curvature_trace(s.g, PTQ_CURVATURE_GAUSS_NEWTON, 4, 60, &whole,
+                              by_layer, &e_));
+  assert_true(fabs(whole.mean - trace) <= 4.0 * whole.se);
+  assert_true(whole.se < 0.1 * trace);
+  for (int64_t l = 0; l < LAYERS; l++) assert_true(by_layer[l].mean >= 0.0);
+  FX_MUST(ptq_eigenvalues(all, N, values, &e_));
+  assert_true(values[0] > 0.0 && values[N - 1] >= -1e-13 * values[0]);
+  ptq_free(all);
+  ptq_free(unit);
+  ptq_free(values);
+}
+
+/* Every layer's inputs and derivatives, window by window. */
+typedef struct seen {
+  double x[LAYERS][WINDOWS * LENGTH * 16], dy[LAYERS][WINDOWS * LENGTH * 16];
+} seen;
+
+static ptq_status see(void *ctx, const ptq_grad_window *w, ptq_err *err) {
+  seen *all = ctx;
+  const ptq_model_info *info = ptq_model_get_info(s.m);
+  const int64_t l = w->block * PTQ_ROLE_COUNT + w->layer;
+  const int64_t in = ptq_role_inputs(info, ptq_layer_role(w->layer));
+  const int64_t out = ptq_role_outputs(info, ptq_layer_role(w->layer));
+  (void)err;
+  for (int64_t i = 0; i < w->n * in; i++)
+    all->x[l][w->window * LENGTH * in + i] = (double)w->x[i];
+  for (int64_t i = 0; i < w->n * out; i++)
+    all->dy[l][w->window * LENGTH * out + i] = (double)w->dy[i];
+  return PTQ_OK;
+}
+
+/* tr(B E A E') = sum over pairs of tokens of (dy_s' E x_t)^2. */
+static void kronecker_forms_pair_all_tokens(void **state) {
+  (void)state;
+  enum { TOKENS = WINDOWS * LENGTH };
+  const ptq_model_info *info = ptq_model_get_info(s.m);
+  double *e = gf_doubles(N), nll = 0.0;
+  seen *all = NULL;
+  FX_MUST(ptq_alloc(&all, 1, sizeof *all, "a test's array", &e_));
+  ptq_rng rng;
+  ptq_rng_init(&rng, 10);
+  for (int64_t i = 0; i < N; i++) e[i] = ptq_rng_unit(&rng) - 0.5;
+  const ptq_grad_sink sink = {.ctx = all, .window = see};
+  FX_MUST(ptq_grad_run(s.g, 0, 1, NULL, &sink, &nll, NULL, &e_));
+  ptq_forms f;
+  const ptq_directions d = {.k = 1, .ctx = e, .load = load_vector};
+  FX_MUST(ptq_forms_run(s.g, &d, PTQ_FORMS_FISHER, &f, &e_));
+  for (int64_t l = 0; l < LAYERS; l++) {
+    const int64_t b = l / PTQ_ROLE_COUNT;
+    const int r = (int)(l % PTQ_ROLE_COUNT);
+    if (!ptq_role_present(info, (ptq_role)r)) continue;
+    const int64_t in = ptq_role_inputs(info, (ptq_role)r);
+    const int64_t out = ptq_role_outputs(info, (ptq_role)r);
+    const double *w = e + ptq_flat_at(info, b, r);
+    double expected = 0.0;
+    for (int64_t t = 0; t < TOKENS; t++) {
+      double moved[16];
+      for (int64_t i = 0; i < out; i++)
+        moved[i] = gf_dot(w + i * in, all->x[l] + t * in, in);
+      for (int64_t u = 0; u < TOKENS; u++) {
+        const double both = gf_dot(moved, all->dy[l] + u * out, out);
+        expected += both * both / (TOKENS * WINDOWS * (LENGTH - 1));
+      }
+    }
+    assert_true(expected > 0.0);
+    assert_true(fabs(f.eke[l] - expected) <= 1e-12 * expected);
+  }
+  ptq_forms_release(&f);
+  ptq_free(all);
+  ptq_free(e);
 }
 
 static void traces_are_within_their_errors(void **state) {
@@ -193,7 +352,8 @@ static void traces_are_within_their_errors(void **state) {
   ptq_estimate whole, by_layer[LAYERS], flat;
   double trace = 0.0;
   const ptq_operator h = ptq_hessian_operator(s.g);
-  FX_MUST(ptq_hessian_trace(s.g, 4, 100, &whole, by_layer, &e_));
+  FX_MUST(ptq_curvature_trace(s.g, PTQ_CURVATURE_HESSIAN, 4, 100, &whole,
+                              by_layer, &e_));
   FX_MUST(ptq_trace(&h, 4, 100, &flat, &e_));
   const ptq_model_info *info = ptq_model_get_info(s.m);
   assert_int_equal(ptq_flat_layers(info), LAYERS);
@@ -297,6 +457,9 @@ int main(void) {
       cmocka_unit_test(lanczos_finds_its_ends),
       cmocka_unit_test(forms_are_those_of_the_matrix),
       cmocka_unit_test(the_fishers_diagonal_is_of_windows),
+      cmocka_unit_test(gauss_newton_is_the_fisher_of_the_models_own_tokens),
+      cmocka_unit_test(gauss_newton_is_positive),
+      cmocka_unit_test(kronecker_forms_pair_all_tokens),
       cmocka_unit_test(traces_are_within_their_errors),
       cmocka_unit_test(quadrature_has_the_spectral_distribution),
   };

@@ -390,8 +390,10 @@ static void check_loss(const char *name, double cap, ptq_norm_kind kind) {
   ptq_loss_tangent t = {.hd = hd, .dhd = hd};
   double nll = 0.0, alone = 0.0;
   MUST(ptq_lossspace_create(&info, ROWS, 1, &ls, &e_));
-  MUST(ptq_head_loss(&info, &head, &scored, h, ls, &alone, NULL, 0, NULL, &e_));
-  MUST(ptq_head_loss(&info, &head, &scored, h, ls, &nll, h, 1, &t, &e_));
+  MUST(ptq_head_loss(&info, &head, &scored, h, ls, PTQ_CURVATURE_HESSIAN,
+                     &alone, NULL, 0, NULL, &e_));
+  MUST(ptq_head_loss(&info, &head, &scored, h, ls, PTQ_CURVATURE_HESSIAN, &nll,
+                     h, 1, &t, &e_));
   assert_true(alone == nll);
   const ptq_real values[2] = {(ptq_real)nll, (ptq_real)t.nll};
   compare(&s, "nll", &values[0], 1);
