@@ -198,6 +198,8 @@ LANDSCAPE_NUMBER(gradient_norm, gradient_norm)
 LANDSCAPE_NUMBER(hessian_trace, trace)
 LANDSCAPE_NUMBER(hessian_max, eigen_max)
 LANDSCAPE_NUMBER(hessian_min, eigen_min)
+LANDSCAPE_NUMBER(gauss_newton_trace, gauss_newton_trace)
+LANDSCAPE_NUMBER(gauss_newton_max, gauss_newton_max)
 LANDSCAPE_NUMBER(output_trace, output_trace)
 LANDSCAPE_NUMBER(fisher_trace, fisher)
 
@@ -233,13 +235,18 @@ static double get_dnll_quadratic(const ptq_obs *o) {
                                  : (double)NAN;
 }
 
-/* With the empirical Fisher's diagonal in the Hessian's place. */
-static double get_dnll_fisher(const ptq_obs *o) {
-  if (o->displacement == NULL) return (double)NAN;
-  const ptq_direction_row *d = o->displacement->row;
-  const double factor = size_of(o->sqnr_rtn) / d->size;
-  return factor * factor * d->fisher_diagonal / 2.0;
-}
+/* Half of a matrix's form with RTN's displacement, drawn to the point's
+ * length. */
+#define FORM(name, member)                                \
+  static double get_##name(const ptq_obs *o) {            \
+    if (o->displacement == NULL) return (double)NAN;      \
+    const ptq_direction_row *d = o->displacement->row;    \
+    const double factor = size_of(o->sqnr_rtn) / d->size; \
+    return factor * factor * d->member / 2.0;             \
+  }
+FORM(dnll_gauss_newton, gauss_newton)
+FORM(dnll_fisher, fisher_diagonal)
+FORM(dnll_kronecker, kronecker)
 
 static double get_nll_model(const ptq_obs *o) {
   return o->model->nll;
@@ -357,6 +364,10 @@ static const ptq_feature features[] = {
    PTQ_TIER_LANDSCAPE, get_hessian_max},
   {"hessian_min", "nat", "smallest Ritz value of the loss's Hessian",
    PTQ_TIER_LANDSCAPE, get_hessian_min},
+  {"gauss_newton_trace", "nat", "trace of the loss's Gauss-Newton matrix",
+   PTQ_TIER_LANDSCAPE, get_gauss_newton_trace},
+  {"gauss_newton_max", "nat", "largest Ritz value of the loss's Gauss-Newton "
+   "matrix", PTQ_TIER_LANDSCAPE, get_gauss_newton_max},
   {"output_trace", "nat^2", "trace of the second moment of the NLL's "
    "derivatives by layers' outputs, sum over layers", PTQ_TIER_LANDSCAPE,
    get_output_trace},
@@ -369,6 +380,10 @@ static const ptq_feature features[] = {
    PTQ_TIER_LANDSCAPE, get_fisher_trace},
   {"dnll_fisher", "nat^2", "half the squares of that displacement times the "
    "empirical Fisher's diagonal", PTQ_TIER_LANDSCAPE, get_dnll_fisher},
+  {"dnll_gauss_newton", "nat", "half that displacement times the Gauss-Newton "
+   "matrix times itself", PTQ_TIER_LANDSCAPE, get_dnll_gauss_newton},
+  {"dnll_kronecker", "nat^2", "the same with the empirical Fisher matrix in "
+   "Kronecker's factors", PTQ_TIER_LANDSCAPE, get_dnll_kronecker},
   {"nll_byte_model", "nat", "NLL a byte of the unquantized model",
    PTQ_TIER_CALIBRATION, get_nll_byte},
   {"headroom", "nat", "unigram model's NLL less the model's: what can be lost",

@@ -181,6 +181,8 @@ static void model_of(const ptq_landscape *l, int64_t model,
                               .eigen_max = none,
                               .eigen_min = none,
                               .fisher = none,
+                              .gauss_newton_trace = none,
+                              .gauss_newton_max = none,
                               .output_trace = none};
   random_of(l, model, t);
   for (int64_t i = 0; i < l->n; i++) {
@@ -196,6 +198,8 @@ static void model_of(const ptq_landscape *l, int64_t model,
       t->eigen_max = d->eigen_max;
       t->eigen_min = d->eigen_min;
       t->fisher = d->fisher;
+      t->gauss_newton_trace = d->gauss_newton_trace;
+      t->gauss_newton_max = d->gauss_newton_max;
       t->output_trace = l->directions[i].output_trace;
     }
   }

@@ -238,8 +238,10 @@ def quadratic(store, models):
     d = d[(d.state == "done") & d.kind.isin(["rtn", "gptq"]) &
           d.dnll_quadratic.notna()].copy()  # of `full` alone
     d["bits"] = [bits_of(x) for x in d.dtype]
-    d["off"] = (d.dnll_quadratic - d.dnll_calib).abs()
-    d["holds"] = d.off <= np.maximum(TENTH * d.dnll_calib.abs(), 0.01)
+    within = np.maximum(TENTH * d.dnll_calib.abs(), 0.01)
+    d["holds"] = (d.dnll_quadratic - d.dnll_calib).abs() <= within
+    halved = d.get("gauss_newton", np.nan) / 2  # not in older stores
+    d["with_g"] = (d.slope + halved - d.dnll_calib).abs() <= within
     d["ratio"] = np.where((d.dnll_quadratic > FLOOR) & (d.dnll_calib > FLOOR),
                           np.log(d.dnll_quadratic.where(d.dnll_quadratic > 0)
                                  / d.dnll_calib.where(d.dnll_calib > 0)),
@@ -250,6 +252,7 @@ def quadratic(store, models):
                                                  by_bits(g[0][1]))):
         out[f"{kind}, {bits}"] = dict(
             holds=share(t.groupby("model").holds.mean()),
+            with_g=share(t.groupby("model").with_g.mean()),
             ratio=mean(t.groupby("model").ratio.mean()),
             dnll=float(t.dnll_calib.median()),
             quadratic=float(t.dnll_quadratic.median()))
@@ -365,8 +368,11 @@ def layers(store, models):
         "trace / n |E|^2": h.trace / own.weights * noise,
         "Fisher / n |E|^2": h.fisher / own.weights * noise,
         "Fisher diagonal": e.fisher_diagonal,
-        "Kronecker": h.output_trace / own.outputs * e.output_noise,
+        "tr(B E H E')": e.kronecker,
+        "tr(B) / outputs tr(E H E')": h.output_trace / own.outputs
+        * e.output_noise,
         "g'e + e'He / 2": e.slope + e.curvature / 2,
+        "g'e + e'Ge / 2": e.slope + e.gauss_newton / 2,
     }
     out = {}
     groups = own.groupby(["model", "dtype"]).indices
@@ -470,14 +476,16 @@ def print_text(s):
         print(f"  {name}: {shown(v)}")
     print("\nDoes g'e + e'He / 2 hold (within a tenth or 0.01 nat)? Median "
           "loss, median of\nthe prediction, share of models where it holds, "
-          "mean ln(predicted / measured):")
+          "mean ln(predicted / measured), share\nwhere it holds with e'Ge in "
+          "e'He's place:")
     for name, v in s["quadratic"].items():
         if name == "radius":
             print(f"  ln of the radius it holds to, by ln(parameters): "
                   f"{shown(v)}")
         else:
             print(f"  {name}: {v['dnll']:.3g} {v['quadratic']:.3g}; "
-                  f"{shown(v['holds'])}; {shown(v['ratio'])}")
+                  f"{shown(v['holds'])}; {shown(v['ratio'])}; "
+                  f"{shown(v['with_g'])}")
     p = s["prediction"]
     if p:
         print(f"\nMean |ln error| on held-out models ({p['points']} points of "

@@ -166,11 +166,13 @@ static void take_proxies(const tables *t, const beside *b,
     r->curvature = e->curvature;
     r->fisher_diagonal = e->fisher_diagonal;
     r->quadratic = e->slope + e->curvature / 2.0;
+    r->gauss_newton = e->gauss_newton;
+    r->kronecker = e->kronecker;
     r->err_top = e->err_top;
     r->size_top = e->size_top;
   }
   if (h != NULL && e != NULL && l->outputs > 0)
-    r->kronecker = h->output_trace / (double)l->outputs * e->output_noise;
+    r->kronecker_trace = h->output_trace / (double)l->outputs * e->output_noise;
 }
 
 static void take_block(const tables *t, int64_t d, ptq_sensitivities *out) {

@@ -63,6 +63,8 @@ static void model_row(const ptq_frame *f, int64_t m, ptq_text *out) {
   ptq_html_cell(out, t->trace_se, 2);
   ptq_html_cell(out, t->eigen_max, 3);
   ptq_html_cell(out, t->eigen_min, 3);
+  ptq_html_cell(out, t->gauss_newton_trace, 3);
+  ptq_html_cell(out, t->gauss_newton_max, 3);
   ptq_text_add(out, "</tr>\n");
 }
 
@@ -79,6 +81,7 @@ static void displacement_row(const ptq_frame *f, const ptq_direction_traits *d,
   ptq_html_cell(out, d->dnll_at_one, 3);
   ptq_html_cell(out, d->calib_at_one, 3);
   ptq_html_cell(out, ptq_landscape_quadratic(d->row, d->row->size), 3);
+  ptq_html_cell(out, d->row->slope + d->row->gauss_newton / 2.0, 3);
   ptq_html_cell(out, d->row->gradient_curvature, 3);
   ptq_html_cell(out, d->quadratic_radius, 3);
   ptq_text_add(out, "</tr>\n");
@@ -95,7 +98,8 @@ static void models(const ptq_frame *f, ptq_text *out) {
       "<th>have a "
       "step</th><th>curvature</th><th>anisotropy</th><th>|gradient|</th>"
       "<th>trace</th><th>error</th><th>largest eigenvalue</th>"
-      "<th>smallest</th></tr></thead><tbody>\n");
+      "<th>smallest</th><th>trace of Gauss-Newton</th><th>its largest</th>"
+      "</tr></thead><tbody>\n");
   for (int64_t m = 0; m < f->n_models; m++)
     if (f->landscape.models[m].n_random + f->landscape.models[m].n_rtn > 0)
       model_row(f, m, out);
@@ -104,15 +108,13 @@ static void models(const ptq_frame *f, ptq_text *out) {
 
 static void displacements(const ptq_frame *f, ptq_text *out) {
   ptq_text_add(
-      out,
-      "<div class=\"scroll\"><table class=\"sortable\"><thead><tr>"
-      "<th class=\"t\">model</th><th class=\"t\">dtype</th>"
-      "<th class=\"t\">method</th><th>size</th>"
-      "<th>basin along it, 0.5 nat</th><th class=\"t\">it ends</th>"
-      "<th>ΔNLL</th><th>ΔNLL, calibration text</th>"
-      "<th>quadratic prediction of it</th><th>g’He</th><th>which holds to</th>"
-      "</tr></thead>"
-      "<tbody>\n");
+      out, "<div class=\"scroll\"><table class=\"sortable\"><thead><tr>"
+           "<th class=\"t\">model</th><th class=\"t\">dtype</th>"
+           "<th class=\"t\">method</th><th>size</th>"
+           "<th>basin along it, 0.5 nat</th><th class=\"t\">it ends</th>"
+           "<th>ΔNLL</th><th>ΔNLL, calibration text</th>"
+           "<th>quadratic prediction of it</th><th>with Gauss-Newton</th>"
+           "<th>g’He</th><th>quadratic holds to</th></tr></thead><tbody>\n");
   for (int64_t i = 0; i < f->landscape.n; i++) {
     const ptq_direction_traits *d = &f->landscape.directions[i];
     if (ptq_direction_quantizes(d->row)) displacement_row(f, d, out);
@@ -140,7 +142,8 @@ void ptq_page_landscape(const ptq_frame *f, ptq_text *out) {
       out, "<p>What a method does with each dtype: the size of its "
            "displacement, whether "
            "it lies within the basin along itself, and g’e + e’He/2 beside the "
-           "loss that is measured; the radius up to which that stays within a "
-           "tenth, or 0.01 nat.</p>\n");
+           "loss that is measured; the same with the Gauss-Newton matrix in "
+           "H’s place, which knows no negative curvature; and the radius up to "
+           "which the former stays within a tenth, or 0.01 nat.</p>\n");
   displacements(f, out);
 }

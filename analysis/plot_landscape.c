@@ -310,6 +310,7 @@ static void quadratic_row(const ptq_direction_row *r, const ptq_model_row *m,
   ptq_csv_number(csv, r->size, ',');
   ptq_csv_number(csv, r->slope, ',');
   ptq_csv_number(csv, r->curvature, ',');
+  ptq_csv_number(csv, r->gauss_newton, ',');
   ptq_csv_number(csv, predicted, ',');
   ptq_csv_number(csv, measured, '\n');
 }
@@ -322,7 +323,7 @@ static ptq_status draw_quadratic(const ptq_plot_data *d, ptq_picture *p,
   (void)err;
   ptq_text_add(&p->csv, "model,family,calibration,evaluation,"
                         "params_nonembedding,method,dtype,group,size,slope,"
-                        "curvature,quadratic,dnll_calib\n");
+                        "curvature,gauss_newton,quadratic,dnll_calib\n");
   ptq_plot_style(&p->script);
   ptq_plot_sizes(d, &p->script);
   ptq_text_add(&p->script, "$q << EOD\n");

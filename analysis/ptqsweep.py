@@ -156,8 +156,9 @@ SENSITIVITY = ["model", "calibration", "evaluation", "dtype", "group",
                "restored_se", "interaction", "dnll", "size_square",
                "weight_noise", "error_select", "err_hessian", "output_noise",
                "gradient_norm", "trace", "trace_noise", "fisher",
-               "fisher_noise", "fisher_diagonal", "kronecker", "slope",
-               "curvature", "quadratic", "err_top", "size_top"]
+               "fisher_noise", "fisher_diagonal", "kronecker",
+               "kronecker_trace", "slope", "curvature", "quadratic",
+               "gauss_newton", "err_top", "size_top"]
 
 
 def _sensitivity(directions, layers, points, point_layers, models):
@@ -170,7 +171,8 @@ def _sensitivity(directions, layers, points, point_layers, models):
                "size", "alone", "alone_se", "restored", "restored_se",
                "gradient_norm", "trace", "fisher", "output_trace",
                "output_noise", "slope", "curvature", "fisher_diagonal",
-               "err_top", "size_top"]  # older stores lack some of them
+               "kronecker", "gauss_newton", "err_top",
+               "size_top"]  # older stores lack some of them
     layers = layers.reindex(columns=["kind", "dtype", "group", "number"]
                             + columns)
     layers["subject"] = directions.subject.iloc[layers.direction].to_numpy()
@@ -184,7 +186,8 @@ def _sensitivity(directions, layers, points, point_layers, models):
     s = s[same + ["number", "direction", "weights", "outputs", "weight_norm",
                   "size", "alone", "alone_se", "restored", "restored_se"]]
     e = beside("rtn", same, ["output_noise", "slope", "curvature",
-                             "fisher_diagonal", "err_top", "size_top"])
+                             "fisher_diagonal", "kronecker", "gauss_newton",
+                             "err_top", "size_top"])
     h = beside("hessian", ["subject", "layer"],
                ["gradient_norm", "trace", "fisher", "output_trace"])
     rounded = point_layers[(point_layers.method == "rtn")
@@ -210,9 +213,11 @@ def _sensitivity(directions, layers, points, point_layers, models):
         fisher=h.fisher,
         fisher_noise=h.fisher / s.weights * noise,
         fisher_diagonal=e.fisher_diagonal,
-        kronecker=h.output_trace / outputs * e.output_noise,
+        kronecker=e.kronecker,
+        kronecker_trace=h.output_trace / outputs * e.output_noise,
         slope=e.slope, curvature=e.curvature,
         quadratic=e.slope + e.curvature / 2.0,
+        gauss_newton=e.gauss_newton,
         err_top=e.err_top, size_top=e.size_top)[SENSITIVITY]
 
 

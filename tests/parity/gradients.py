@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every architecture's gradient and Hessian-vector product live: random models
-of random sizes, PyTorch in float64 against our float64 and float32 builds.
+"""Every architecture's gradient, Hessian- and Gauss-Newton-vector products live:
+random models of random sizes, PyTorch in float64 against our float64 and float32
+builds.
 The cases are those of tests/golden/architectures.
 
 Prints a table as parity.py does. Exit status 1 when a row fails.
@@ -32,7 +33,7 @@ def draw(rng):
 
 
 def ours(build, bits, model, windows, directions):
-    """NLL, slopes, gradient, products."""
+    """NLL, slopes, gradient, products with Hessian and Gauss-Newton matrix."""
     program = f"{build}/tests/parity/parity_gradient" + (
         "64" if bits == 64 else "")
     k = len(directions)
@@ -42,8 +43,8 @@ def ours(build, bits, model, windows, directions):
         subprocess.run([program, str(model), f"{scratch}/ids.npy",
                         f"{scratch}/e", f"{scratch}/out"], check=True)
         out = np.fromfile(f"{scratch}/out")
-    rest = out[1 + k:].reshape(1 + k, -1)
-    return out[0], out[1:1 + k], rest[0], rest[1:]
+    rest = out[1 + k:].reshape(1 + 2 * k, -1)
+    return out[0], out[1:1 + k], rest[0], rest[1:1 + k], rest[1 + k:]
 
 
 def off(mine, theirs):
@@ -70,13 +71,16 @@ def compare(table, build, case, seed):
             with exact.float64():
                 total, slopes, gradient, products, _ = exact.derivatives(
                     wide, windows, names, directions)
+                halves = exact.gauss_newton(wide, windows, names, directions)
             for bits in BOUNDS:
-                nll, sl, g, hv = ours(build, bits, model, windows, directions)
+                nll, sl, g, hv, gv = ours(build, bits, model, windows,
+                                          directions)
                 rows = {"NLL": abs(nll / total - 1), "gradient": off(g, gradient),
                         "slope": max(abs(a - b) / np.linalg.norm(e) /
                                      np.linalg.norm(gradient)
                                      for a, b, e in zip(sl, slopes, directions)),
-                        "Hessian": max(map(off, hv, products))}
+                        "Hessian": max(map(off, hv, products)),
+                        "Gauss-Newton": max(map(off, gv, halves))}
                 for what, x in rows.items():
                     at = bits, what
                     worst[at] = max(worst.get(at, 0.0), x)

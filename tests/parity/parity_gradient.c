@@ -4,7 +4,8 @@
  * parity_gradient MODEL IDS.npy DIRECTIONS OUT [BUDGET]: derivatives of the
  * mean NLL of token windows [windows, length] by all linear layers. DIRECTIONS
  * holds k vectors of float64, OUT receives float64: the NLL, its derivative
- * along each direction, the gradient, the Hessian times each direction.
+ * along each direction, the gradient, the Hessian and then the Gauss-Newton
+ * matrix times each direction.
  * Built twice: parity_gradient64 computes in float64.
  */
 #include <stdio.h>
@@ -22,7 +23,7 @@ typedef struct parity {
   ptq_grad *grad;
   int64_t n, k;       /* elements of a vector, directions */
   double *directions; /* [k, n] */
-  double *out;        /* [1 + k + n + k n] */
+  double *out;        /* [1 + k + n + 2 k n] */
 } parity;
 
 static ptq_status read_directions(parity *p, const char *path, ptq_err *err) {
@@ -51,6 +52,7 @@ done:
 static ptq_status differentiate(parity *p, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_operator hessian = ptq_hessian_operator(p->grad);
+  const ptq_operator half = ptq_gauss_newton_operator(p->grad);
   double *gradient = p->out + 1 + p->k;
   const double **x = NULL;
   double **y = NULL;
@@ -62,6 +64,8 @@ static ptq_status differentiate(parity *p, ptq_err *err) {
   }
   PTQ_TRY(ptq_flat_gradient(p->grad, p->out, gradient, err));
   PTQ_TRY(hessian.apply(hessian.ctx, p->k, x, y, err));
+  for (int64_t j = 0; j < p->k; j++) y[j] += p->k * p->n;
+  PTQ_TRY(half.apply(half.ctx, p->k, x, y, err));
   PTQ_TRY(ptq_flat_slopes(p->grad, p->k, x, p->out + 1, err));
 done:
   ptq_free(x);
@@ -69,8 +73,12 @@ done:
   return rc;
 }
 
+static int64_t results(const parity *p) {
+  return 1 + p->k + (1 + 2 * p->k) * p->n;
+}
+
 static ptq_status write_out(const parity *p, const char *path, ptq_err *err) {
-  const size_t n = (size_t)(1 + p->k + (1 + p->k) * p->n);
+  const size_t n = (size_t)results(p);
   FILE *f = fopen(path, "wb");
   if (f == NULL) return PTQ_FAIL(err, PTQ_E_IO, "cannot write '%s'", path);
   const size_t done = fwrite(p->out, sizeof *p->out, n, f);
@@ -94,8 +102,7 @@ static ptq_status run(parity *p, char **argv, ptq_err *err) {
       .max_tangents = p->k,
       .budget_bytes = argv[5] != NULL ? strtoll(argv[5], NULL, 10) : 0};
   PTQ_TRY(ptq_grad_create(&setup, &p->grad, err));
-  PTQ_TRY(ptq_alloc(&p->out, 1 + p->k + (1 + p->k) * p->n, sizeof *p->out,
-                    "results", err));
+  PTQ_TRY(ptq_alloc(&p->out, results(p), sizeof *p->out, "results", err));
   PTQ_TRY(differentiate(p, err));
   PTQ_TRY(write_out(p, argv[4], err));
 done:

@@ -72,6 +72,7 @@ typedef struct ptq_landscape_traits {
                         is steeper along quantization */
   /* Of the Hessian's row. */
   double gradient_norm, trace, trace_se, eigen_max, eigen_min, fisher;
+  double gauss_newton_trace, gauss_newton_max;
   double output_trace; /* over layers: of the moments of their outputs'
                           gradients */
 } ptq_landscape_traits;

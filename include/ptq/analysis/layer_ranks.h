@@ -29,10 +29,12 @@
   X(F64, fisher,        1, "nat^2", "trace of its block of the empirical Fisher") \
   X(F64, fisher_noise,  1, "nat^2", "the same over weights, times |E|^2") \
   X(F64, fisher_diagonal, 1, "nat^2", "E's squares times the empirical Fisher's diagonal, summed") \
-  X(F64, kronecker,     1, "nat^2", "trace of the output gradients' moment over outputs, times tr(E H E')") \
+  X(F64, kronecker,     1, "nat^2", "E times the empirical Fisher in Kronecker's factors times E, tr(B E H E')") \
+  X(F64, kronecker_trace, 1, "nat^2", "the same of B's trace alone: that over outputs, times tr(E H E')") \
   X(F64, slope,         1, "nat",   "gradient times E") \
   X(F64, curvature,     1, "nat",   "E times its part of the Hessian times all layers' E") \
   X(F64, quadratic,     1, "nat",   "slope + curvature / 2") \
+  X(F64, gauss_newton,  1, "nat",   "E times its part of the Gauss-Newton matrix times all layers' E") \
   X(F64, err_top,       1, "",      "share of tr(E H E') along the top sixteenth of H's eigenvectors") \
   X(F64, size_top,      1, "",      "share of |E|^2 along them")
 

@@ -164,6 +164,34 @@ def derivatives(net, windows, names, directions):
     return total, slopes, gradient, products, [p.numel() for p in params]
 
 
+def gauss_newton(net, windows, names, directions):
+    """J' S J times each direction, of the mean over scored tokens: J the
+    Jacobian of the logits, S = diag(p) - p p'."""
+    import torch
+    params = parameters(net, names)
+    transposed = is_transposed(net)
+    products = [np.zeros(len(d)) for d in directions]
+    tokens = sum(len(ids) - 1 for ids in windows)
+    for ids in windows:
+        ids = torch.from_numpy(ids.astype(np.int64))
+        logits = net(ids[None], use_cache=False).logits[0][:-1]
+        logits = logits.to(params[0].dtype)
+        p = torch.softmax(logits, -1).detach()
+        seed = torch.zeros_like(logits, requires_grad=True)
+        back = torch.autograd.grad(logits, params, grad_outputs=seed,
+                                   create_graph=True, materialize_grads=True)
+        for j, d in enumerate(directions):
+            pieces = unflat(d, params, transposed)
+            along, = torch.autograd.grad(  # J e, as the derivative of J' seed
+                back, seed, grad_outputs=pieces, retain_graph=True)
+            s = p * (along - (p * along).sum(-1, keepdim=True)) / tokens
+            product = torch.autograd.grad(logits, params, grad_outputs=s,
+                                          retain_graph=True,
+                                          materialize_grads=True)
+            products[j] += flat(product, transposed)
+    return products
+
+
 def hashed(n, salt):
     """n numbers in [-0.5, 0.5) that C makes of the same integers."""
     index = (np.arange(n, dtype=np.uint64) + np.uint64(1000003 * salt))

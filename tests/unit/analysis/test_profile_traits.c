@@ -197,11 +197,16 @@ static void features_read_the_landscape(void **state) {
   row.size = 0.05;
   row.slope = 0.01;
   row.curvature = 0.02;
+  row.gauss_newton = 0.03;
+  row.fisher_diagonal = 0.04;
+  row.kronecker = 0.05;
   const ptq_landscape_traits l = {.log_basin = {log(0.1), log(0.2), log(0.4)},
                                   .height = 7.0,
                                   .center = -0.5,
                                   .eigen_min = -3.0,
                                   .output_trace = 0.25,
+                                  .gauss_newton_trace = 5.0,
+                                  .gauss_newton_max = 2.0,
                                   .trace = none};
   const ptq_direction_traits along = {
       .row = &row, .basin = {0.1, 0.25, 0.5}, .quadratic_radius = 0.125};
@@ -214,7 +219,9 @@ static void features_read_the_landscape(void **state) {
                   {"step_center", -0.5},     {"hessian_min", -3.0},
                   {"output_trace", 0.25},    {"quadratic_radius", 0.125},
                   {"noise_over_basin", 0.5}, {"rtn_over_basin", 0.4},
-                  {"dnll_quadratic", 0.06}};
+                  {"dnll_quadratic", 0.06},  {"gauss_newton_trace", 5.0},
+                  {"gauss_newton_max", 2.0}, {"dnll_gauss_newton", 0.06},
+                  {"dnll_fisher", 0.08},     {"dnll_kronecker", 0.1}};
   for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++) {
     const ptq_feature *f = ptq_feature_find(expected[i].name);
     assert_non_null(f);

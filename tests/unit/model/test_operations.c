@@ -17,6 +17,7 @@
 #include "backspace.h"
 #include "op.h"
 #include "ptq/base/mem.h"
+#include "ptq/base/rng.h"
 #include "ptq/base/npy.h"
 #include "ptq/model/loss.h"
 #include "ptq/num/blas.h"
@@ -404,10 +405,58 @@ static void check_loss(const char *name, double cap, ptq_norm_kind kind) {
   end(&s);
 }
 
+/* J' S J hd of the last position: sum over labels v of p_v (g_v' hd) g_v, g_v
+ * the derivative of -ln p_v. */
+static void check_half(double cap, ptq_norm_kind kind) {
+  enum { ROWS = 3, WIDTH = 6, VOCAB = 1100, SIZE = ROWS * WIDTH };
+  ptq_lossspace *ls = NULL;
+  ptq_rng rng;
+  ptq_real w[WIDTH], bias[WIDTH], weight[VOCAB * WIDTH], h[SIZE], hd[SIZE];
+  ptq_real g[SIZE], got[SIZE];
+  double expected[SIZE] = {0.0}, size = 0.0, nll = 0.0;
+  ptq_rng_init(&rng, 3);
+  for (int i = 0; i < WIDTH; i++) w[i] = (ptq_real)(0.5 + ptq_rng_unit(&rng));
+  for (int i = 0; i < WIDTH; i++) bias[i] = (ptq_real)ptq_rng_unit(&rng);
+  for (int i = 0; i < VOCAB * WIDTH; i++)
+    weight[i] = (ptq_real)(3.0 * ptq_rng_unit(&rng) - 1.5);
+  for (int i = 0; i < SIZE; i++) h[i] = (ptq_real)ptq_rng_unit(&rng);
+  for (int i = 0; i < SIZE; i++) hd[i] = (ptq_real)(ptq_rng_unit(&rng) - 0.5);
+  const ptq_model_info info = {.norm = kind,
+                               .norm_eps = 1e-3,
+                               .d_model = WIDTH,
+                               .vocab = VOCAB,
+                               .logit_cap = cap};
+  const ptq_head head = {.norm = {.w = w, .b = bias}, .weight = weight};
+  MUST(ptq_lossspace_create(&info, ROWS, 1, &ls, &e_));
+  for (uint32_t v = 0; v < VOCAB; v++) {
+    const uint32_t ids[ROWS] = {0, 0, v};
+    const ptq_scored last = {ids, ROWS, ROWS - 1};
+    MUST(ptq_head_loss(&info, &head, &last, h, ls, PTQ_CURVATURE_HESSIAN, &nll,
+                       g, 0, NULL, &e_));
+    double along = 0.0;
+    for (int i = 0; i < SIZE; i++) along += (double)g[i] * (double)hd[i];
+    for (int i = 0; i < SIZE; i++)
+      expected[i] += exp(-nll) * along * (double)g[i];
+  }
+  const uint32_t ids[ROWS] = {0};
+  const ptq_scored last = {ids, ROWS, ROWS - 1};
+  ptq_loss_tangent t = {.hd = hd, .dhd = got};
+  MUST(ptq_head_loss(&info, &head, &last, h, ls, PTQ_CURVATURE_GAUSS_NEWTON,
+                     &nll, g, 1, &t, &e_));
+  for (int i = 0; i < SIZE; i++) size += expected[i] * expected[i];
+  assert_true(size > 0.0);
+  for (int i = 0; i < SIZE; i++)
+    assert_true(fabs((double)got[i] - expected[i]) <=
+                (sizeof(ptq_real) == 8 ? 1e-12 : 1e-5) * sqrt(size));
+  ptq_lossspace_free(ls);
+}
+
 static void losses(void **state) {
   (void)state;
   check_loss("loss", 0.0, PTQ_NORM_LAYER);
   check_loss("loss-cap", 2.5, PTQ_NORM_RMS);
+  check_half(0.0, PTQ_NORM_LAYER);
+  check_half(2.5, PTQ_NORM_RMS);
 }
 
 static int start(void **state) {

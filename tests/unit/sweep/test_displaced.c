@@ -47,7 +47,7 @@ static void gptq_displaces_to_its_point(void **state) {
     assert_int_equal(s.grid.n_directions, 5);
     for (int64_t i = 1; i < 5; i++) {
       taken t, p;
-      double sum = 0.0, fisher = 0.0;
+      double sum = 0.0, fisher = 0.0, factors = 0.0, half = 0.0;
       const ptq_direction *d = &s.grid.directions[i];
       const bool rtn = d->kind == PTQ_DIRECTION_RTN;
       const int64_t dtype = s.grid.points[d->point].dtype;
@@ -74,7 +74,15 @@ static void gptq_displaces_to_its_point(void **state) {
         /* of windows: never less than of their mean gradient */
         assert_true(r->fisher_diagonal > 0.0);
         fisher += r->fisher_diagonal;
+        /* B's trace alone would make it the mean of B's eigenvalues times
+         * tr(E H E') */
+        assert_true(r->kronecker > 0.0);
+        factors += r->kronecker;
+        half += r->gauss_newton;
       }
+      assert_true(half > 0.0);
+      assert_true(fabs(half - t.row.gauss_newton) < 1e-9 * half);
+      assert_true(fabs(factors - t.row.kronecker) < 1e-9 * factors);
       assert_true(fabs(fisher - t.row.fisher_diagonal) < 1e-9 * fisher);
       assert_true(fabs(sum - t.row.gradient_curvature) <
                   1e-9 * (fabs(sum) + 1e-6));

@@ -295,7 +295,7 @@ static void the_hessian_is_summed_up_in_itself(void **state) {
   run_direction(&s, 0, &t);
   assert_int_equal(t.n, 0);
   assert_int_equal(t.n_ritz, 60);
-  double norm = 0.0, traces = 0.0, weights = 0.0, fisher = 0.0;
+  double norm = 0.0, traces = 0.0, weights = 0.0, fisher = 0.0, halves = 0.0;
   for (int64_t k = 0; k < t.n_layers; k++) {
     norm += t.layers[k].gradient_norm * t.layers[k].gradient_norm;
     traces += t.layers[k].trace;
@@ -305,6 +305,13 @@ static void the_hessian_is_summed_up_in_itself(void **state) {
     /* of windows: never less than of their mean gradient */
     assert_true(t.layers[k].fisher >
                 t.layers[k].gradient_norm * t.layers[k].gradient_norm);
+    halves += t.layers[k].gauss_newton_trace;
+    assert_true(t.layers[k].gauss_newton_trace > 0.0);
+    assert_true(t.layers[k].input_max <= t.layers[k].input_trace);
+    assert_true(t.layers[k].input_rank >= 1.0 &&
+                t.layers[k].input_rank <= 100.0);
+    assert_true(t.layers[k].input_condition > 1.0 &&
+                t.layers[k].input_tail > 0.0);
     assert_true(t.layers[k].output_max <= t.layers[k].output_trace);
     assert_true(t.layers[k].output_rank >= 1.0 &&
                 t.layers[k].output_rank <= 100.0);
@@ -313,6 +320,9 @@ static void the_hessian_is_summed_up_in_itself(void **state) {
               1e-9 * t.row.gradient_norm);
   assert_true(fabs(traces - t.row.trace) < 5.0 * t.row.trace_se);
   assert_true(fabs(fisher - t.row.fisher) < 1e-9 * fisher);
+  assert_true(fabs(halves - t.row.gauss_newton_trace) < 1e-9 * halves);
+  assert_true(t.row.gauss_newton_max > 0.0 &&
+              t.row.gauss_newton_max < t.row.gauss_newton_trace);
   double top[2], mean = 0.0;
   for (int start = 0; start < 2; start++) {
     double sum = 0.0;
