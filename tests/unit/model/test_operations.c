@@ -17,8 +17,8 @@
 #include "backspace.h"
 #include "op.h"
 #include "ptq/base/mem.h"
-#include "ptq/base/rng.h"
 #include "ptq/base/npy.h"
+#include "ptq/base/rng.h"
 #include "ptq/model/loss.h"
 #include "ptq/num/blas.h"
 
