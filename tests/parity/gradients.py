@@ -47,9 +47,11 @@ def ours(build, bits, model, windows, directions):
     return out[0], out[1:1 + k], rest[0], rest[1:1 + k], rest[1 + k:]
 
 
-def off(mine, theirs):
-    """Relative to the norm."""
-    return float(np.linalg.norm(mine - theirs) / np.linalg.norm(theirs))
+def off(mine, theirs, beside=0.0):
+    """Relative to the norm, or to that of what stands beside it, if larger: of
+    a model that is sure of every token p - p^2 is what rounding leaves."""
+    return float(np.linalg.norm(mine - theirs) /
+                 max(np.linalg.norm(theirs), np.linalg.norm(beside)))
 
 
 def compare(table, build, case, seed):
@@ -80,7 +82,7 @@ def compare(table, build, case, seed):
                                      np.linalg.norm(gradient)
                                      for a, b, e in zip(sl, slopes, directions)),
                         "Hessian": max(map(off, hv, products)),
-                        "Gauss-Newton": max(map(off, gv, halves))}
+                        "Gauss-Newton": max(map(off, gv, halves, products))}
                 for what, x in rows.items():
                     at = bits, what
                     worst[at] = max(worst.get(at, 0.0), x)
