@@ -13,23 +13,42 @@ static double number_at(const ptq_field *f, const void *row) {
   return v;
 }
 
+/* A store of a lower schema may lack the column: what its row has there is no
+ * result. */
+static bool may_lack(const ptq_source *s, const ptq_field *f, const void *row) {
+  return s->sets.schema < PTQ_STORE_SCHEMA && f->kind == PTQ_KIND_F64 &&
+         isnan(number_at(f, row));
+}
+
+/* Rows of a table in two stores. */
+typedef struct rows {
+  const ptq_source *source;
+  const void *at;
+} rows;
+
+static const void *row_of(const rows *r, const ptq_table *t, int64_t i) {
+  return (const char *)r->at + (size_t)i * t->row_size;
+}
+
 /* First column whose bits differ, NULL if none; `owner` is not compared. */
-static const ptq_field *first_difference(const ptq_table *t, const void *a,
-                                         const void *b, const char *owner) {
+static const ptq_field *first_difference(const ptq_table *t, const rows *a,
+                                         const rows *b, int64_t row,
+                                         const char *owner) {
+  const void *x = row_of(a, t, row), *y = row_of(b, t, row);
   for (size_t i = 0; i < t->n_fields; i++) {
     const ptq_field *f = &t->fields[i];
     if (owner != NULL && strcmp(f->name, owner) == 0) continue;
-    if (!ptq_field_same(f, a, b)) return f;
+    if (!ptq_field_same(f, x, y) && !may_lack(a->source, f, x) &&
+        !may_lack(b->source, f, y))
+      return f;
   }
   return NULL;
 }
 
-static bool same_rows(const ptq_table *t, const void *a, const void *b,
+static bool same_rows(const ptq_table *t, const rows *a, const rows *b,
                       int64_t n, const char *owner, char how[160]) {
   for (int64_t i = 0; i < n; i++) {
-    const size_t at = (size_t)i * t->row_size;
-    const ptq_field *f =
-        first_difference(t, (const char *)a + at, (const char *)b + at, owner);
+    const ptq_field *f = first_difference(t, a, b, i, owner);
     if (f == NULL) continue;
     (void)snprintf(how, 160, "'%s' of row %lld of its %s differs", f->name,
                    (long long)i, t->name);
@@ -38,16 +57,17 @@ static bool same_rows(const ptq_table *t, const void *a, const void *b,
   return true;
 }
 
-static bool same_results(const ptq_table *t, const void *a, const void *b,
+static bool same_results(const ptq_table *t, const rows *a, const rows *b,
                          char how[160]) {
   for (size_t i = 0; i < t->n_fields; i++) {
     const ptq_field *f = &t->fields[i];
     if (f->kind != PTQ_KIND_F64 ||
-        memcmp((const char *)a + f->offset, (const char *)b + f->offset,
-               f->size) == 0)
+        memcmp((const char *)a->at + f->offset, (const char *)b->at + f->offset,
+               f->size) == 0 ||
+        may_lack(a->source, f, a->at) || may_lack(b->source, f, b->at))
       continue;
-    (void)snprintf(how, 160, "%s is %.17g and %.17g", f->name, number_at(f, a),
-                   number_at(f, b));
+    (void)snprintf(how, 160, "%s is %.17g and %.17g", f->name,
+                   number_at(f, a->at), number_at(f, b->at));
     return false;
   }
   return true;
@@ -69,7 +89,8 @@ static ptq_status compare_part(const ptq_source *a, const int64_t *in_a,
   }
   PTQ_TRY(ptq_source_rows(a, id, in_a[0], n, &rows_a, err));
   PTQ_TRY(ptq_source_rows(b, id, in_b[0], n, &rows_b, err));
-  *agree = same_rows(t, rows_a, rows_b, n, owner, how);
+  const rows x = {a, rows_a}, y = {b, rows_b};
+  *agree = same_rows(t, &x, &y, n, owner, how);
 done:
   ptq_free(rows_a);
   ptq_free(rows_b);
@@ -131,8 +152,8 @@ ptq_status ptq_agreement_bits(const ptq_source *a, int64_t row_a,
   ptq_status rc = PTQ_OK;
   const ptq_sets *s = &a->sets, *t = &b->sets;
   if (model) {
-    *agree = same_results(ptq_table_get(PTQ_TABLE_MODELS), &a->models[row_a],
-                          &b->models[row_b], how);
+    const rows x = {a, &a->models[row_a]}, y = {b, &b->models[row_b]};
+    *agree = same_results(ptq_table_get(PTQ_TABLE_MODELS), &x, &y, how);
     if (*agree)
       PTQ_TRY(compare_part(a, s->first_baseline + row_a, b,
                            t->first_baseline + row_b, PTQ_SET_BASELINE,
@@ -145,8 +166,8 @@ ptq_status ptq_agreement_bits(const ptq_source *a, int64_t row_a,
     if (*agree) PTQ_TRY(compare_spectra(a, row_a, b, row_b, how, agree, err));
     goto done;
   }
-  *agree = same_results(ptq_table_get(PTQ_TABLE_POINTS), &a->points[row_a],
-                        &b->points[row_b], how);
+  const rows x = {a, &a->points[row_a]}, y = {b, &b->points[row_b]};
+  *agree = same_results(ptq_table_get(PTQ_TABLE_POINTS), &x, &y, how);
   if (*agree)
     PTQ_TRY(compare_part(a, s->first_layer + row_a, b, t->first_layer + row_b,
                          PTQ_SET_LAYERS, "point", how, agree, err));
@@ -165,8 +186,8 @@ ptq_status ptq_agreement_direction(const ptq_source *a, int64_t row_a,
                                    char how[160], bool *agree, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_sets *s = &a->sets, *t = &b->sets;
-  *agree = same_results(ptq_table_get(PTQ_TABLE_DIRECTIONS),
-                        &a->directions[row_a], &b->directions[row_b], how);
+  const rows x = {a, &a->directions[row_a]}, y = {b, &b->directions[row_b]};
+  *agree = same_results(ptq_table_get(PTQ_TABLE_DIRECTIONS), &x, &y, how);
   if (*agree)
     PTQ_TRY(compare_part(a, s->first_profile + row_a, b,
                          t->first_profile + row_b, PTQ_SET_PROFILES,

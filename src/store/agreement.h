@@ -10,7 +10,8 @@
 
 /** Bit by bit: results of the row, its layers and windows (a model: its
  * windows and spectra). `how` says where they differ. Rows' own numbers of
- * points and subjects do not count. PTQ_E_IO, PTQ_E_NOMEM. */
+ * points and subjects do not count, nor columns that a store of a lower schema
+ * has no numbers of. PTQ_E_IO, PTQ_E_NOMEM. */
 ptq_status ptq_agreement_bits(const ptq_source *a, int64_t row_a,
                               const ptq_source *b, int64_t row_b, bool model,
                               char how[160], bool *agree, ptq_err *err);

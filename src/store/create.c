@@ -13,6 +13,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "by_model.h"
 #include "fixed.h"
 #include "pack.h"
 #include "ptq/base/file.h"
@@ -100,26 +101,6 @@ static hid_t create_set(hid_t file, const char *name, hid_t type, int rank,
   return set;
 }
 
-/* Units and meanings, for whoever opens the file without this program. */
-static ptq_status describe(hid_t set, const char *path,
-                           const ptq_set_info *info, ptq_err *err) {
-  ptq_status rc = PTQ_OK;
-  const char *units[64], *texts[64];
-  PTQ_TRY(ptq_h5_attribute_set(set, path, "description", info->text, err));
-  if (info->element != PTQ_ELEMENT_ROW) goto done;
-  const ptq_table *t = info->table();
-  const size_t n = t->n_fields < 64 ? t->n_fields : 64;
-  for (size_t i = 0; i < n; i++) {
-    units[i] = t->fields[i].unit;
-    texts[i] = t->fields[i].text;
-  }
-  PTQ_TRY(ptq_h5_attribute_list(set, path, "units", units, (int64_t)n, err));
-  PTQ_TRY(
-      ptq_h5_attribute_list(set, path, "descriptions", texts, (int64_t)n, err));
-done:
-  return rc;
-}
-
 static ptq_status create_sets(hid_t file, const char *path,
                               const ptq_store_layout *layout, ptq_err *err) {
   ptq_status rc = PTQ_OK;
@@ -133,7 +114,7 @@ static ptq_status create_sets(hid_t file, const char *path,
     if (type >= 0) (void)H5Tclose(type);
     if (set < 0)
       return ptq_h5_fail(err, PTQ_E_IO, path, "cannot create", info->name);
-    rc = describe(set, path, info, err);
+    rc = ptq_set_describe(set, path, info, err);
     (void)H5Dclose(set);
   }
   return rc;
@@ -349,6 +330,7 @@ static ptq_status make_file(const char *temporary, const char *path,
   PTQ_TRY(root_attributes(file, path, uuid, layout, err));
   PTQ_TRY(create_sets(file, path, layout, err));
   PTQ_TRY(create_spectra(file, path, layout, err));
+  PTQ_TRY(ptq_by_model_create(file, path, layout, err));
   PTQ_TRY(write_contents(file, path, layout, err));
   if (H5Fflush(file, H5F_SCOPE_GLOBAL) < 0)
     PTQ_TRY(ptq_h5_fail(err, PTQ_E_IO, path, "cannot write", temporary));

@@ -31,6 +31,12 @@ static int rank_of(const keyed *k) {
   return state == PTQ_STATE_DONE ? 2 : state == PTQ_STATE_FAILED;
 }
 
+/* Finished before failed, and of finished ones that with more columns. */
+static bool is_better(const keyed *a, const keyed *b) {
+  const int x = rank_of(a), y = rank_of(b);
+  return x != y ? x > y : a->source->sets.schema > b->source->sets.schema;
+}
+
 /* The best of equal keys stays, at the place of the first. */
 static ptq_status choose(keyed *all, int64_t n, ptq_joined_directions *j,
                          void (*report)(void *, const char *), void *report_ctx,
@@ -39,7 +45,7 @@ static ptq_status choose(keyed *all, int64_t n, ptq_joined_directions *j,
   for (int64_t i = 0, end; i < n; i = end) {
     keyed best = all[i];
     for (end = i + 1; end < n && strcmp(all[end].key, all[i].key) == 0; end++)
-      if (rank_of(&all[end]) > rank_of(&best)) best = all[end];
+      if (is_better(&all[end], &best)) best = all[end];
     for (int64_t k = i; k < end; k++) {
       char how[160] = "", line[400];
       bool agree = false;

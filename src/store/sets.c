@@ -214,6 +214,25 @@ hid_t ptq_set_type(const ptq_set_info *info) {
   return H5I_INVALID_HID;
 }
 
+ptq_status ptq_set_describe(hid_t set, const char *path,
+                            const ptq_set_info *info, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const char *units[64], *texts[64];
+  PTQ_TRY(ptq_h5_attribute_set(set, path, "description", info->text, err));
+  if (info->element != PTQ_ELEMENT_ROW) goto done;
+  const ptq_table *t = info->table();
+  const size_t n = t->n_fields < 64 ? t->n_fields : 64;
+  for (size_t i = 0; i < n; i++) {
+    units[i] = t->fields[i].unit;
+    texts[i] = t->fields[i].text;
+  }
+  PTQ_TRY(ptq_h5_attribute_list(set, path, "units", units, (int64_t)n, err));
+  PTQ_TRY(
+      ptq_h5_attribute_list(set, path, "descriptions", texts, (int64_t)n, err));
+done:
+  return rc;
+}
+
 void ptq_sets_init(ptq_sets *s) {
   *s = (ptq_sets){.file = H5I_INVALID_HID};
   for (int i = 0; i < PTQ_SET_COUNT; i++) s->set[i] = PTQ_H5_SET_NONE;

@@ -81,6 +81,10 @@ typedef struct ptq_set_info {
 const ptq_set_info *ptq_set_get(ptq_set_id id);
 /** The element's type in the file; < 0 on failure. */
 hid_t ptq_set_type(const ptq_set_info *info);
+/** Units and meanings as attributes of a new dataset, for whoever opens the
+ * file without this program. */
+ptq_status ptq_set_describe(hid_t set, const char *path,
+                            const ptq_set_info *info, ptq_err *err);
 
 /** How many rows each set has. */
 typedef struct ptq_set_rows {

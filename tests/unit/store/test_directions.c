@@ -6,10 +6,13 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <hdf5.h>
 #include <mpi.h>
 #include <unistd.h>
 
 #include "store_fixture.h"
+
+#include "ptq/base/mem.h"
 
 enum { N = 2, DIRECTIONS = 3, STEPS = 4, LAYERS = 2, RITZ = 5 };
 
@@ -236,6 +239,69 @@ static void what_was_in_flight_waits_again(void **state) {
   close_store(st);
 }
 
+/* All rows of a dataset, as they are in the file; *n of *size bytes. */
+static char *read_raw(hid_t file, const char *name, int64_t *n, size_t *size) {
+  hsize_t dims[1];
+  char *rows = NULL;
+  const hid_t set = H5Dopen2(file, name, H5P_DEFAULT);
+  if (set < 0) fail_msg("no %s", name);
+  const hid_t space = H5Dget_space(set), type = H5Dget_type(set);
+  assert_int_equal(H5Sget_simple_extent_dims(space, dims, NULL), 1);
+  *n = (int64_t)dims[0];
+  *size = H5Tget_size(type);
+  assert_int_equal(ptq_alloc(&rows, *n, *size, "rows", NULL), PTQ_OK);
+  assert_true(H5Dread(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, rows) >= 0);
+  assert_true(H5Aexists(set, "units") > 0);
+  (void)H5Tclose(type);
+  (void)H5Sclose(space);
+  (void)H5Dclose(set);
+  return rows;
+}
+
+/* A view's rows are rows of the table: `at`[n]. */
+static void check_view(hid_t file, const char *group, const char *table,
+                       const int64_t *at, int64_t n) {
+  char name[128];
+  int64_t rows, all;
+  size_t size, width;
+  snprintf(name, sizeof name, "landscape/%s", table);
+  char *whole = read_raw(file, name, &all, &width);
+  snprintf(name, sizeof name, "landscape/%s/%s", group, table);
+  char *view = read_raw(file, name, &rows, &size);
+  assert_int_equal(rows, n);
+  assert_int_equal(size, width);
+  for (int64_t i = 0; i < n; i++)
+    assert_memory_equal(view + (size_t)i * size, whole + (size_t)at[i] * size,
+                        size);
+  ptq_free(whole);
+  ptq_free(view);
+}
+
+/* The first model's directions are not neighbours; the other's name is that of
+ * a table. */
+static void a_model_has_its_rows_in_a_group(void **state) {
+  (void)state;
+  static const int64_t directions[] = {0, 2}, profile[] = {0, 1, 2, 3};
+  static const int64_t of_layers[] = {0, 1, 4}, hessian[] = {1};
+  static const int64_t hessian_layers[] = {2, 3}, values[] = {0, 1, 2, 3, 4};
+  (void)ptq_text_copy(fx.subjects[1].model, sizeof fx.subjects[1].model,
+                      "ritz");
+  ptq_store *st = open_store();
+  for (int64_t d = 0; d < DIRECTIONS; d++)
+    assert_int_equal(put(st, d, NULL), PTQ_OK);
+  close_store(st);
+  const hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+  assert_true(file >= 0);
+  check_view(file, "llama-25k", "directions", directions, 2);
+  check_view(file, "llama-25k", "profiles", profile, 4);
+  check_view(file, "llama-25k", "layers", of_layers, 3);
+  assert_int_equal(H5Lexists(file, "landscape/llama-25k/ritz", H5P_DEFAULT), 0);
+  check_view(file, "ritz@1", "directions", hessian, 1);
+  check_view(file, "ritz@1", "layers", hessian_layers, 2);
+  check_view(file, "ritz@1", "ritz", values, 5);
+  assert_true(H5Fclose(file) >= 0);
+}
+
 int main(int argc, char **argv) {
   MPI_Init(&argc, &argv);
   snprintf(path, sizeof path, "/tmp/test_directions-%d.h5", (int)getpid());
@@ -246,6 +312,8 @@ int main(int argc, char **argv) {
       cmocka_unit_test_setup_teardown(failures_are_kept_until_there_is_a_result,
                                       fresh, cleanup),
       cmocka_unit_test_setup_teardown(what_was_in_flight_waits_again, fresh,
+                                      cleanup),
+      cmocka_unit_test_setup_teardown(a_model_has_its_rows_in_a_group, fresh,
                                       cleanup),
   };
   const int failed =

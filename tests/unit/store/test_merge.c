@@ -6,9 +6,12 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <hdf5.h>
+#include <math.h>
 #include <mpi.h>
 #include <unistd.h>
 
+#include "fixed.h"
 #include "ptq/store/merge.h"
 #include "store_fixture.h"
 
@@ -137,6 +140,96 @@ static void the_first_store_s_row_is_kept_when_asked(void **state) {
   assert_int_equal(open_ids(), 0);
 }
 
+/* A store whose one direction has `half` as a number of schema 5. */
+static void make_direction(const char *path, double half) {
+  ptq_store *st = NULL;
+  ptq_err err = {0};
+  ptq_direction_row row;
+  ptq_profile_row step;
+  const int64_t one = 1;
+  ptq_store_layout layout = *fixture_layout(&fx, N);
+  ptq_row_clear(ptq_table_get(PTQ_TABLE_DIRECTIONS), &row);
+  ptq_row_clear(ptq_table_get(PTQ_TABLE_PROFILES), &step);
+  snprintf(row.key, sizeof row.key, "%032d", 7);
+  layout.n_directions = 1;
+  layout.directions = &row;
+  layout.direction_steps = layout.direction_layers = layout.direction_ritz =
+      &one;
+  (void)unlink(path);
+  assert_int_equal(ptq_store_open(MPI_COMM_SELF, path, &layout, &st, &err),
+                   PTQ_OK);
+  ptq_direction_layer_row layer;
+  ptq_ritz_row ritz;
+  ptq_row_clear(ptq_table_get(PTQ_TABLE_DIRECTION_LAYERS), &layer);
+  ptq_row_clear(ptq_table_get(PTQ_TABLE_RITZ), &ritz);
+  const ptq_direction_result r = {.state = PTQ_STATE_DONE,
+                                  .row = row,
+                                  .profile = &step,
+                                  .n_profile = 1,
+                                  .layers = &layer,
+                                  .n_layers = 1,
+                                  .ritz = &ritz,
+                                  .n_ritz = 1};
+  ptq_direction_result done = r;
+  done.row.curvature = 2.0;
+  done.row.gauss_newton = layer.gauss_newton = half;
+  assert_int_equal(ptq_store_put_direction(st, &done, &err), PTQ_OK);
+  assert_int_equal(ptq_store_close(st, &err), PTQ_OK);
+}
+
+/* As if it had been made before the columns of schema 5. */
+static void make_older(const char *path) {
+  const long long older = 4;
+  ptq_sets sets;
+  ptq_err err = {0};
+  hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+  const hid_t at = H5Aopen(file, "schema_version", H5P_DEFAULT);
+  assert_true(H5Awrite(at, H5T_NATIVE_LLONG, &older) >= 0);
+  (void)H5Aclose(at);
+  (void)H5Fclose(file);
+  const hid_t fapl = ptq_h5_plain_access();
+  ptq_sets_init(&sets);
+  assert_int_equal(ptq_sets_open(path, H5F_ACC_RDWR, fapl, &sets, &err),
+                   PTQ_OK);
+  assert_int_equal(ptq_fixed_seal(&sets, &err), PTQ_OK);
+  assert_int_equal(ptq_sets_close(&sets, &err), PTQ_OK);
+  (void)H5Pclose(fapl);
+}
+
+static double joined_number(void) {
+  ptq_view *v = NULL;
+  const void *rows = NULL;
+  int64_t n = 0;
+  assert_int_equal(ptq_view_open("merge-out.h5", &v, NULL), PTQ_OK);
+  assert_int_equal(ptq_view_table(v, PTQ_TABLE_DIRECTIONS, &rows, &n, NULL),
+                   PTQ_OK);
+  assert_int_equal(n, 1);
+  const double half = ((const ptq_direction_row *)rows)->gauss_newton;
+  ptq_view_close(v);
+  return half;
+}
+
+/* What an older store cannot know is no disagreement, and the newer row is
+ * kept, whichever is first. */
+static void columns_that_a_store_lacks_do_not_count(void **state) {
+  (void)state;
+  ptq_merge_summary sum;
+  ptq_err err;
+  make_direction(pair[0], (double)NAN);
+  make_direction(pair[1], 0.5);
+  assert_int_equal(merge(0.0, false, &sum, &err), PTQ_E_ARG);
+  assert_non_null(strstr(lines, "gauss_newton is nan and 0.5"));
+  make_older(pair[0]);
+  assert_int_equal(merge(0.0, false, &sum, &err), PTQ_OK);
+  assert_int_equal(sum.n_equal, 1);
+  assert_true(joined_number() == 0.5);
+  make_direction(pair[0], 0.5);
+  make_direction(pair[1], (double)NAN);
+  make_older(pair[1]);
+  assert_int_equal(merge(0.0, false, &sum, &err), PTQ_OK);
+  assert_true(joined_number() == 0.5);
+}
+
 static int clean(void **state) {
   (void)state;
   (void)unlink(pair[0]);
@@ -151,6 +244,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test_teardown(a_tolerance_is_for_other_numerics_alone, clean),
       cmocka_unit_test_teardown(the_first_store_s_row_is_kept_when_asked,
                                 clean),
+      cmocka_unit_test_teardown(columns_that_a_store_lacks_do_not_count, clean),
   };
   MPI_Init(&argc, &argv);
   fx = fixture_create(N);
