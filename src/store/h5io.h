@@ -25,8 +25,9 @@
  *      baseline_answers, columns of points and models; points, models: compute
  *      (which was f32); landscape
  *   4  checksums of attempts, log, index and the file's structure; columns of
- *      landscape/directions, profiles and layers */
-enum { PTQ_H5_SCHEMA = 4 };
+ *      landscape/directions, profiles and layers
+ *   5  checksums of the rows of landscape/profiles */
+enum { PTQ_H5_SCHEMA = 5 };
 
 /** Stop HDF5 from printing; called before anything else here. */
 void ptq_h5_quiet(void);
