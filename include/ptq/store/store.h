@@ -57,6 +57,10 @@ typedef struct ptq_store_layout {
   const int64_t *direction_steps;      /* [n_directions] rows of profiles, */
   const int64_t *direction_layers;     /* of landscape/layers */
   const int64_t *direction_ritz;       /* and of landscape/ritz */
+  const char (*direction_parts)[PTQ_HASH_HEX]; /* [n_directions] key of a
+                                          direction whose results are a part of
+                                          these, the same bits; "": none;
+                                          NULL: of all */
   int64_t n_attributes;
   const ptq_store_attribute *attributes; /* [n_attributes], written at create:
                                             bootstrap, host, command line */
