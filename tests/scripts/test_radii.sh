@@ -36,9 +36,9 @@ done_of() { "$PTQSWEEP" export "$1" --table directions --stable |
   grep -c ',done$' || true; }
 # Start a run, and wait until it has handed over some radii of a profile.
 begin() { # begin STORE JOURNAL COMMAND...
-  local store=$1 journal=$2 i; shift 2
+  local store=$1 journal=$2; shift 2
   "$@" run sweep.yaml -o "$store" --quiet --log "$journal" "${more[@]}" & run=$!
-  for i in $(seq 5000); do
+  for _ in $(seq 5000); do
     [ "$(counted steps "$journal")" -lt 12 ] || break
     kill -0 $run 2>/dev/null || fail "over before it could be stopped"
     sleep 0.01
@@ -135,6 +135,7 @@ expect 0 '6 finished rows checked, 0 bad' "$PTQSWEEP" verify old.h5
 expect 0 '1 points of 1 stores' "$PTQSWEEP" merge new.h5 old.h5
 expect 0 ' 0 bad' "$PTQSWEEP" verify new.h5
 "$PTQSWEEP" export new.h5 --table landscape -f jsonl -o new.jsonl
-[ -s old.jsonl ] && cmp old.jsonl new.jsonl ||
+[ -s old.jsonl ] || fail "no profiles in the old store"
+cmp old.jsonl new.jsonl ||
   fail "profiles changed on their way into a new store"
 pass "a store of schema 4"
