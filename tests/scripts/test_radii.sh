@@ -34,7 +34,7 @@ counted() { # counted EVENT JOURNAL: radii that its events name
 }
 done_of() { "$PTQSWEEP" export "$1" --table directions --stable |
   grep -c ',done$' || true; }
-# Start a run, and wait until it has handed over some radii of a profile.
+# Start a run, and wait until a rank has handed over some radii of a profile.
 begin() { # begin STORE JOURNAL COMMAND...
   local store=$1 journal=$2; shift 2
   "$@" run sweep.yaml -o "$store" --quiet --log "$journal" "${more[@]}" & run=$!
@@ -89,6 +89,19 @@ wait $run 2>/dev/null || true
 landscape ranks.h5 ranks
 same_landscape whole ranks "ranks killed and resumed alone"
 pass "killed on two ranks, $(counted left fifth) radii were left"
+
+# One rank dies, and another goes on with its profile in the same run.
+MPI_RECOVERY=1 begin died.h5 dying mpi 3 "$PTQSWEEP"
+most=dying/rank-1.jsonl
+[ "$(grep -c '"steps"' dying/rank-2.jsonl)" -le "$(grep -c '"steps"' $most)" ] ||
+  most=dying/rank-2.jsonl
+kill -KILL "$(sed -n 's/.*"pid":\([0-9]*\).*/\1/p' $most | head -n 1)"
+wait $run 2>/dev/null || true
+[ "$(done_of died.h5)" = 2 ] || fail "the survivors did not end the run"
+[ "$(counted left dying)" -gt 0 ] || fail "a dead rank's radii are not found"
+landscape died.h5 died
+same_landscape whole died "gone on with by a survivor"
+pass "a survivor went on with $(counted left dying) radii of a dead rank"
 
 # --- Stopped by a signal, with derivatives ---------------------------------------
 more=(--set measure.landscape.mode=full --set measure.landscape.probes=2
