@@ -113,6 +113,26 @@ static ptq_status sink_direction(void *ctx, const ptq_direction_result *d,
   return rc;
 }
 
+static ptq_status sink_steps(void *ctx, const ptq_steps *s, ptq_err *err) {
+  sweep_run *r = ctx;
+  const ptq_status rc = ptq_store_put_steps(r->store, s, err);
+  if (rc == PTQ_OK) ptq_journal_steps(&r->journal, "steps", s->direction, s->n);
+  return rc;
+}
+
+static ptq_status sink_left(void *ctx, const ptq_steps *s, bool *there,
+                            ptq_err *err) {
+  sweep_run *r = ctx;
+  int64_t n = 0;
+  const ptq_status rc = ptq_store_left_steps(r->store, s, there, err);
+  for (int64_t i = 0; rc == PTQ_OK && i < s->n; i++) n += there[i];
+  if (n == 0) return rc;
+  ptq_journal_steps(&r->journal, "left", s->direction, n);
+  ptq_log(PTQ_LOG_INFO, "direction %lld: %lld of %lld radii are there already",
+          (long long)s->direction, (long long)n, (long long)s->n);
+  return rc;
+}
+
 static ptq_status give_up(void *ctx, int64_t point, const char *why,
                           ptq_err *err) {
   ptq_store *store = ((sweep_run *)ctx)->store;
@@ -360,7 +380,9 @@ static ptq_status sweep(sweep_run *r, const ptq_args *args,
                                      .begin = sink_begin,
                                      .point = sink_point,
                                      .subject = sink_subject,
-                                     .direction = sink_direction},
+                                     .direction = sink_direction,
+                                     .steps = sink_steps,
+                                     .left = sink_left},
                             .give_up = give_up,
                             .give_up_subject = give_up_subject,
                             .died = died,
@@ -453,8 +475,9 @@ const ptq_command ptq_cmd_run = {
         "--log DIR tells programs what each rank does, one JSON object a "
         "line with time,\nrank, host, pid and event: start (command), begin "
         "(points, rows of /points),\npoint, model and direction (state, "
-        "seconds,\nmessage), log (line), error (message), end\n(status, "
-        "points_done, points_failed, seconds).\n\n"
+        "seconds, message), left and steps (direction, radii\nof it that are "
+        "there already, and that are finished), log (line), error (message),\n"
+        "end (status, points_done, points_failed, seconds).\n\n"
         "Rank 0 hands out work and sleeps: start one rank more than cores, or "
         "than cores\nby threads. Ranks 1, 2, ... of a host form the teams of "
         "--ranks-per-point.\n\n"

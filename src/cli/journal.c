@@ -134,6 +134,16 @@ void ptq_journal_direction(ptq_journal *j, const ptq_direction_result *d) {
   put(j, out);
 }
 
+void ptq_journal_steps(ptq_journal *j, const char *event, int64_t direction,
+                       int64_t n) {
+  json_t *out = line(j, event);
+  if (out != NULL) {
+    (void)json_object_set_new(out, "direction", json_integer(direction));
+    (void)json_object_set_new(out, "steps", json_integer(n));
+  }
+  put(j, out);
+}
+
 void ptq_journal_end(ptq_journal *j, int exit_code, int64_t done,
                      int64_t failed, double seconds) {
   json_t *out = line(j, "end");

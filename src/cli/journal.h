@@ -30,6 +30,10 @@ void ptq_journal_text(ptq_journal *j, const char *event, const char *name,
 void ptq_journal_begin(ptq_journal *j, const int64_t *points, int64_t n);
 void ptq_journal_point(ptq_journal *j, const ptq_point_result *p);
 void ptq_journal_direction(ptq_journal *j, const ptq_direction_result *d);
+/** Rows of a direction's profile: "steps" that were finished, or "left" by an
+ * earlier attempt. */
+void ptq_journal_steps(ptq_journal *j, const char *event, int64_t direction,
+                       int64_t n);
 void ptq_journal_subject(ptq_journal *j, const ptq_subject_result *s);
 void ptq_journal_end(ptq_journal *j, int exit_code, int64_t done,
                      int64_t failed, double seconds);

@@ -282,6 +282,8 @@ static ptq_status fill_directions(const ptq_study *s, ptq_study_layout *l,
       ptq_alloc(&l->directions, n, sizeof *l->directions, "directions", err));
   PTQ_TRY(
       ptq_alloc(&l->direction_rows, 3 * n, sizeof(int64_t), "directions", err));
+  PTQ_TRY(ptq_alloc(&l->direction_parts, n, sizeof *l->direction_parts,
+                    "directions", err));
   int64_t *steps = l->direction_rows, *layers = steps + n, *ritz = layers + n;
   for (int64_t i = 0; i < n; i++) {
     ptq_direction_size size;
@@ -290,12 +292,14 @@ static ptq_status fill_directions(const ptq_study *s, ptq_study_layout *l,
     steps[i] = size.steps;
     layers[i] = size.layers;
     ritz[i] = size.ritz;
+    memcpy(l->direction_parts[i], g->directions[i].radial_key, PTQ_HASH_HEX);
   }
   l->layout.n_directions = n;
   l->layout.directions = l->directions;
   l->layout.direction_steps = steps;
   l->layout.direction_layers = layers;
   l->layout.direction_ritz = ritz;
+  l->layout.direction_parts = (const char(*)[PTQ_HASH_HEX])l->direction_parts;
 done:
   return rc;
 }
@@ -388,6 +392,7 @@ void ptq_study_layout_release(ptq_study_layout *l) {
   ptq_free(l->spectra);
   ptq_free(l->directions);
   ptq_free(l->direction_rows);
+  ptq_free(l->direction_parts);
   ptq_free(l->attributes);
   *l = (ptq_study_layout){0};
 }

@@ -54,7 +54,8 @@ typedef struct ptq_study_layout {
   ptq_spectrum_slot *spectra;    /* owned */
   ptq_direction_row *directions; /* owned */
   int64_t *direction_rows;       /* owned; steps, layers, Ritz values of all */
-  ptq_store_attribute *attributes; /* owned */
+  char (*direction_parts)[PTQ_HASH_HEX]; /* owned */
+  ptq_store_attribute *attributes;       /* owned */
 } ptq_study_layout;
 
 /** `more` attributes [n_more] are borrowed; may be NULL. */

@@ -78,6 +78,23 @@ static ptq_status relay_direction(void *ctx, const ptq_direction_result *result,
   return r->listener->subject(r->listener->ctx, result->state, err);
 }
 
+static ptq_status relay_steps(void *ctx, const ptq_steps *s, ptq_err *err) {
+  relay *r = ctx;
+  if (r->user->steps == NULL) return PTQ_OK;
+  const ptq_status rc = r->user->steps(r->user->ctx, s, err);
+  if (rc != PTQ_OK) r->sink_failed = true;
+  return rc;
+}
+
+static ptq_status relay_left(void *ctx, const ptq_steps *s, bool *there,
+                             ptq_err *err) {
+  relay *r = ctx;
+  if (r->user->left == NULL) return PTQ_OK;
+  const ptq_status rc = r->user->left(r->user->ctx, s, there, err);
+  if (rc != PTQ_OK) r->sink_failed = true;
+  return rc;
+}
+
 static ptq_status relay_alive(void *ctx, double done, ptq_err *err) {
   relay *r = ctx;
   if (r->user->alive != NULL) {
@@ -100,6 +117,8 @@ void ptq_task_run(const ptq_dist_ops *ops, const ptq_task *task,
                          .point = relay_point,
                          .subject = relay_subject,
                          .direction = relay_direction,
+                         .steps = relay_steps,
+                         .left = relay_left,
                          .alive = relay_alive};
   const double start = ptq_nap_clock();
   *err = (ptq_err){0};

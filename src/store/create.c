@@ -62,6 +62,7 @@ void ptq_store_count(const ptq_store_layout *layout, ptq_set_rows *out) {
   out->n[PTQ_SET_DIRECTIONS_ATTEMPTS_CHECKSUM] = n;
   out->n[PTQ_SET_LOG_CHECKSUM] = PTQ_LOG_LINES + 1;
   out->n[PTQ_SET_FIXED_CHECKSUM] = ptq_fixed_count();
+  out->n[PTQ_SET_PROFILES_CHECKSUM] = out->n[PTQ_SET_PROFILES];
 }
 
 static int64_t bytes_needed(const ptq_store_layout *layout) {

@@ -201,12 +201,22 @@ static ptq_status refuse_direction(const char *path, const ptq_direction_row *d,
       path, d->kind, d->scaling, d->dtype, d->model);
 }
 
+/* Will a direction of the new store have all that one with this key has? */
+static bool is_part(const ptq_store_layout *l, const char *key) {
+  bool found = false;
+  for (int64_t i = 0; l->direction_parts != NULL && i < l->n_directions; i++)
+    found = found || strcmp(l->direction_parts[i], key) == 0;
+  return found;
+}
+
 /* The old store's directions in the new one; a finished one that has no place
- * there would be lost. */
+ * there would be lost, unless a larger one measures it again. */
 static ptq_status carry_directions(const char *path, const comparison *c,
-                                   ptq_carry **out, ptq_err *err) {
+                                   ptq_carry **out, int64_t *n_again,
+                                   ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_store_layout *l = c->fresh;
+  *n_again = 0;
   PTQ_TRY(ptq_alloc(out, l->n_directions, sizeof **out, "directions", err));
   for (int64_t i = 0; i < c->old->sets.n_directions; i++) {
     const ptq_direction_row *d = &c->old->directions[i];
@@ -215,7 +225,11 @@ static ptq_status carry_directions(const char *path, const comparison *c,
       at++;
     if (at < l->n_directions)
       (*out)[at] = (ptq_carry){c->old, i};
-    else if (c->old->direction_state[i] == PTQ_STATE_DONE)
+    else if (c->old->direction_state[i] != PTQ_STATE_DONE)
+      continue;
+    else if (is_part(l, d->key))
+      ++*n_again;
+    else
       PTQ_TRY(refuse_direction(path, d, l, err));
   }
 done:
@@ -243,13 +257,17 @@ done:
 static ptq_status grow(const char *path, const comparison *c, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   ptq_carry *points = NULL, *subjects = NULL, *directions = NULL;
-  char line[200];
-  int64_t n = 0;
-  (void)snprintf(line, sizeof line, "extended from %lld to %lld points",
-                 (long long)c->old->sets.n_points,
-                 (long long)c->fresh->n_points);
+  char line[200], more[80] = "";
+  int64_t n = 0, n_again = 0;
   PTQ_TRY(make_carries(c, &points, &subjects, err));
-  PTQ_TRY(carry_directions(path, c, &directions, err));
+  PTQ_TRY(carry_directions(path, c, &directions, &n_again, err));
+  if (n_again > 0)
+    (void)snprintf(more, sizeof more,
+                   ", %lld radial directions are measured again in full",
+                   (long long)n_again);
+  (void)snprintf(line, sizeof line, "extended from %lld to %lld points%s",
+                 (long long)c->old->sets.n_points,
+                 (long long)c->fresh->n_points, more);
   const ptq_carry_plan plan = {.layout = c->fresh,
                                .points = points,
                                .subjects = subjects,

@@ -25,7 +25,9 @@
  *      baseline_answers, columns of points and models; points, models: compute
  *      (which was f32); landscape
  *   4  checksums of attempts, log, index and the file's structure; columns of
- *      landscape/directions, profiles and layers */
+ *      landscape/directions, profiles and layers
+ *   5  checksums of the rows of landscape/profiles; columns of
+ *      landscape/directions and layers; the landscape by model */
 enum { PTQ_H5_SCHEMA = 5 };
 
 /** Stop HDF5 from printing; called before anything else here. */

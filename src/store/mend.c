@@ -9,6 +9,7 @@
 #include "pack.h"
 #include "ptq/base/log.h"
 #include "ptq/base/mem.h"
+#include "steps.h"
 
 enum { SLAB_ROWS = 4096 };
 
@@ -84,6 +85,7 @@ done:
 ptq_status ptq_mend_rest(const ptq_sets *s, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   int64_t n_lost = 0;
+  PTQ_TRY(ptq_steps_mend(s, err));
   PTQ_TRY(ptq_attempt_mend(s, &n_lost, err));
   PTQ_TRY(ptq_logring_mend(s, &n_lost, err));
   if (n_lost > 0)

@@ -19,7 +19,8 @@ ptq_status ptq_mend_rows(const ptq_sets *s, ptq_set_id rows_id,
  * bad and go to wrong places; a warning for other damage beside the rows.
  * Before anything is mended. */
 ptq_status ptq_mend_refuse(const ptq_sets *s, ptq_err *err);
-/** Attempts and the log, with a word where something is lost. */
+/** Checksums of finished profiles' rows; attempts and the log, with a word
+ * where something is lost. */
 ptq_status ptq_mend_rest(const ptq_sets *s, ptq_err *err);
 
 #endif /* PTQ_STORE_MEND_H */

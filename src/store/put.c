@@ -16,6 +16,7 @@
 #include "pack.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
+#include "steps.h"
 #include "store_impl.h"
 
 /* Time of an attempt that has not ended. */
@@ -430,6 +431,8 @@ ptq_status ptq_store_put_direction(ptq_store *st, const ptq_direction_result *r,
   if (!needed) goto done;
   PTQ_TRY(end_attempt(st, PTQ_SET_DIRECTIONS_ATTEMPTS, r->direction, r->seconds,
                       r->message, err));
+  if (p.n[0] > 0)
+    PTQ_TRY(ptq_steps_seal(s, r->direction, row.key, p.bytes[1], err));
   PTQ_TRY(write_package(st, &p, states, sums, sum, r->state, err));
 done:
   return rc;

@@ -188,6 +188,11 @@ static const ptq_set_info infos[PTQ_SET_COUNT] = {
     "order subject, first_layer, first_window, first_baseline, first_answer, "
     "first_baseline_answer, first_profile, first_direction_layer, first_ritz, "
     "spectra", 4},
+  [PTQ_SET_PROFILES_CHECKSUM] = {"landscape/profiles_checksum",
+    PTQ_ELEMENT_U32, NULL,
+    "one a row of profiles, by which a direction that was cut short goes on: "
+    "CRC-32 of the direction's key (32 characters) and the row; 0 where it is "
+    "not measured, and one with a single 1 bit is stored inverted", 5},
 };
 /* clang-format on */
 _Static_assert(sizeof infos / sizeof infos[0] == PTQ_SET_COUNT,
@@ -365,6 +370,7 @@ static ptq_status check_counts(const ptq_sets *s, ptq_err *err) {
   expect[PTQ_SET_DIRECTIONS_ATTEMPTS_CHECKSUM] = s->n_directions;
   expect[PTQ_SET_LOG_CHECKSUM] = s->set[PTQ_SET_LOG].rows + 1;
   expect[PTQ_SET_FIXED_CHECKSUM] = ptq_fixed_count();
+  expect[PTQ_SET_PROFILES_CHECKSUM] = s->set[PTQ_SET_PROFILES].rows;
   for (int i = 0; i < PTQ_SET_COUNT; i++)
     if (is_there(s, (ptq_set_id)i) && s->set[i].rows != expect[i])
       return PTQ_FAIL(err, PTQ_E_FORMAT,

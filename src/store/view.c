@@ -18,6 +18,7 @@
 #include "pack.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
+#include "steps.h"
 
 typedef struct view_text {
   char name[64];
@@ -480,6 +481,7 @@ ptq_status ptq_view_verify(ptq_view *v,
       PTQ_SET_ATTEMPTS, PTQ_SET_MODELS_ATTEMPTS, PTQ_SET_DIRECTIONS_ATTEMPTS};
   for (size_t i = 0; i < sizeof attempts / sizeof attempts[0]; i++)
     PTQ_TRY(ptq_attempt_check(s, attempts[i], each, &c, n_bad, err));
+  PTQ_TRY(ptq_steps_check(s, each, &c, n_bad, err));
   PTQ_TRY(ptq_logring_check(s, each, &c, n_bad, err));
   PTQ_TRY(ptq_fixed_check(s, each, &c, n_bad, err));
 done:

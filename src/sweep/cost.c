@@ -13,6 +13,7 @@
 #include "ptq/grad/gradient.h"
 #include "ptq/model/forward.h"
 #include "ptq/sweep/landscape.h"
+#include "profile.h"
 #include "sensitivity.h"
 
 /* clang-format off */
@@ -348,8 +349,8 @@ static double sensitivity_flops(const ptq_grid *g, const ptq_direction *d) {
          (double)ptq_sensitivity_lanes(info) * head_flops(info, eval);
 }
 
-/* All lanes through blocks and head; blocks read, and the direction made, once,
- * of a displacement twice. */
+/* All lanes through blocks and head; blocks read, and the direction made, once
+ * a wave, and of a displacement once before. */
 double ptq_direction_flops(const ptq_grid *g, int64_t direction) {
   const ptq_direction *d = &g->directions[direction];
   const ptq_model_info *info = &g->subjects[d->subject].info;
@@ -376,8 +377,9 @@ double ptq_direction_flops(const ptq_grid *g, int64_t direction) {
   double lane = pass_flops(info, eval) + head_flops(info, eval) +
                 DISPLACE_FLOPS * weights;
   if (full) lane += pass_flops(info, calib) + head_flops(info, calib);
-  return alone *
-         (BATCH_OVERHEAD + POINT_OVERHEAD + derivatives +
-          (moved ? 2.0 : 1.0) * READ_FLOPS * 4.0 * (double)info->params +
-          (moved ? 2.0 * 60.0 : DRAW_FLOPS) * weights + (double)n.steps * lane);
+  const double read = READ_FLOPS * 4.0 * (double)info->params +
+                      (moved ? 60.0 : DRAW_FLOPS) * weights;
+  const double reads = (double)ptq_profile_waves(n.steps) + (moved ? 1.0 : 0.0);
+  return alone * (BATCH_OVERHEAD + POINT_OVERHEAD + derivatives + reads * read +
+                  (double)n.steps * lane);
 }

@@ -15,6 +15,7 @@
 #include "ptq/record/rows.h"
 #include "ptq/sweep/cost.h"
 #include "ptq/sweep/landscape.h"
+#include "profile.h"
 #include "reference.h"
 #include "sensitivity.h"
 #include "spectra.h"
@@ -270,15 +271,16 @@ int64_t ptq_direction_bytes(const ptq_grid *g, int64_t direction) {
   t.room = ptq_room_alone(t.room); /* one rank of a team does it */
   ptq_direction_size n;
   ptq_direction_rows(g, direction, &n);
+  int64_t at_once = ptq_profile_lanes(n.steps);
   if (d->kind == PTQ_DIRECTION_SENSITIVITY)
-    n.steps = ptq_sensitivity_lanes(info);
-  int64_t lane = stream_bytes(info, &t, t.eval) +
-                 windows * (int64_t)sizeof(double) +
-                 (int64_t)sizeof(ptq_profile_row);
+    at_once = ptq_sensitivity_lanes(info);
+  int64_t lane =
+      stream_bytes(info, &t, t.eval) + windows * (int64_t)sizeof(double);
   if (g->spec->landscape.mode == PTQ_LANDSCAPE_FULL &&
       d->kind != PTQ_DIRECTION_SENSITIVITY)
     lane += stream_bytes(info, &t, t.calib);
-  const int64_t lanes = n.steps * lane;
+  const int64_t lanes =
+      at_once * lane + n.steps * (int64_t)sizeof(ptq_profile_row);
   const int64_t walk = ptq_model_block_bytes(info) +
                        ptq_displacer_bytes(info, d->kind) +
                        ptq_hands_bytes(info, t.room.hands, longest(sub, &t));
@@ -286,9 +288,10 @@ int64_t ptq_direction_bytes(const ptq_grid *g, int64_t direction) {
       ptq_model_head_bytes(info) +
       t.room.hands *
           ptq_scorer_bytes(info, larger(t.eval->length, t.calib->length), 0);
-  const int64_t start =
-      ptq_model_embedding_bytes(info) + ptq_displacer_bytes(info, d->kind);
-  int64_t most = n.steps > 0 ? lanes + larger(start, larger(walk, score)) : 0;
+  int64_t start = ptq_model_embedding_bytes(info);
+  if (d->kind == PTQ_DIRECTION_SENSITIVITY)
+    start += ptq_displacer_bytes(info, d->kind);
+  int64_t most = at_once > 0 ? lanes + larger(start, larger(walk, score)) : 0;
   if (d->kind != PTQ_DIRECTION_SENSITIVITY &&
       g->spec->landscape.mode == PTQ_LANDSCAPE_FULL)
     most = larger(most, ptq_derivatives_bytes(g, direction));

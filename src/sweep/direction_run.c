@@ -28,6 +28,17 @@ static ptq_status part_alive(void *ctx, double done, ptq_err *err) {
   return p->sink->alive(p->sink->ctx, p->from + done * (p->to - p->from), err);
 }
 
+static ptq_status part_steps(void *ctx, const ptq_steps *s, ptq_err *err) {
+  const part *p = ctx;
+  return p->sink->steps(p->sink->ctx, s, err);
+}
+
+static ptq_status part_left(void *ctx, const ptq_steps *s, bool *there,
+                            ptq_err *err) {
+  const part *p = ctx;
+  return p->sink->left(p->sink->ctx, s, there, err);
+}
+
 /* What an item leaves. */
 typedef struct parts {
   ptq_displaced displaced; /* owned; until the profile has walked */
@@ -55,7 +66,10 @@ static ptq_status measure_along(const ptq_grid *g, int64_t direction,
   part shares[] = {{sink, 0.0, at}, {sink, at, then}, {sink, then, 1.0}};
   const ptq_sink first = {.ctx = &shares[0], .alive = part_alive};
   const ptq_sink second = {.ctx = &shares[1], .alive = part_alive};
-  const ptq_sink last = {.ctx = &shares[2], .alive = part_alive};
+  const ptq_sink last = {.ctx = &shares[2],
+                         .steps = part_steps,
+                         .left = part_left,
+                         .alive = part_alive};
   if (moved)
     PTQ_TRY(ptq_displaced_run(&o->displaced, g, direction, &first, err));
   if (full)

@@ -32,6 +32,24 @@ static ptq_status pass_direction(void *ctx, const ptq_direction_result *r,
   return agree(g, rc, err);
 }
 
+static ptq_status pass_steps(void *ctx, const ptq_steps *s, ptq_err *err) {
+  ptq_gate *g = ctx;
+  ptq_status rc = PTQ_OK;
+  if (ptq_team_leads(g->team) && g->sink->steps != NULL)
+    rc = g->sink->steps(g->sink->ctx, s, err);
+  return agree(g, rc, err);
+}
+
+/* The leader's answer: a direction is its alone. */
+static ptq_status pass_left(void *ctx, const ptq_steps *s, bool *there,
+                            ptq_err *err) {
+  ptq_gate *g = ctx;
+  ptq_status rc = PTQ_OK;
+  if (ptq_team_leads(g->team) && g->sink->left != NULL)
+    rc = g->sink->left(g->sink->ctx, s, there, err);
+  return agree(g, rc, err);
+}
+
 static ptq_status pass_alive(void *ctx, double done, ptq_err *err) {
   ptq_gate *g = ctx;
   return agree(g, g->sink->alive(g->sink->ctx, done, err), err);
@@ -42,6 +60,8 @@ ptq_sink ptq_gate_sink(ptq_gate *gate) {
                     .point = pass_point,
                     .subject = pass_subject,
                     .direction = pass_direction,
+                    .steps = pass_steps,
+                    .left = pass_left,
                     .alive = pass_alive};
 }
 

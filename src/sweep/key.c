@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "directions.h"
 #include "ptq/base/file.h"
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
@@ -196,18 +197,18 @@ static void add_landscape(ptq_hash *h, const ptq_landscape_spec *l, int kind) {
   ptq_hash_text(h, text);
 }
 
-/* Of a row of the landscape: nothing that a point's key has beside these. */
-static ptq_status set_direction_key(ptq_grid *g, int64_t direction,
-                                    char (*texts)[PTQ_HASH_HEX],
-                                    const char *numerics, ptq_err *err) {
+/* Of a row of the landscape, with derivatives (full) or without: nothing that a
+ * point's key has beside these. */
+static ptq_status direction_key(const ptq_grid *g, const ptq_direction *d,
+                                bool full, char (*texts)[PTQ_HASH_HEX],
+                                const char *numerics, char key[PTQ_HASH_HEX],
+                                ptq_err *err) {
   static const char version[] = "ptqsweep direction 1";
   const ptq_spec *spec = g->spec;
-  ptq_direction *d = &g->directions[direction];
   const ptq_subject *s = &g->subjects[d->subject];
   const int64_t c = s->calibration;
   const int64_t e = spec->n_calibrations + s->evaluation;
   const int64_t last = spec->n_calibrations + spec->n_evaluations;
-  const bool full = spec->landscape.mode == PTQ_LANDSCAPE_FULL;
   char what[64];
   ptq_hash *h = NULL;
   const ptq_status rc = ptq_hash_create(&h, err);
@@ -228,9 +229,23 @@ static ptq_status set_direction_key(ptq_grid *g, int64_t direction,
   if (text_at(spec, e)->scoring.prefixed)
     ptq_hash_text(h, texts[last + 2 + s->model]);
   ptq_hash_text(h, numerics);
-  ptq_hash_hex(h, d->key);
+  ptq_hash_hex(h, key);
   ptq_hash_free(h);
   return PTQ_OK;
+}
+
+static ptq_status set_direction_key(ptq_grid *g, int64_t direction,
+                                    char (*texts)[PTQ_HASH_HEX],
+                                    const char *numerics, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  ptq_direction *d = &g->directions[direction];
+  const bool full = g->spec->landscape.mode == PTQ_LANDSCAPE_FULL;
+  PTQ_TRY(direction_key(g, d, full, texts, numerics, d->key, err));
+  d->radial_key[0] = '\0';
+  if (full && ptq_direction_steps(g, d) > 0)
+    rc = direction_key(g, d, false, texts, numerics, d->radial_key, err);
+done:
+  return rc;
 }
 
 static int by_key(const void *a, const void *b) {

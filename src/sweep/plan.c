@@ -80,14 +80,13 @@ static ptq_status too_large(const packer *p, int64_t own, const ptq_load *load,
   return PTQ_FAIL(err, PTQ_E_ARG,
                   "%s of model '%s' takes %s (%" PRId64
                   " bytes), more than the %s that a rank may use; raise "
-                  "--memory%s, or take fewer or shorter windows, or fewer %s",
+                  "--memory%s, or take fewer or shorter windows%s",
                   load != NULL             ? "a point, alone in its batch,"
                   : own < p->g->n_subjects ? "the baseline"
                                            : "the landscape",
                   spec->models[p->g->subjects[subject].model].name, need, bytes,
                   have, scratch,
-                  own < p->g->n_subjects ? "requests (limit)"
-                                         : "radii (measure.landscape)");
+                  own < p->g->n_subjects ? ", or fewer requests (limit)" : "");
 }
 
 static ptq_turn turn_of(const packer *p, int64_t subject, int64_t n) {

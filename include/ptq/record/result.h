@@ -6,6 +6,7 @@
 #ifndef PTQ_RECORD_RESULT_H
 #define PTQ_RECORD_RESULT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "ptq/base/status.h"
@@ -67,6 +68,14 @@ typedef struct ptq_direction_result {
   char message[240];
 } ptq_direction_result;
 
+/** Rows of a profile that are finished while their direction is not. */
+typedef struct ptq_steps {
+  int64_t direction;     /* row of /landscape/directions */
+  const char *key;       /* borrowed; the direction's */
+  ptq_profile_row *rows; /* borrowed; [n] */
+  int64_t n;
+} ptq_steps;
+
 /** Where results go, and where the runner asks whether to go on. */
 typedef struct ptq_sink {
   void *ctx; /* borrowed */
@@ -77,6 +86,13 @@ typedef struct ptq_sink {
   ptq_status (*subject)(void *ctx, const ptq_subject_result *r, ptq_err *err);
   ptq_status (*direction)(void *ctx, const ptq_direction_result *r,
                           ptq_err *err);
+  /** Some rows of a direction's profile, whole as `direction` will have them.
+   * NULL: nobody keeps them. */
+  ptq_status (*steps)(void *ctx, const ptq_steps *s, ptq_err *err);
+  /** What was kept of the direction's whole profile, rows [n]: fill those that
+   * are there and mark them in there[n], which is false before. NULL: nothing
+   * is. */
+  ptq_status (*left)(void *ctx, const ptq_steps *s, bool *there, ptq_err *err);
   /** Called between blocks with the share done; PTQ_E_STOPPED drops the
    * batch. */
   ptq_status (*alive)(void *ctx, double done, ptq_err *err);

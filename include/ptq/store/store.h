@@ -57,6 +57,10 @@ typedef struct ptq_store_layout {
   const int64_t *direction_steps;      /* [n_directions] rows of profiles, */
   const int64_t *direction_layers;     /* of landscape/layers */
   const int64_t *direction_ritz;       /* and of landscape/ritz */
+  const char (*direction_parts)[PTQ_HASH_HEX]; /* [n_directions] key of a
+                                          direction whose results are a part of
+                                          these, the same bits; "": none;
+                                          NULL: of all */
   int64_t n_attributes;
   const ptq_store_attribute *attributes; /* [n_attributes], written at create:
                                             bootstrap, host, command line */
@@ -162,6 +166,16 @@ ptq_status ptq_store_put_subject(ptq_store *st, const ptq_subject_result *r,
 /** The row's key, or an empty one: identity is the store's then. */
 ptq_status ptq_store_put_direction(ptq_store *st, const ptq_direction_result *r,
                                    ptq_err *err);
+/** Write rows of a direction's profile before there is all of it: each goes to
+ * its place (its `step`) and gets a checksum with the key. Nothing where the
+ * direction is finished. PTQ_E_ARG: rows that have no place there; PTQ_E_IO,
+ * PTQ_E_NOMEM. Rank-local, independent. */
+ptq_status ptq_store_put_steps(ptq_store *st, const ptq_steps *s, ptq_err *err);
+/** The rows of a direction's profile [s->n] whose checksums hold with the key:
+ * there[i] is set, s->rows[i] filled; others are left as they are. PTQ_E_ARG:
+ * the profile has another length; PTQ_E_IO, PTQ_E_NOMEM. Rank-local. */
+ptq_status ptq_store_left_steps(ptq_store *st, const ptq_steps *s, bool *there,
+                                ptq_err *err);
 /** Set state and message of a point without results (a vanished rank); a DONE
  * point is left as it is. Rank-local. */
 ptq_status ptq_store_mark(ptq_store *st, int64_t point, ptq_state state,

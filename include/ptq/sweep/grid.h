@@ -48,6 +48,8 @@ typedef struct ptq_direction {
   int64_t point;  /* of displacements and sensitivities: the point whose formats
                      it has; -1 */
   char key[PTQ_HASH_HEX];
+  char radial_key[PTQ_HASH_HEX]; /* of the same profile without derivatives;
+                                    empty where there are none */
 } ptq_direction;
 
 /** What a mixture makes of a subject's layers. */

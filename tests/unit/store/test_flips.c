@@ -23,18 +23,54 @@
 #include "pack.h"
 #include "store_fixture.h"
 
-enum { N = 6, FAILED_POINT = N - 1, LOG_LINES = 5, OPEN_MARK_AT = 20 };
+enum {
+  N = 6,
+  FAILED_POINT = N - 1,
+  LOG_LINES = 5,
+  OPEN_MARK_AT = 20,
+  STEPS = 3
+};
 
 static char dir[64] = "/dev/shm/ptqflip-XXXXXX", path[80];
 static int fd = -1;
 static long long n_flips;
 
+/* A direction with a profile and a layer. */
+static ptq_status put_direction(ptq_store *st, const ptq_direction_row *row,
+                                ptq_err *err) {
+  ptq_profile_row steps[STEPS];
+  ptq_direction_layer_row layer;
+  ptq_row_clear(ptq_table_get(PTQ_TABLE_DIRECTION_LAYERS), &layer);
+  for (int i = 0; i < STEPS; i++) {
+    ptq_row_clear(ptq_table_get(PTQ_TABLE_PROFILES), &steps[i]);
+    steps[i].step = i;
+    steps[i].nll = 3.0 + i;
+  }
+  const ptq_direction_result r = {.state = PTQ_STATE_DONE,
+                                  .row = *row,
+                                  .profile = steps,
+                                  .n_profile = STEPS,
+                                  .layers = &layer,
+                                  .n_layers = 1};
+  return ptq_store_put_direction(st, &r, err);
+}
+
 static void make_store(void) {
+  static const int64_t steps = STEPS, layers = 1, none = 0;
   ptq_err err = {0};
   ptq_store *st = NULL;
+  ptq_direction_row direction;
   fixture fx = fixture_create(N);
-  ptq_status rc =
-      ptq_store_open(MPI_COMM_SELF, path, fixture_layout(&fx, N), &st, &err);
+  ptq_store_layout l = *fixture_layout(&fx, N);
+  ptq_row_clear(ptq_table_get(PTQ_TABLE_DIRECTIONS), &direction);
+  snprintf(direction.key, sizeof direction.key, "%032d", 7);
+  l.n_directions = 1;
+  l.directions = &direction;
+  l.direction_steps = &steps;
+  l.direction_layers = &layers;
+  l.direction_ritz = &none;
+  ptq_status rc = ptq_store_open(MPI_COMM_SELF, path, &l, &st, &err);
+  if (rc == PTQ_OK) rc = put_direction(st, &direction, &err);
   for (int64_t p = 0; rc == PTQ_OK && p < N; p++)
     rc = p == FAILED_POINT
              ? ptq_store_mark(st, p, PTQ_STATE_FAILED, "why", &err)
@@ -124,7 +160,10 @@ static void a_bit_of_a_table_is_found(void **state) {
                                       "spectra/llama-25k/attn_in",
                                       "spectra_tokens",
                                       "spectra/llama-25k/attn_in_nofirst",
-                                      "spectra/opt/mlp_in"};
+                                      "spectra/opt/mlp_in",
+                                      "landscape/directions",
+                                      "landscape/profiles",
+                                      "landscape/layers"};
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     long long size = size_of(names[i]);
     /* A failed point, here the last one, has no rows in these. */
@@ -138,9 +177,10 @@ static void a_bit_of_a_table_is_found(void **state) {
 /* Small ones, whole. */
 static void a_bit_of_a_state_or_checksum_is_found(void **state) {
   (void)state;
-  static const char *const names[] = {"state",           "checksum",
-                                      "models_state",    "spectra_state",
-                                      "models_checksum", "spectra_checksum"};
+  static const char *const names[] = {
+      "state",           "checksum",           "models_state",
+      "spectra_state",   "models_checksum",    "spectra_checksum",
+      "landscape/state", "landscape/checksum", "landscape/profiles_checksum"};
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
     flip_all(names[i], 0, size_of(names[i]), 1);
 }
@@ -151,7 +191,9 @@ static void a_bit_of_an_index_is_found(void **state) {
   static const char *const names[] = {
       "index/subject",        "index/first_layer",
       "index/first_window",   "index/first_answer",
-      "index/first_baseline", "index/first_baseline_answer"};
+      "index/first_baseline", "index/first_baseline_answer",
+      "index/first_profile",  "index/first_direction_layer",
+      "index/first_ritz"};
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
     flip_all(names[i], 0, size_of(names[i]), 1);
 }
@@ -178,6 +220,8 @@ static void a_bit_beside_the_results_is_found(void **state) {
   flip_all("models_attempts", 0, FX_SUBJECTS * attempt, 19);
   flip_all("attempts_checksum", 0, 4 * N, 1);
   flip_all("models_attempts_checksum", 0, 4 * FX_SUBJECTS, 1);
+  flip_all("landscape/attempts", 0, attempt, 19);
+  flip_all("landscape/attempts_checksum", 0, 4, 1);
   const long long lines = size_of("log_checksum") / 4 - 1;
   const long long line = size_of("log") / lines;
   flip_all("log", 0, LOG_LINES * line, 19);

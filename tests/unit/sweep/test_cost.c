@@ -13,6 +13,7 @@
 #include "ptq/base/rng.h"
 #include "ptq/num/blas.h"
 #include "ptq/sweep/cost.h"
+#include "ptq/sweep/landscape.h"
 #include "sweep_files.h"
 
 #define ZOO PTQ_SOURCE_DIR "/sweeps/zoo/"
@@ -361,6 +362,37 @@ static void bf16_costs_memory_and_saves_time(void **state) {
   ptq_spec_release(&s);
 }
 
+/* A profile holds a few lanes' streams whatever its radii; each radius takes
+ * its time, and each wave reads the blocks. */
+static void radii_cost_time_and_no_memory(void **state) {
+  (void)state;
+  static const char *const sets[] = {
+      "measure.landscape={mode: radial, radii: 8}",
+      "measure.landscape={mode: radial, radii: 24}",
+      "measure.landscape={mode: radial, radii: 72}",
+      "measure.landscape={mode: radial, radii: 2}"};
+  int64_t bytes[4], random = 1;
+  double flops[4];
+  for (int i = 0; i < 4; i++) {
+    ptq_spec s;
+    ptq_grid g;
+    open_grid(sets[i], &s, &g);
+    bytes[i] = ptq_direction_bytes(&g, random);
+    flops[i] = ptq_direction_flops(&g, random);
+    ptq_grid_release(&g);
+    ptq_spec_release(&s);
+  }
+  const int64_t row = sizeof(ptq_profile_row);
+  const int64_t stream = 16 * 128 * grid.subjects[0].info.d_model * 4;
+  assert_int_equal(bytes[1] - bytes[0], 16 * row);
+  assert_int_equal(bytes[2] - bytes[1], 48 * row);
+  /* three lanes, not four */
+  assert_int_equal(bytes[0] - bytes[3], 6 * row + stream + 16 * 8);
+  const double few = flops[1] - flops[0], many = flops[2] - flops[1];
+  assert_true(fabs(many / few - 3.0) < 1e-9);
+  assert_true(flops[0] > few / 2.0 && flops[0] < few);
+}
+
 /* Ten times the tokens cost ten times as much, and are held by the reference
  * and by each point. */
 static void requests_are_counted(void **state) {
@@ -465,6 +497,7 @@ int main(void) {
       cmocka_unit_test(bytes_grow_with_points_and_their_hessians),
       cmocka_unit_test(what_a_method_asks_for_is_counted),
       cmocka_unit_test(bf16_costs_memory_and_saves_time),
+      cmocka_unit_test(radii_cost_time_and_no_memory),
       cmocka_unit_test(requests_are_counted),
       cmocka_unit_test(the_correction_scales_seconds),
       cmocka_unit_test(amounts_of_memory_are_read_and_written),

@@ -373,6 +373,14 @@ static void keys_are_of_what_is_measured(void **state) {
     for (int64_t k = 0; k < b.grid.n_directions; k++)
       assert_string_not_equal(a.grid.directions[i].key,
                               b.grid.directions[k].key);
+  /* which tell what they would be without */
+  assert_int_equal(b.grid.n_directions, 1 + a.grid.n_directions);
+  assert_string_equal(b.grid.directions[0].radial_key, "");
+  for (int64_t i = 0; i < a.grid.n_directions; i++) {
+    assert_string_equal(a.grid.directions[i].radial_key, "");
+    assert_string_equal(b.grid.directions[1 + i].radial_key,
+                        a.grid.directions[i].key);
+  }
   close_study(&b);
   close_study(&a);
 }
