@@ -229,33 +229,32 @@ done:
   return rc;
 }
 
-static ptq_status take_trace(work *w, int64_t probes, uint64_t seed,
-                             ptq_derivatives *out, ptq_direction_row *row,
-                             ptq_err *err) {
+/* Of both matrices with the same probes. */
+static ptq_status take_traces(work *w, int64_t probes, uint64_t seed,
+                              ptq_derivatives *out, ptq_direction_row *row,
+                              ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_model_info *info = w->setup.info;
   const int64_t layers = ptq_flat_layers(info);
-  ptq_estimate whole, *by_layer = NULL;
+  ptq_estimate h, g, *by_layer = NULL;
   int64_t n = 0;
-  PTQ_TRY(ptq_alloc(&by_layer, layers, sizeof *by_layer, "traces", err));
-  PTQ_TRY(ptq_curvature_trace(w->grad, PTQ_CURVATURE_HESSIAN, seed, probes,
-                              &whole, by_layer, err));
-  row->trace = whole.mean;
-  row->trace_se = whole.se;
-  for (int64_t i = 0; i < layers; i++) {
-    if (!ptq_layer_present(info, (int)(i % ptq_layer_count(info)))) continue;
-    out->layers[n].trace = by_layer[i].mean;
-    out->layers[n++].trace_se = by_layer[i].se;
-  }
-  n = 0;
+  PTQ_TRY(ptq_alloc(&by_layer, 2 * layers, sizeof *by_layer, "traces", err));
+  ptq_estimate *of_h = by_layer, *of_g = by_layer + layers;
+  PTQ_TRY(ptq_curvature_trace(w->grad, PTQ_CURVATURE_HESSIAN, seed, probes, &h,
+                              of_h, err));
   PTQ_TRY(ptq_curvature_trace(w->grad, PTQ_CURVATURE_GAUSS_NEWTON, seed, probes,
-                              &whole, by_layer, err));
-  row->gauss_newton_trace = whole.mean;
-  row->gauss_newton_trace_se = whole.se;
+                              &g, of_g, err));
+  row->trace = h.mean;
+  row->trace_se = h.se;
+  row->gauss_newton_trace = g.mean;
+  row->gauss_newton_trace_se = g.se;
   for (int64_t i = 0; i < layers; i++) {
     if (!ptq_layer_present(info, (int)(i % ptq_layer_count(info)))) continue;
-    out->layers[n].gauss_newton_trace = by_layer[i].mean;
-    out->layers[n++].gauss_newton_trace_se = by_layer[i].se;
+    ptq_direction_layer_row *r = &out->layers[n++];
+    r->trace = of_h[i].mean;
+    r->trace_se = of_h[i].se;
+    r->gauss_newton_trace = of_g[i].mean;
+    r->gauss_newton_trace_se = of_g[i].se;
   }
 done:
   ptq_free(by_layer);
@@ -332,7 +331,7 @@ ptq_status ptq_derivatives_whole(ptq_derivatives *out, const ptq_grid *g,
   PTQ_TRY(begin_layers(out, &w, direction, err));
   PTQ_TRY(take_gradient(&w, out, row, err));
   PTQ_TRY(ptq_fisher_run(w.grad, w.setup.info, out->layers, row, err));
-  PTQ_TRY(take_trace(&w, l->probes, seed, out, row, err));
+  PTQ_TRY(take_traces(&w, l->probes, seed, out, row, err));
   PTQ_TRY(take_ritz(&w, l, seed + 1, direction, out, row, err));
   PTQ_TRY(take_largest(&w, l, seed + 1, row, err));
 done:
