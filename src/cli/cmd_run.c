@@ -217,6 +217,11 @@ static void say_todo(const sweep_run *r) {
     ptq_log(PTQ_LOG_INFO,
             "%lld failed points are left alone; --retry-failed tries again",
             (long long)t->n_failed);
+  if (t->n_failed_items > 0)
+    ptq_log(PTQ_LOG_INFO,
+            "%lld failed models or directions of a landscape are left alone; "
+            "--retry-failed tries again",
+            (long long)t->n_failed_items);
   ptq_log(PTQ_LOG_INFO, "%s: %lld of %lld points to do", r->path,
           (long long)t->n_points, (long long)r->study.grid.n_points);
 }
@@ -334,21 +339,26 @@ done:
 static void summarize(const sweep_run *r, const ptq_dist_summary *s) {
   const long long n = (long long)r->study.grid.n_points;
   if (r->todo.n_points + r->todo.n_subjects == 0) {
-    if (r->todo.n_failed == 0)
+    if (r->todo.n_failed + r->todo.n_failed_items == 0)
       ptq_log(PTQ_LOG_INFO, "%s: all %lld points are there already", r->path,
               n);
     else
       ptq_log(PTQ_LOG_INFO,
-              "%s: nothing to do: %lld points are there, %lld "
-              "failed before",
+              "%s: nothing to do: %lld points are there, %lld failed before, "
+              "as did %lld models or directions; `ptqsweep status` says why",
               r->path, n - (long long)r->todo.n_failed,
-              (long long)r->todo.n_failed);
+              (long long)r->todo.n_failed, (long long)r->todo.n_failed_items);
     return;
   }
   ptq_log(PTQ_LOG_INFO, "%s: %lld points done, %lld failed in %.1f s%s",
           r->path, (long long)s->points_done, (long long)s->points_failed,
           s->seconds,
           s->stopped ? "; stopped early, the same command goes on" : "");
+  if (s->subjects_failed > 0)
+    ptq_log(PTQ_LOG_WARN,
+            "%s: %lld models or directions of a landscape failed; `ptqsweep "
+            "status` says why",
+            r->path, (long long)s->subjects_failed);
   if (s->ranks_lost > 0)
     ptq_log(PTQ_LOG_WARN, "%lld ranks were lost on the way",
             (long long)s->ranks_lost);
@@ -417,7 +427,8 @@ static ptq_status run(const ptq_args *args, int *exit_code, ptq_err *err) {
     if (r.usage) *exit_code = PTQ_EXIT_USAGE;
   } else if (summary.stopped)
     *exit_code = PTQ_EXIT_STOPPED;
-  else if (summary.points_failed + summary.subjects_failed + r.todo.n_failed >
+  else if (summary.points_failed + summary.subjects_failed + r.todo.n_failed +
+               r.todo.n_failed_items >
            0)
     *exit_code = PTQ_EXIT_POINTS_FAILED;
   if (rc != PTQ_OK) ptq_journal_text(&r.journal, "error", "message", err->msg);

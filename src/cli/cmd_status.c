@@ -22,7 +22,9 @@ typedef struct overview {
   const ptq_point_row *points;
   const ptq_attempt_row *attempts;
   const ptq_model_row *models;
-  const int *state, *model_state;
+  const ptq_direction_row *directions;
+  const ptq_attempt_row *model_attempts, *direction_attempts;
+  const int *state, *model_state, *direction_state;
   const int64_t *subject;
   int64_t n_points, n_models;
   int64_t count[N_STATES], model_count[N_STATES], direction_count[N_STATES];
@@ -112,6 +114,11 @@ static ptq_status look(ptq_view *v, overview *o, ptq_err *err) {
   count_states(o->model_state, o->n_models, o->model_count);
   ptq_view_directions(v, &landscape);
   o->n_directions = landscape.n;
+  o->direction_state = landscape.state;
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_DIRECTIONS, &rows, &n, err));
+  o->directions = rows;
+  PTQ_TRY(ptq_view_item_attempts(v, false, &o->model_attempts, err));
+  PTQ_TRY(ptq_view_item_attempts(v, true, &o->direction_attempts, err));
   count_states(landscape.state, landscape.n, o->direction_count);
   o->n_ranks = count_ranks(o);
   PTQ_TRY(estimate(o, err));
@@ -157,6 +164,32 @@ static void print_points(const overview *o, int state, const char *title) {
   }
   if (o->count[state] > shown)
     printf("  and %" PRId64 " more\n", o->count[state] - shown);
+}
+
+/* The first of the models' own items that failed. */
+static void print_items(const overview *o) {
+  int64_t shown = 0;
+  const int64_t failed =
+      o->model_count[PTQ_STATE_FAILED] + o->direction_count[PTQ_STATE_FAILED];
+  if (failed == 0) return;
+  printf("failed models and directions of a landscape:\n");
+  for (int64_t i = 0; i < o->n_models && shown < MAX_SHOWN; i++) {
+    const ptq_attempt_row *a = &o->model_attempts[i];
+    if (o->model_state[i] != PTQ_STATE_FAILED) continue;
+    printf("  %s: %s (attempts %" PRId64 ")\n", o->models[i].model, a->message,
+           a->attempts);
+    shown++;
+  }
+  for (int64_t i = 0; i < o->n_directions && shown < MAX_SHOWN; i++) {
+    const ptq_direction_row *d = &o->directions[i];
+    const ptq_attempt_row *a = &o->direction_attempts[i];
+    if (o->direction_state[i] != PTQ_STATE_FAILED) continue;
+    printf("  %s %s %s%s %" PRId64 ": %s (attempts %" PRId64 ", key %s)\n",
+           d->model, d->kind, d->scaling, d->dtype, d->number, a->message,
+           a->attempts, d->key);
+    shown++;
+  }
+  if (failed > shown) printf("  and %" PRId64 " more\n", failed - shown);
 }
 
 static void print_models(const overview *o) {
@@ -206,6 +239,7 @@ static ptq_status print_text(ptq_view *v, const overview *o, ptq_err *err) {
   print_points(o, PTQ_STATE_STARTED,
                o->running ? "being worked on" : "interrupted");
   print_points(o, PTQ_STATE_FAILED, "failed");
+  print_items(o);
   PTQ_TRY(ptq_view_log(v, LOG_LINES, &log, err));
   if (log.len > 0) printf("log:\n%s", ptq_text_str(&log));
 done:
@@ -242,6 +276,31 @@ static json_t *points_json(const overview *o, int state) {
   return out;
 }
 
+static void add_item(json_t *out, const char *kind, const char *model,
+                     const ptq_direction_row *d, const ptq_attempt_row *a) {
+  (void)json_array_append_new(
+      out,
+      json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:I, s:I}", "kind", kind,
+                "model", model, "key", d != NULL ? d->key : "", "scaling",
+                d != NULL ? d->scaling : "", "dtype", d != NULL ? d->dtype : "",
+                "number", d != NULL ? (json_int_t)d->number : (json_int_t)0,
+                "message", a->message, "attempts", (json_int_t)a->attempts,
+                "deaths", (json_int_t)a->deaths));
+}
+
+/* Models ("model") and directions, by their kind, that failed. */
+static json_t *items_json(const overview *o) {
+  json_t *out = json_array();
+  for (int64_t i = 0; i < o->n_models; i++)
+    if (o->model_state[i] == PTQ_STATE_FAILED)
+      add_item(out, "model", o->models[i].model, NULL, &o->model_attempts[i]);
+  for (int64_t i = 0; i < o->n_directions; i++)
+    if (o->direction_state[i] == PTQ_STATE_FAILED)
+      add_item(out, o->directions[i].kind, o->directions[i].model,
+               &o->directions[i], &o->direction_attempts[i]);
+  return out;
+}
+
 static json_t *models_json(const overview *o) {
   json_t *out = json_array();
   for (int64_t m = 0; m < o->n_models; m++)
@@ -255,7 +314,7 @@ static json_t *models_json(const overview *o) {
 static ptq_status print_json(ptq_view *v, const overview *o, ptq_err *err) {
   json_t *out = json_pack(
       "{s:s, s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:o, "
-      "s:o}",
+      "s:o, s:o}",
       "store", ptq_view_path(v), "uuid", ptq_view_attribute(v, "uuid"),
       "created", ptq_view_attribute(v, "created"), "numerics",
       ptq_view_attribute(v, "numerics"), "n_points", (json_int_t)o->n_points,
@@ -265,7 +324,7 @@ static ptq_status print_json(ptq_view *v, const overview *o, ptq_err *err) {
       number_json(o->seconds_done), "seconds_left",
       number_json(o->seconds_left / (double)o->n_ranks), "models",
       models_json(o), "started", points_json(o, PTQ_STATE_STARTED), "failures",
-      points_json(o, PTQ_STATE_FAILED));
+      points_json(o, PTQ_STATE_FAILED), "failed_items", items_json(o));
   const int bad = out == NULL || json_dumpf(out, stdout, JSON_INDENT(2)) != 0;
   json_decref(out);
   if (bad && !ferror(stdout))

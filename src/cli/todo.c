@@ -109,9 +109,11 @@ static ptq_status find_subjects(ptq_store *st, const past *p, int64_t m,
   for (int64_t i = 0; i < m + k; i++) {
     const bool model = i < m;
     t->subject_deaths[i] = p->subjects[i].deaths;
-    if (p->subject[i] == PTQ_STATE_DONE ||
-        (p->subject[i] == PTQ_STATE_FAILED && !retry))
+    if (p->subject[i] == PTQ_STATE_DONE) continue;
+    if (p->subject[i] == PTQ_STATE_FAILED && !retry) {
+      t->n_failed_items++;
       continue;
+    }
     if (retry && t->subject_deaths[i] > 0) {
       PTQ_TRY(model ? ptq_store_forgive_subject(st, i, err)
                     : ptq_store_forgive_direction(st, i - m, err));
@@ -120,7 +122,7 @@ static ptq_status find_subjects(ptq_store *st, const past *p, int64_t m,
       const int64_t deaths = t->subject_deaths[i];
       PTQ_TRY(model ? give_up_subject(st, i, deaths, err)
                     : give_up_direction(st, i - m, deaths, err));
-      t->n_failed++;
+      t->n_failed_items++;
       continue;
     }
     t->subjects[i] = PTQ_TODO_ANY;

@@ -18,6 +18,7 @@ typedef struct ptq_todo {
   int64_t n_points;        /* to do */
   int64_t n_subjects;      /* own items */
   int64_t n_failed;        /* failed points that are left alone */
+  int64_t n_failed_items;  /* likewise own items */
   int64_t n_bad;           /* finished rows whose checksum failed */
 } ptq_todo;
 

@@ -54,6 +54,7 @@ static void show_progress(coordinator *c, double now, bool last) {
                                     .points_failed = b->points_failed,
                                     .items = b->plan->n_items,
                                     .items_done = b->items_done,
+                                    .items_failed = b->subjects_failed,
                                     .ranks = c->roster.n_live,
                                     .left_s = left};
   if (last)

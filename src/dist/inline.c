@@ -32,6 +32,7 @@ static void show_progress(inline_run *r, double now, bool last) {
       .points_failed = b->points_failed,
       .items = b->plan->n_items,
       .items_done = b->items_done,
+      .items_failed = b->subjects_failed,
       .ranks = 1,
       .left_s = b->queue.seconds_waiting * correction + running};
   if (last)

@@ -34,7 +34,7 @@ void ptq_progress_text(char *text, size_t size, const ptq_progress_state *state,
   const int64_t all = points ? state->points : state->items;
   const int64_t done =
       points ? state->points_done + state->points_failed : state->items_done;
-  char eta[32] = "unknown", rate[48] = "";
+  char eta[32] = "unknown", rate[48] = "", also[64] = "";
   if (state->ranks > 0)
     duration_text(eta, sizeof eta, state->left_s / (double)state->ranks);
   if (elapsed_s > 0.0 && done > 0) {
@@ -44,9 +44,13 @@ void ptq_progress_text(char *text, size_t size, const ptq_progress_state *state,
     else
       snprintf(rate, sizeof rate, ", %.3g/min", 60.0 * per_s);
   }
-  snprintf(text, size, "%lld of %lld %s, %lld failed%s, ETA %s, %lld rank%s",
+  if (points && state->items_failed > 0)
+    snprintf(also, sizeof also, ", %lld of the models' items failed",
+             (long long)state->items_failed);
+  snprintf(text, size, "%lld of %lld %s, %lld failed%s%s, ETA %s, %lld rank%s",
            (long long)done, (long long)all, points ? "points" : "items",
-           (long long)state->points_failed, rate, eta, (long long)state->ranks,
+           (long long)(points ? state->points_failed : state->items_failed),
+           also, rate, eta, (long long)state->ranks,
            state->ranks == 1 ? "" : "s");
 }
 

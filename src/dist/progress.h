@@ -23,8 +23,8 @@ typedef struct ptq_progress {
 /** What the line says. */
 typedef struct ptq_progress_state {
   int64_t points, points_done, points_failed; /* done without failed */
-  int64_t items, items_done;
-  int64_t ranks; /* that work */
+  int64_t items, items_done, items_failed;    /* done with failed */
+  int64_t ranks;                              /* that work */
   double left_s; /* predicted work that is not done, of one rank */
 } ptq_progress_state;
 

@@ -30,6 +30,7 @@ struct ptq_view {
   view_text *texts; /* owned */
   int64_t n_texts;
   void *rows[PTQ_TABLE_COUNT]; /* owned; NULL until asked for */
+  void *item_attempts[2];      /* owned; likewise: models', directions' */
   int *point_state, *model_state, *direction_state; /* owned */
   ptq_view_spectrum *spectra;    /* owned, with their values */
   unsigned char *spectrum_state; /* owned */
@@ -166,6 +167,7 @@ void ptq_view_close(ptq_view *v) {
   ptq_free(v->model_state);
   ptq_free(v->direction_state);
   for (int i = 0; i < PTQ_TABLE_COUNT; i++) ptq_free(v->rows[i]);
+  for (int i = 0; i < 2; i++) ptq_free(v->item_attempts[i]);
   for (int64_t i = 0; i < v->n_texts; i++) ptq_free(v->texts[i].text);
   ptq_free(v->texts);
   (void)ptq_sets_close(&v->sets, NULL);
@@ -291,6 +293,21 @@ ptq_status ptq_view_table(ptq_view *v, ptq_table_id id, const void **rows,
   *rows = v->rows[id];
   *n = set->rows;
   return PTQ_OK;
+}
+
+ptq_status ptq_view_item_attempts(ptq_view *v, bool directions,
+                                  const ptq_attempt_row **rows, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  void **of = &v->item_attempts[directions];
+  const ptq_set_id set =
+      directions ? PTQ_SET_DIRECTIONS_ATTEMPTS : PTQ_SET_MODELS_ATTEMPTS;
+  *rows = NULL;
+  if (*of == NULL)
+    PTQ_TRY(load_table(&v->sets.set[set], ptq_table_get(PTQ_TABLE_ATTEMPTS),
+                       v->sets.schema, of, err));
+  *rows = *of;
+done:
+  return rc;
 }
 
 ptq_status ptq_view_states(ptq_view *v, const int **points, int64_t *n_points,

@@ -63,6 +63,11 @@ typedef struct ptq_view_landscape {
 } ptq_view_landscape;
 void ptq_view_directions(const ptq_view *v, ptq_view_landscape *out);
 
+/** Attempts at the models' own items: one row a subject, or one a direction;
+ * borrowed. PTQ_E_IO, PTQ_E_NOMEM. */
+ptq_status ptq_view_item_attempts(ptq_view *v, bool directions,
+                                  const ptq_attempt_row **rows, ptq_err *err);
+
 /** One spectrum dataset. */
 typedef struct ptq_view_spectrum {
   char group[80], site[32];

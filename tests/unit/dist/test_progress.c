@@ -37,9 +37,14 @@ static void slow_runs_are_counted_by_the_minute_and_day(void **state) {
 static void without_points_items_are_counted(void **state) {
   (void)state;
   char text[160];
-  const ptq_progress_state s = {.items = 7, .items_done = 2};
+  ptq_progress_state s = {.items = 7, .items_done = 2, .items_failed = 1};
   ptq_progress_text(text, sizeof text, &s, 0.0);
-  assert_string_equal(text, "2 of 7 items, 0 failed, ETA unknown, 0 ranks");
+  assert_string_equal(text, "2 of 7 items, 1 failed, ETA unknown, 0 ranks");
+  s.points = 5;
+  ptq_progress_text(text, sizeof text, &s, 0.0);
+  assert_string_equal(text,
+                      "0 of 5 points, 0 failed, 1 of the models' items failed, "
+                      "ETA unknown, 0 ranks");
 }
 
 static void logs_get_a_line_every_ten_seconds(void **state) {
