@@ -87,13 +87,26 @@ static int64_t profile_data(const ptq_plot_data *d, ptq_picture *p) {
   return drawn;
 }
 
-static void profile_panel(const ptq_plot_data *d, int family, ptq_picture *p) {
+/* Has a finished profile that shows? Of a half-finished sweep not every family
+ * has. */
+static bool has_profile(const ptq_plot_data *d, int family) {
+  const ptq_landscape *l = landscape(d);
+  for (int64_t i = 0; i < l->n; i++) {
+    const ptq_direction_traits *t = &l->directions[i];
+    if (strcmp(model_of(d, t->row)->family, d->families.text[family]) != 0)
+      continue;
+    for (int64_t k = 0; k < t->n; k++)
+      if (t->steps[k].radius > 0.0 && isfinite(t->steps[k].dnll)) return true;
+  }
+  return false;
+}
+
+static void profile_panel(const ptq_plot_data *d, int family, bool first,
+                          bool last, ptq_picture *p) {
   const ptq_landscape *l = landscape(d);
   ptq_text *s = &p->script;
-  const bool last = family + 1 == d->families.n;
   ptq_plot_title(s, d->families.text[family]);
-  ptq_text_addf(s, "set ylabel '%s'\n",
-                family == 0 ? "ΔNLL, nats a token" : "");
+  ptq_text_addf(s, "set ylabel '%s'\n", first ? "ΔNLL, nats a token" : "");
   if (last) size_bar(s);
   ptq_text_add(s, "plot NaN with points lc palette notitle");
   for (int64_t i = 0; i < l->n; i++) {
@@ -121,6 +134,7 @@ static void profile_panel(const ptq_plot_data *d, int family, ptq_picture *p) {
 
 static ptq_status draw_profiles(const ptq_plot_data *d, ptq_picture *p,
                                 ptq_err *err) {
+  int shown = 0, drawn = 0;
   (void)err;
   ptq_text_add(&p->csv, "model,family,calibration,evaluation,"
                         "params_nonembedding,kind,scaling,number,dtype,factor,"
@@ -129,13 +143,18 @@ static ptq_status draw_profiles(const ptq_plot_data *d, ptq_picture *p,
   ptq_plot_sizes(d, &p->script);
   p->width = 960;
   p->height = 420;
-  p->empty = profile_data(d, p) == 0;
+  for (int f = 0; f < d->families.n; f++) shown += has_profile(d, f);
+  p->empty = profile_data(d, p) == 0 || shown == 0;
   if (p->empty) return PTQ_OK;
   ptq_text_add(&p->script, "set logscale x\nset format x '10^{%L}'\n"
                            "set xlabel 'displacement over weights'\n"
                            "set title font ',13'\n");
-  ptq_plot_panels(&p->script, 1, d->families.n, 0.06, 0.15);
-  for (int f = 0; f < d->families.n; f++) profile_panel(d, f, p);
+  ptq_plot_panels(&p->script, 1, shown, 0.06, 0.15);
+  for (int f = 0; f < d->families.n; f++) {
+    if (!has_profile(d, f)) continue;
+    drawn++;
+    profile_panel(d, f, drawn == 1, drawn == shown, p);
+  }
   ptq_text_add(&p->script, "unset multiplot\n");
   ptq_text_add(&p->caption,
                "The loss that a displacement of all linear layers' weights "

@@ -63,10 +63,11 @@ static void start(const profile *d, size_t n, gsl_vector *p) {
  * derivative is least, at center + ln(2 + sqrt(3)) widths and 79 % of the
  * height. A profile that ends before is a rise that any height fits with a
  * center to it; where the error is above the height, it is not told from others
- * either. */
+ * either, nor is a width that is narrower than the radii are apart. */
 static bool has_plateau(const ptq_step_fit *s, double last) {
   const double shoulder = s->center + log(2.0 + sqrt(3.0)) * s->width;
-  return shoulder <= last && s->height_se <= s->height;
+  return shoulder <= last && s->height_se <= s->height &&
+         s->width_se <= s->width;
 }
 
 static ptq_step_fit read_fit(gsl_multifit_nlinear_workspace *w,

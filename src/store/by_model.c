@@ -107,6 +107,7 @@ static ptq_status create_group(hid_t landscape, const char *path,
   ptq_status rc = PTQ_OK;
   const part parts[] = {
       {PTQ_SET_DIRECTIONS, NULL},
+      {PTQ_SET_DIRECTIONS_STATE, NULL},
       {PTQ_SET_PROFILES, l->direction_steps},
       {PTQ_SET_DIRECTION_LAYERS, l->direction_layers},
       {PTQ_SET_RITZ, l->direction_ritz},
@@ -119,9 +120,11 @@ static ptq_status create_group(hid_t landscape, const char *path,
     return ptq_h5_fail(err, PTQ_E_IO, path, "cannot create the group", name);
   PTQ_TRY(ptq_h5_attribute_set(
       group, path, "description",
-      "the model's rows of the tables in /landscape; lengths of directions are "
-      "over that of the weights of all linear layers, losses and their "
-      "derivatives means over scored tokens in nats",
+      "the model's rows of the tables in /landscape, in whose numbers "
+      "'direction' counts; rows of directions whose state is not 2 are no "
+      "results, and may be zero. Lengths of directions are over that of the "
+      "weights of all linear layers, losses and their derivatives means over "
+      "scored tokens in nats",
       err));
   for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
     PTQ_TRY(create_view(group, path, l, subject, &parts[i], err));

@@ -2,7 +2,7 @@
 /**
  * @file by_model.h
  * The landscape once more by model, for whoever opens the file without this
- * program: /landscape/<model>/directions, profiles, layers and ritz are
+ * program: /landscape/<model>/directions, state, profiles, layers and ritz are
  * virtual datasets, the model's rows of those of the same names in /landscape.
  * They hold no data, and this program reads none of them.
  */

@@ -201,12 +201,21 @@ static ptq_status refuse_direction(const char *path, const ptq_direction_row *d,
       path, d->kind, d->scaling, d->dtype, d->model);
 }
 
-/* Will a direction of the new store have all that one with this key has? */
-static bool is_part(const ptq_store_layout *l, const char *key) {
-  bool found = false;
+/* The direction of the new store that has all that one with this key has; -1:
+ * none. */
+static int64_t whole_of(const ptq_store_layout *l, const char *key) {
   for (int64_t i = 0; l->direction_parts != NULL && i < l->n_directions; i++)
-    found = found || strcmp(l->direction_parts[i], key) == 0;
-  return found;
+    if (strcmp(l->direction_parts[i], key) == 0) return i;
+  return -1;
+}
+
+/* Is it finished in the old store, as a joined one may have it? */
+static bool is_finished(const comparison *c, const char *key) {
+  for (int64_t i = 0; i < c->old->sets.n_directions; i++)
+    if (c->old->direction_state[i] == PTQ_STATE_DONE &&
+        strcmp(c->old->directions[i].key, key) == 0)
+      return true;
+  return false;
 }
 
 /* The old store's directions in the new one; a finished one that has no place
@@ -220,6 +229,7 @@ static ptq_status carry_directions(const char *path, const comparison *c,
   PTQ_TRY(ptq_alloc(out, l->n_directions, sizeof **out, "directions", err));
   for (int64_t i = 0; i < c->old->sets.n_directions; i++) {
     const ptq_direction_row *d = &c->old->directions[i];
+    const int64_t whole = whole_of(l, d->key);
     int64_t at = 0;
     while (at < l->n_directions && strcmp(l->directions[at].key, d->key) != 0)
       at++;
@@ -227,8 +237,8 @@ static ptq_status carry_directions(const char *path, const comparison *c,
       (*out)[at] = (ptq_carry){c->old, i};
     else if (c->old->direction_state[i] != PTQ_STATE_DONE)
       continue;
-    else if (is_part(l, d->key))
-      ++*n_again;
+    else if (whole >= 0)
+      *n_again += !is_finished(c, l->directions[whole].key);
     else
       PTQ_TRY(refuse_direction(path, d, l, err));
   }

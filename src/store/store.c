@@ -120,10 +120,12 @@ static ptq_status same_sweep(const ptq_sets *s, const ptq_store_layout *l,
   ptq_store_count(l, &rows);
   for (int i = 0; i < PTQ_SET_COUNT; i++)
     if (s->set[i].rows != rows.n[i])
-      PTQ_TRY(PTQ_FAIL(err, PTQ_E_FORMAT,
+      PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,
                        "store '%s': '%s' has %lld rows, this sweep %lld "
-                       "(other measurements): carry it over with --extend, or "
-                       "choose another file with -o",
+                       "(other measurements): give 'measure' and 'requests' "
+                       "back what they were; where there are only more of "
+                       "them, as further directions, carry it over with "
+                       "--extend; or choose another file with -o",
                        s->path, s->set[i].name, (long long)s->set[i].rows,
                        (long long)rows.n[i]));
   PTQ_TRY(same_directions(s, l, err));

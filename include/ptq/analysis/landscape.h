@@ -20,8 +20,8 @@ extern const double ptq_basin_rise[PTQ_BASINS];
 /** A step: dnll = height / (1 + exp(-(ln radius - center) / width)), by least
  * squares over all finite steps; NaN where it cannot be fitted, and where the
  * data do not bound the height: the profile ends before it levels off most (at
- * 79 % of it), or the height's error is above it. Errors are of the fit: its
- * residuals, not the text, are what they know. */
+ * 79 % of it), or the error of height or width is above it. Errors are of the
+ * fit: its residuals, not the text, are what they know. */
 typedef struct ptq_step_fit {
   double height, height_se; /* nat */
   double center, center_se; /* ln radius at half the height */
