@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "fisher.h"
 
+#include <math.h>
+
 #include "ptq/base/mem.h"
 #include "ptq/base/spectrum.h"
 #include "ptq/grad/hessian.h"
@@ -87,24 +89,40 @@ typedef struct side {
   ptq_spectrum_summary s;
 } side;
 
+/* Losses may be finite whose derivatives are not. */
+static ptq_status check_finite(const double *factor, int64_t d,
+                               const char *what, const char *layer,
+                               ptq_err *err) {
+  for (int64_t i = 0; i < d; i++)
+    if (!isfinite(factor[i * (d + 1)]))
+      return PTQ_FAIL(err, PTQ_E_NUMERIC,
+                      "layer '%s': the second moment of its %s is not finite: "
+                      "they overflow float32, or are NaN",
+                      layer, what);
+  return PTQ_OK;
+}
+
 static ptq_status sum_up(const run *r, int64_t flat, double *scratch,
                          side *last, ptq_direction_layer_row *row,
                          ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_role role = ptq_layer_role((int)(flat % ptq_layer_count(r->info)));
   const double *input = ptq_kronecker_input(&r->factors, flat);
+  const double *back = ptq_kronecker_output(&r->factors, flat);
+  const int64_t in = ptq_role_inputs(r->info, role);
+  const int64_t out = ptq_role_outputs(r->info, role);
   ptq_spectrum_summary output;
+  PTQ_TRY(check_finite(input, in, "inputs", row->layer, err));
+  PTQ_TRY(check_finite(back, out, "outputs' derivatives", row->layer, err));
   if (last->factor != input)
-    PTQ_TRY(find_values(input, ptq_role_inputs(r->info, role), scratch,
-                        &last->s, err));
+    PTQ_TRY(find_values(input, in, scratch, &last->s, err));
   last->factor = input;
   row->input_trace = last->s.trace;
   row->input_max = last->s.max;
   row->input_rank = last->s.rank;
   row->input_condition = last->s.condition;
   row->input_tail = last->s.tail;
-  PTQ_TRY(find_values(ptq_kronecker_output(&r->factors, flat),
-                      ptq_role_outputs(r->info, role), scratch, &output, err));
+  PTQ_TRY(find_values(back, out, scratch, &output, err));
   row->output_trace = output.trace;
   row->output_max = output.max;
   row->output_rank = output.rank;

@@ -67,6 +67,11 @@ static void scratch_words(const packer *p, int64_t own, const ptq_load *load,
   snprintf(words, 64, ", name a directory by --scratch (%s)", need);
 }
 
+static bool is_hessian(const ptq_grid *g, int64_t own) {
+  return own >= g->n_subjects &&
+         g->directions[own - g->n_subjects].kind == PTQ_DIRECTION_HESSIAN;
+}
+
 /* `load` is of a batch of one point of subject `own`, or NULL for a model's own
  * item. */
 static ptq_status too_large(const packer *p, int64_t own, const ptq_load *load,
@@ -86,7 +91,10 @@ static ptq_status too_large(const packer *p, int64_t own, const ptq_load *load,
                                            : "the landscape",
                   spec->models[p->g->subjects[subject].model].name, need, bytes,
                   have, scratch,
-                  own < p->g->n_subjects ? ", or fewer requests (limit)" : "");
+                  own < p->g->n_subjects ? ", or fewer requests (limit)"
+                  : is_hessian(p->g, own)
+                      ? ", or fewer steps (measure.landscape.lanczos)"
+                      : "");
 }
 
 static ptq_turn turn_of(const packer *p, int64_t subject, int64_t n) {
