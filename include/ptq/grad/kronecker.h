@@ -3,11 +3,11 @@
  * @file kronecker.h
  * Kronecker's factors of the empirical Fisher matrix, layer by layer: A, the
  * second moment of a layer's inputs a token that it sees (a window's last one
- * too, from which nothing is predicted), and B, that of the
- * NLL's derivatives by its outputs, summed over tokens and divided by the
- * scored ones. A layer's block of the matrix is about B (x) A, exactly where
- * inputs and derivatives of tokens are independent (Martens and Grosse 2015,
- * K-FAC; every token an example of its own).
+ * too, from which nothing is predicted), and B, that of the NLL's derivatives
+ * by its outputs, summed over tokens and divided by the scored ones. A layer's
+ * block of the matrix is about B (x) A, exactly where inputs and derivatives of
+ * tokens are independent (Martens and Grosse 2015, K-FAC; every token an
+ * example of its own).
  *
  * Layers that share their input (queries, keys and values; gate and up) share
  * one A. Sums are float64 in the order of windows. Numbers of layers are flat:
