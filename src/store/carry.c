@@ -10,7 +10,22 @@
 #include "ptq/base/mem.h"
 #include "ptq/base/text.h"
 #include "reserve.h"
+#include "steps.h"
 #include "store_impl.h"
+
+/* A row in flight waits again, and its attempt does not count unless a rank
+ * died of it, as in past.c. */
+static ptq_status carry_attempt(ptq_store *st, ptq_set_id id, int64_t row,
+                                int state, const ptq_attempt_row *a,
+                                ptq_err *err) {
+  ptq_attempt_row own = *a;
+  const bool silent = own.message[0] == '\0';
+  if (state == PTQ_STATE_STARTED && own.attempts > 0 && silent) own.attempts--;
+  if (state != PTQ_STATE_DONE && state != PTQ_STATE_FAILED &&
+      own.attempts == 0 && own.deaths == 0 && silent)
+    return PTQ_OK;
+  return ptq_attempt_put(&st->sets, id, row, &own, err);
+}
 
 static ptq_status carry_point(ptq_store *st, int64_t row, const ptq_carry *c,
                               int64_t *n_points, ptq_err *err) {
@@ -38,8 +53,7 @@ static ptq_status carry_point(ptq_store *st, int64_t row, const ptq_carry *c,
     PTQ_TRY(ptq_store_put_point(st, &r, err));
     ++*n_points;
   }
-  if (a->attempts > 0 || a->deaths > 0 || a->message[0] != '\0')
-    PTQ_TRY(ptq_attempt_put(&st->sets, PTQ_SET_ATTEMPTS, row, a, err));
+  PTQ_TRY(carry_attempt(st, PTQ_SET_ATTEMPTS, row, state, a, err));
 done:
   ptq_source_point_release(&p);
   return rc;
@@ -102,19 +116,18 @@ done:
   return rc;
 }
 
-static ptq_status carry_subject(ptq_store *st, int64_t row, const ptq_carry *c,
-                                ptq_err *err) {
+/* *all: its spectra are there, and it was put. */
+static ptq_status put_finished_subject(ptq_store *st, int64_t row,
+                                       const ptq_carry *c, bool *all,
+                                       ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_source *s = c->source;
   const int64_t *first = s->sets.first_baseline + c->from;
   const int64_t *answer = s->sets.first_baseline_answer + c->from;
-  const int state = s->model_state[c->from];
   ptq_baseline_row *windows = NULL;
   ptq_baseline_answer_row *answers = NULL;
   ptq_spectrum *spectra = NULL;
   int64_t n_spectra = 0;
-  bool all = true;
-  if (state != PTQ_STATE_DONE) return PTQ_OK;
   ptq_subject_result r = {.subject = row,
                           .state = PTQ_STATE_DONE,
                           .row = s->models[c->from],
@@ -123,8 +136,8 @@ static ptq_status carry_subject(ptq_store *st, int64_t row, const ptq_carry *c,
                           .seconds = s->model_attempts[c->from].seconds};
   PTQ_TRY(
       ptq_alloc(&spectra, st->sets.n_spectra, sizeof *spectra, "spectra", err));
-  PTQ_TRY(read_spectra(st, row, c, spectra, &n_spectra, &all, err));
-  if (!all) goto done;
+  PTQ_TRY(read_spectra(st, row, c, spectra, &n_spectra, all, err));
+  if (!*all) goto done;
   PTQ_TRY(ptq_source_rows(s, PTQ_SET_BASELINE, first[0], r.n_windows, &windows,
                           err));
   for (int64_t i = 0; i < r.n_windows; i++) windows[i].subject = row;
@@ -137,8 +150,6 @@ static ptq_status carry_subject(ptq_store *st, int64_t row, const ptq_carry *c,
   r.n_spectra = n_spectra;
   r.row.model[0] = '\0'; /* identity is the new store's */
   PTQ_TRY(ptq_store_put_subject(st, &r, err));
-  PTQ_TRY(ptq_attempt_put(&st->sets, PTQ_SET_MODELS_ATTEMPTS, row,
-                          &s->model_attempts[c->from], err));
 done:
   for (int64_t i = 0; i < n_spectra; i++)
     ptq_free((void *)(uintptr_t)spectra[i].values);
@@ -148,25 +159,46 @@ done:
   return rc;
 }
 
-static ptq_status carry_direction(ptq_store *st, int64_t row,
-                                  const ptq_carry *c, ptq_err *err) {
+static ptq_status carry_subject(ptq_store *st, int64_t row, const ptq_carry *c,
+                                ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_source *s = c->source;
+  const ptq_attempt_row *a = &s->model_attempts[c->from];
+  const int state = s->model_state[c->from];
+  bool all = true;
+  if (state == PTQ_STATE_DONE)
+    PTQ_TRY(put_finished_subject(st, row, c, &all, err));
+  if (!all) goto done;
+  if (state == PTQ_STATE_FAILED) {
+    ptq_subject_result r = {.subject = row,
+                            .state = PTQ_STATE_FAILED,
+                            .row = s->models[c->from],
+                            .seconds = a->seconds};
+    r.row.model[0] = '\0'; /* identity is the new store's */
+    PTQ_TRY(ptq_store_put_subject(st, &r, err));
+  }
+  PTQ_TRY(carry_attempt(st, PTQ_SET_MODELS_ATTEMPTS, row, state, a, err));
+done:
+  return rc;
+}
+
+static ptq_status put_finished_direction(ptq_store *st, int64_t row,
+                                         const ptq_carry *c, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_source *s = c->source;
   const int64_t *step = s->sets.first_profile + c->from;
   const int64_t *layer = s->sets.first_direction_layer + c->from;
   const int64_t *value = s->sets.first_ritz + c->from;
-  const ptq_attempt_row *a = &s->direction_attempts[c->from];
   ptq_profile_row *profile = NULL;
   ptq_direction_layer_row *layers = NULL;
   ptq_ritz_row *ritz = NULL;
-  if (s->direction_state[c->from] != PTQ_STATE_DONE) return PTQ_OK;
   ptq_direction_result r = {.direction = row,
                             .state = PTQ_STATE_DONE,
                             .row = s->directions[c->from],
                             .n_profile = step[1] - step[0],
                             .n_layers = layer[1] - layer[0],
                             .n_ritz = value[1] - value[0],
-                            .seconds = a->seconds};
+                            .seconds = s->direction_attempts[c->from].seconds};
   PTQ_TRY(ptq_source_rows(s, PTQ_SET_PROFILES, step[0], r.n_profile, &profile,
                           err));
   for (int64_t i = 0; i < r.n_profile; i++) profile[i].direction = row;
@@ -181,11 +213,50 @@ static ptq_status carry_direction(ptq_store *st, int64_t row,
   r.row.key[0] = '\0'; /* identity is the new store's */
   r.row.subject = 0;
   PTQ_TRY(ptq_store_put_direction(st, &r, err));
-  PTQ_TRY(ptq_attempt_put(&st->sets, PTQ_SET_DIRECTIONS_ATTEMPTS, row, a, err));
 done:
   ptq_free(profile);
   ptq_free(layers);
   ptq_free(ritz);
+  return rc;
+}
+
+/* The steps that any of the sources has of a direction. */
+static ptq_status carry_steps(ptq_store *st, int64_t row, const char *key,
+                              const ptq_carry_plan *plan, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  /* Backwards: what is written last, the first one's, stays. */
+  for (int64_t k = plan->n_sources - 1; k >= 0; k--) {
+    const ptq_source *s = &plan->sources[k];
+    for (int64_t i = 0; i < s->sets.n_directions; i++)
+      if (strcmp(s->directions[i].key, key) == 0)
+        PTQ_TRY(ptq_steps_carry(&s->sets, i, st, row, key, err));
+  }
+done:
+  return rc;
+}
+
+static ptq_status carry_direction(ptq_store *st, int64_t row,
+                                  const ptq_carry_plan *plan, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  const ptq_carry *c = &plan->directions[row];
+  const ptq_source *s = c->source;
+  const ptq_attempt_row *a = &s->direction_attempts[c->from];
+  const int state = s->direction_state[c->from];
+  if (state == PTQ_STATE_DONE)
+    PTQ_TRY(put_finished_direction(st, row, c, err));
+  else
+    PTQ_TRY(carry_steps(st, row, s->directions[c->from].key, plan, err));
+  if (state == PTQ_STATE_FAILED) {
+    ptq_direction_result r = {.direction = row,
+                              .state = PTQ_STATE_FAILED,
+                              .row = s->directions[c->from],
+                              .seconds = a->seconds};
+    r.row.key[0] = '\0'; /* identity is the new store's */
+    r.row.subject = 0;
+    PTQ_TRY(ptq_store_put_direction(st, &r, err));
+  }
+  PTQ_TRY(carry_attempt(st, PTQ_SET_DIRECTIONS_ATTEMPTS, row, state, a, err));
+done:
   return rc;
 }
 
@@ -201,7 +272,7 @@ static ptq_status fill(ptq_store *st, const ptq_carry_plan *plan,
   for (int64_t i = 0;
        plan->directions != NULL && i < plan->layout->n_directions; i++)
     if (plan->directions[i].source != NULL)
-      PTQ_TRY(carry_direction(st, i, &plan->directions[i], err));
+      PTQ_TRY(carry_direction(st, i, plan, err));
   if (plan->log != NULL)
     PTQ_TRY(ptq_logring_copy(&st->sets, &plan->log->sets, err));
   PTQ_TRY(ptq_store_log(st, plan->line, err));

@@ -282,6 +282,8 @@ static ptq_status grow(const char *path, const comparison *c, ptq_err *err) {
                                .points = points,
                                .subjects = subjects,
                                .directions = directions,
+                               .sources = c->old,
+                               .n_sources = 1,
                                .log = c->old,
                                .line = line};
   PTQ_TRY(ptq_carry_into(path, &plan, &n, err));

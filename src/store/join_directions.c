@@ -31,10 +31,18 @@ static int rank_of(const keyed *k) {
   return state == PTQ_STATE_DONE ? 2 : state == PTQ_STATE_FAILED;
 }
 
-/* Finished before failed, and of finished ones that with more columns. */
+static int64_t deaths_of(const keyed *k) {
+  return k->source->direction_attempts[k->row].deaths;
+}
+
+/* Finished before failed, of finished ones that with more columns, and of those
+ * that wait that of which more ranks died. */
 static bool is_better(const keyed *a, const keyed *b) {
   const int x = rank_of(a), y = rank_of(b);
-  return x != y ? x > y : a->source->sets.schema > b->source->sets.schema;
+  if (x != y) return x > y;
+  if (x == 0 && deaths_of(a) != deaths_of(b))
+    return deaths_of(a) > deaths_of(b);
+  return a->source->sets.schema > b->source->sets.schema;
 }
 
 /* The best of equal keys stays, at the place of the first. */

@@ -88,14 +88,25 @@ static int state_of(const ptq_joining *j, const ptq_join_entry *e, bool model) {
   return model ? s->model_state[e->row] : s->state[e->row];
 }
 
-/* The finished one, else the failed one, else the first. */
+static int64_t deaths_of(const ptq_joining *j, const ptq_join_entry *e,
+                         bool model) {
+  const ptq_source *s = &j->sources[e->source];
+  return model ? s->model_attempts[e->row].deaths : s->attempts[e->row].deaths;
+}
+
+/* The finished one, else the failed one, else that of which most ranks died; of
+ * equals the first. */
 static int64_t best_of(const ptq_joining *j, const ptq_join_entry *group,
                        int64_t n, bool model) {
   static const int wanted[] = {PTQ_STATE_DONE, PTQ_STATE_FAILED};
+  int64_t best = 0;
   for (size_t w = 0; w < sizeof wanted / sizeof wanted[0]; w++)
     for (int64_t i = 0; i < n; i++)
       if (state_of(j, &group[i], model) == wanted[w]) return i;
-  return 0;
+  for (int64_t i = 1; i < n; i++)
+    if (deaths_of(j, &group[i], model) > deaths_of(j, &group[best], model))
+      best = i;
+  return best;
 }
 
 static void tell(const ptq_joining *j, const ptq_join_entry *a,

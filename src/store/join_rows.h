@@ -29,9 +29,9 @@ typedef struct ptq_joining {
 } ptq_joining;
 
 /**
- * Choose a row of each configuration, the finished one if there is, and compare
- * it with the others that are finished: the summary counts, options->report
- * tells.
+ * Choose a row of each configuration, the finished one if there is, else the
+ * failed one, and compare it with the others that are finished: the summary
+ * counts, options->report tells.
  *
  * @param[in,out] j  options, summary and sources are given; the rest is filled,
  *                   and released with ptq_joining_release() on failure too

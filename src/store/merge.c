@@ -51,6 +51,8 @@ static ptq_status write_out(const char *out, const ptq_joining *j,
                                .points = p.carry_points,
                                .subjects = p.carry_subjects,
                                .directions = p.directions.carry,
+                               .sources = j->sources,
+                               .n_sources = j->n_sources,
                                .line = line};
   PTQ_TRY(ptq_lockfile_take(out, 1, &lock, err));
   PTQ_TRY(ptq_carry_into(out, &plan, &j->summary->n_finished, err));

@@ -60,6 +60,24 @@ static bool holds(const ptq_sets *s, const profile *p, const char *key,
   return ptq_get_u32(p->sums + 4 * i) == *computed;
 }
 
+/* The rows whose checksums hold, there[i] each; others are left as they are. */
+static ptq_status take_rows(const ptq_sets *s, const profile *p,
+                            const char *key, ptq_profile_row *rows, bool *there,
+                            ptq_err *err) {
+  const ptq_table *t = ptq_table_get(PTQ_TABLE_PROFILES);
+  const size_t size = rows_of(s)->row_bytes;
+  ptq_pack_column columns[64];
+  const ptq_status rc = ptq_h5_columns(rows_of(s), t, s->schema, columns, err);
+  for (int64_t i = 0; rc == PTQ_OK && i < p->n; i++) {
+    uint32_t computed;
+    there[i] = holds(s, p, key, i, &computed);
+    if (there[i])
+      ptq_unpack_rows(t, columns, size, p->rows + (size_t)i * size, 1,
+                      &rows[i]);
+  }
+  return rc;
+}
+
 static ptq_status check_steps(const ptq_store *st, const ptq_steps *s,
                               ptq_err *err) {
   const int64_t d = s->direction;
@@ -107,9 +125,6 @@ ptq_status ptq_store_left_steps(ptq_store *st, const ptq_steps *s, bool *there,
                                 ptq_err *err) {
   ptq_status rc = PTQ_OK;
   const ptq_sets *sets = &st->sets;
-  const ptq_table *t = ptq_table_get(PTQ_TABLE_PROFILES);
-  const size_t size = rows_of(sets)->row_bytes;
-  ptq_pack_column columns[64];
   profile p = {0};
   PTQ_TRY(check_steps(st, s, err));
   PTQ_TRY(profile_read(sets, s->direction, &p, err));
@@ -119,15 +134,35 @@ ptq_status ptq_store_left_steps(ptq_store *st, const ptq_steps *s, bool *there,
                      "%lld has %lld",
                      st->path, (long long)s->n, (long long)s->direction,
                      (long long)p.n));
-  ptq_pack_columns(t, columns);
-  for (int64_t i = 0; i < p.n; i++) {
-    uint32_t computed;
-    there[i] = holds(sets, &p, s->key, i, &computed);
-    if (there[i])
-      ptq_unpack_rows(t, columns, size, p.rows + (size_t)i * size, 1,
-                      &s->rows[i]);
-  }
+  PTQ_TRY(take_rows(sets, &p, s->key, s->rows, there, err));
 done:
+  profile_release(&p);
+  return rc;
+}
+
+ptq_status ptq_steps_carry(const ptq_sets *from, int64_t source, ptq_store *st,
+                           int64_t direction, const char *key, ptq_err *err) {
+  ptq_status rc = PTQ_OK;
+  profile p = {0};
+  ptq_profile_row *rows = NULL;
+  bool *there = NULL;
+  int64_t n = 0;
+  if (sums_of(from)->rows == 0) return PTQ_OK;
+  PTQ_TRY(profile_read(from, source, &p, err));
+  PTQ_TRY(ptq_alloc(&rows, p.n, sizeof *rows, rows_of(from)->name, err));
+  PTQ_TRY(ptq_alloc(&there, p.n, sizeof *there, rows_of(from)->name, err));
+  PTQ_TRY(take_rows(from, &p, key, rows, there, err));
+  for (int64_t i = 0; i < p.n; i++) {
+    if (!there[i]) continue;
+    rows[n] = rows[i];
+    rows[n++].direction = direction; /* may have another number here */
+  }
+  const ptq_steps s = {
+      .direction = direction, .key = key, .rows = rows, .n = n};
+  if (n > 0) PTQ_TRY(ptq_store_put_steps(st, &s, err));
+done:
+  ptq_free(rows);
+  ptq_free(there);
   profile_release(&p);
   return rc;
 }

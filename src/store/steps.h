@@ -15,6 +15,14 @@
 ptq_status ptq_steps_seal(const ptq_sets *s, int64_t direction, const char *key,
                           const unsigned char *rows, ptq_err *err);
 
+/** Rows of the profile of direction `source` of another store, of this or a
+ * lower schema, whose checksums hold with the key go into the profile of
+ * `direction` of `st`, which is not finished. Nothing in stores without
+ * checksums. PTQ_E_ARG: a row that has no place there; PTQ_E_IO, PTQ_E_FORMAT,
+ * PTQ_E_NOMEM. Rank-local. */
+ptq_status ptq_steps_carry(const ptq_sets *from, int64_t source, ptq_store *st,
+                           int64_t direction, const char *key, ptq_err *err);
+
 /** Report the rows of finished directions that differ from their checksums; the
  * kind is the set's name, of the rows. Nothing in stores without them.
  * Rank-local. */

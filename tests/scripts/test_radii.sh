@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Directions of a landscape resume by radius: a run that is killed, or stopped,
 # in the middle of a profile goes on with the radii that it lacks, to the bytes
-# of an undisturbed one. A radial landscape grows to a full one. Stores of before
-# can be read.
+# of an undisturbed one, also in a larger store or a joined one. A radial landscape
+# grows to a full one. Stores of before can be read.
 . "$(dirname "$0")/common.sh"
 make_study
 for text in eval.txt calib.txt select.txt; do
@@ -102,6 +102,28 @@ wait $run 2>/dev/null || true
 landscape died.h5 died
 same_landscape whole died "gone on with by a survivor"
 pass "a survivor went on with $(counted left dying) radii of a dead rank"
+
+# --- Killed, and extended with another direction, or joined -----------------------
+begin less.h5 eighth "$PTQSWEEP"
+kill -KILL $run
+wait $run 2>/dev/null || true
+cp less.h5 part.h5
+two=(--set measure.landscape.directions=2)
+"$PTQSWEEP" run sweep.yaml -o wider.h5 --quiet "${two[@]}"
+landscape wider.h5 wider
+"$PTQSWEEP" run sweep.yaml -o less.h5 --extend --quiet --log ninth "${two[@]}"
+left=$(counted left ninth)
+[ "$left" -ge "$(counted steps eighth)" ] ||
+  fail "$left radii outlive an extension of $(counted steps eighth)"
+landscape less.h5 less
+same_landscape wider less "killed and extended"
+expect 0 ' 0 bad' "$PTQSWEEP" verify less.h5
+"$PTQSWEEP" merge joined.h5 part.h5 >/dev/null
+"$PTQSWEEP" run sweep.yaml -o joined.h5 --extend --quiet --log tenth
+[ "$(counted left tenth)" = "$left" ] || fail "not $left radii outlive a merge"
+landscape joined.h5 joined
+same_landscape whole joined "killed and joined"
+pass "$left radii outlive an extension and a merge"
 
 # --- Stopped by a signal, with derivatives ---------------------------------------
 more=(--set measure.landscape.mode=full --set measure.landscape.probes=2
