@@ -32,7 +32,8 @@ class Store:
     spectra  one row an eigenvalue, with model, site, block and index (as in
              `ptqsweep export`; 0 the largest), also called rank
     models   one row a model, with its state
-    directions  one row an item of a model's loss landscape
+    directions  one row an item of a model's loss landscape, with its state
+                and attempts
     profiles    one row a (direction, radius) of finished ones
     direction_layers, ritz  likewise by layer, and of the Hessian's density
     sensitivity  one row a layer rounded alone, what is cheaper to know of it
@@ -137,7 +138,8 @@ def _landscape(file):
     if "landscape" not in file:  # stores of before schema 3
         return [pd.DataFrame(columns=["key", "model", "kind"])] * 4
     states = file["landscape/state"][:]
-    directions = _owners(file, "landscape/directions", states)
+    directions = _owners(file, "landscape/directions", states).join(
+        _frame(file["landscape/attempts"]))
     tables = [directions]
     for name, first in (("profiles", "first_profile"),
                         ("layers", "first_direction_layer"),

@@ -15,30 +15,33 @@ static void part_columns(ptq_table_writer *w, ptq_table_id id) {
 }
 
 static void direction_columns(ptq_table_writer *w, bool stable) {
-  (void)stable;
   ptq_writer_add_table(w, 0, PTQ_TABLE_DIRECTIONS, NULL);
   ptq_writer_add(w, 1, &ptq_state_field, 1, NULL);
+  if (!stable) ptq_writer_add_table(w, 2, PTQ_TABLE_ATTEMPTS, NULL);
 }
 
 static ptq_status direction_rows(ptq_view *v, const ptq_export_source *s,
                                  ptq_table_writer *w, bool stable,
                                  ptq_err *err) {
+  ptq_status rc = PTQ_OK;
   const void *rows = NULL;
+  const ptq_attempt_row *attempts = NULL;
   int64_t n = 0;
   ptq_view_landscape l;
-  const ptq_status rc = ptq_view_table(v, PTQ_TABLE_DIRECTIONS, &rows, &n, err);
-  if (rc != PTQ_OK) return rc;
   (void)s;
+  PTQ_TRY(ptq_view_table(v, PTQ_TABLE_DIRECTIONS, &rows, &n, err));
+  PTQ_TRY(ptq_view_item_attempts(v, true, &attempts, err));
   ptq_view_directions(v, &l);
   ptq_writer_header(w);
   for (int64_t i = 0; i < n; i++) {
     ptq_state_cell state;
     ptq_state_cell_set(&state, l.state[i], stable);
     const void *parts[PTQ_WRITER_PARTS] = {(const ptq_direction_row *)rows + i,
-                                           &state};
+                                           &state, &attempts[i]};
     ptq_writer_row(w, parts);
   }
-  return PTQ_OK;
+done:
+  return rc;
 }
 
 /* Rows of one part of the finished directions; `first` [directions + 1]. */

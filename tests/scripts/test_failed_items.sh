@@ -42,6 +42,8 @@ expect 3 "$failed failed models or directions of a landscape are left alone; --r
   "$PTQSWEEP" run sweep.yaml -o failed.h5
 expect 3 'status` says why' "$PTQSWEEP" run sweep.yaml -o failed.h5 --retry-failed
 expect 0 'attempts 2, key' "$PTQSWEEP" status failed.h5
+"$PTQSWEEP" export failed.h5 --table directions -f jsonl | grep loud |
+  grep -q '"state": *"failed".*not finite' || fail "no message in the export"
 pass "failed directions are told"
 
 # The other family's profiles are drawn.
