@@ -462,6 +462,8 @@ def study(path, calibration=None, evaluation=None):
 
 
 def shown(v):
+    if not np.isfinite(v["estimate"]):
+        return "not to be told (too few models, or none above noise)"
     return f"{v['estimate']:.3g} ({v['low']:.3g} to {v['high']:.3g})"
 
 

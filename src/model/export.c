@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "ptq/model/export.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -189,7 +190,8 @@ static ptq_status begin_directory(ptq_export *e, ptq_err *err) {
   ptq_status rc = PTQ_OK;
   char *config = NULL;
   if (mkdir(e->dir, 0777) != 0 && !ptq_path_is_dir(e->dir))
-    return PTQ_FAIL(err, PTQ_E_IO, "cannot make the directory '%s'", e->dir);
+    return PTQ_FAIL(err, PTQ_E_IO, "cannot make the directory '%s': %s", e->dir,
+                    strerror(errno));
   PTQ_TRY(ptq_path_join(e->dir, "config.json", &config, err));
   if (ptq_path_exists(config))
     PTQ_TRY(PTQ_FAIL(err, PTQ_E_ARG,

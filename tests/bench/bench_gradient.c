@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * What a gradient and a Hessian-vector product cost in forward passes: two
- * threads of one process share the windows of a chunk of random tokens out, in
- * turn for forward passes, a gradient and products. Tokens a second are by the
- * wall clock; costs in forward passes by processor time, so that what else the
- * machine does matters little.
+ * What a gradient and products with the Hessian and the Gauss-Newton matrix
+ * cost in forward passes: two threads of one process share the windows of a
+ * chunk of random tokens out, in turn for forward passes, a gradient and
+ * products. Tokens a second are by the wall clock; costs in forward passes by
+ * processor time, so that what else the machine does matters little.
  *
  *   bench_gradient [--max-gradient R] [--max-product R] MODEL_DIR
  *                  [TOKENS [TURNS]]
@@ -28,13 +28,23 @@
 #include "ptq/num/blas.h"
 #include "ptq/num/vec.h"
 
-enum { THREADS = 2, WINDOWS = PTQ_GRAD_CHUNK, WIDTHS = 2 };
-
-/* Directions at once in the two kinds of products. */
-static const int64_t widths[WIDTHS] = {1, 3};
+enum { THREADS = 2, WINDOWS = PTQ_GRAD_CHUNK, MOST_AT_ONCE = 3 };
 
 /* What is timed, in turn. */
-enum { FORWARD, GRADIENT, PRODUCT, PHASES = PRODUCT + WIDTHS };
+enum { FORWARD, GRADIENT, PRODUCT, PRODUCTS, HALF, HALVES, PHASES };
+
+static const struct {
+  const char *name;
+  int64_t width; /* directions at once; 0: no product */
+  ptq_curvature curvature;
+} phases[PHASES] = {
+    [FORWARD] = {"forward pass", 0, PTQ_CURVATURE_HESSIAN},
+    [GRADIENT] = {"gradient", 0, PTQ_CURVATURE_HESSIAN},
+    [PRODUCT] = {"product, at once:", 1, PTQ_CURVATURE_HESSIAN},
+    [PRODUCTS] = {"product, at once:", MOST_AT_ONCE, PTQ_CURVATURE_HESSIAN},
+    [HALF] = {"Gauss-Newton:", 1, PTQ_CURVATURE_GAUSS_NEWTON},
+    [HALVES] = {"Gauss-Newton:", MOST_AT_ONCE, PTQ_CURVATURE_GAUSS_NEWTON},
+};
 
 typedef struct bench {
   ptq_model *model;     /* owned */
@@ -103,7 +113,7 @@ static ptq_status begin(bench *b, ptq_err *err) {
                                 .ids = b->ids,
                                 .n_windows = WINDOWS,
                                 .length = b->length,
-                                .max_tangents = widths[WIDTHS - 1],
+                                .max_tangents = MOST_AT_ONCE,
                                 .threads = THREADS,
                                 .budget_bytes = INT64_C(6) << 30};
   PTQ_TRY(ptq_grad_create(&setup, &b->grad, err));
@@ -162,12 +172,13 @@ static ptq_status run_phase(bench *b, int phase, ptq_err *err) {
   ptq_grad_sink sink = {.ctx = b,
                         .gradient = phase == GRADIENT,
                         .products = phase != GRADIENT,
+                        .curvature = phases[phase].curvature,
                         .layer = take};
   double nll = 0.0, slopes[8];
   if (phase == GRADIENT)
     return ptq_grad_run(b->grad, 0, 1, NULL, &sink, &nll, NULL, err);
   const ptq_directions d =
-      ptq_random_directions_at(&b->random, 0, widths[phase - PRODUCT]);
+      ptq_random_directions_at(&b->random, 0, phases[phase].width);
   return ptq_grad_run(b->grad, 0, 1, &d, &sink, &nll, slopes, err);
 }
 
@@ -192,13 +203,13 @@ done:
 static void print(const bench *b, double cost[PHASES]) {
   const double tokens = (double)(WINDOWS * b->length);
   for (int phase = 0; phase < PHASES; phase++) {
-    const double per = phase < PRODUCT ? 1.0 : (double)widths[phase - PRODUCT];
+    const int64_t width = phases[phase].width;
+    const double per = width > 0 ? (double)width : 1.0;
     cost[phase] = b->cpu[phase] / per / b->cpu[FORWARD];
-    if (phase < PRODUCT)
-      printf("%-22s", phase == FORWARD ? "forward pass" : "gradient");
+    if (width == 0)
+      printf("%-22s", phases[phase].name);
     else
-      printf("%-18s %2lld ",
-             "product, at once:", (long long)widths[phase - PRODUCT]);
+      printf("%-18s %2lld ", phases[phase].name, (long long)width);
     printf(" %5lld: %7.1f tokens/s, %.2f forward passes\n",
            (long long)b->length, per * tokens / b->seconds[phase], cost[phase]);
   }
@@ -223,7 +234,7 @@ static int run(const char *dir, bench *b, double most_gradient,
     goto done;
   }
   print(b, cost);
-  rc = cost[GRADIENT] > most_gradient || cost[PHASES - 1] > most_product;
+  rc = cost[GRADIENT] > most_gradient || cost[PRODUCTS] > most_product;
 done:
   end(b);
   unload(b);
