@@ -132,7 +132,7 @@ static void another_sweep_is_refused_with_the_remedy(void **state) {
   must_refuse(PTQ_E_ARG, "another sweep", "-o");
   fx.layout.fingerprint[0] = '0';
   fx.layers[5]++;
-  must_refuse(PTQ_E_FORMAT, "'layers' has", "-o");
+  must_refuse(PTQ_E_ARG, "'layers' has", "-o");
   fx.layers[5]--;
   close_all(must_open());
 }
