@@ -94,6 +94,15 @@ double ptq_kronecker_flops(const ptq_model_info *info) {
   return flops;
 }
 
+double ptq_kronecker_form_flops(const ptq_model_info *info) {
+  double flops = 0.0;
+  for (int64_t i = 0; i < ptq_flat_layers(info); i++) {
+    const shape s = shape_of(info, i);
+    flops += 2.0 * (double)s.out * (double)s.in * (double)(s.out + s.in);
+  }
+  return flops;
+}
+
 /* sum += x' x of x[n, d] */
 static void add(ptq_kronecker *k, const ptq_real *x, int64_t n, int64_t d,
                 double *sum) {

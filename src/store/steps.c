@@ -227,16 +227,26 @@ done:
   return rc;
 }
 
+/* The finished direction from `*at` on; n_directions: none, and none in stores
+ * without these checksums. */
+static ptq_status next_finished(const ptq_sets *s, int64_t *at, ptq_err *err) {
+  const ptq_h5_set *states = &s->set[PTQ_SET_DIRECTIONS_STATE];
+  if (sums_of(s)->rows == 0) *at = s->n_directions;
+  for (; *at < s->n_directions; ++*at) {
+    int state = PTQ_STATE_PENDING;
+    const ptq_status rc = ptq_store_read_state(states, *at, &state, err);
+    if (rc != PTQ_OK || state == PTQ_STATE_DONE) return rc;
+  }
+  return PTQ_OK;
+}
+
 ptq_status ptq_steps_check(const ptq_sets *s, ptq_integrity_report report,
                            void *ctx, int64_t *n_bad, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  int state = PTQ_STATE_PENDING;
-  if (sums_of(s)->rows == 0) return PTQ_OK;
-  for (int64_t i = 0; i < s->n_directions; i++) {
-    PTQ_TRY(ptq_store_read_state(&s->set[PTQ_SET_DIRECTIONS_STATE], i, &state,
-                                 err));
-    if (state == PTQ_STATE_DONE)
-      PTQ_TRY(check_direction(s, i, report, ctx, n_bad, err));
+  for (int64_t i = 0;; i++) {
+    PTQ_TRY(next_finished(s, &i, err));
+    if (i == s->n_directions) break;
+    PTQ_TRY(check_direction(s, i, report, ctx, n_bad, err));
   }
 done:
   return rc;
@@ -262,12 +272,10 @@ done:
 
 ptq_status ptq_steps_mend(const ptq_sets *s, ptq_err *err) {
   ptq_status rc = PTQ_OK;
-  int state = PTQ_STATE_PENDING;
-  if (sums_of(s)->rows == 0) return PTQ_OK;
-  for (int64_t i = 0; i < s->n_directions; i++) {
-    PTQ_TRY(ptq_store_read_state(&s->set[PTQ_SET_DIRECTIONS_STATE], i, &state,
-                                 err));
-    if (state == PTQ_STATE_DONE) PTQ_TRY(mend_direction(s, i, err));
+  for (int64_t i = 0;; i++) {
+    PTQ_TRY(next_finished(s, &i, err));
+    if (i == s->n_directions) break;
+    PTQ_TRY(mend_direction(s, i, err));
   }
 done:
   return rc;

@@ -11,6 +11,7 @@
 #include "fisher.h"
 #include "ptq/base/check.h"
 #include "ptq/grad/gradient.h"
+#include "ptq/grad/kronecker.h"
 #include "ptq/model/forward.h"
 #include "ptq/sweep/landscape.h"
 #include "profile.h"
@@ -328,10 +329,12 @@ static double chunk_flops(const ptq_grid *g, int64_t direction) {
            fisher_flops(info, calibration(g, d->subject));
   const double made = d->point >= 0 ? 60.0 : DRAW_FLOPS;
   const double fisher =
-      ptq_direction_displaces(d->kind) /* windows' gradients once more */
+      ptq_direction_displaces(d->kind) /* windows' gradients, and factors */
           ? (2.0 * tokens(calibration(g, d->subject)) +
              VECTOR_FLOPS * (double)windows) *
-                weights
+                    weights +
+                tokens(calibration(g, d->subject)) * ptq_kronecker_flops(info) +
+                2.0 * ptq_kronecker_form_flops(info)
           : 0.0;
   return chunks * 2.0 * (2.0 * read + (made + VECTOR_FLOPS) * weights) + fisher;
 }

@@ -35,8 +35,10 @@ ptq_status ptq_kronecker_init(const ptq_model_info *info, ptq_kronecker *k,
                               ptq_err *err);
 void ptq_kronecker_release(ptq_kronecker *k);
 int64_t ptq_kronecker_bytes(const ptq_model_info *info);
-/** FLOPs a token of a window, of ptq_kronecker_add over all layers. */
+/** FLOPs a token of a window, of ptq_kronecker_add over all layers; and of
+ * ptq_kronecker_form over all layers, which are float64. */
 double ptq_kronecker_flops(const ptq_model_info *info);
+double ptq_kronecker_form_flops(const ptq_model_info *info);
 
 /** What ptq_grad_sink.window is given, window after window. */
 void ptq_kronecker_add(ptq_kronecker *k, const ptq_grad_window *w);
